@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of the package: frozen dataclasses that validate themselves, and the only home of defaults.
+
+A field made with `setting(...)` carries its description and its range; the ROS parameters and the command line options are
+declared by looping over these fields. A bad value raises `ConfigError` with the name, the value and what is allowed; nothing is clamped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from st3r_ros.errors import ConfigError
+
+
+def setting(
+    default: Any,
+    description: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> Any:
+    """A dataclass field with a description, a closed range or a set of choices, and whether it may change while running."""
+    metadata = {"description": description, "low": low, "high": high, "choices": choices, "live": live}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Base of the configuration dataclasses: checks type, range and choice of every field when made."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            if "description" in item.metadata:
+                _check(item, getattr(self, item.name))
+
+
+def _check(item: dataclasses.Field, value: Any) -> None:
+    kind = type(item.default)
+    number_ok = kind is float and isinstance(value, int | float) and not isinstance(value, bool)
+    if not (type(value) is kind or number_ok):
+        raise ConfigError(f"{item.name} is {value!r}, a {type(value).__name__}; it must be a {kind.__name__}.")
+    choices, low, high = item.metadata["choices"], item.metadata["low"], item.metadata["high"]
+    if choices and value not in choices:
+        raise ConfigError(f"{item.name} is {value!r}; it must be one of {', '.join(choices)}.")
+    if kind in (int, float) and not math.isfinite(value):
+        raise ConfigError(f"{item.name} is {value!r}; it must be a finite number.")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ConfigError(f"{item.name} is {value!r}; it must be {_range(low, high)}.")
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if high is None:
+        return f"at least {low}"
+    return f"at most {high}" if low is None else f"between {low} and {high}"
+
+
+@dataclass(frozen=True)
+class OpenCVPairConfig(Validated):
+    """The weightless two-view model (`pair/opencv`)."""
+
+    image_size: int = setting(
+        640, "Longer side of the working image, pixels; smaller images are not enlarged.", low=64, high=4096
+    )
+    max_features: int = setting(1200, "Keypoints kept per image.", low=50, high=20000)
+    match_ratio: float = setting(
+        0.85, "Largest ratio of best to second best descriptor distance of a match.", low=0.1, high=1.0
+    )
+    epipolar_threshold_px: float = setting(
+        1.5, "Largest distance of a match to its epipolar line, pixels.", low=0.1, high=20.0
+    )
+    min_matches: int = setting(20, "Matches below which no geometry is claimed.", low=8, high=10000)
+    min_parallax_deg: float = setting(
+        1.0, "Median parallax below which no depth is claimed, degrees.", low=0.01, high=45.0
+    )
+    assumed_fov_deg: float = setting(
+        60.0, "Horizontal field of view assumed without calibration, degrees.", low=10.0, high=170.0
+    )
+
+
+@dataclass(frozen=True)
+class MapperConfig(Validated):
+    """Tracking, keyframes and the local optimization (`slam/`)."""
+
+    init_parallax_deg: float = setting(2.0, "Median parallax that starts a map, degrees.", low=0.1, high=45.0)
+    keyframe_match_fraction: float = setting(
+        0.33,
+        "A new keyframe is made when matches fall below this share of the most the keyframe had.",
+        low=0.01,
+        high=1.0,
+        live=True,
+    )
+    lost_match_fraction: float = setting(
+        0.05,
+        "A frame is lost when its inliers fall below this share of the most the keyframe had.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    min_inliers: int = setting(15, "Inliers below which a pose is not trusted.", low=6, high=10000, live=True)
+    window_size: int = setting(8, "Keyframes in the local optimization.", low=2, high=50, live=True)
+    edge_matches: int = setting(1024, "Most matches sampled per edge of the pose graph.", low=16, high=100000)
+    max_keyframes: int = setting(500, "Keyframes after which the map refuses to grow.", low=2, high=100000)
+
+
+@dataclass(frozen=True)
+class CloudConfig(Validated):
+    """The dense map that is published and written."""
+
+    voxel_size: float = setting(
+        0.02, "Edge of the voxels that thin the cloud, map units; 0 keeps every point.", low=0.0, high=100.0, live=True
+    )
+    min_conf: float = setting(1.0, "Pixels of lower confidence are left out of the cloud.", low=0.0, live=True)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data that travels through the system, and the protocol every pair model follows.
+
+Conventions: images are RGB; pixel coordinates are (x, y) with the centre of the top left pixel at (0, 0); cameras are optical
+frames (x right, y down, z forward); transforms are labelled `T_a_b` and map coordinates of b to coordinates of a;
+`X_a_b` is a pointmap: one 3-D point per pixel of image b, in the coordinates of camera a.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from st3r_ros.geometry.camera import Camera
+    from st3r_ros.geometry.se3 import SE3
+    from st3r_ros.geometry.sim3 import Sim3
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image of a stream.
+
+    id: counts the frames of the stream from 0 (a skipped, unreadable image still takes its number).
+    stamp_ns: capture time, integer nanoseconds, so that stamps pass through exactly.
+    image: (H, W, 3) uint8 RGB, contiguous.
+    camera: intrinsics of this image at this size, or None when uncalibrated.
+    """
+
+    id: int
+    stamp_ns: int
+    image: np.ndarray
+    camera: Camera | None = None
+
+    @property
+    def stamp(self) -> float:
+        """Capture time in seconds."""
+        return self.stamp_ns * 1e-9
+
+
+@dataclass(eq=False)
+class Features:
+    """What a pair model keeps of one image. Models subclass it with what they need.
+
+    image: (h, w, 3) uint8 RGB at the model's working size.
+    K: (3, 3) float64 intrinsics at that size (assumed ones when `K_known` is False).
+    """
+
+    image: np.ndarray
+    K: np.ndarray
+    K_known: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Explicit correspondences between image 0 and image 1 of a pair, at working size.
+
+    pixels0, pixels1: (N, 2) float32 tensors. weight: (N,) float32 in (0, 1], relative trust of each match.
+    possible: how many matches a pair with full overlap could have had; `len / possible` measures overlap.
+    """
+
+    pixels0: torch.Tensor
+    pixels1: torch.Tensor
+    weight: torch.Tensor
+    possible: int
+
+    def __len__(self) -> int:
+        return int(self.pixels0.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class PairPrediction:
+    """The geometry of two images, all in camera 0's coordinates and in the pair's own scale.
+
+    X_0_0, X_0_1: (h, w, 3) float32 pointmaps of image 0 and of image 1.
+    conf0, conf1: (h, w) float32, 0 = nothing claimed. A pixel of confidence c has a relative depth error of
+    `PairModel.relative_depth_sigma / sqrt(c)`.
+    parallax_deg: median angle between the two rays of a match, degrees; 0 when only a rotation is seen.
+    """
+
+    X_0_0: torch.Tensor
+    X_0_1: torch.Tensor
+    conf0: torch.Tensor
+    conf1: torch.Tensor
+    matches: Matches
+    parallax_deg: float
+
+
+class PairModel(Protocol):
+    """A two-view model: encode each image once, then predict the geometry of any pair of encoded images."""
+
+    name: str
+    metric: bool
+    relative_depth_sigma: float
+
+    def encode(self, frame: Frame) -> Features:
+        """Features of one undistorted image."""
+        ...
+
+    def predict(
+        self, features0: Features, features1: Features, *, T_0_1: SE3 | None = None, dense: bool = True
+    ) -> PairPrediction:
+        """Pointmaps, confidences and matches of a pair.
+
+        T_0_1: the relative pose, where the caller already knows it better than two images tell (a model may ignore it); the
+        prediction is then in that pose's scale.
+        dense: False when only matches and the depths at matches are needed (a model may ignore it).
+        """
+        ...
+
+
+class MappingState(enum.Enum):
+    """Where the mapper stands after a frame."""
+
+    WAITING = "waiting"
+    INITIALIZING = "initializing"
+    TRACKING = "tracking"
+    LOST = "lost"
+    RELOCALIZED = "relocalized"
+    PAUSED = "paused"
+
+
+@dataclass(eq=False)
+class Keyframe:
+    """A frame the map is anchored to. `T_world_cam` changes with every optimization, the pointmap with every fusion.
+
+    X: (h, w, 3) float32 canonical pointmap in the keyframe's own camera and scale. conf: (h, w) float32 summed confidence.
+    """
+
+    id: int
+    frame_id: int
+    stamp_ns: int
+    T_world_cam: Sim3
+    X: torch.Tensor
+    conf: torch.Tensor
+    features: Features
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """A pair of keyframes tied by sampled matches: `pixels_i`, `pixels_j` (N, 2) float32, `weight` (N,) float32."""
+
+    i: int
+    j: int
+    kind: str
+    pixels_i: torch.Tensor
+    pixels_j: torch.Tensor
+    weight: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class FramePose:
+    """A tracked frame, tied to its keyframe so that it follows every correction of the map."""
+
+    frame_id: int
+    stamp_ns: int
+    keyframe_id: int
+    T_kf_cam: Sim3
+
+
+@dataclass(frozen=True, eq=False)
+class MappingUpdate:
+    """What one frame did to the map.
+
+    T_world_cam: pose of the frame, None unless it was tracked. covariance: (6, 6) float64 of the camera pose, order
+    (translation, rotation about fixed axes), in world axes, metres (map units) and radians, None with it.
+    changed_keyframes: ids whose pose or pointmap changed. new_keyframe: id, or None.
+    timings_ms: stage name -> milliseconds. message: one sentence when something noteworthy happened, else "".
+    """
+
+    frame_id: int
+    stamp_ns: int
+    state: MappingState
+    T_world_cam: SE3 | None = None
+    covariance: np.ndarray | None = None
+    new_keyframe: int | None = None
+    changed_keyframes: tuple[int, ...] = ()
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    message: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Timed camera poses: stamps_ns (N,) int64 increasing; positions (N, 3) and quaternions_xyzw (N, 4) float64, T_world_cam."""
+
+    stamps_ns: np.ndarray
+    positions: np.ndarray
+    quaternions_xyzw: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """Points (N, 3) float32 in the world, colors (N, 3) uint8 RGB, conf (N,) float32."""
+
+    points: np.ndarray
+    colors: np.ndarray
+    conf: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points)
