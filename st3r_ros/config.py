@@ -2,7 +2,8 @@
 """Every setting of the package: frozen dataclasses that validate themselves, and the only home of defaults.
 
 A field made with `setting(...)` carries its description and its range; the ROS parameters and the command line options are
-declared by looping over these fields. A bad value raises `ConfigError` with the name, the value and what is allowed; nothing is clamped.
+declared by looping over these fields. A bad value raises `ConfigError` with the name, the value and what is allowed;
+nothing is clamped.
 """
 
 from __future__ import annotations
@@ -67,19 +68,11 @@ class OpenCVPairConfig(Validated):
         640, "Longer side of the working image, pixels; smaller images are not enlarged.", low=64, high=4096
     )
     max_features: int = setting(1200, "Keypoints kept per image.", low=50, high=20000)
-    match_ratio: float = setting(
-        0.85, "Largest ratio of best to second best descriptor distance of a match.", low=0.1, high=1.0
-    )
-    epipolar_threshold_px: float = setting(
-        1.5, "Largest distance of a match to its epipolar line, pixels.", low=0.1, high=20.0
-    )
+    match_ratio: float = setting(0.85, "Largest ratio of best to second best descriptor distance of a match.", low=0.1, high=1.0)
+    epipolar_threshold_px: float = setting(1.5, "Largest distance of a match to its epipolar line, pixels.", low=0.1, high=20.0)
     min_matches: int = setting(20, "Matches below which no geometry is claimed.", low=8, high=10000)
-    min_parallax_deg: float = setting(
-        1.0, "Median parallax below which no depth is claimed, degrees.", low=0.01, high=45.0
-    )
-    assumed_fov_deg: float = setting(
-        60.0, "Horizontal field of view assumed without calibration, degrees.", low=10.0, high=170.0
-    )
+    min_parallax_deg: float = setting(1.0, "Median parallax below which no depth is claimed, degrees.", low=0.01, high=45.0)
+    assumed_fov_deg: float = setting(60.0, "Horizontal field of view assumed without calibration, degrees.", low=10.0, high=170.0)
 
 
 @dataclass(frozen=True)
