@@ -22,6 +22,10 @@ class FrameError(St3rError):
     """One frame of a stream is unusable (corrupt, empty, wrong size); the stream can go on without it."""
 
 
+class GeometryError(St3rError):
+    """Numbers that determine no transform: a matrix that is no rotation, points that are too few or on one line."""
+
+
 class CalibrationError(St3rError):
     """A camera calibration is incomplete or contradicts the images."""
 

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Similarity transforms: a rigid transform with a scale. Immutable, batched, float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+
+from st3r_ros.errors import GeometryError
+from st3r_ros.geometry import arrays, so3
+from st3r_ros.geometry.se3 import SE3
+
+
+@dataclass(frozen=True, eq=False)
+class Sim3:
+    """A batch of similarities `T_a_b`: X_a = scale * rotation @ X_b + translation.
+
+    rotation: (..., 3, 3) float64 orthonormal. translation: (..., 3) float64, in the unit of a. scale: (...,) float64, positive,
+    units of a per unit of b. The leading dimensions are the batch. The arrays are read-only copies. The constructor trusts its
+    arrays; `from_matrix` and `from_quaternion_xyzw` check theirs.
+    Tangent vectors (..., 7) hold the translation part rho, the rotation part phi in radians, and the logarithm of the scale.
+    Perturbations act from the left: `Sim3.exp(xi) @ T`.
+    """
+
+    rotation: np.ndarray
+    translation: np.ndarray
+    scale: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rotation", arrays.read_only(self.rotation))
+        object.__setattr__(self, "translation", arrays.read_only(self.translation))
+        object.__setattr__(self, "scale", arrays.read_only(self.scale))
+
+    @staticmethod
+    def identity(batch: tuple[int, ...] = ()) -> Sim3:
+        """The transform that moves nothing."""
+        return SE3.identity(batch).sim3()
+
+    @staticmethod
+    def from_matrix(M: np.ndarray) -> Sim3:
+        """From homogeneous matrices (..., 4, 4) whose upper left block is a positive scale times a rotation.
+
+        Raises:
+            GeometryError: wrong shape, not finite, last row not 0 0 0 1, or no scaled rotation.
+        """
+        M = arrays.check_homogeneous(M)
+        scale = np.cbrt(np.abs(np.linalg.det(M[..., :3, :3])))
+        _check_scale(scale)
+        return Sim3(so3.nearest_rotation(M[..., :3, :3] / scale[..., None, None]), M[..., :3, 3], scale)
+
+    @staticmethod
+    def from_quaternion_xyzw(q: np.ndarray, t: np.ndarray, scale: float | np.ndarray = 1.0) -> Sim3:
+        """From quaternions (..., 4), order xyzw, normalised here, translations (..., 3), and scales, one for all or (...,).
+
+        Raises:
+            GeometryError: wrong shape, a zero quaternion, a scale that is not positive, or numbers that are not finite.
+        """
+        scale = np.asarray(scale, dtype=np.float64)
+        _check_scale(scale)
+        rigid = SE3.from_quaternion_xyzw(q, t)
+        if scale.ndim:
+            arrays.check_batch(rigid.batch, scale.shape)
+        return rigid.sim3(scale)
+
+    @staticmethod
+    def exp(xi: np.ndarray) -> Sim3:
+        """The transform of a tangent vector (..., 7): translation rho, rotation phi, log scale."""
+        xi = np.asarray(xi, dtype=np.float64)
+        phi, log_scale = xi[..., 3:6], xi[..., 6]
+        translation = (so3.exp_integral(phi, log_scale) @ xi[..., :3, None])[..., 0]
+        return Sim3(so3.exp(phi), translation, np.exp(log_scale))
+
+    def log(self) -> np.ndarray:
+        """The tangent vector (..., 7) whose `exp` is this transform; its rotation part is at most pi long."""
+        phi, log_scale = so3.log(self.rotation), np.log(self.scale)
+        rho = np.linalg.solve(so3.exp_integral(phi, log_scale), self.translation[..., None])[..., 0]
+        return np.concatenate([rho, phi, log_scale[..., None]], axis=-1)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The leading dimensions."""
+        return self.translation.shape[:-1]
+
+    @property
+    def quaternion_xyzw(self) -> np.ndarray:
+        """The rotation as unit quaternions (..., 4), order xyzw, w >= 0."""
+        return so3.to_quaternion_xyzw(self.rotation)
+
+    def as_matrix(self) -> np.ndarray:
+        """The homogeneous matrices (..., 4, 4)."""
+        return arrays.homogeneous(self._linear, self.translation)
+
+    def se3(self) -> SE3:
+        """The pose without its scale: the rotation and the translation as they are."""
+        return SE3(self.rotation, self.translation)
+
+    def inverse(self) -> Sim3:
+        """`T_b_a` of `T_a_b`."""
+        transposed, shrink = self.rotation.swapaxes(-1, -2), 1.0 / self.scale
+        return Sim3(transposed, -shrink[..., None] * (transposed @ self.translation[..., None])[..., 0], shrink)
+
+    def adjoint(self) -> np.ndarray:
+        """The matrices (..., 7, 7) that carry tangent vectors over: T exp(x) T^-1 = exp(adjoint @ x)."""
+        Ad = np.zeros((*self.batch, 7, 7))
+        Ad[..., :3, :3] = self._linear
+        Ad[..., 3:6, 3:6] = self.rotation
+        Ad[..., :3, 3:6] = so3.hat(self.translation) @ self.rotation
+        Ad[..., :3, 6] = -self.translation
+        Ad[..., 6, 6] = 1.0
+        return Ad
+
+    def act(self, points: np.ndarray) -> np.ndarray:
+        """The points (..., 3), scaled and moved, float64; batches as in `SE3.act`."""
+        return arrays.transform_points(self._linear, self.translation, points)
+
+    @overload
+    def __matmul__(self, other: Sim3 | SE3) -> Sim3: ...
+
+    @overload
+    def __matmul__(self, other: np.ndarray) -> np.ndarray: ...
+
+    def __matmul__(self, other: Any) -> Any:
+        """`T_a_b @ T_b_c` is `T_a_c`, also when one of them is rigid; `T_a_b @ X_b` is `act`."""
+        if isinstance(other, np.ndarray):
+            return self.act(other)
+        if not isinstance(other, Sim3 | SE3):
+            return NotImplemented
+        moved = (self._linear @ other.translation[..., None])[..., 0] + self.translation
+        scale = self.scale * other.scale if isinstance(other, Sim3) else np.broadcast_to(self.scale, moved.shape[:-1])
+        return Sim3(self.rotation @ other.rotation, moved, scale)
+
+    def __rmatmul__(self, other: SE3) -> Sim3:
+        """`T_a_b @ T_b_c` with a rigid `T_a_b`."""
+        return other.sim3() @ self if isinstance(other, SE3) else NotImplemented
+
+    def __getitem__(self, index: Any) -> Sim3:
+        """The transforms at an index of the batch."""
+        rotation, translation, scale = (arrays.batch_index(index, trailing) for trailing in (2, 1, 0))
+        return Sim3(self.rotation[rotation], self.translation[translation], self.scale[scale])
+
+    @property
+    def _linear(self) -> np.ndarray:
+        return self.scale[..., None, None] * self.rotation
+
+
+def _check_scale(scale: np.ndarray) -> None:
+    if not (np.isfinite(scale) & (scale > 0.0)).all():
+        raise GeometryError(f"A scale is {np.min(scale):.3g}; every scale must be positive and finite.")
