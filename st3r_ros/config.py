@@ -108,3 +108,39 @@ class CloudConfig(Validated):
         0.02, "Edge of the voxels that thin the cloud, map units; 0 keeps every point.", low=0.0, high=100.0, live=True
     )
     min_conf: float = setting(1.0, "Pixels of lower confidence are left out of the cloud.", low=0.0, live=True)
+
+
+@dataclass(frozen=True)
+class MappingNodeConfig(Validated):
+    """The ROS node `st3r_mapping`; the groups `mapper`, `cloud` and `opencv` are its other parameters."""
+
+    pair_model: str = setting("opencv", "The two-view model.")
+    checkpoint: str = setting("", "Weights file of the pair model; '' for a model without weights.")
+    image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
+    map_frame: str = setting("map", "TF frame of the map and of everything published in it.")
+    base_frame: str = setting("base_link", "TF frame of the robot whose pose is published; '' for the camera itself.")
+    publish_tf: bool = setting(True, "Broadcast map -> base_frame at the stamp of each tracked image.", live=True)
+    input_wait: float = setting(
+        2.0, "Seconds that the first images wait for camera_info and for the camera's TF.", low=0.0, high=60.0
+    )
+    map_publish_period: float = setting(
+        1.0, "Least seconds between two map clouds, keyframe graphs or paths.", low=0.0, high=3600.0, live=True
+    )
+    status_period: float = setting(0.5, "Seconds between two status messages.", low=0.02, high=60.0)
+    output_dir: str = setting("", "Folder for the map and the trajectory when the node is deactivated or ends; '' for none.")
+    autostart: bool = setting(True, "Configure and activate at start, without a lifecycle manager.")
+
+
+@dataclass(frozen=True)
+class CameraNodeConfig(Validated):
+    """The ROS node `st3r_camera`, which plays a recording or a webcam."""
+
+    source: str = setting("", "What is played: image folder, video, TUM sequence, bag, webcam index, or sim:room.")
+    camera: str = setting("", "Calibration file (ROS yaml); '' for the calibration that comes with the source.")
+    frame_id: str = setting("camera_optical_frame", "TF frame of the images.")
+    rate: float = setting(1.0, "Speed relative to the stamps; 0 plays as fast as the images can be read.", low=0.0, high=1000.0)
+    loop: bool = setting(False, "Begin again at the end; the stamps then jump back.")
+    publish_clock: bool = setting(False, "Publish each image's stamp as /clock.")
+    wait_for_subscriber: bool = setting(True, "Begin when somebody subscribes to the images.")
+    every: int = setting(1, "Play only every n-th image.", low=1)
+    max_frames: int = setting(0, "Images after which the playing ends; 0 plays all.", low=0)
