@@ -58,8 +58,8 @@ class Camera:
 
     @property
     def has_distortion(self) -> bool:
-        """Whether images of this camera differ from those of an ideal lens."""
-        return bool(np.any(self.distortion))
+        """Whether images of this camera differ from those of an ideal lens (a fisheye's always do)."""
+        return self.distortion_model == "equidistant" or bool(np.any(self.distortion))
 
     def without_distortion(self) -> Camera:
         """The ideal camera with the same size and K."""

@@ -37,17 +37,17 @@ _X, _Y = np.eye(2)
 _STEP = 1e-7
 _NEWTON_STEPS = 30
 
-# Model name -> (function, accepted numbers of coefficients, 0 standing for an ideal lens).
+# Model name -> (function, accepted numbers of coefficients). None at all stands for an ideal lens, which a fisheye never is.
 MODELS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], tuple[int, ...]]] = {
     "plumb_bob": (plumb_bob, (0, 4, 5)),
     "rational_polynomial": (plumb_bob, (0, 8, 12)),
-    "equidistant": (equidistant, (0, 4)),
+    "equidistant": (equidistant, (4,)),
 }
 
 
 def distort(model: str, D: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """Where the lens puts the ideal points xy (..., 2) of the plane z = 1."""
-    return MODELS[model][0](xy, D) if np.any(D) else xy
+    return MODELS[model][0](xy, D)
 
 
 def undistort(model: str, D: np.ndarray, distorted: np.ndarray) -> np.ndarray:
@@ -55,8 +55,6 @@ def undistort(model: str, D: np.ndarray, distorted: np.ndarray) -> np.ndarray:
 
     Newton's method with numerical derivatives. Started at the distorted point it stays on the branch around the optical axis.
     """
-    if not np.any(D):
-        return distorted
     lens = MODELS[model][0]
     xy, error = distorted, lens(distorted, D) - distorted
     with np.errstate(all="ignore"):

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The similarity or rigid transform that lays one set of points over another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from st3r_ros.errors import GeometryError
+from st3r_ros.geometry.sim3 import Sim3
+
+# Points count as lying on one line when the second singular value of their normalised covariance is below this.
+_COLLINEAR = 1e-10
+
+# Median length of a 3-D Gaussian error of standard deviation 1 per axis.
+_MEDIAN_LENGTH = 1.5382
+
+# Thresholds in standard deviations that keep 95 % efficiency under Gaussian errors.
+_TUNING = {"huber": 1.345, "cauchy": 2.385}
+_LOSSES = {"huber": lambda r: 1.0 / np.maximum(r, 1.0), "cauchy": lambda r: 1.0 / (1.0 + r * r)}
+
+_MAX_ITERATIONS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """What `robust_align` found.
+
+    residuals: (N,) float64 distances left between the aligned source points and the target, in the target's unit.
+    weights: (N,) float64 in [0, 1], the trust the robust loss leaves to each pair.
+    inliers: (N,) bool, residual within `threshold`, the residual at which the loss starts to discount.
+    rmse: weighted root mean square of the residuals. converged: whether the weights settled within the allowed iterations.
+    """
+
+    T_target_source: Sim3
+    residuals: np.ndarray
+    weights: np.ndarray
+    inliers: np.ndarray
+    threshold: float
+    rmse: float
+    converged: bool
+
+
+def umeyama(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None, with_scale: bool = True) -> Sim3:
+    """The least squares `T_target_source` of paired points (N, 3), weighted by `weights` (N,) >= 0.
+
+    Umeyama, Least-squares estimation of transformation parameters between two point patterns, PAMI 1991. Without `with_scale` the
+    scale stays 1.
+
+    Raises:
+        GeometryError: shapes that do not pair, numbers that are not finite, negative weights, fewer than 3 weighted pairs, or
+            points on one line: the transform is then not determined.
+    """
+    source, target, weights = _checked_pairs(source, target, weights)
+    share = weights / weights.sum()
+    mean_source, mean_target = share @ source, share @ target
+    source, target = source - mean_source, target - mean_target
+    variance_source, variance_target = share @ (source * source).sum(axis=1), share @ (target * target).sum(axis=1)
+    U, S, Vt = np.linalg.svd(target.T @ (share[:, None] * source))
+    if not S[1] > _COLLINEAR * np.sqrt(variance_source * variance_target):
+        raise GeometryError(
+            f"The {np.count_nonzero(weights)} point pairs lie on one line or in one point; they do not determine a rotation."
+        )
+    handedness = np.array([1.0, 1.0, np.linalg.det(U @ Vt)])
+    rotation = (U * handedness) @ Vt
+    scale = S @ handedness / variance_source if with_scale else 1.0
+    return Sim3(rotation, mean_target - scale * (rotation @ mean_source), np.asarray(scale))
+
+
+def robust_align(
+    source: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    with_scale: bool = True,
+    loss: str = "cauchy",
+    threshold: float | None = None,
+) -> Alignment:
+    """`umeyama` that does not mind wrong pairs, by iteratively reweighted least squares.
+
+    source, target: (N, 3) paired points. weights: (N,) prior trust, 1 by default.
+    loss: "cauchy" (forgets far outliers) or "huber" (convex, only dampens them).
+    threshold: residual, in the target's unit, at which the loss starts to discount; None takes it from the median residual in every
+    iteration.
+
+    Raises:
+        GeometryError: as in `umeyama`.
+        ValueError: an unknown loss, or a threshold that is not positive.
+    """
+    if loss not in _TUNING:
+        raise ValueError(f"The loss is {loss!r}; it must be one of {', '.join(_TUNING)}.")
+    if threshold is not None and not threshold > 0.0:
+        raise ValueError(f"The threshold is {threshold!r}; it must be positive.")
+    source, target, prior = _checked_pairs(source, target, weights)
+    noise_floor = 1e-12 * np.abs(target).max()
+    robust = np.ones(len(source))
+    for _ in range(_MAX_ITERATIONS):
+        T_target_source = umeyama(source, target, prior * robust, with_scale)
+        residuals = np.linalg.norm(T_target_source @ source - target, axis=1)
+        sigma = max(_weighted_median(residuals, prior) / _MEDIAN_LENGTH, noise_floor)
+        limit = _TUNING[loss] * sigma if threshold is None else threshold
+        previous, robust = robust, _LOSSES[loss](residuals / limit)
+        converged = bool(np.abs(robust - previous).max() < 1e-6)
+        if converged:
+            break
+    trust = prior * robust
+    return Alignment(
+        T_target_source=T_target_source,
+        residuals=residuals,
+        weights=robust,
+        inliers=residuals <= limit,
+        threshold=float(limit),
+        rmse=float(np.sqrt(trust @ (residuals * residuals) / trust.sum())),
+        converged=converged,
+    )
+
+
+def _checked_pairs(
+    source: np.ndarray, target: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if source.ndim != 2 or source.shape[1] != 3 or source.shape != target.shape:
+        raise GeometryError(
+            f"Paired points need two arrays of one shape (N, 3), but these have {source.shape} and {target.shape}."
+        )
+    weights = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if weights.shape != (len(source),):
+        raise GeometryError(f"{len(source)} point pairs need as many weights, but these have shape {weights.shape}.")
+    if not (np.isfinite(source).all() and np.isfinite(target).all() and np.isfinite(weights).all()):
+        raise GeometryError("The paired points or their weights hold a number that is not finite; leave such pairs out.")
+    if (weights < 0.0).any():
+        raise GeometryError(f"A weight is {weights.min():g}; weights must not be negative.")
+    if np.count_nonzero(weights) < 3:
+        raise GeometryError(f"{np.count_nonzero(weights)} weighted point pairs do not determine a transform; 3 or more do.")
+    return source, target, weights
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    cumulative = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
