@@ -81,8 +81,8 @@ def robust_align(
 
     source, target: (N, 3) paired points. weights: (N,) prior trust, 1 by default.
     loss: "cauchy" (forgets far outliers) or "huber" (convex, only dampens them).
-    threshold: residual, in the target's unit, at which the loss starts to discount; None takes it from the median residual in every
-    iteration.
+    threshold: residual, in the target's unit, at which the loss starts to discount; None takes it from the median residual
+    in every iteration.
 
     Raises:
         GeometryError: as in `umeyama`.
