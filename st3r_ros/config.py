@@ -144,3 +144,23 @@ class CameraNodeConfig(Validated):
     wait_for_subscriber: bool = setting(True, "Begin when somebody subscribes to the images.")
     every: int = setting(1, "Play only every n-th image.", low=1)
     max_frames: int = setting(0, "Images after which the playing ends; 0 plays all.", low=0)
+
+
+@dataclass(frozen=True)
+class MapCommandConfig(Validated):
+    """The command `st3r map`."""
+
+    pair_model: str = setting(MappingNodeConfig.pair_model, "The two-view model.")
+    checkpoint: str = setting("", "Weights file of the pair model; '' for a model without weights.")
+    camera: str = setting("", "Calibration file (ROS yaml); '' for the calibration that comes with the input.")
+    out: str = setting("st3r_map", "Folder for the results.")
+    every: int = setting(1, "Take only every n-th image.", low=1)
+    max_frames: int = setting(0, "Images after which the mapping ends; 0 takes all.", low=0)
+
+
+@dataclass(frozen=True)
+class DemoConfig(Validated):
+    """The command `st3r demo`."""
+
+    input: str = setting("sim:room", "What is mapped: sim:room, or an image folder, video, TUM sequence, bag or webcam index.")
+    out: str = setting("demo", "Folder for the results.")
