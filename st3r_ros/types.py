@@ -77,18 +77,18 @@ class Matches:
 class PairPrediction:
     """The geometry of two images, all in camera 0's coordinates and in the pair's own scale.
 
-    X_0_0, X_0_1: (h, w, 3) float32 pointmaps of image 0 and of image 1.
-    conf0, conf1: (h, w) float32, 0 = nothing claimed. A pixel of confidence c has a relative depth error of
-    `PairModel.relative_depth_sigma / sqrt(c)`.
+    X_0_0, X_0_1: (h, w, 3) float32 pointmaps of image 0 and of image 1, None when only matches were asked for.
+    conf0, conf1: (h, w) float32, 0 = nothing claimed; None with the pointmaps. A pixel of confidence c has a relative depth
+    error of `PairModel.relative_depth_sigma / sqrt(c)`.
     parallax_deg: median angle between the two rays of a match, degrees; 0 when only a rotation is seen.
     """
 
-    X_0_0: torch.Tensor
-    X_0_1: torch.Tensor
-    conf0: torch.Tensor
-    conf1: torch.Tensor
     matches: Matches
     parallax_deg: float
+    X_0_0: torch.Tensor | None = None
+    X_0_1: torch.Tensor | None = None
+    conf0: torch.Tensor | None = None
+    conf1: torch.Tensor | None = None
 
 
 class PairModel(Protocol):
@@ -109,7 +109,7 @@ class PairModel(Protocol):
 
         T_0_1: the relative pose, where the caller already knows it better than two images tell (a model may ignore it); the
         prediction is then in that pose's scale.
-        dense: False when only matches and the depths at matches are needed (a model may ignore it).
+        dense: False when only matches are needed; the pointmaps may then be None.
         """
         ...
 

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A camera pose from 2D-3D matches with outliers and no initial guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from st3r_ros.geometry.se3 import SE3
+
+
+@dataclass(frozen=True, eq=False)
+class PnPResult:
+    """T_cam_points maps the points' coordinates to the camera's. inliers: (N,) bool."""
+
+    T_cam_points: SE3
+    inliers: np.ndarray
+
+
+def solve_pnp(points: np.ndarray, pixels: np.ndarray, K: np.ndarray, threshold_px: float = 4.0) -> PnPResult | None:
+    """Pose from points (N, 3) and their pixels (N, 2), None when no pose explains at least 6 of them.
+
+    RANSAC over minimal sets, then EPnP on the inliers (OpenCV's solver).
+    """
+    if len(points) < 6:
+        return None
+    points, pixels = np.ascontiguousarray(points, np.float64), np.ascontiguousarray(pixels, np.float64)
+    cv2.setRNGSeed(0)
+    found, rvec, tvec, inliers = cv2.solvePnPRansac(
+        points, pixels, K, None, iterationsCount=200, reprojectionError=threshold_px, confidence=0.999, flags=cv2.SOLVEPNP_EPNP
+    )
+    if not found or inliers is None or len(inliers) < 6 or not np.isfinite(rvec).all():
+        return None
+    mask = np.zeros(len(points), bool)
+    mask[inliers.ravel()] = True
+    return PnPResult(SE3(cv2.Rodrigues(rvec)[0], tvec.ravel()), mask)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth from two rays: the midpoint method, with the parallax angle that says how far to trust it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from st3r_ros.geometry.se3 import SE3
+
+
+@dataclass(frozen=True, eq=False)
+class Triangulation:
+    """depth0, depth1 (N,): z in camera 0 and 1 (may be negative or infinite for bad matches). parallax (N,): radians."""
+
+    depth0: np.ndarray
+    depth1: np.ndarray
+    parallax: np.ndarray
+
+
+def normalized(pixels: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Pixels (N, 2) to rays with z = 1, (N, 3) float64."""
+    xy = (np.asarray(pixels, np.float64) - K[:2, 2]) / K[[0, 1], [0, 1]]
+    return np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
+
+
+def triangulate(rays0: np.ndarray, rays1: np.ndarray, T_0_1: SE3) -> Triangulation:
+    """Depths of matched rays (N, 3) with z = 1, in the units of `T_0_1`'s translation.
+
+    Each pair of depths brings the two rays closest to each other (Hartley and Zisserman, Multiple View Geometry, 12).
+    """
+    turned = rays1 @ T_0_1.rotation.T
+    aa = np.einsum("ni,ni->n", rays0, rays0)
+    bb = np.einsum("ni,ni->n", turned, turned)
+    ab = np.einsum("ni,ni->n", rays0, turned)
+    at, bt = rays0 @ T_0_1.translation, turned @ T_0_1.translation
+    determinant = np.maximum(aa * bb - ab * ab, 1e-18)
+    depth0 = (bb * at - ab * bt) / determinant
+    depth1 = (ab * at - aa * bt) / determinant
+    parallax = np.arctan2(np.sqrt(determinant), ab)
+    return Triangulation(depth0, depth1, parallax)

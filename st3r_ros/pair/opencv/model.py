@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weightless pair model: SIFT matches, essential matrix, triangulation, semi-global stereo. Needs no GPU; up to scale."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import cv2
+import numpy as np
+import torch
+
+from st3r_ros.config import OpenCVPairConfig
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.triangulation import normalized, triangulate
+from st3r_ros.pair.opencv.features import KeypointDetector, OpenCVFeatures, match_keypoints
+from st3r_ros.pair.opencv.stereo import DenseDepth, interpolated_depth, rectify, semi_global_depth
+from st3r_ros.pair.opencv.two_view import TwoViewGeometry, classify_matches, estimate_two_view
+from st3r_ros.types import Frame, Matches, PairPrediction
+
+logger = logging.getLogger(__name__)
+
+PIXEL_SIGMA = 1.0
+STEREO_SCALE = 0.6
+MAX_CONF = 25.0
+
+
+class OpenCVPairModel:
+    """Follows the `PairModel` protocol. Not thread-safe: one model per mapper."""
+
+    name = "opencv"
+    metric = False
+    relative_depth_sigma = 0.05
+
+    def __init__(self, config: OpenCVPairConfig) -> None:
+        self._config = config
+        self._detector = KeypointDetector(config.max_features)
+        self._warned = False
+
+    def encode(self, frame: Frame) -> OpenCVFeatures:
+        """Working image, intrinsics, keypoints and descriptors of an undistorted frame."""
+        h, w = frame.image.shape[:2]
+        scale = min(1.0, self._config.image_size / max(h, w))
+        size = (max(1, round(w * scale)), max(1, round(h * scale)))
+        image = frame.image if scale == 1.0 else cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+        K = np.array(frame.camera.scaled(*size).K) if frame.camera else self._assumed_intrinsics(*size)
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        keypoints, descriptors = self._detector.detect(gray)
+        return OpenCVFeatures(image, K, frame.camera is not None, gray, keypoints, descriptors)
+
+    def predict(
+        self, features0: OpenCVFeatures, features1: OpenCVFeatures, *, T_0_1: SE3 | None = None, dense: bool = True
+    ) -> PairPrediction:
+        """Matches that obey one epipolar geometry and, if `dense`, pointmaps in the scale of `T_0_1` (length 1 without it)."""
+        found = match_keypoints(features0.descriptors, features1.descriptors, self._config.match_ratio)
+        pixels0, pixels1 = features0.keypoints[found.index0], features1.keypoints[found.index1]
+        rays0, rays1 = normalized(pixels0, features0.K), normalized(pixels1, features1.K)
+        threshold = self._config.epipolar_threshold_px / features0.K[0, 0]
+        if T_0_1 is None:
+            geometry = estimate_two_view(rays0, rays1, threshold, self._config.min_matches)
+        else:
+            geometry = classify_matches(T_0_1, rays0, rays1, 2 * threshold, self._config.min_matches)
+        possible = min(len(features0.keypoints), len(features1.keypoints))
+        kept = geometry.inliers if geometry else np.zeros(len(pixels0), bool)
+        matches = Matches(
+            torch.from_numpy(pixels0[kept]), torch.from_numpy(pixels1[kept]), torch.ones(int(kept.sum())), max(possible, 1)
+        )
+        parallax_deg = geometry.parallax_deg if geometry else 0.0
+        if not dense:
+            return PairPrediction(matches, parallax_deg)
+        depth0, depth1 = self._dense(features0, features1, geometry, rays0[kept], rays1[kept], matches)
+        T = geometry.T_0_1 if geometry else SE3.identity()
+        X_0_0, conf0 = self._pointmap(depth0, features0.K)
+        X_1_1, conf1 = self._pointmap(depth1, features1.K)
+        X_0_1 = X_1_1 @ T.rotation.T.astype(np.float32) + T.translation.astype(np.float32)
+        maps = [torch.from_numpy(a) for a in (X_0_0, X_0_1, conf0, conf1)]
+        return PairPrediction(matches, parallax_deg, *maps)
+
+    def _dense(
+        self,
+        features0: OpenCVFeatures,
+        features1: OpenCVFeatures,
+        geometry: TwoViewGeometry | None,
+        rays0: np.ndarray,
+        rays1: np.ndarray,
+        matches: Matches,
+    ) -> tuple[DenseDepth, DenseDepth]:
+        """Depth of every pixel that can have one; nothing at all without parallax."""
+        shape0, shape1 = features0.gray.shape, features1.gray.shape
+        if geometry is None or geometry.parallax_deg < self._config.min_parallax_deg:
+            return _no_depth(shape0), _no_depth(shape1)
+        sparse = triangulate(rays0, rays1, geometry.T_0_1)
+        seen = (sparse.depth0 > 0) & (sparse.depth1 > 0) & (sparse.parallax > math.radians(0.3 * geometry.parallax_deg))
+        pixels0, pixels1 = matches.pixels0.numpy()[seen], matches.pixels1.numpy()[seen]
+        if len(pixels0) < self._config.min_matches:
+            return _no_depth(shape0), _no_depth(shape1)
+        near, far = np.percentile(sparse.depth0[seen], [1, 99])
+        plane = rectify(features0.K, features1.K, geometry.T_0_1, shape0, STEREO_SCALE) if shape0 == shape1 else None
+        pair = (
+            semi_global_depth(features0.gray, features1.gray, plane, geometry.T_0_1, near, far) if plane is not None else None
+        )
+        if pair is None:
+            pair = (
+                interpolated_depth(pixels0, sparse.depth0[seen], shape0),
+                interpolated_depth(pixels1, sparse.depth1[seen], shape1),
+            )
+        sigma = PIXEL_SIGMA / features0.K[0, 0] / np.maximum(sparse.parallax[seen], 1e-6)
+        _burn_in(pair[0], pixels0, sparse.depth0[seen], sigma)
+        _burn_in(pair[1], pixels1, sparse.depth1[seen], sigma)
+        return pair
+
+    def _pointmap(self, dense: DenseDepth, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(h, w, 3) float32 points in the image's own camera and (h, w) float32 confidence."""
+        h, w = dense.depth.shape
+        x = ((np.arange(w) - K[0, 2]) / K[0, 0]).astype(np.float32)
+        y = ((np.arange(h) - K[1, 2]) / K[1, 1]).astype(np.float32)
+        X = np.stack([dense.depth * x[None], dense.depth * y[:, None], dense.depth], axis=-1)
+        conf = np.minimum((self.relative_depth_sigma / np.maximum(dense.sigma, 1e-6)) ** 2, MAX_CONF)
+        return X, np.where(dense.depth > 0, conf, 0.0).astype(np.float32)
+
+    def _assumed_intrinsics(self, width: int, height: int) -> np.ndarray:
+        fov = self._config.assumed_fov_deg
+        if not self._warned:
+            logger.warning("No camera calibration: assuming a horizontal field of view of %g degrees.", fov)
+            self._warned = True
+        focal = 0.5 * width / math.tan(math.radians(fov) / 2)
+        return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+
+
+def _no_depth(shape: tuple[int, int]) -> DenseDepth:
+    return DenseDepth(np.zeros(shape, np.float32), np.ones(shape, np.float32))
+
+
+def _burn_in(dense: DenseDepth, pixels: np.ndarray, depth: np.ndarray, sigma: np.ndarray) -> None:
+    """Puts the depths of matches, which are the more exact, over the dense ones at their pixels."""
+    column, row = np.rint(pixels).astype(int).T
+    dense.depth[row, column] = depth
+    dense.sigma[row, column] = sigma

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The relative pose of two calibrated images from point matches, and whether they show any depth at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.triangulation import triangulate
+
+
+@dataclass(frozen=True, eq=False)
+class TwoViewGeometry:
+    """T_0_1 with a translation of length 1 (or the given one), inliers (N,) bool, median parallax in degrees.
+
+    The parallax is 0 when a rotation alone explains the matches: then the translation means nothing.
+    """
+
+    T_0_1: SE3
+    inliers: np.ndarray
+    parallax_deg: float
+
+
+def estimate_two_view(rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> TwoViewGeometry | None:
+    """Relative pose from matched rays (N, 3) with z = 1, or None when fewer than `min_matches` agree on one.
+
+    threshold: largest distance to the epipolar line, in units of the focal length. Five points and MAGSAC
+    (Nister, PAMI 2004; Barath et al., CVPR 2020), refined on the Sampson error of all inliers.
+    """
+    if len(rays0) < max(min_matches, 5):
+        return None
+    x0, x1 = np.ascontiguousarray(rays0[:, :2]), np.ascontiguousarray(rays1[:, :2])
+    E, mask = cv2.findEssentialMat(x1, x0, np.eye(3), method=cv2.USAC_MAGSAC, prob=0.9999, threshold=threshold)
+    if E is None or E.shape != (3, 3) or mask is None or mask.sum() < min_matches:
+        return None
+    _, R, t, _ = cv2.recoverPose(E, x1, x0, np.eye(3), mask=mask.copy())
+    T_0_1 = _refine(SE3(R, t[:, 0]), rays0, rays1, mask.ravel() > 0, threshold)
+    return classify_matches(T_0_1, rays0, rays1, threshold, min_matches)
+
+
+def classify_matches(
+    T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int
+) -> TwoViewGeometry | None:
+    """The matches that obey a known relative pose: near their epipolar line and in front of both cameras."""
+    if len(rays0) < min_matches:
+        return None
+    residual = np.abs(_sampson(T_0_1, rays0, rays1)[0])
+    depths = triangulate(rays0, rays1, T_0_1)
+    # A ray pair that is parallel within the noise may triangulate behind the camera: it is far away, not wrong.
+    in_front = ((depths.depth0 > 0) & (depths.depth1 > 0)) | (depths.parallax < 2 * threshold)
+    inliers = (residual < threshold) & in_front
+    if inliers.sum() < min_matches:
+        return None
+    if _rotation_residual(rays0[inliers], rays1[inliers]) < 1.5 * threshold:
+        return TwoViewGeometry(T_0_1, inliers, 0.0)
+    return TwoViewGeometry(T_0_1, inliers, float(np.degrees(np.median(depths.parallax[inliers]))))
+
+
+def _skew(v: np.ndarray) -> np.ndarray:
+    return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
+
+
+def _sampson(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Signed Sampson distance (N,) and the gradient norm (N,) that divides it."""
+    E = _skew(T_0_1.translation) @ T_0_1.rotation
+    lines0, lines1 = rays1 @ E.T, rays0 @ E
+    gradient = np.sqrt((lines0[:, :2] ** 2).sum(1) + (lines1[:, :2] ** 2).sum(1))
+    gradient = np.maximum(gradient, 1e-12)
+    return np.einsum("ni,ni->n", rays0, lines0) / gradient, gradient
+
+
+def _refine(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
+    """Gauss-Newton over rotation (3) and translation direction (2) on Huber-weighted Sampson distances."""
+    rays0, rays1 = rays0[inliers], rays1[inliers]
+    for _ in range(5):
+        R, t = T_0_1.rotation, T_0_1.translation / np.linalg.norm(T_0_1.translation)
+        residual, gradient = _sampson(SE3(R, t), rays0, rays1)
+        turned = rays1 @ R.T
+        # x0 . (t x R exp(w) x1) and x0 . ((t + B b) x R x1), B spanning the directions orthogonal to t.
+        B = np.linalg.svd(t[None])[2][1:].T
+        by_rotation = np.cross(rays1, np.cross(rays0, t) @ R)
+        by_translation = np.cross(turned, rays0) @ B
+        J = np.concatenate([by_rotation, by_translation], axis=1) / gradient[:, None]
+        weight = np.minimum(1.0, 0.5 * threshold / np.maximum(np.abs(residual), 1e-12))
+        H = (J * weight[:, None]).T @ J
+        step = -np.linalg.solve(H + 1e-9 * np.trace(H) * np.eye(5), J.T @ (weight * residual))
+        direction = t + B @ step[3:]
+        turn = SE3.exp(np.concatenate([np.zeros(3), step[:3]])).rotation
+        T_0_1 = SE3(R @ turn, direction / np.linalg.norm(direction))
+        if np.abs(step).max() < 1e-7:
+            break
+    return T_0_1
+
+
+def _rotation_residual(rays0: np.ndarray, rays1: np.ndarray) -> float:
+    """Median distance, in focal lengths, that the best single rotation leaves between the matches."""
+    unit0 = rays0 / np.linalg.norm(rays0, axis=1, keepdims=True)
+    unit1 = rays1 / np.linalg.norm(rays1, axis=1, keepdims=True)
+    weight = np.ones(len(unit0))
+    distance = weight
+    for _ in range(3):
+        U, _, Vt = np.linalg.svd((unit0 * weight[:, None]).T @ unit1)
+        R = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
+        distance = np.linalg.norm(unit0 - unit1 @ R.T, axis=1)
+        weight = 1.0 / np.maximum(distance, 1e-4)
+    return float(np.median(distance))

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the map grows: new keyframes with their pointmaps and edges, and the local optimization after each."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from st3r_ros.config import MapperConfig
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.fusion import fuse_pointmap
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.projection import pixel_index, rays, sample
+from st3r_ros.slam.tracker import Tracked, transferred_depths
+from st3r_ros.slam.window import optimize_window
+from st3r_ros.types import Edge, Features, Frame, Keyframe, Matches, PairModel
+
+CONNECTED_KEYFRAMES = 3
+INITIAL_MEDIAN_DEPTH = 2.0
+MAX_CONF = 100.0
+
+
+class MapBuilder:
+    """Adds keyframes to a map and keeps its newest part optimal."""
+
+    def __init__(self, model: PairModel, keyframes: KeyframeMap, config: MapperConfig) -> None:
+        self._model = model
+        self._map = keyframes
+        self._config = config
+
+    def first_keyframe(self, frame: Frame, features: Features) -> Keyframe:
+        """A keyframe at the origin, without depth."""
+        h, w = features.image.shape[:2]
+        return self._insert(frame, features, Sim3.identity(), torch.zeros(h, w, 3), torch.zeros(h, w))
+
+    def give_depth(self, first: Keyframe, features: Features) -> bool:
+        """Gives the first keyframe the pointmap of its pair with another view; False when the pair shows no depth."""
+        prediction = self._model.predict(first.features, features)
+        assert prediction.X_0_0 is not None and prediction.conf0 is not None
+        z = sample(prediction.X_0_0, prediction.matches.pixels0)[:, 2]
+        known = sample(prediction.conf0, prediction.matches.pixels0) > 0
+        if int(known.sum()) < self._config.min_inliers:
+            return False
+        # Without a metric model the first scene gets a depth that suits a room, so that the map is of a handy size.
+        scale = 1.0 if self._model.metric else INITIAL_MEDIAN_DEPTH / float(z[known].median())
+        first.X, first.conf = prediction.X_0_0 * scale, prediction.conf0
+        return True
+
+    def add_keyframe(self, frame: Frame, features: Features, previous: Keyframe, tracked: Tracked) -> Keyframe:
+        """Makes a tracked frame a keyframe: pointmap from its pair with `previous`, edges to the newest keyframes."""
+        T_cam_kf = tracked.result.T_kf_cam.se3().inverse()
+        prediction = self._model.predict(features, previous.features, T_0_1=T_cam_kf)
+        assert prediction.X_0_0 is not None and prediction.conf0 is not None
+        pixels, depth, information = transferred_depths(tracked)
+        # The prediction has a scale of its own; the points carried over from the previous keyframe tell it.
+        conf = sample(prediction.conf0, pixels)
+        claimed = sample(prediction.X_0_0, pixels)[:, 2]
+        both = conf > 0
+        scale = float((depth[both] / claimed[both]).median()) if int(both.sum()) >= self._config.min_inliers else 1.0
+        X, conf = prediction.X_0_0 * scale, prediction.conf0.clone()
+        if prediction.X_0_1 is not None and prediction.conf1 is not None:
+            self._fuse_back(previous, prediction.X_0_1 * scale, prediction.conf1, T_cam_kf)
+        self._carry_over(X, conf, pixels, depth, information, features.K)
+        keyframe = self._insert(frame, features, previous.T_world_cam @ T_cam_kf.inverse(), X, conf)
+        self._connect(keyframe, previous, tracked)
+        return keyframe
+
+    def optimize(self) -> list[int]:
+        """Optimizes the newest keyframes and applies the result; the ids of those that moved."""
+        window = list(self._map.keyframes.values())[-self._config.window_size :]
+        if len(window) < 2:
+            return []
+        fixed = {k.id for k in window[: 2 if len(window) > 2 else 1]}
+        result = optimize_window(window, self._map.edges, fixed, self._model.relative_depth_sigma)
+        if result is None:
+            return []
+        for keyframe in window:
+            keyframe.T_world_cam = result.poses[keyframe.id]
+            update = result.points[keyframe.id]
+            keyframe.X[update.rows, update.columns] *= update.log_depth.exp()[:, None].to(keyframe.X.dtype)
+            held = keyframe.conf[update.rows, update.columns]
+            seen = (update.information * self._model.relative_depth_sigma**2).to(held.dtype)
+            keyframe.conf[update.rows, update.columns] = torch.maximum(held, seen).clamp_max(MAX_CONF)
+        return [k.id for k in window]
+
+    def _insert(self, frame: Frame, features: Features, T_world_cam: Sim3, X: torch.Tensor, conf: torch.Tensor) -> Keyframe:
+        keyframe = Keyframe(
+            id=max(self._map.keyframes, default=-1) + 1,
+            frame_id=frame.id,
+            stamp_ns=frame.stamp_ns,
+            T_world_cam=T_world_cam,
+            X=X,
+            conf=conf,
+            features=features,
+        )
+        self._map.keyframes[keyframe.id] = keyframe
+        return keyframe
+
+    def _fuse_back(self, previous: Keyframe, X_cam: torch.Tensor, conf: torch.Tensor, T_cam_kf: SE3) -> None:
+        """Fuses the pair's pointmap of the previous keyframe, given in the new camera, into its canonical one."""
+        T_kf_cam = T_cam_kf.inverse()
+        R = torch.tensor(T_kf_cam.rotation, dtype=X_cam.dtype, device=X_cam.device)
+        t = torch.tensor(T_kf_cam.translation, dtype=X_cam.dtype, device=X_cam.device)
+        previous.X, previous.conf = fuse_pointmap(
+            previous.X, previous.conf, X_cam @ R.T + t, conf, self._model.relative_depth_sigma
+        )
+
+    def _carry_over(
+        self, X: torch.Tensor, conf: torch.Tensor, pixels: torch.Tensor, depth: torch.Tensor, information: torch.Tensor, K: np.ndarray
+    ) -> None:
+        """Puts the depths known from earlier keyframes, which rest on more views, at their pixels of the new one."""
+        column, row = pixel_index(pixels, conf.shape[1], conf.shape[0])
+        known = (information * self._model.relative_depth_sigma**2).to(conf.dtype)
+        better = (known > 0.5 * conf[row, column]) & (depth > 0)
+        row, column = row[better], column[better]
+        X[row, column] = (rays(pixels[better], K) * depth[better, None]).to(X.dtype)
+        conf[row, column] = known[better]
+
+    def _connect(self, keyframe: Keyframe, previous: Keyframe, tracked: Tracked) -> None:
+        """Edges to the previous keyframe and, where they still share a view, to the ones before it."""
+        inliers = tracked.result.inliers
+        matches = tracked.matches
+        self._add_edge(
+            keyframe, previous, Matches(matches.pixels0[inliers], matches.pixels1[inliers], matches.weight[inliers], matches.possible)
+        )
+        older = [k for k in self._map.keyframes.values() if k.id not in (keyframe.id, previous.id)]
+        for other in older[-(CONNECTED_KEYFRAMES - 1) :]:
+            T_0_1 = (keyframe.T_world_cam.inverse() @ other.T_world_cam).se3()
+            prediction = self._model.predict(keyframe.features, other.features, T_0_1=T_0_1, dense=False)
+            if len(prediction.matches) >= 2 * self._config.min_inliers:
+                self._add_edge(keyframe, other, prediction.matches)
+
+    def _add_edge(self, keyframe: Keyframe, other: Keyframe, matches: Matches) -> None:
+        count = self._config.edge_matches
+        chosen = torch.linspace(0, len(matches) - 1, min(len(matches), count)).long() if len(matches) else torch.zeros(0).long()
+        self._map.edges.append(
+            Edge(
+                keyframe.id,
+                other.id,
+                "sequential",
+                matches.pixels0[chosen],
+                matches.pixels1[chosen],
+                matches.weight[chosen],
+            )
+        )

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Local optimization: the poses of the newest keyframes in Sim(3) together with the depths of their matched points.
+
+Every match of an edge is seen in both directions: the point of keyframe i (its pixel, at the depth of its canonical pointmap)
+must project to the matched pixel of keyframe j, and the other way round. A depth is held by its confidence; a change common
+to a keyframe's points is cheaper as a change of the keyframe's scale, so the dense pointmap follows its sparse points.
+Depths are eliminated point by point (Schur complement); everything is accumulated in batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.projection import as_tensors, huber_weight, left_jacobian, pixel_index, project, rays, sample
+from st3r_ros.types import Edge, Keyframe
+
+PIXEL_SIGMA = 1.0
+ITERATIONS = 8
+DAMPING = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class PointUpdate:
+    """New depths of a keyframe's points: rows, columns (N,) int64, log_depth (N,) change, information (N,) of all observations."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    log_depth: torch.Tensor
+    information: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class WindowResult:
+    """New poses and point depths by keyframe id; RMS reprojection error in pixels before and after."""
+
+    poses: dict[int, Sim3]
+    points: dict[int, PointUpdate]
+    rmse_before_px: float
+    rmse_px: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Observations:
+    """Points (P, ...) and their observations (M, ...): `point` (M,) into the points, `source`, `target` (M,) into the keyframes."""
+
+    X: torch.Tensor
+    prior: torch.Tensor
+    owner: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+    point: torch.Tensor
+    source: torch.Tensor
+    target: torch.Tensor
+    pixels: torch.Tensor
+    weight: torch.Tensor
+    K: torch.Tensor
+
+
+def optimize_window(keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], depth_sigma: float) -> WindowResult | None:
+    """Refines `keyframes` but those with an id in `fixed`, over the edges among them; None without any observation.
+
+    fixed: at least two connected keyframes fix position, orientation and scale. depth_sigma: relative depth error at confidence 1.
+    """
+    observations = _collect(keyframes, edges, depth_sigma)
+    if observations is None:
+        return None
+    free = torch.tensor([k.id not in fixed for k in keyframes])
+    poses = [k.T_world_cam for k in keyframes]
+    delta = torch.zeros_like(observations.prior)
+    before = None
+    for _ in range(ITERATIONS):
+        system = _linearize(observations, poses, delta)
+        before = system.rmse_px if before is None else before
+        step, moved = _solve(system, free)
+        poses = [T @ Sim3.exp(s) for T, s in zip(poses, step.cpu().numpy(), strict=True)]
+        delta = (delta + moved).clamp(-2.0, 2.0)
+        if float(step.abs().max()) < 1e-6:
+            break
+    system = _linearize(observations, poses, delta)
+    if not np.isfinite(system.rmse_px) or system.rmse_px > 1.5 * (before or 0.0) + 1.0:
+        return None
+    points = {}
+    for index, keyframe in enumerate(keyframes):
+        own = observations.owner == index
+        information = system.h_point[own] - observations.prior[own]
+        points[keyframe.id] = PointUpdate(observations.rows[own], observations.columns[own], delta[own], information)
+    return WindowResult({k.id: T for k, T in zip(keyframes, poses, strict=True)}, points, before or 0.0, system.rmse_px)
+
+
+def _collect(keyframes: list[Keyframe], edges: list[Edge], depth_sigma: float) -> _Observations | None:
+    """Turns edges into points (one per keyframe pixel) and their observations in the other keyframe."""
+    index = {k.id: n for n, k in enumerate(keyframes)}
+    parts = []
+    for edge in edges:
+        if edge.i in index and edge.j in index:
+            parts.append((index[edge.i], index[edge.j], edge.pixels_i, edge.pixels_j, edge.weight))
+            parts.append((index[edge.j], index[edge.i], edge.pixels_j, edge.pixels_i, edge.weight))
+    if not parts:
+        return None
+    keys, X, prior, rows, columns, source, target, pixels, weight = [], [], [], [], [], [], [], [], []
+    for i, j, pixels_i, pixels_j, w in parts:
+        keyframe = keyframes[i]
+        height, width = keyframe.conf.shape
+        column, row = pixel_index(pixels_i, width, height)
+        conf, z = keyframe.conf[row, column].double(), keyframe.X[row, column, 2].double()
+        known = conf > 0
+        keys.append(((i * height + row) * width + column)[known])
+        X.append((rays(pixels_i, keyframe.features.K) * z[:, None])[known])
+        prior.append((conf / depth_sigma**2)[known])
+        rows.append(row[known])
+        columns.append(column[known])
+        source.append(torch.full_like(row, i)[known])
+        target.append(torch.full_like(row, j)[known])
+        pixels.append(pixels_j[known].double())
+        weight.append(w[known].double())
+    unique, point = torch.unique(torch.cat(keys), return_inverse=True)
+    first = torch.zeros_like(unique)
+    first[point] = torch.arange(len(point), device=point.device)
+    owner = torch.cat(source)
+    # All keyframes of one map have the same image size; the key's keyframe is therefore the owner of its point.
+    K = torch.stack([torch.as_tensor(k.features.K, device=point.device) for k in keyframes])
+    return _Observations(
+        X=torch.cat(X)[first],
+        prior=torch.cat(prior)[first],
+        owner=owner[first],
+        rows=torch.cat(rows)[first],
+        columns=torch.cat(columns)[first],
+        point=point,
+        source=owner,
+        target=torch.cat(target),
+        pixels=torch.cat(pixels),
+        weight=torch.cat(weight),
+        K=K,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _System:
+    """Normal equations: poses H (7n, 7n), g (7n,); points h_point, g_point (P,); their coupling E (P, 7n)."""
+
+    H: torch.Tensor
+    g: torch.Tensor
+    E: torch.Tensor
+    h_point: torch.Tensor
+    g_point: torch.Tensor
+    rmse_px: float
+
+
+def _linearize(obs: _Observations, poses: list[Sim3], delta: torch.Tensor) -> _System:
+    n, P = len(poses), len(obs.prior)
+    world = [as_tensors(T, obs.X) for T in poses]
+    inverse = [as_tensors(T.inverse(), obs.X) for T in poses]
+    A_world, t_world = torch.stack([a for a, _ in world]), torch.stack([t for _, t in world])
+    A_inverse, t_inverse = torch.stack([a for a, _ in inverse]), torch.stack([t for _, t in inverse])
+    pair = obs.target * n + obs.source
+    A = (A_inverse[:, None] @ A_world[None]).view(n * n, 3, 3)
+    t = ((A_inverse[:, None] @ t_world[None, :, :, None])[..., 0] + t_inverse[:, None]).view(n * n, 3)
+    X = (obs.X * delta.exp()[:, None])[obs.point]
+    offset = (A[pair] @ X[:, :, None])[..., 0]
+    Y = offset + t[pair]
+    predicted, J_projection = project(Y, obs.K[obs.target])
+    residual = (predicted - obs.pixels) / PIXEL_SIGMA
+    distance = residual.norm(dim=1)
+    weight = obs.weight * huber_weight(distance) * (Y[:, 2] > 1e-6)
+    J_target = -(J_projection @ left_jacobian(Y)) / PIXEL_SIGMA
+    J_source = (J_projection @ A[pair]) @ left_jacobian(X) / PIXEL_SIGMA
+    j_depth = (J_projection @ offset[:, :, None])[..., 0] / PIXEL_SIGMA
+
+    J = torch.cat([J_source, J_target], dim=2)  # (M, 2, 14)
+    weighted_J = weight[:, None, None] * J
+    blocks = J.new_zeros(n * n, 14, 14).index_add_(0, pair, weighted_J.transpose(1, 2) @ J).view(n, n, 2, 7, 2, 7)
+    H = torch.einsum("tsab->stab", blocks[:, :, 0, :, 1]).clone()  # source row, target column
+    H = H + blocks[:, :, 1, :, 0]  # target row, source column
+    diagonal = blocks[:, :, 0, :, 0].sum(0) + blocks[:, :, 1, :, 1].sum(1)
+    H[torch.arange(n), torch.arange(n)] += diagonal
+    H = H.permute(0, 2, 1, 3).reshape(7 * n, 7 * n)
+    by_pose = (weighted_J * residual[:, :, None]).sum(1)
+    g = J.new_zeros(n, 7).index_add_(0, obs.source, by_pose[:, :7]).index_add_(0, obs.target, by_pose[:, 7:]).view(-1)
+    coupling = (weighted_J * j_depth[:, :, None]).sum(1)
+    E = J.new_zeros(P * n, 7)
+    E.index_add_(0, obs.point * n + obs.source, coupling[:, :7]).index_add_(0, obs.point * n + obs.target, coupling[:, 7:])
+    h_point = obs.prior.clone().index_add_(0, obs.point, weight * (j_depth**2).sum(1))
+    # The held value is the depth the window starts from, not a measurement of its own: it damps, it does not pull back far.
+    g_point = (obs.prior * delta).index_add_(0, obs.point, weight * (j_depth * residual).sum(1))
+    near = distance.clamp_max(10.0)
+    return _System(H, g, E.view(P, 7 * n), h_point, g_point, float((near**2).mean().sqrt()) * PIXEL_SIGMA)
+
+
+def _solve(system: _System, free: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Steps of the poses (n, 7), zero where not free, and of the points' log-depths (P,)."""
+    chosen = free.repeat_interleave(7).to(system.H.device)
+    scaled = system.E / system.h_point[:, None]
+    H = (system.H - system.E.T @ scaled)[chosen][:, chosen]
+    g = (system.g - scaled.T @ system.g_point)[chosen]
+    step = torch.zeros_like(system.g)
+    step[chosen] = -torch.linalg.solve(H + DAMPING * torch.diag(torch.diag(H).abs() + 1e-3), g)
+    moved = -(system.g_point + system.E @ step) / system.h_point
+    return step.view(-1, 7), moved.clamp(-0.5, 0.5)
