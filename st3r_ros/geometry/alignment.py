@@ -13,8 +13,8 @@ from st3r_ros.geometry.sim3 import Sim3
 # Points count as lying on one line when the second singular value of their normalised covariance is below this.
 _COLLINEAR = 1e-10
 
-# Median length of a 3-D Gaussian error of standard deviation 1 per axis.
-_MEDIAN_LENGTH = 1.5382
+# Median and 99 % quantile of the length of a 3-D Gaussian error of standard deviation 1 per axis.
+_MEDIAN_LENGTH, _INLIER_LENGTH = 1.538, 3.368
 
 # Thresholds in standard deviations that keep 95 % efficiency under Gaussian errors.
 _TUNING = {"huber": 1.345, "cauchy": 2.385}
@@ -29,7 +29,7 @@ class Alignment:
 
     residuals: (N,) float64 distances left between the aligned source points and the target, in the target's unit.
     weights: (N,) float64 in [0, 1], the trust the robust loss leaves to each pair.
-    inliers: (N,) bool, residual within `threshold`, the residual at which the loss starts to discount.
+    sigma: standard deviation of a good pair per axis, in the target's unit. inliers: (N,) bool, residual within 3.4 sigma.
     rmse: weighted root mean square of the residuals. converged: whether the weights settled within the allowed iterations.
     """
 
@@ -37,7 +37,7 @@ class Alignment:
     residuals: np.ndarray
     weights: np.ndarray
     inliers: np.ndarray
-    threshold: float
+    sigma: float
     rmse: float
     converged: bool
 
@@ -75,32 +75,31 @@ def robust_align(
     *,
     with_scale: bool = True,
     loss: str = "cauchy",
-    threshold: float | None = None,
+    sigma: float | None = None,
 ) -> Alignment:
     """`umeyama` that does not mind wrong pairs, by iteratively reweighted least squares.
 
     source, target: (N, 3) paired points. weights: (N,) prior trust, 1 by default.
     loss: "cauchy" (forgets far outliers) or "huber" (convex, only dampens them).
-    threshold: residual, in the target's unit, at which the loss starts to discount; None takes it from the median residual
-    in every iteration.
+    sigma: standard deviation of a good pair per axis, in the target's unit; None takes it from the median residual, anew in every
+    iteration. The loss starts to discount at 1.345 (huber) or 2.385 (cauchy) sigma.
 
     Raises:
         GeometryError: as in `umeyama`.
-        ValueError: an unknown loss, or a threshold that is not positive.
+        ValueError: an unknown loss, or a sigma that is not positive.
     """
     if loss not in _TUNING:
         raise ValueError(f"The loss is {loss!r}; it must be one of {', '.join(_TUNING)}.")
-    if threshold is not None and not threshold > 0.0:
-        raise ValueError(f"The threshold is {threshold!r}; it must be positive.")
+    if sigma is not None and not sigma > 0.0:
+        raise ValueError(f"sigma is {sigma!r}; it must be positive.")
     source, target, prior = _checked_pairs(source, target, weights)
     noise_floor = 1e-12 * np.abs(target).max()
     robust = np.ones(len(source))
     for _ in range(_MAX_ITERATIONS):
         T_target_source = umeyama(source, target, prior * robust, with_scale)
         residuals = np.linalg.norm(T_target_source @ source - target, axis=1)
-        sigma = max(_weighted_median(residuals, prior) / _MEDIAN_LENGTH, noise_floor)
-        limit = _TUNING[loss] * sigma if threshold is None else threshold
-        previous, robust = robust, _LOSSES[loss](residuals / limit)
+        noise = sigma or max(_weighted_median(residuals, prior) / _MEDIAN_LENGTH, noise_floor)
+        previous, robust = robust, _LOSSES[loss](residuals / (_TUNING[loss] * noise))
         converged = bool(np.abs(robust - previous).max() < 1e-6)
         if converged:
             break
@@ -109,8 +108,8 @@ def robust_align(
         T_target_source=T_target_source,
         residuals=residuals,
         weights=robust,
-        inliers=residuals <= limit,
-        threshold=float(limit),
+        inliers=residuals <= _INLIER_LENGTH * noise,
+        sigma=float(noise),
         rmse=float(np.sqrt(trust @ (residuals * residuals) / trust.sum())),
         converged=converged,
     )

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may import whom: maths inside, ROS outside. Reads every import of the package, also those inside functions."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "st3r_ros").rglob("*.py"))
+
+BASE = {"errors", "config", "types"}
+# Part of the package -> the parts it may import at run time, besides itself. Top-level modules that are not named here (cli,
+# sequences, ...) are entry points: they may import everything but ros.
+MAY_IMPORT = {
+    "__init__": set(),
+    "errors": set(),
+    "config": {"errors"},
+    "types": {"errors", "config"},
+    "geometry": BASE,
+    "network": BASE,
+    "pair": BASE | {"geometry", "network"},
+    "slam": BASE | {"geometry"},
+    "sim": BASE | {"geometry"},
+    "io": BASE | {"geometry"},
+    "eval": BASE | {"geometry", "io"},
+}
+# What `st3r --help` and scripts load must start fast.
+LIGHT = {"st3r_ros", "st3r_ros.config", "st3r_ros.types", "st3r_ros.cli", "st3r_ros.geometry.sim3"}
+ROS_PACKAGES = ("rclpy", "rcl_interfaces", "rosidl", "builtin_interfaces", "unique_identifier_msgs", "ament_", "launch", "tf2_")
+
+
+def part_of(module: str) -> str:
+    """The part of the package that a dotted name `st3r_ros.part...` belongs to."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def dotted_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below `node` that can run, so without the bodies of `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from (inner for branch in child.orelse for inner in (branch, *run_time_nodes(branch)))
+        else:
+            yield child
+            yield from run_time_nodes(child)
+
+
+def imports(source: str, module: str, *, is_package: bool = False) -> set[str]:
+    """The dotted names that a module imports at run time, relative ones resolved, `from a import b` as a.b."""
+    found = set()
+    for node in run_time_nodes(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split(".")[: len(module.split(".")) - node.level + is_package] if node.level else []
+            origin = ".".join([*package, *([node.module] if node.module else [])])
+            found |= {f"{origin}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            found |= {argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)}
+    return found
+
+
+def imports_of(path: Path) -> set[str]:
+    return imports(path.read_text(encoding="utf-8"), dotted_name(path), is_package=path.name == "__init__.py")
+
+
+def is_ros(name: str) -> bool:
+    top = name.partition(".")[0]
+    generated = top == "st3r_ros" and part_of(name) in ("msg", "srv")
+    return generated or top.startswith(ROS_PACKAGES) or top.endswith("_msgs")
+
+
+def forbidden(module: str, imported: set[str]) -> set[str]:
+    """The imports that `module` must not have."""
+    own = part_of(module)
+    parts = {name: part_of(name) for name in imported if name.partition(".")[0] == "st3r_ros"}
+    if own == "ros":
+        return {name for name in imported if parts.get(name) == "cli" or name.partition(".")[0] == "torch"}
+    ros = {name for name in imported if is_ros(name) or parts.get(name) == "ros"}
+    if own not in MAY_IMPORT:
+        return ros
+    allowed = MAY_IMPORT[own] | {own, "__version__"}
+    return ros | {name for name, part in parts.items() if part not in allowed}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted_name)
+def test_imports_point_inwards(path):
+    assert forbidden(dotted_name(path), imports_of(path)) == set()
+
+
+@pytest.mark.parametrize("name", sorted(LIGHT.intersection(map(dotted_name, MODULES))))
+def test_light_modules_load_nothing_heavy(name):
+    code = f"import sys, {name}; print(*sorted({{'torch', 'rclpy', 'cv2'}} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import a.b, c as d", {"a.b", "c"}),
+        ("def f():\n    from st3r_ros import io", {"st3r_ros.io"}),
+        ("from . import b\nfrom .c import d\nfrom ..pair import e", {"st3r_ros.slam.b", "st3r_ros.slam.c.d", "st3r_ros.pair.e"}),
+        ("if TYPE_CHECKING:\n    import a\nelse:\n    import b", {"b"}),
+        ("import typing\nif typing.TYPE_CHECKING:\n    import a", {"typing"}),
+        ("if not TYPE_CHECKING:\n    import a", {"a"}),
+        ("try:\n    import a\nexcept ImportError:\n    x = importlib.import_module('b')", {"a", "b"}),
+    ],
+)
+def test_every_kind_of_import_is_seen(source, found):
+    assert imports(source, "st3r_ros.slam.mapper") == found
+    assert imports("from . import b", "st3r_ros.slam", is_package=True) == {"st3r_ros.slam.b"}
+
+
+@pytest.mark.parametrize(
+    ("module", "imported"),
+    [
+        ("st3r_ros", "st3r_ros.types.Frame"),
+        ("st3r_ros.types", "st3r_ros.geometry.se3"),
+        ("st3r_ros.geometry.se3", "st3r_ros.network.blocks"),
+        ("st3r_ros.pair.opencv", "st3r_ros.slam.mapper"),
+        ("st3r_ros.slam.mapper", "st3r_ros.pair.load_pair_model"),
+        ("st3r_ros.slam.mapper", "st3r_ros.sequences"),
+        ("st3r_ros.io.video", "st3r_ros.sim.world"),
+        ("st3r_ros.io.bag", "sensor_msgs.msg.Image"),
+        ("st3r_ros.eval.trajectory", "st3r_ros.slam.mapper"),
+        ("st3r_ros.cli", "rclpy"),
+        ("st3r_ros.cli", "st3r_ros.ros.mapping_node"),
+        ("st3r_ros.sequences", "st3r_ros.msg.MappingStatus"),
+        ("st3r_ros.ros.mapping_node", "st3r_ros.cli"),
+        ("st3r_ros.ros.mapping_node", "torch"),
+    ],
+)
+def test_an_import_that_points_outwards_is_caught(module, imported):
+    assert forbidden(module, {imported, "numpy"}) == {imported}
