@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `st3r`: options and help. The work is in `commands/`, imported when it is needed, so that --help is fast."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+import st3r_ros
+from st3r_ros.config import DemoConfig, MapCommandConfig
+from st3r_ros.errors import St3rError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="st3r",
+    help="Dense 3-D maps from one RGB camera, without ROS. (With ROS: ros2 launch st3r_ros st3r_mapping.launch.py)",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_INPUT = "Image folder, video, folder with rgb.txt (TUM layout), ROS 2 bag, webcam index, or sim:room."
+_SETTINGS = typer.Option([], "--set", metavar="NAME=VALUE", help="Change a setting (`st3r settings` lists them).")
+_VERSION = "Print the version."
+_DEFAULTS = MapCommandConfig()
+_DEMO_DEFAULTS = DemoConfig()
+
+
+def _reported(command: Callable[..., int]) -> Callable[..., None]:
+    """Ends the process with what the command returns; a mistake of the user is one sentence on stderr, no traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            exit_code = command(*args, **kwargs)
+        except St3rError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            exit_code = USER_ERROR
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            exit_code = INTERRUPTED
+        raise typer.Exit(exit_code)
+
+    return run
+
+
+@app.command("map")
+@_reported
+def map_command(
+    source: str = typer.Argument(..., metavar="INPUT", help=_INPUT),
+    *,
+    out: str = typer.Option(_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
+    pair_model: str = typer.Option(_DEFAULTS.pair_model, help="The two-view model."),
+    checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights file of the pair model, where it has weights."),
+    camera: str = typer.Option(_DEFAULTS.camera, help="Calibration file (ROS yaml), instead of the one that comes with INPUT."),
+    every: int = typer.Option(_DEFAULTS.every, help="Take only every n-th image."),
+    max_frames: int = typer.Option(_DEFAULTS.max_frames, help="Stop after so many images; 0 takes all."),
+    settings: list[str] = _SETTINGS,
+) -> int:
+    """Map a sequence of images: trajectory, dense cloud, picture and summary.
+
+    Ctrl-C ends the mapping; what was mapped until then is written.
+
+    \b
+    Examples:
+      st3r map images/ --camera camera.yaml
+      st3r map drive.mp4 --every 3 --out drive_map
+      st3r map recording.mcap --max-frames 500 --set cloud.voxel_size=0.05
+      st3r map 0                       (webcam; Ctrl-C ends)
+      st3r map sim:room                (a simulated room)
+    """
+    from st3r_ros.commands.settings import parse_settings
+
+    config = MapCommandConfig(
+        pair_model=pair_model, checkpoint=checkpoint, camera=camera, out=out, every=every, max_frames=max_frames
+    )
+    parsed = parse_settings(settings)
+    from st3r_ros.commands.map import run_map
+
+    return run_map(source, config, parsed)
+
+
+@app.command("eval")
+@_reported
+def eval_command(
+    results: str = typer.Argument(..., metavar="OUT", help="Folder that `st3r map` has written."),
+    sequence: str = typer.Argument(..., metavar="SEQ", help="The sequence it was made from, with its truth."),
+    camera: str = typer.Option("", help="Calibration file of the sequence's depth, where none comes with it."),
+    json_target: str = typer.Option("", "--json", metavar="FILE|-", help="Write JSON to a file, or to stdout with -."),
+) -> int:
+    """Compare a map with the truth: trajectory error after Sim(3) and SE(3) alignment, tracked share, depth errors.
+
+    \b
+    Examples:
+      st3r eval st3r_map sequences/kitchen
+      st3r eval st3r_map sequences/kitchen --json -
+    """
+    from st3r_ros.commands.evaluate import run_eval
+
+    run_eval(results, sequence, camera, json_target)
+    return 0
+
+
+@app.command("demo")
+@_reported
+def demo_command(
+    source: str = typer.Option(_DEMO_DEFAULTS.input, "--input", metavar="INPUT", help=_INPUT),
+    out: str = typer.Option(_DEMO_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
+) -> int:
+    """Map a simulated room, or your own input: over ROS topics where ROS 2 is sourced, with the library alone elsewhere.
+
+    \b
+    Examples:
+      st3r demo
+      st3r demo --input my_video.mp4 --out my_map
+    """
+    from st3r_ros.commands.demo import run_demo
+
+    return run_demo(DemoConfig(input=source, out=out))
+
+
+@app.command("settings")
+@_reported
+def settings_command() -> int:
+    """List the settings that `st3r map --set NAME=VALUE` and the parameters of the ROS node change."""
+    from st3r_ros.commands.settings import list_settings
+
+    for setting in list_settings():
+        typer.echo(f"{setting.name}={setting.default}  ({setting.allowed})\n    {setting.description}")
+    return 0
+
+
+@app.command("doctor")
+@_reported
+def doctor_command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> int:
+    """Say what this machine has, what is missing and how to get it. Fails only when st3r cannot map at all."""
+    from st3r_ros.commands.doctor import run_doctor
+
+    return run_doctor(as_json)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"st3r {st3r_ros.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help=_VERSION)) -> None:
+    pass
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs the command line and ends the process: exit code 2 for a user's mistake, 130 for Ctrl-C."""
+    app(args, prog_name="st3r")

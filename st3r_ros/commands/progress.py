@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress of a run on stderr: a live bar in a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from st3r_ros.recorder import RunRecorder
+from st3r_ros.types import MappingState
+
+PLAIN_PERIOD_S = 5.0
+STATE_COLORS = {
+    MappingState.TRACKING: "green",
+    MappingState.RELOCALIZED: "green",
+    MappingState.INITIALIZING: "yellow",
+    MappingState.LOST: "red",
+}
+
+
+class Display(Protocol):
+    """Shows a run while it goes on, as a context manager."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def show(self, recorder: RunRecorder, keyframes: int) -> None:
+        """The state after a frame."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A message that stays."""
+        ...
+
+
+def make_display(name: str, length: int | None) -> Display:
+    """The display that suits stderr. length: frames that will come, None if unknown."""
+    console = Console(stderr=True, highlight=False)
+    return BarDisplay(console, name, length) if console.is_terminal else PlainDisplay(console, name, length)
+
+
+class BarDisplay:
+    """A progress bar with frames per second, keyframes and state."""
+
+    def __init__(self, console: Console, name: str, length: int | None) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed}{task.fields[of]} frames  {task.fields[fps]:.1f}/s"),
+            TextColumn("{task.fields[keyframes]} keyframes  {task.fields[state]}"),
+            TimeElapsedColumn(),
+            console=console,
+            expand=True,
+        )
+        self._task = self._progress.add_task(escape(name), total=length, of=_of(length), fps=0.0, keyframes=0, state="starting")
+
+    def __enter__(self) -> BarDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def show(self, recorder: RunRecorder, keyframes: int) -> None:
+        color = STATE_COLORS.get(recorder.state, "default")
+        self._progress.update(
+            self._task,
+            completed=recorder.frames + recorder.skipped,
+            fps=recorder.recent_fps,
+            keyframes=keyframes,
+            state=f"[{color}]{recorder.state.value}[/{color}]",
+        )
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False)
+
+
+class PlainDisplay:
+    """A line every few seconds, for files and pipes."""
+
+    def __init__(self, console: Console, name: str, length: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._name = name
+        self._of = _of(length)
+        self._clock = clock
+        self._next = clock()
+
+    def __enter__(self) -> PlainDisplay:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def show(self, recorder: RunRecorder, keyframes: int) -> None:
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + PLAIN_PERIOD_S
+        self.say(
+            f"{self._name}: {recorder.frames + recorder.skipped}{self._of} frames, {recorder.recent_fps:.1f} frames/s, "
+            f"{keyframes} keyframes, {recorder.state.value}"
+        )
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+def _of(length: int | None) -> str:
+    return "" if length is None else f"/{length}"

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person reads at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from st3r_ros.results import RESULT_FILES, RunSummary, TruthSummary
+
+SHOWN_SKIPS = 3
+SHOWN_SPANS = 5
+
+
+def print_summary(summary: RunSummary, out: Path, interrupted_by: str = "") -> None:
+    """Prints the report of a run to stdout. interrupted_by: the signal that ended it early, "" for none."""
+    for line in report_lines(summary, out, interrupted_by):
+        print(line)
+
+
+def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> list[str]:
+    """The report, line by line; ends with where the results are."""
+    lines = [f"Interrupted by {interrupted_by}; what was mapped until then is written."] if interrupted_by else []
+    lines.append(
+        f"Mapped {summary.frames} frames of {summary.input} in {summary.duration_s:.1f} s ({summary.fps:.1f} frames/s): "
+        f"{summary.tracked} tracked ({summary.tracked_share:.1%}), {summary.keyframes} keyframes, {summary.points} points."
+    )
+    total = summary.latency_ms.get("total")
+    if total is not None:
+        lines.append(
+            f"Per frame: median {total.median_ms:.0f} ms, 95 % below {total.p95_ms:.0f} ms. Memory: {summary.peak_rss_mb:.0f} MB."
+        )
+    if summary.truth is not None:
+        lines.append(truth_line(summary.truth))
+    elif summary.truth_note:
+        lines.append(f"Not compared with the truth: {summary.truth_note}")
+    if summary.lost_spans:
+        spans = [f"{s.first_frame}-{s.last_frame}" for s in summary.lost_spans[:SHOWN_SPANS]]
+        more = " ..." if len(summary.lost_spans) > SHOWN_SPANS else ""
+        lines.append(f"Lost on frames {', '.join(spans)}{more}.")
+    if summary.skipped:
+        lines.append(f"Skipped {summary.skipped} unusable frames:")
+        lines += [f"  {skip.source}: {skip.reason}" for skip in summary.skips[:SHOWN_SKIPS]]
+    if summary.tracked == 0:
+        lines.append(_why_nothing(summary))
+    lines.append(f"Results in {out}: {', '.join(RESULT_FILES)}.")
+    return lines
+
+
+def truth_line(truth: TruthSummary) -> str:
+    """The trajectory errors as a sentence."""
+    return (
+        f"Error against the truth ({truth.matched} poses): ATE {truth.ate_sim3:.3g} after Sim(3) alignment "
+        f"(scale {truth.scale:.3g}), {truth.ate_se3:.3g} after SE(3)."
+    )
+
+
+def _why_nothing(summary: RunSummary) -> str:
+    if summary.frames == 0:
+        return "No frame was mapped: not one image could be used. Check the images and the calibration."
+    return (
+        "No frame was tracked: two views with enough matches and sideways motion were not found. Move the camera sideways in "
+        "front of something with texture, take more of the images (--every), or give the calibration (--camera)."
+    )

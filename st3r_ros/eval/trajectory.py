@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Absolute trajectory error after alignment, through `evo` (https://github.com/MichaelGrupp/evo)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from st3r_ros.errors import EvaluationError, MissingDependencyError
+from st3r_ros.eval.association import MATCH_TOLERANCE_NS, associate
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.types import Trajectory
+
+if TYPE_CHECKING:
+    from evo.core.trajectory import PosePath3D
+
+MIN_POSES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryErrors:
+    """How far an estimated trajectory is from the true one.
+
+    ate_sim3, ate_se3: RMSE of the positions in the truth's unit, after the best similarity and the best rigid alignment.
+    T_truth_map: the similarity alignment; its scale is how many units of the truth one unit of the map is.
+    matched: poses compared. truth_spread: RMS distance of the compared true positions to their centroid.
+    tracked_share: compared poses per processed frame that has a true pose; None when the processed frames are not known.
+    """
+
+    ate_sim3: float
+    ate_se3: float
+    T_truth_map: Sim3
+    matched: int
+    truth_spread: float
+    tracked_share: float | None
+
+    @property
+    def scale(self) -> float:
+        """Units of the truth per unit of the map."""
+        return float(self.T_truth_map.scale)
+
+
+def evaluate_trajectory(
+    estimate: Trajectory,
+    truth: Trajectory,
+    processed_ns: np.ndarray | None = None,
+    tolerance_ns: int = MATCH_TOLERANCE_NS,
+) -> TrajectoryErrors:
+    """Compares the poses whose stamps lie within the tolerance of a true pose.
+
+    processed_ns: (N,) int64 stamps of every frame that was processed, tracked or not, for the tracked share.
+    Raises EvaluationError when fewer than 3 poses can be compared or they do not determine an alignment.
+    """
+    pairs = associate(estimate.stamps_ns, truth.stamps_ns, tolerance_ns)
+    if len(pairs) < MIN_POSES:
+        raise EvaluationError(_too_few(estimate, truth, len(pairs), tolerance_ns))
+    true_positions = truth.positions[pairs.references]
+    ate_se3, _ = _aligned_error(estimate, truth, pairs.queries, pairs.references, with_scale=False)
+    ate_sim3, T_truth_map = _aligned_error(estimate, truth, pairs.queries, pairs.references, with_scale=True)
+    tracked_share = None
+    if processed_ns is not None:
+        possible = len(associate(processed_ns, truth.stamps_ns, tolerance_ns))
+        tracked_share = min(1.0, len(pairs) / possible) if possible else None
+    return TrajectoryErrors(
+        ate_sim3=ate_sim3,
+        ate_se3=ate_se3,
+        T_truth_map=T_truth_map,
+        matched=len(pairs),
+        truth_spread=float(np.sqrt(np.mean(np.sum((true_positions - true_positions.mean(axis=0)) ** 2, axis=1)))),
+        tracked_share=tracked_share,
+    )
+
+
+def align_truth(truth: Trajectory, T_truth_map: Sim3) -> Trajectory:
+    """The true trajectory in the map's coordinates and unit, for drawing both together."""
+    T_map_truth = T_truth_map.inverse()
+    rotated = Sim3.from_quaternion_xyzw(truth.quaternions_xyzw, truth.positions)
+    aligned = T_map_truth @ rotated
+    return Trajectory(truth.stamps_ns, aligned.translation, aligned.quaternion_xyzw)
+
+
+def _aligned_error(
+    estimate: Trajectory, truth: Trajectory, of_estimate: np.ndarray, of_truth: np.ndarray, *, with_scale: bool
+) -> tuple[float, Sim3]:
+    """The APE RMSE after alignment, and the alignment."""
+    try:
+        from evo.core import geometry, metrics
+    except ImportError as error:
+        raise MissingDependencyError(f"The trajectory error needs the library evo ({error}): pip install evo.") from error
+    path, reference = _evo_path(estimate, of_estimate), _evo_path(truth, of_truth)
+    try:
+        rotation, translation, scale = path.align(reference, correct_scale=with_scale)
+    except geometry.GeometryException as error:
+        raise EvaluationError(
+            f"The {len(of_estimate)} matched positions lie on one line or in one point, which determines no alignment with the "
+            "truth; evaluate a run whose camera moves in at least two directions."
+        ) from error
+    ape = metrics.APE(metrics.PoseRelation.translation_part)
+    ape.process_data((reference, path))
+    return float(ape.get_statistic(metrics.StatisticsType.rmse)), Sim3(rotation, translation, np.float64(scale))
+
+
+def _evo_path(trajectory: Trajectory, indices: np.ndarray) -> PosePath3D:
+    from evo.core.trajectory import PosePath3D
+
+    wxyz = trajectory.quaternions_xyzw[indices][:, [3, 0, 1, 2]]
+    return PosePath3D(positions_xyz=trajectory.positions[indices], orientations_quat_wxyz=wxyz)
+
+
+def _too_few(estimate: Trajectory, truth: Trajectory, matched: int, tolerance_ns: int) -> str:
+    if len(estimate) < MIN_POSES:
+        return f"The estimated trajectory has {len(estimate)} poses; comparing it with the truth takes at least {MIN_POSES}."
+    if len(truth) < MIN_POSES:
+        return f"The true trajectory has {len(truth)} poses; comparing with it takes at least {MIN_POSES}."
+    found = "No pose" if matched == 0 else f"Only {matched} poses"
+    return (
+        f"{found} of the estimate ({_span(estimate)}) within {tolerance_ns / 1e6:.0f} ms of a pose of the truth "
+        f"({_span(truth)}), and at least {MIN_POSES} are needed; check that the run and the truth belong to the same sequence."
+    )
+
+
+def _span(trajectory: Trajectory) -> str:
+    return f"{trajectory.stamps_ns[0] * 1e-9:.3f} s to {trajectory.stamps_ns[-1] * 1e-9:.3f} s"

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened to every frame of a run, in a few bytes each, and its summary."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from st3r_ros.types import MappingState, MappingUpdate
+
+STATES = tuple(MappingState)
+LISTED_SKIPS = 50
+RECENT_FRAMES = 30
+
+
+@dataclass(frozen=True)
+class LostSpan:
+    """Consecutive frames on which the camera was lost; stamps in seconds."""
+
+    first_frame: int
+    last_frame: int
+    first_stamp: float
+    last_stamp: float
+    frames: int
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A frame that could not be used, and why."""
+
+    frame: int
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long a stage took, over the frames that went through it."""
+
+    median_ms: float
+    p95_ms: float
+
+
+class RunRecorder:
+    """Collects the `MappingUpdate` of every frame and the frames that were skipped.
+
+    clock: seconds, monotonic. One thread records and summarises; the plain numbers may be read from another one.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._finished = self._started
+        self._recent: deque[float] = deque([self._started], maxlen=RECENT_FRAMES)
+        self._frame_ids = array("q")
+        self._stamps_ns = array("q")
+        self._states = array("b")
+        self._total_ms = array("f")
+        self._stages: dict[str, array] = {}
+        self._skips: list[Skip] = []
+        self._skipped = 0
+
+    def record(self, update: MappingUpdate) -> None:
+        """One frame that the mapper has processed, tracked or not."""
+        self._frame_ids.append(update.frame_id)
+        self._stamps_ns.append(update.stamp_ns)
+        self._states.append(STATES.index(update.state))
+        self._total_ms.append(sum(update.timings_ms.values()))
+        for stage, milliseconds in update.timings_ms.items():
+            self._stages.setdefault(stage, array("f")).append(milliseconds)
+        self._finished = self._clock()
+        self._recent.append(self._finished)
+
+    def skip(self, frame: int, source: str, reason: str) -> None:
+        """One frame that could not be used. Every one is counted, the first ones are listed."""
+        self._skipped += 1
+        if len(self._skips) < LISTED_SKIPS:
+            self._skips.append(Skip(frame, source, reason))
+
+    @property
+    def frames(self) -> int:
+        """Frames processed by the mapper."""
+        return len(self._states)
+
+    @property
+    def skipped(self) -> int:
+        """Frames that could not be used."""
+        return self._skipped
+
+    @property
+    def skips(self) -> tuple[Skip, ...]:
+        """The first skipped frames."""
+        return tuple(self._skips)
+
+    @property
+    def state(self) -> MappingState:
+        """The state after the last frame."""
+        return STATES[self._states[-1]] if self._states else MappingState.WAITING
+
+    @property
+    def state_counts(self) -> dict[MappingState, int]:
+        """How many frames ended in each state."""
+        return {STATES[index]: count for index, count in Counter(self._states).items()}
+
+    @property
+    def stamps_ns(self) -> np.ndarray:
+        """(N,) int64 stamps of all processed frames."""
+        return np.array(self._stamps_ns, dtype=np.int64)
+
+    @property
+    def duration_s(self) -> float:
+        """From the start to the end of the last frame."""
+        return self._finished - self._started
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the whole run."""
+        return self.frames / self.duration_s if self.duration_s > 0 else 0.0
+
+    @property
+    def recent_fps(self) -> float:
+        """Frames per second of the last frames."""
+        recent = tuple(self._recent)
+        elapsed = recent[-1] - recent[0]
+        return (len(recent) - 1) / elapsed if elapsed > 0 else 0.0
+
+    def lost_spans(self) -> tuple[LostSpan, ...]:
+        """Where the camera was lost."""
+        lost = np.array(self._states, dtype=np.int8) == STATES.index(MappingState.LOST)
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], lost.astype(np.int8), [0]])))
+        return tuple(
+            LostSpan(
+                first_frame=self._frame_ids[first],
+                last_frame=self._frame_ids[end - 1],
+                first_stamp=self._stamps_ns[first] * 1e-9,
+                last_stamp=self._stamps_ns[end - 1] * 1e-9,
+                frames=int(end - first),
+            )
+            for first, end in edges.reshape(-1, 2)
+        )
+
+    def latencies(self) -> dict[str, Latency]:
+        """Per stage and in `total`."""
+        samples = {**self._stages, "total": self._total_ms}
+        return {stage: Latency(*np.percentile(ms, (50, 95)).round(3).tolist()) for stage, ms in samples.items() if len(ms)}
+
+    def table(self) -> str:
+        """All processed frames as CSV: frame, stamp in nanoseconds, state, milliseconds."""
+        rows = zip(self._frame_ids, self._stamps_ns, self._states, self._total_ms, strict=True)
+        lines = [f"{frame},{stamp},{STATES[state].value},{ms:.2f}" for frame, stamp, state, ms in rows]
+        return "\n".join(["frame,stamp_ns,state,latency_ms", *lines]) + "\n"

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results of a run on disk: written by `st3r map` and by the mapping node, read by `st3r eval`.
+
+trajectory.txt   pose of every tracked frame, TUM format, T_world_cam
+keyframes.txt    pose of every keyframe, the same
+cloud.ply        the map
+map.png          the map and the path from above and from the side
+summary.json     `RunSummary`
+frames.csv       every processed frame: stamp, state, latency
+keyframes.npz    depth of (at most 200) keyframes, reduced, for the comparison with measured depth
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import st3r_ros
+from st3r_ros.config import CloudConfig
+from st3r_ros.errors import EvaluationError, InputError, MissingDependencyError
+from st3r_ros.io.atomic import atomic_path, write_file
+from st3r_ros.io.ply import write_ply
+from st3r_ros.io.trajectory import load_tum, write_tum
+from st3r_ros.recorder import Latency, LostSpan, RunRecorder, Skip
+from st3r_ros.types import Trajectory
+
+if TYPE_CHECKING:
+    from st3r_ros.eval.depth import KeyframeDepths
+    from st3r_ros.eval.trajectory import TrajectoryErrors
+    from st3r_ros.slam.keyframe_map import KeyframeMap
+
+RESULT_FILES = ("trajectory.txt", "keyframes.txt", "cloud.ply", "map.png", "summary.json", "frames.csv", "keyframes.npz")
+MAX_DEPTH_KEYFRAMES = 200
+MAX_DEPTH_WIDTH = 320
+MAX_FLOAT16 = 65504.0
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What was mapped with what. metric: whether the map's unit is the metre."""
+
+    input: str
+    pair_model: str
+    metric: bool = False
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much a map holds."""
+
+    tracked: int
+    keyframes: int
+    edges: int
+    points: int
+
+
+@dataclass(frozen=True)
+class TruthSummary:
+    """The trajectory errors of `TrajectoryErrors`, as plain numbers."""
+
+    ate_sim3: float
+    ate_se3: float
+    scale: float
+    matched: int
+    truth_spread: float
+    tracked_share: float | None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """summary.json. Times in the units of their names; `frames` were processed, `skipped` could not be.
+
+    truth: errors against the true trajectory where there is one; otherwise truth_note says why not, "" without truth.
+    """
+
+    version: str
+    input: str
+    pair_model: str
+    metric: bool
+    frames: int
+    tracked: int
+    tracked_share: float
+    states: dict[str, int]
+    lost_spans: tuple[LostSpan, ...]
+    skipped: int
+    skips: tuple[Skip, ...]
+    keyframes: int
+    edges: int
+    points: int
+    duration_s: float
+    fps: float
+    latency_ms: dict[str, Latency]
+    peak_rss_mb: float
+    truth: TruthSummary | None
+    truth_note: str
+
+
+def check_output_folder(out: Path) -> None:
+    """Makes the folder and proves that files can be written there.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    probe = out / ".st3r-write-test"
+    write_file(probe, b"")
+    probe.unlink(missing_ok=True)
+
+
+def write_results(
+    out: Path,
+    keyframe_map: KeyframeMap,
+    recorder: RunRecorder,
+    info: RunInfo,
+    *,
+    cloud_config: CloudConfig,
+    truth: Trajectory | None = None,
+) -> RunSummary:
+    """Writes all files listed above, each whole or not at all, the summary last.
+
+    truth: the true trajectory, where it is known. Whatever exists is written, also when nothing was tracked.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    from st3r_ros.eval.picture import draw_map
+    from st3r_ros.eval.trajectory import align_truth
+
+    trajectory, keyframes = keyframe_map.trajectory(), keyframe_map.keyframe_trajectory()
+    write_tum(out / "trajectory.txt", trajectory)
+    write_tum(out / "keyframes.txt", keyframes)
+    write_file(out / "frames.csv", recorder.table().encode())
+    cloud = keyframe_map.cloud(cloud_config)
+    write_ply(out / "cloud.ply", cloud)
+    _write_depths(out / "keyframes.npz", keyframe_map, cloud_config.min_conf)
+
+    errors, note = _compare_with_truth(trajectory, truth, recorder.stamps_ns)
+    sizes = Sizes(tracked=len(trajectory), keyframes=len(keyframes), edges=len(keyframe_map.edges), points=len(cloud))
+    summary = _summarise(recorder, info, sizes, errors, note)
+    aligned = None
+    if truth is not None and errors is not None:
+        aligned = align_truth(_during(truth, recorder.stamps_ns), errors.T_truth_map)
+    unit = "m" if info.metric else "map units"
+    write_file(out / "map.png", draw_map(cloud, trajectory, keyframes, aligned, title=headline(summary), unit=unit))
+    write_file(out / "summary.json", (json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False) + "\n").encode())
+    return summary
+
+
+def headline(summary: RunSummary) -> str:
+    """One line about a run."""
+    text = f"{summary.input}: {summary.frames} frames, {summary.tracked} tracked, {summary.keyframes} keyframes"
+    return text if summary.truth is None else f"{text}, ATE {summary.truth.ate_sim3:.3g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What `read_results` found: the tracked poses, the stamps of every processed frame, the keyframes' depths."""
+
+    trajectory: Trajectory
+    processed_ns: np.ndarray
+    depths: KeyframeDepths
+
+
+def read_results(out: Path) -> Run:
+    """The part of the results that an evaluation needs.
+
+    Raises:
+        InputError: the folder is no result of a run, or a file in it is damaged.
+    """
+    from st3r_ros.eval.depth import KeyframeDepths
+
+    needed = ("trajectory.txt", "frames.csv", "keyframes.npz")
+    missing = [name for name in needed if not (out / name).is_file()]
+    if missing:
+        raise InputError(
+            f"'{out}' is no result of st3r: {missing[0]} is missing; give a folder that `st3r map --out` has written."
+        )
+    try:
+        processed = np.loadtxt(out / "frames.csv", delimiter=",", skiprows=1, usecols=1, dtype=np.int64, ndmin=1)
+        with np.load(out / "keyframes.npz", allow_pickle=False) as arrays:
+            depth = arrays["depth"].astype(np.float32) * arrays["unit"]
+            depths = KeyframeDepths(arrays["stamps_ns"], depth, arrays["K"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"The results in '{out}' are damaged ({error}); map the sequence again.") from error
+    return Run(load_tum(out / "trajectory.txt").trajectory, processed, depths)
+
+
+def summarise_truth(errors: TrajectoryErrors) -> TruthSummary:
+    """The numbers of the errors without the alignment, for JSON."""
+    return TruthSummary(
+        ate_sim3=errors.ate_sim3,
+        ate_se3=errors.ate_se3,
+        scale=errors.scale,
+        matched=errors.matched,
+        truth_spread=errors.truth_spread,
+        tracked_share=errors.tracked_share,
+    )
+
+
+def peak_rss_mb() -> float:
+    """The most memory this process has held so far, MB (10^6 bytes)."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would also count what the parent held when it started this process
+        peak = next((line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
+        if peak is not None:
+            return int(peak) * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _compare_with_truth(
+    trajectory: Trajectory, truth: Trajectory | None, processed_ns: np.ndarray
+) -> tuple[TrajectoryErrors | None, str]:
+    """The errors, or the sentence that says why there are none."""
+    if truth is None:
+        return None, ""
+    from st3r_ros.eval.trajectory import evaluate_trajectory
+
+    try:
+        return evaluate_trajectory(trajectory, truth, processed_ns), ""
+    except (EvaluationError, MissingDependencyError) as error:
+        return None, str(error)
+
+
+def _during(trajectory: Trajectory, stamps_ns: np.ndarray) -> Trajectory:
+    """The part of a trajectory between the first and the last of the stamps."""
+    inside = (trajectory.stamps_ns >= stamps_ns.min()) & (trajectory.stamps_ns <= stamps_ns.max())
+    return Trajectory(trajectory.stamps_ns[inside], trajectory.positions[inside], trajectory.quaternions_xyzw[inside])
+
+
+def _summarise(recorder: RunRecorder, info: RunInfo, sizes: Sizes, errors: TrajectoryErrors | None, note: str) -> RunSummary:
+    return RunSummary(
+        version=st3r_ros.__version__,
+        input=info.input,
+        pair_model=info.pair_model,
+        metric=info.metric,
+        frames=recorder.frames,
+        tracked=sizes.tracked,
+        tracked_share=sizes.tracked / recorder.frames if recorder.frames else 0.0,
+        states={state.value: count for state, count in recorder.state_counts.items()},
+        lost_spans=recorder.lost_spans(),
+        skipped=recorder.skipped,
+        skips=recorder.skips,
+        keyframes=sizes.keyframes,
+        edges=sizes.edges,
+        points=sizes.points,
+        duration_s=recorder.duration_s,
+        fps=recorder.fps,
+        latency_ms=recorder.latencies(),
+        peak_rss_mb=peak_rss_mb(),
+        truth=None if errors is None else summarise_truth(errors),
+        truth_note=note,
+    )
+
+
+def _write_depths(path: Path, keyframe_map: KeyframeMap, min_conf: float) -> None:
+    """Depths as float16 in units of their median (a map's unit may be anything), every s-th pixel of evenly chosen keyframes."""
+    ids = list(keyframe_map.keyframes)
+    chosen = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MAX_DEPTH_KEYFRAMES)).round().astype(int))]
+    stamps, depths, intrinsics = [], [], []
+    for keyframe_id in chosen:
+        depth = keyframe_map.keyframe_cloud(keyframe_id, min_conf).points[..., 2]
+        step = -(-depth.shape[1] // MAX_DEPTH_WIDTH)
+        K = keyframe_map.keyframes[keyframe_id].features.K / np.array([[step], [step], [1.0]])
+        stamps.append(keyframe_map.keyframes[keyframe_id].stamp_ns)
+        depths.append(depth[::step, ::step])
+        intrinsics.append(K)
+    depth = np.array(depths, dtype=np.float32) if depths else np.zeros((0, 1, 1), np.float32)
+    claimed = depth[np.isfinite(depth)]
+    unit = float(np.median(claimed)) if len(claimed) else 1.0
+    depth = np.where(depth < MAX_FLOAT16 * unit, depth / unit, np.nan)
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            stamps_ns=np.array(stamps, dtype=np.int64),
+            depth=depth.astype(np.float16),
+            K=np.array(intrinsics, dtype=np.float64).reshape(-1, 3, 3),
+            unit=np.float64(unit),
+        )
