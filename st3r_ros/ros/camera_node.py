@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `st3r_camera`: plays a recording or a webcam as `image` and `camera_info`, with the stamps of the source."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+
+from st3r_ros.config import CameraNodeConfig
+from st3r_ros.errors import ConfigError, St3rError
+from st3r_ros.io.calibration import read_camera
+from st3r_ros.ros import parameters
+from st3r_ros.ros.conversions import camera_message, image_message, stamp_from_ns
+from st3r_ros.ros.process import Stop, run
+from st3r_ros.ros.qos import stream
+from st3r_ros.sequences import open_sequence
+
+if TYPE_CHECKING:
+    from st3r_ros.types import Frame
+
+_SETTLE_S = 0.2
+"""After the first subscriber is seen: time for the others, and for those of camera_info, to be discovered."""
+
+
+class CameraNode(Node):
+    """Publishes `image` (rgb8, reliable), then ends the process; `camera_info` has K = 0 where the source is not calibrated."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__("st3r_camera")
+        parameters.declare(self, {"": CameraNodeConfig})
+        self._config = parameters.read(self, "", CameraNodeConfig)
+        self._stop = stop
+        self._closing = threading.Event()
+        self._sent = 0
+        self._images = self.create_publisher(Image, "image", stream(5))
+        self._infos = self.create_publisher(CameraInfo, "camera_info", stream(5))
+        self._clock_publisher = self.create_publisher(Clock, "/clock", stream(1)) if self._config.publish_clock else None
+        self._player = threading.Thread(target=self._run, name="player", daemon=True)
+
+    def start(self) -> None:
+        """Open the source and begin to play.
+
+        Raises:
+            St3rError: there is no source, or it cannot be read.
+        """
+        config = self._config
+        if not config.source:
+            raise ConfigError("source is ''; set it to an image folder, video, TUM sequence, bag, webcam index or sim:room.")
+        self._sequence = open_sequence(
+            config.source,
+            camera=read_camera(Path(config.camera)) if config.camera else None,
+            every=config.every,
+            max_frames=config.max_frames or None,
+        )
+        self._player.start()
+
+    def close(self) -> None:
+        """Stop playing and say what was sent."""
+        self._closing.set()
+        if self._player.is_alive():
+            self._player.join()
+        self.destroy_node()
+
+    def _run(self) -> None:
+        try:
+            self._play()
+        except St3rError as error:
+            self.get_logger().error(str(error))
+            self._stop.finish(exit_code=2)
+        except Exception:  # the boundary of the thread: reported, and the process ends
+            traceback.print_exc()
+            self._stop.finish(exit_code=1)
+        else:
+            self._stop.finish()
+
+    def _play(self) -> None:
+        if self._config.wait_for_subscriber and not self._subscriber_came():
+            return
+        begin = time.monotonic()
+        while not self._closing.is_set():
+            sent = self._sent
+            self._play_once()
+            if not self._config.loop or self._sent == sent:
+                break
+        self._images.wait_for_all_acked(Duration(seconds=1))
+        skipped = self._sequence.skipped
+        for item in skipped[:10]:
+            self.get_logger().warning(f"Skipped {item.source}: {item.reason}")
+        self.get_logger().info(summary(self._sent, len(skipped), time.monotonic() - begin))
+
+    def _play_once(self) -> None:
+        begin = time.monotonic()
+        first_ns: int | None = None
+        for frame in self._sequence:
+            first_ns = frame.stamp_ns if first_ns is None else first_ns
+            due = begin + (frame.stamp_ns - first_ns) * 1e-9 / self._config.rate if self._config.rate else 0.0
+            if self._closing.wait(max(0.0, due - time.monotonic())):
+                return
+            self._publish(frame)
+
+    def _publish(self, frame: Frame) -> None:
+        height, width = frame.image.shape[:2]
+        frame_id = self._config.frame_id
+        if self._clock_publisher is not None:
+            self._clock_publisher.publish(Clock(clock=stamp_from_ns(frame.stamp_ns)))
+        self._infos.publish(camera_message(frame.camera, frame.stamp_ns, frame_id, width, height))
+        self._images.publish(image_message(frame, frame_id))
+        self._sent += 1
+
+    def _subscriber_came(self) -> bool:
+        """Wait for a subscriber; False when the process ends before one comes."""
+        self.get_logger().info(f"Ready to play {self._sequence.name}; waiting for a subscriber of {self._images.topic_name}.")
+        while self._images.get_subscription_count() == 0:
+            if self._closing.wait(0.05):
+                return False
+        return not self._closing.wait(_SETTLE_S)
+
+
+def summary(sent: int, skipped: int, seconds: float) -> str:
+    """The last line of the node's log."""
+    return f"Sent {sent} images in {seconds:.1f} s, skipped {skipped}."
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of the executable `camera_node`."""
+    return run(CameraNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

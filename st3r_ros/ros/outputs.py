@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the mapping node publishes of the map and of each frame."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from nav_msgs.msg import Path
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from sensor_msgs.msg import PointCloud2
+
+from st3r_ros.config import CloudConfig, MappingNodeConfig
+from st3r_ros.geometry.covariance import moved_covariance
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.msg import Keyframe, KeyframeEdge, KeyframeGraph
+from st3r_ros.ros.clouds import cloud_message
+from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
+from st3r_ros.ros.path import PathMessage
+from st3r_ros.ros.qos import LATCHED, stream
+from st3r_ros.ros.transforms import MapAnchor, TransformBroadcaster
+from st3r_ros.slam.mapper import Mapper
+from st3r_ros.types import MappingUpdate
+
+_EDGE_KINDS = {"sequential": KeyframeEdge.SEQUENTIAL, "loop": KeyframeEdge.LOOP}
+_BUILD_SHARE = 0.2
+
+
+class LatchedOutput:
+    """A latched topic that is sent when its content has changed and somebody listens, and not too often.
+
+    A subscriber that comes late gets the last message from ROS; what changed while nobody listened is sent by the next `poll`.
+    """
+
+    def __init__(self, publisher: LifecyclePublisher, build: Callable[[], Any]) -> None:
+        self._publisher, self._build = publisher, build
+        self._changed = False
+        self._sent = -float("inf")
+        self._cost = 0.0
+
+    def mark(self) -> None:
+        """The content has changed."""
+        self._changed = True
+
+    def poll(self, period: float, *, idle: bool) -> None:
+        """Send what has changed, at most every `period` seconds.
+
+        Unless the caller is idle, a message that takes long to build is sent less often: its building may take a fifth of
+        the time.
+        """
+        begin = time.monotonic()
+        pause = period if idle else max(period, self._cost / _BUILD_SHARE)
+        if not self._changed or begin - self._sent < pause or self._publisher.get_subscription_count() == 0:
+            return
+        self._publisher.publish(self._build())
+        self._changed = False
+        self._sent, self._cost = begin, time.monotonic() - begin
+
+
+class MappingOutputs:
+    """The publishers of the mapping node; the worker uses them. `config` and `cloud` may be replaced while running."""
+
+    def __init__(self, node: LifecycleNode, mapper: Mapper, config: MappingNodeConfig, cloud: CloudConfig) -> None:
+        self.config, self.cloud = config, cloud
+        self._mapper = mapper
+        self._anchor = MapAnchor.camera_only("")
+        self._camera_frame = ""
+        self._stamp_ns = 0
+        self._path = PathMessage()
+        self._transforms = TransformBroadcaster(node)
+        self._pose = node.create_lifecycle_publisher(PoseWithCovarianceStamped, "~/pose", stream(10))
+        self._keyframe_cloud = node.create_lifecycle_publisher(PointCloud2, "~/keyframe_cloud", stream(5))
+        self._latched = [
+            LatchedOutput(node.create_lifecycle_publisher(kind, topic, LATCHED), build)
+            for kind, topic, build in (
+                (KeyframeGraph, "~/keyframes", self._build_keyframes),
+                (Path, "~/path", self._build_path),
+                (PointCloud2, "~/map_cloud", self._build_cloud),
+            )
+        ]
+
+    def publish(self, update: MappingUpdate, anchor: MapAnchor, camera_frame: str) -> None:
+        """Publish what one frame has brought; all with the stamp of its image."""
+        self._anchor, self._camera_frame, self._stamp_ns = anchor, camera_frame, update.stamp_ns
+        if update.T_world_cam is not None and update.covariance is not None:
+            self._publish_pose(update.T_world_cam, update.covariance)
+        if update.new_keyframe is not None and self._keyframe_cloud.get_subscription_count():
+            self._publish_keyframe_cloud(update.new_keyframe)
+        if update.T_world_cam is not None or update.changed_keyframes:
+            self._path_output.mark()
+        if update.changed_keyframes:
+            self.mark_changed()
+        self.poll(idle=False)
+
+    def mark_changed(self) -> None:
+        """The whole map has changed."""
+        for output in self._latched:
+            output.mark()
+
+    def poll(self, *, idle: bool) -> None:
+        """Send what has changed, when it is time to."""
+        for output in self._latched:
+            output.poll(self.config.map_publish_period, idle=idle)
+
+    def flush(self) -> None:
+        """Send what has changed now."""
+        for output in self._latched:
+            output.poll(0.0, idle=True)
+
+    @property
+    def _path_output(self) -> LatchedOutput:
+        return self._latched[1]
+
+    def _publish_pose(self, T_world_cam: SE3, covariance: np.ndarray) -> None:
+        anchor = self._anchor
+        T_map_frame = anchor.T_map_frame(T_world_cam)
+        lever = T_world_cam.rotation @ anchor.T_frame_cam.inverse().translation
+        message = PoseWithCovarianceStamped(header=header(self._stamp_ns, self.config.map_frame))
+        message.pose.pose = pose_message(T_map_frame)
+        message.pose.covariance = moved_covariance(covariance, anchor.T_map_world.rotation, lever).reshape(-1)
+        self._pose.publish(message)
+        if self.config.publish_tf:
+            self._transforms.send(T_map_frame, self._stamp_ns, self.config.map_frame, anchor.frame_id)
+
+    def _publish_keyframe_cloud(self, keyframe_id: int) -> None:
+        keyframe = self._mapper.map.keyframes[keyframe_id]
+        cloud = self._mapper.map.keyframe_cloud(keyframe_id, self.cloud.min_conf)
+        at = header(keyframe.stamp_ns, self._camera_frame)
+        self._keyframe_cloud.publish(cloud_message(at, cloud.points, cloud.colors, cloud.conf))
+
+    def _build_cloud(self) -> PointCloud2:
+        cloud = self._mapper.map.cloud(self.cloud)
+        points = self._anchor.T_map_world @ cloud.points
+        return cloud_message(header(self._stamp_ns, self.config.map_frame), points, cloud.colors, cloud.conf)
+
+    def _build_path(self) -> Path:
+        trajectory = self._mapper.map.trajectory()
+        poses = self._anchor.T_map_frame(SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions))
+        return self._path.update(trajectory.stamps_ns, poses, self.config.map_frame)
+
+    def _build_keyframes(self) -> KeyframeGraph:
+        T_map_world = self._anchor.T_map_world
+        keyframe_map = self._mapper.map
+        keyframes = [
+            Keyframe(
+                id=keyframe.id,
+                stamp=stamp_from_ns(keyframe.stamp_ns),
+                pose=pose_message(T_map_world @ keyframe.T_world_cam.se3()),
+                scale=float(keyframe.T_world_cam.scale),
+            )
+            for keyframe in keyframe_map.keyframes.values()
+        ]
+        edges = [
+            KeyframeEdge(i=edge.i, j=edge.j, kind=_EDGE_KINDS[edge.kind], matches=len(edge.weight)) for edge in keyframe_map.edges
+        ]
+        return KeyframeGraph(header=header(self._stamp_ns, self.config.map_frame), keyframes=keyframes, edges=edges)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS parameters from the configuration dataclasses: declared, read back and watched by looping over their fields.
+
+A field `voxel_size` of the group `cloud` is the parameter `cloud.voxel_size`; the group `""` has no prefix. Description and range
+come from the field's metadata; what is not `live` is read-only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from st3r_ros.config import Validated
+from st3r_ros.errors import ConfigError
+
+Config = TypeVar("Config", bound=Validated)
+
+_INT_LIMIT = 2**63 - 1
+
+
+def declare(node: Node, groups: Mapping[str, type[Validated]]) -> None:
+    """Declare every field of the groups (name -> dataclass) on the node.
+
+    Raises:
+        ConfigError: a value from the command line or a parameter file has the wrong type or is out of range.
+    """
+    for group, kind in groups.items():
+        for item in dataclasses.fields(kind):
+            try:
+                node.declare_parameter(_name(group, item), item.default, _descriptor(item))
+            except ParameterException as error:
+                raise ConfigError(f"Parameter {_name(group, item)}: {error}") from error
+
+
+def read(node: Node, group: str, kind: type[Config]) -> Config:
+    """The declared parameters of a group as their dataclass.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+    return kind(**{item.name: node.get_parameter(_name(group, item)).value for item in dataclasses.fields(kind)})
+
+
+def watch(node: Node, groups: Mapping[str, type[Validated]], apply: Callable[[str, Validated], None]) -> None:
+    """Check live changes against the dataclasses; `apply(group, config)` gets each changed group, once all are valid.
+
+    A value that is not allowed is refused with the sentence of its `ConfigError`.
+    """
+
+    def on_set(parameters: list[Parameter]) -> SetParametersResult:
+        new = {parameter.name: parameter.value for parameter in parameters}
+        try:
+            changed = {group: _merged(node, group, kind, new) for group, kind in groups.items()}
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        for group, config in changed.items():
+            if config is not None:
+                apply(group, config)
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(on_set)
+
+
+def _merged(node: Node, group: str, kind: type[Config], new: dict[str, Any]) -> Config | None:
+    """The group's configuration with the new values, None when none of them belongs to it."""
+    values = {item.name: new[_name(group, item)] for item in dataclasses.fields(kind) if _name(group, item) in new}
+    return dataclasses.replace(read(node, group, kind), **values) if values else None
+
+
+def _name(group: str, item: dataclasses.Field) -> str:
+    return f"{group}.{item.name}" if group else item.name
+
+
+def _descriptor(item: dataclasses.Field) -> ParameterDescriptor:
+    low, high, choices = item.metadata["low"], item.metadata["high"], item.metadata["choices"]
+    descriptor = ParameterDescriptor(description=item.metadata["description"], read_only=not item.metadata["live"])
+    if choices:
+        descriptor.additional_constraints = f"One of: {', '.join(choices)}."
+    if low is None and high is None:
+        return descriptor
+    if isinstance(item.default, int):
+        bounds = IntegerRange(
+            from_value=-_INT_LIMIT if low is None else int(low), to_value=_INT_LIMIT if high is None else int(high)
+        )
+        descriptor.integer_range = [bounds]
+    else:
+        limit = sys.float_info.max
+        span = FloatingPointRange(
+            from_value=-limit if low is None else float(low), to_value=limit if high is None else float(high)
+        )
+        descriptor.floating_point_range = [span]
+    return descriptor

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One node as a process: the executor in a thread of its own, signals in the main thread, an orderly end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Protocol, cast
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from st3r_ros.errors import St3rError
+
+
+class RunnableNode(Protocol):
+    """What `run` needs of a node besides being one."""
+
+    def start(self) -> None:
+        """Begin; called once, before the executor spins. Raises St3rError when it cannot."""
+        ...
+
+    def close(self) -> None:
+        """End and save; called once, after the executor has stopped, with ROS still alive."""
+        ...
+
+
+class Stop:
+    """Asks the process to end: set by a signal, by the node when it has finished, or by a crash."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.exit_code = 0
+
+    def finish(self, exit_code: int = 0) -> None:
+        """End the process with this code; the first non-zero code counts."""
+        self.exit_code = self.exit_code or exit_code
+        self._event.set()
+
+    def on_signal(self, signum: int, frame: FrameType | None) -> None:
+        """End cleanly. A second Ctrl-C interrupts the clean end."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._event.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the process shall end, at most `timeout` seconds; whether it shall."""
+        return self._event.wait(timeout)
+
+
+def run(make_node: Callable[[Stop], RunnableNode], args: list[str] | None = None) -> int:
+    """Run a node until Ctrl-C, SIGTERM or its own end. Returns the exit code: 0, 1 after a crash, 2 for a user's mistake.
+
+    rclpy's own signal handlers would end ROS first; the node could not publish its last map any more.
+    """
+    stop = Stop()
+    signal.signal(signal.SIGINT, stop.on_signal)
+    signal.signal(signal.SIGTERM, stop.on_signal)
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = make_node(stop)
+        _spin_until(stop, node)
+    except St3rError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        rclpy.try_shutdown()
+    return stop.exit_code
+
+
+def _spin_until(stop: Stop, node: RunnableNode) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(cast(Node, node))
+    spinning = threading.Thread(target=_spin, args=(executor, stop), name="executor", daemon=True)
+    try:
+        node.start()
+        spinning.start()
+        stop.wait()
+    finally:
+        executor.shutdown()
+        if spinning.is_alive():
+            spinning.join()
+        node.close()
+
+
+def _spin(executor: SingleThreadedExecutor, stop: Stop) -> None:
+    try:
+        executor.spin()
+    except Exception:  # the boundary of the thread: reported, and the process ends
+        traceback.print_exc()
+        stop.finish(exit_code=1)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status message of the mapping node."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+from st3r_ros.msg import MappingStatus
+from st3r_ros.results import peak_rss_mb
+from st3r_ros.ros.conversions import header
+from st3r_ros.ros.image_input import ImageCounts
+from st3r_ros.ros.session import MappingSession
+from st3r_ros.types import MappingState
+
+_STATES = {state: getattr(MappingStatus, state.name) for state in MappingState}
+
+
+def status_message(session: MappingSession, counts: ImageCounts, state: MappingState, map_frame: str) -> MappingStatus:
+    """The status now. Safe to call while the worker works: every number is right, at most one frame old."""
+    recorder, keyframe_map = session.recorder, session.mapper.map
+    latencies = recorder.latencies()
+    return MappingStatus(
+        header=header(session.stamp_ns, map_frame),
+        state=_STATES[state],
+        message=session.message,
+        frames_received=counts.received,
+        frames_processed=recorder.frames,
+        frames_tracked=len(keyframe_map.frames),
+        frames_dropped=counts.dropped,
+        frames_skipped=recorder.skipped,
+        keyframes=len(keyframe_map.keyframes),
+        fps=recorder.recent_fps,
+        stage_names=list(latencies),
+        stage_median_ms=[latency.median_ms for latency in latencies.values()],
+        stage_p95_ms=[latency.p95_ms for latency in latencies.values()],
+        scale_source="network" if session.info.metric else "none",
+        scale_sigma=math.nan,
+        memory_mb=rss_mb(),
+    )
+
+
+def rss_mb() -> float:
+    """Memory this process holds now, MB (10^6 bytes); its peak where the system does not tell more."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return peak_rss_mb()
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
