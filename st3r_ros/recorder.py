@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from array import array
 from collections import Counter, deque
@@ -16,6 +17,7 @@ from st3r_ros.types import MappingState, MappingUpdate
 STATES = tuple(MappingState)
 LISTED_SKIPS = 50
 RECENT_FRAMES = 30
+LATENCY_FRAMES = 20_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Skip:
 
 @dataclass(frozen=True)
 class Latency:
-    """How long a stage took, over the frames that went through it."""
+    """How long a stage took, over the (last 20 000) frames that went through it."""
 
     median_ms: float
     p95_ms: float
@@ -49,10 +51,11 @@ class Latency:
 class RunRecorder:
     """Collects the `MappingUpdate` of every frame and the frames that were skipped.
 
-    clock: seconds, monotonic. One thread records and summarises; the plain numbers may be read from another one.
+    clock: seconds, monotonic. One thread records, any may read.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lock = threading.Lock()
         self._clock = clock
         self._started = clock()
         self._finished = self._started
@@ -61,20 +64,22 @@ class RunRecorder:
         self._stamps_ns = array("q")
         self._states = array("b")
         self._total_ms = array("f")
-        self._stages: dict[str, array] = {}
+        self._latencies: dict[str, deque[float]] = {}
         self._skips: list[Skip] = []
         self._skipped = 0
 
     def record(self, update: MappingUpdate) -> None:
         """One frame that the mapper has processed, tracked or not."""
-        self._frame_ids.append(update.frame_id)
-        self._stamps_ns.append(update.stamp_ns)
-        self._states.append(STATES.index(update.state))
-        self._total_ms.append(sum(update.timings_ms.values()))
-        for stage, milliseconds in update.timings_ms.items():
-            self._stages.setdefault(stage, array("f")).append(milliseconds)
-        self._finished = self._clock()
-        self._recent.append(self._finished)
+        total_ms = sum(update.timings_ms.values())
+        with self._lock:
+            self._frame_ids.append(update.frame_id)
+            self._stamps_ns.append(update.stamp_ns)
+            self._states.append(STATES.index(update.state))
+            self._total_ms.append(total_ms)
+            for stage, milliseconds in {**update.timings_ms, "total": total_ms}.items():
+                self._latencies.setdefault(stage, deque(maxlen=LATENCY_FRAMES)).append(milliseconds)
+            self._finished = self._clock()
+            self._recent.append(self._finished)
 
     def skip(self, frame: int, source: str, reason: str) -> None:
         """One frame that could not be used. Every one is counted, the first ones are listed."""
@@ -105,12 +110,14 @@ class RunRecorder:
     @property
     def state_counts(self) -> dict[MappingState, int]:
         """How many frames ended in each state."""
-        return {STATES[index]: count for index, count in Counter(self._states).items()}
+        with self._lock:
+            counts = Counter(self._states)
+        return {STATES[index]: count for index, count in counts.items()}
 
     @property
     def stamps_ns(self) -> np.ndarray:
         """(N,) int64 stamps of all processed frames."""
-        return np.array(self._stamps_ns, dtype=np.int64)
+        return self._copy(self._stamps_ns)
 
     @property
     def duration_s(self) -> float:
@@ -125,13 +132,14 @@ class RunRecorder:
     @property
     def recent_fps(self) -> float:
         """Frames per second of the last frames."""
-        recent = tuple(self._recent)
+        with self._lock:
+            recent = tuple(self._recent)
         elapsed = recent[-1] - recent[0]
         return (len(recent) - 1) / elapsed if elapsed > 0 else 0.0
 
     def lost_spans(self) -> tuple[LostSpan, ...]:
         """Where the camera was lost."""
-        lost = np.array(self._states, dtype=np.int8) == STATES.index(MappingState.LOST)
+        lost = self._copy(self._states) == STATES.index(MappingState.LOST)
         edges = np.flatnonzero(np.diff(np.concatenate([[0], lost.astype(np.int8), [0]])))
         return tuple(
             LostSpan(
@@ -145,12 +153,18 @@ class RunRecorder:
         )
 
     def latencies(self) -> dict[str, Latency]:
-        """Per stage and in `total`."""
-        samples = {**self._stages, "total": self._total_ms}
-        return {stage: Latency(*np.percentile(ms, (50, 95)).round(3).tolist()) for stage, ms in samples.items() if len(ms)}
+        """Per stage, and their sum per frame as `total`."""
+        with self._lock:
+            samples = {stage: np.array(milliseconds) for stage, milliseconds in self._latencies.items()}
+        return {stage: Latency(*np.percentile(ms, (50, 95)).round(3).tolist()) for stage, ms in samples.items()}
 
     def table(self) -> str:
         """All processed frames as CSV: frame, stamp in nanoseconds, state, milliseconds."""
-        rows = zip(self._frame_ids, self._stamps_ns, self._states, self._total_ms, strict=True)
-        lines = [f"{frame},{stamp},{STATES[state].value},{ms:.2f}" for frame, stamp, state, ms in rows]
+        columns = (self._copy(column).tolist() for column in (self._frame_ids, self._stamps_ns, self._states, self._total_ms))
+        lines = [f"{frame},{stamp},{STATES[state].value},{ms:.2f}" for frame, stamp, state, ms in zip(*columns, strict=False)]
         return "\n".join(["frame,stamp_ns,state,latency_ms", *lines]) + "\n"
+
+    def _copy(self, samples: array) -> np.ndarray:
+        """A copy made under the lock: while NumPy looks at an `array`, it cannot grow."""
+        with self._lock:
+            return np.array(samples)

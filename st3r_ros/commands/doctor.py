@@ -145,10 +145,6 @@ def _ros_distribution() -> Finding:
 
 
 def _middleware() -> Finding:
-    purpose = "the ROS middleware that would be used"
-    try:
-        from rclpy.utilities import get_rmw_implementation_identifier
-
-        return Finding("rmw", get_rmw_implementation_identifier(), purpose, False, "")
-    except IMPORT_ERRORS:
-        return Finding("rmw", os.environ.get("RMW_IMPLEMENTATION", ""), purpose, False, "")
+    rclpy = sys.modules.get("rclpy")  # imported above where it works; this package itself does not need it
+    found = rclpy.utilities.get_rmw_implementation_identifier() if rclpy else os.environ.get("RMW_IMPLEMENTATION", "")
+    return Finding("rmw", found, "the ROS middleware that would be used", False, "")
