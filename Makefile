@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything happens inside .venv of this checkout; see tools/bootstrap.py. `make` alone lists the commands.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+INPUT ?=
+ENTER := source .venv/env.sh &&
+# Nothing that is started from here talks to the network (Humble has the second name for it).
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+ifeq ($(ROS_DISTRO),humble)
+export ROS_LOCALHOST_ONLY := 1
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test format bench clean
+
+help:  ## list the commands
+	@echo "st3r_ros: live dense mapping from one RGB camera."
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@echo
+	@echo "Every command sets up what it needs first. PYTHON=python3.12 chooses the Python (3.10 or later)."
+	@echo "By hand, after make setup:  source .venv/env.sh  puts st3r, mapping_node and camera_node on the path."
+
+setup:  ## set up .venv: Python packages, ROS 2 (the sourced one, else wheels), interfaces
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON); install it with: sudo apt install python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$$($(PYTHON) --version) is too old, 3.10 or later" \
+	  "is needed; install it with: sudo apt install python3.12 python3.12-venv python3.12-dev, then: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) tools/bootstrap.py
+
+demo: setup  ## map a simulated room through real ROS topics; your own images: make demo INPUT=<folder|video|bag|camera number>
+	@$(ENTER) st3r demo $(if $(INPUT),--input "$(INPUT)")
+
+# The tests run the package in .venv/ros/install, where links to the sources lie beside the generated st3r_ros.msg, so that edits
+# are live. The checkout, which has no st3r_ros.msg, must not shadow it: the `pytest` program keeps the current folder out of
+# sys.path (`python -m pytest` puts it first), and PYTHONSAFEPATH does so for the Pythons (3.11 and later) that tests start.
+# mypy and ruff read the sources.
+test: setup  ## ruff, mypy and pytest
+	@$(ENTER) ruff check && ruff format --check && mypy && PYTHONSAFEPATH=1 pytest
+
+format: setup  ## let ruff rewrite the sources
+	@$(ENTER) ruff check --fix && ruff format
+
+bench: setup  ## run the benchmarks in bench/
+	@$(ENTER) for script in $(wildcard bench/[a-z]*.py); do echo "== $$script"; python "$$script" || exit; done
+
+clean:  ## remove all that was set up, built and written by the demo
+	rm -rf .venv build install log demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find st3r_ros test tools bench -name __pycache__ -prune -exec rm -rf {} +
