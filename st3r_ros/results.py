@@ -17,6 +17,7 @@ import json
 import resource
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -187,7 +188,7 @@ def read_results(out: Path) -> Run:
         with np.load(out / "keyframes.npz", allow_pickle=False) as arrays:
             depth = arrays["depth"].astype(np.float32) * arrays["unit"]
             depths = KeyframeDepths(arrays["stamps_ns"], depth, arrays["K"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"The results in '{out}' are damaged ({error}); map the sequence again.") from error
     return Run(load_tum(out / "trajectory.txt").trajectory, processed, depths)
 

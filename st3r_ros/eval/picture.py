@@ -80,7 +80,8 @@ def draw_map(
         _draw(figure.add_axes(rectangle), scene, panel, unit)
         top -= GAP
     figure.text(LEFT / width, 1.0 - 0.3 / height, title, fontsize=12, fontweight="bold", va="center")
-    figure.axes[0].legend(loc="upper right", fontsize=9, framealpha=0.85)
+    if len(estimate):
+        figure.axes[0].legend(loc="upper right", fontsize=9, framealpha=0.85)
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     return buffer.getvalue()
