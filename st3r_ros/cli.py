@@ -41,6 +41,9 @@ def _reported(command: Callable[..., int]) -> Callable[..., None]:
         except St3rError as error:
             print(f"Error: {error}", file=sys.stderr)
             exit_code = USER_ERROR
+        except ModuleNotFoundError as error:
+            print(f"Error: The library '{error.name}' is not installed; `st3r doctor` says how to get it.", file=sys.stderr)
+            exit_code = USER_ERROR
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
             exit_code = INTERRUPTED

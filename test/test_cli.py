@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `st3r` as a user meets it: what it prints, what it returns, what it leaves on disk."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from st3r_ros.cli import main
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("map", "eval", "demo", "settings", "doctor")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def st3r(capfd):
+    """Runs `st3r ARGUMENTS` in this process."""
+
+    def run(*arguments) -> Outcome:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+def start(*arguments, **options) -> subprocess.Popen:
+    """Starts `python -m st3r_ros ARGUMENTS` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "st3r_ros", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def make_images(folder: Path, count: int = 3) -> Path:
+    """Images of nothing: grey with a little noise, so that they can be read and not be tracked."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        noise = rng.integers(-1, 2, size=(120, 160, 1))
+        cv2.imwrite(str(folder / f"{number:03}.png"), np.repeat(128 + noise, 3, axis=2).astype(np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_is_listed_and_has_examples(st3r, command):
+    assert command in st3r("--help").out
+    outcome = st3r(command, "--help")
+    assert outcome.code == 0
+    if command in ("map", "eval", "demo"):
+        assert f"st3r {command} " in outcome.out.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("map", "--help"), ("settings",), ("--version",)])
+def test_help_loads_nothing_heavy(arguments):
+    code = (
+        "import sys; from st3r_ros.cli import main\n"
+        f"try: main({list(arguments)})\n"
+        "except SystemExit: print(sorted({'torch', 'cv2', 'rclpy', 'scipy', 'matplotlib'} & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == "[]"
+
+
+def test_settings_lists_what_map_accepts(st3r):
+    assert "cloud.voxel_size=" in st3r("settings").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["map", "{tmp}/nowhere"], "There is no file, folder or webcam"),
+        (["map", "{tmp}/empty"], "{tmp}/empty"),
+        (["map", "{tmp}/images", "--pair-model", "magic"], "pair_model is 'magic'; it must be one of: opencv."),
+        (["map", "{tmp}/images", "--checkpoint", "{tmp}/none.pth"], "none.pth', which does not exist"),
+        (["map", "{tmp}/images", "--camera", "{tmp}/none.yaml"], "none.yaml"),
+        (["map", "{tmp}/images", "--camera", "{tmp}/keyless.yaml"], "keyless.yaml"),
+        (["map", "{tmp}/images", "--every", "0"], "every is 0; it must be at least 1"),
+        (["map", "{tmp}/images", "--set", "cloud.voxel_size=-1"], "cloud.voxel_size is -1.0; it must be between"),
+        (["map", "{tmp}/images", "--out", "{tmp}/file"], "cannot be written"),
+        (["map", "{tmp}/images", "--out", "{tmp}/file/below"], "cannot be written"),
+        (["map", "{tmp}/not_images"], "Not one image"),
+        (["eval", "{tmp}/empty", "{tmp}/images"], "trajectory.txt is missing"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_sentence_and_code_2(st3r, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    make_images(tmp_path / "images")
+    for folder in ("empty", "not_images"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "not_images" / "a.jpg").write_text("This is no image.")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "keyless.yaml").write_text("image_width: 160\n")
+    outcome = st3r(*(argument.format(tmp=tmp_path) for argument in arguments))
+    assert outcome.code == 2
+    assert sentence.format(tmp=tmp_path) in outcome.err
+    assert outcome.err.startswith("Error: ") and outcome.err.count("\n") == 1
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [("map",), ("map", "a", "b"), ("map", "a", "--evry", "2"), ("map", "a", "--every", "two"), ("mop",)]
+)
+def test_a_wrong_command_line_is_code_2(st3r, arguments):
+    outcome = st3r(*arguments)
+    assert outcome.code == 2
+    assert "Usage: st3r" in outcome.err and "Traceback" not in outcome.err
+
+
+def test_nothing_trackable_is_written_and_explained_with_code_1(st3r, tmp_path):
+    images = make_images(tmp_path / "images", 5)
+    (images / "002.png").write_bytes((images / "002.png").read_bytes()[:100])
+    cv2.imwrite(str(images / "004.png"), np.zeros((60, 80, 3), np.uint8))
+    outcome = st3r("map", images, "--out", tmp_path / "out")
+    assert outcome.code == 1
+    assert "No frame was tracked" in outcome.out and "Move the camera sideways" in outcome.out
+    assert "002.png" in outcome.out and "80x60" in outcome.out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["frames"], summary["tracked"], summary["skipped"]) == (3, 0, 2)
+    assert [skip["frame"] for skip in summary["skips"]] == [2, 4]
+
+
+def test_doctor_reports_what_is_there(st3r):
+    outcome = st3r("doctor", "--json")
+    assert outcome.code == 0
+    report = json.loads(outcome.out)
+    found = {finding["name"]: finding["found"] for finding in report["findings"]}
+    assert report["usable"] is True
+    assert found["numpy"] == np.__version__ and found["cv2"]
+    text = st3r("doctor")
+    assert text.code == 0 and np.__version__ in text.out
+
+
+def test_doctor_fails_and_says_how_to_get_it_when_the_core_lacks_something(st3r, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    outcome = st3r("doctor")
+    assert outcome.code == 1
+    assert "python3-yaml" in outcome.out
