@@ -2,7 +2,6 @@
 """The command `st3r` as a user meets it: what it prints, what it returns, what it leaves on disk."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ def start(*arguments, **options) -> subprocess.Popen:
     """Starts `python -m st3r_ros ARGUMENTS` as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "st3r_ros", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

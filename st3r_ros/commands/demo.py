@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-import os
-import sys
 
 from st3r_ros.config import DemoConfig, MapCommandConfig
 
@@ -13,11 +12,16 @@ ROS_DEMO = "st3r_ros.ros.demo"
 
 
 def run_demo(config: DemoConfig) -> int:
-    """Maps the demo's input; returns the exit code. With ROS this process becomes the one of the ROS demo."""
+    """Maps the demo's input; returns the exit code.
+
+    Raises:
+        St3rError: the input or the output folder cannot be used.
+    """
     lacking = what_ros_lacks()
     if not lacking:
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, "-m", ROS_DEMO, "--input", config.input, "--out", config.out])
+        # By name, because this package works without ROS, too. Not `python -m`: that would put the current folder first on the
+        # path, and a checkout has no generated messages.
+        return importlib.import_module(ROS_DEMO).main(["--input", config.input, "--out", config.out])
     print(f"Without ROS 2 ({lacking}): mapping {config.input} with the library alone. `st3r doctor` says how to get ROS.")
     from st3r_ros.commands.map import run_map
     from st3r_ros.commands.settings import Settings

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from st3r_ros.recorder import RunRecorder
 from st3r_ros.types import MappingState
 
 PLAIN_PERIOD_S = 5.0
@@ -24,6 +23,22 @@ STATE_COLORS = {
 }
 
 
+class Progressing(Protocol):
+    """The numbers of a run so far, as `RunRecorder` has them."""
+
+    @property
+    def frames(self) -> int: ...
+
+    @property
+    def skipped(self) -> int: ...
+
+    @property
+    def recent_fps(self) -> float: ...
+
+    @property
+    def state(self) -> MappingState: ...
+
+
 class Display(Protocol):
     """Shows a run while it goes on, as a context manager."""
 
@@ -31,7 +46,7 @@ class Display(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
-    def show(self, recorder: RunRecorder, keyframes: int) -> None:
+    def show(self, run: Progressing, keyframes: int) -> None:
         """The state after a frame."""
         ...
 
@@ -68,14 +83,14 @@ class BarDisplay:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.stop()
 
-    def show(self, recorder: RunRecorder, keyframes: int) -> None:
-        color = STATE_COLORS.get(recorder.state, "default")
+    def show(self, run: Progressing, keyframes: int) -> None:
+        color = STATE_COLORS.get(run.state, "default")
         self._progress.update(
             self._task,
-            completed=recorder.frames + recorder.skipped,
-            fps=recorder.recent_fps,
+            completed=run.frames + run.skipped,
+            fps=run.recent_fps,
             keyframes=keyframes,
-            state=f"[{color}]{recorder.state.value}[/{color}]",
+            state=f"[{color}]{run.state.value}[/{color}]",
         )
 
     def say(self, text: str) -> None:
@@ -98,13 +113,13 @@ class PlainDisplay:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def show(self, recorder: RunRecorder, keyframes: int) -> None:
+    def show(self, run: Progressing, keyframes: int) -> None:
         if self._clock() < self._next:
             return
         self._next = self._clock() + PLAIN_PERIOD_S
         self.say(
-            f"{self._name}: {recorder.frames + recorder.skipped}{self._of} frames, {recorder.recent_fps:.1f} frames/s, "
-            f"{keyframes} keyframes, {recorder.state.value}"
+            f"{self._name}: {run.frames + run.skipped}{self._of} frames, {run.recent_fps:.1f} frames/s, "
+            f"{keyframes} keyframes, {run.state.value}"
         )
 
     def say(self, text: str) -> None:
