@@ -33,11 +33,12 @@ def measure(points: int, repeats: int, subscribe: bool) -> dict[str, list[float]
     publisher = node.create_publisher(PointCloud2, "cloud", LATCHED)
     arrived = threading.Event()
     executor = SingleThreadedExecutor()
+    spinning = threading.Thread(target=executor.spin)
     if subscribe:
         listener = rclpy.create_node("listener")
         listener.create_subscription(PointCloud2, "cloud", lambda message: arrived.set(), LATCHED, raw=True)
         executor.add_node(listener)
-        threading.Thread(target=executor.spin, daemon=True).start()
+        spinning.start()
         while not publisher.get_subscription_count():
             time.sleep(0.01)
     times: dict[str, list[float]] = {"pack": [], "publish": [], "pack + publish": []}
@@ -54,6 +55,8 @@ def measure(points: int, repeats: int, subscribe: bool) -> dict[str, list[float]
             for name, seconds in zip(times, (packed - begin, published - packed, published - begin), strict=True):
                 times[name].append(1e3 * seconds)
     executor.shutdown()
+    if spinning.is_alive():
+        spinning.join()
     return times
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import threading
 import time
@@ -10,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ament_index_python.packages import get_package_share_directory
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
@@ -130,8 +133,23 @@ def summary(sent: int, skipped: int, seconds: float) -> str:
     return f"Sent {sent} images in {seconds:.1f} s, skipped {skipped}."
 
 
+def sent_images(lines: list[str]) -> int | None:
+    """How many images were sent, from the node's output; None when it has not ended in order."""
+    found = [match for line in lines if (match := re.search(r"Sent (\d+) images in ", line))]
+    return int(found[-1].group(1)) if found else None
+
+
+def make_room_for_images() -> None:
+    """Let Fast DDS take more shared memory, unless the user has configured it; other middlewares ignore this."""
+    variables = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    profile = Path(get_package_share_directory("st3r_ros"), "config", "fastdds_images.xml")
+    if profile.exists() and not any(os.environ.get(name) for name in variables):
+        os.environ.update(dict.fromkeys(variables, str(profile)))
+
+
 def main(args: list[str] | None = None) -> int:
     """Entry point of the executable `camera_node`."""
+    make_room_for_images()
     return run(CameraNode, args)
 
 

@@ -43,6 +43,8 @@ class MappingSession:
 
     def process(self, item: ImageInput) -> None:
         """Map one image and publish the result; an image that cannot be used is counted, with the reason."""
+        if self._images == 0:
+            self.recorder = RunRecorder()  # its time counts from the first image
         index, self._images = self._images, self._images + 1
         try:
             frame = self._frame(index, item)
@@ -77,9 +79,7 @@ class MappingSession:
         if not output_dir or not self.recorder.frames:
             return
         try:
-            summary = write_results(
-                Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=self._outputs.cloud
-            )
+            summary = write_results(Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=self._outputs.cloud)
         except OutputError as error:
             self._logger.error(str(error))
             return
