@@ -164,3 +164,18 @@ class DemoConfig(Validated):
 
     input: str = setting("sim:room", "What is mapped: sim:room, or an image folder, video, TUM sequence, bag or webcam index.")
     out: str = setting("demo", "Folder for the results.")
+
+
+@dataclass(frozen=True)
+class SimulationConfig(Validated):
+    """A simulated sequence; these are the options of `sim:room?seed=3&frames=200`."""
+
+    world: str = setting("room", "What is built.", choices=("room", "corridor"))
+    seed: int = setting(0, "Another seed is another world.", low=0, high=2**31 - 1)
+    frames: int = setting(300, "Images of the sequence.", low=1, high=100000)
+    fps: float = setting(15.0, "Images per second.", low=1.0, high=200.0)
+    width: int = setting(640, "Width of the images, pixels.", low=32, high=4096)
+    height: int = setting(480, "Height of the images, pixels.", low=32, high=4096)
+    fov_deg: float = setting(65.0, "Horizontal field of view, degrees.", low=20.0, high=120.0)
+    noise: float = setting(1.5, "Standard deviation of the image noise, grey levels.", low=0.0, high=50.0)
+    exposure: float = setting(0.0, "Share by which the brightness slowly rises and falls.", low=0.0, high=0.9)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every reader of images shares: which frames are taken, what happens to those that cannot be read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from st3r_ros.errors import CalibrationError, FrameError, InputError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.types import Frame, Trajectory
+
+
+@dataclass(frozen=True)
+class SkippedFrame:
+    """A frame that could not be read. index: the id it would have had; source: file, message or line; reason: a sentence."""
+
+    index: int
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class StampedImage:
+    """A decoded image (H, W, 3) uint8 RGB and its capture time."""
+
+    stamp_ns: int
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a sequence, not yet read. `load` raises FrameError when it cannot be."""
+
+    source: str
+    load: Callable[[], StampedImage]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which frames of a stream are taken: each `every`-th from the first on, at most `max_frames` of them (None: all).
+
+    Raises:
+        InputError: a number below 1.
+    """
+
+    every: int = 1
+    max_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"every is {self.every}; it must be at least 1 (1 takes each frame).")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise InputError(f"max_frames is {self.max_frames}; it must be at least 1.")
+
+    def take(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """The selected ones of a stream."""
+        stop = None if self.max_frames is None else (self.max_frames - 1) * self.every + 1
+        return islice(entries, 0, stop, self.every)
+
+    def indices(self, total: int) -> range:
+        """Those of `total` frames that are selected."""
+        return range(0, total, self.every)[: self.max_frames]
+
+    def count(self, total: int | None) -> int | None:
+        """How many of `total` are selected; of an unknown number at most `max_frames`."""
+        return self.max_frames if total is None else len(self.indices(total))
+
+
+class ImageSequence(ABC):
+    """Frames of a folder, a file or a device, in order. Iterating again starts again.
+
+    Images are RGB as stored, not undistorted. An image that cannot be read is skipped and noted in `skipped`, which starts empty
+    at each iteration; ids count the selected frames, skipped ones included. A frame whose size is not that of the first carries
+    no camera.
+
+    name: what a person calls it. kind: folder, video, tum, bag or webcam. length: how many frames it will yield if each can be
+    read, None if unknown. camera: of the images, None when uncalibrated. truth: T_world_cam where it is known, else None.
+
+    Iterating raises:
+        InputError: not one image could be read.
+        CalibrationError: the camera is for another image size.
+    """
+
+    kind: str
+
+    def __init__(self, name: str, *, camera: Camera | None, selection: Selection, total: int | None) -> None:
+        self.name = name
+        self.camera = camera
+        self.truth: Trajectory | None = None
+        self.skipped: list[SkippedFrame] = []
+        self.length = selection.count(total)
+        self._selection = selection
+
+    @abstractmethod
+    def _entries(self) -> Iterator[Entry]:
+        """All images, in order; what `every` leaves out is not loaded."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.skipped.clear()
+        size: tuple[int, ...] | None = None
+        for index, entry in enumerate(self._selection.take(self._entries())):
+            try:
+                loaded = entry.load()
+            except FrameError as error:
+                self.skipped.append(SkippedFrame(index, entry.source, str(error)))
+                continue
+            if size is None:
+                size = loaded.image.shape[:2]
+                self._check_camera(entry.source, loaded.image)
+            camera = self.camera if loaded.image.shape[:2] == size else None
+            yield Frame(index, loaded.stamp_ns, loaded.image, camera)
+        if size is None:
+            first = f" The first reason: {self.skipped[0].reason}" if self.skipped else ""
+            raise InputError(f"Not one image of '{self.name}' could be read ({len(self.skipped)} tried).{first}")
+
+    def _check_camera(self, source: str, image: np.ndarray) -> None:
+        height, width = image.shape[:2]
+        if self.camera is not None and (self.camera.width, self.camera.height) != (width, height):
+            raise CalibrationError(
+                f"The calibration has image_width {self.camera.width} and image_height {self.camera.height}, but the images of "
+                f"'{self.name}' are {width}x{height} pixels (the first is '{source}'); calibrate at the size of the images."
+            )

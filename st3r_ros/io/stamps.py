@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Capture times as integer nanoseconds, to text and back, exactly (a float of seconds since 1970 is only good to 0.2 us)."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+from st3r_ros.errors import FrameError
+
+NANOSECONDS = 1_000_000_000
+
+
+def parse_stamp(seconds: str) -> int:
+    """Nanoseconds of a decimal number of seconds; digits beyond the ninth are rounded.
+
+    Raises:
+        FrameError: no number, not finite, or outside the range of 64-bit nanoseconds.
+    """
+    try:
+        value = Decimal(seconds)
+    except InvalidOperation:
+        raise FrameError(f"The stamp {seconds!r} is not a number of seconds.") from None
+    if not value.is_finite():
+        raise FrameError(f"The stamp {seconds!r} is not a finite number of seconds.")
+    if abs(value) > 9_000_000_000:
+        raise FrameError(f"The stamp {seconds!r} is not a time in seconds; is it in another unit?")
+    return int((value * NANOSECONDS).to_integral_value())
+
+
+def format_stamp(stamp_ns: int) -> str:
+    """Seconds with nine decimals, exact."""
+    whole, rest = divmod(abs(int(stamp_ns)), NANOSECONDS)
+    return f"{'-' if stamp_ns < 0 else ''}{whole}.{rest:09d}"

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One way to open every source of images: folders, videos, TUM sequences, bags, webcams, the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from st3r_ros.errors import ConfigError, InputError
+from st3r_ros.io.sequence import Selection, SkippedFrame
+from st3r_ros.types import Frame, Trajectory
+
+if TYPE_CHECKING:
+    from st3r_ros.geometry.camera import Camera
+
+SIMULATOR = "sim:"
+
+
+class ImageSequence(Protocol):
+    """Frames in order; iterating again starts again. What the readers in `io/sequence.py` and the simulator have in common."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """folder, video, tum, bag, webcam or sim."""
+        ...
+
+    @property
+    def length(self) -> int | None:
+        """How many frames it will yield if each can be read; None if unknown."""
+        ...
+
+    @property
+    def camera(self) -> Camera | None:
+        """The camera of the images, None when uncalibrated."""
+        ...
+
+    @property
+    def truth(self) -> Trajectory | None:
+        """T_world_cam where it is known."""
+        ...
+
+    @property
+    def skipped(self) -> Sequence[SkippedFrame]:
+        """The frames of this iteration that could not be read, so far."""
+        ...
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames.
+
+        Raises:
+            InputError: not one image could be read.
+            CalibrationError: the camera is for another image size.
+        """
+        ...
+
+
+def open_sequence(source: str, camera: Camera | None = None, every: int = 1, max_frames: int | None = None) -> ImageSequence:
+    """The frames of a source.
+
+    source: an image folder, a folder with rgb.txt (TUM layout), a video file, a ROS 2 bag (folder, .mcap or .db3), the index of
+    a webcam, `sim:room` or `sim:corridor`. Options follow a question mark: `folder?fps=10`, `bag?topic=/camera/image_raw`,
+    `sim:room?seed=3&frames=200`.
+    camera: used instead of the calibration that comes with the source. every: take each n-th frame. max_frames: stop after them.
+
+    Raises:
+        InputError: the source does not exist, holds no images, or has an option that it does not know.
+        CalibrationError: the calibration that comes with the source cannot be used.
+    """
+    selection = Selection(every, max_frames)
+    if source.startswith(SIMULATOR):
+        return _open_simulator(source, camera, selection)
+    location, options = _split(source)
+    path = Path(location).expanduser()
+    if location.isdecimal() and not path.exists():
+        from st3r_ros.io.video import WebcamSequence
+
+        _take_options(source, options, {})
+        return WebcamSequence(int(location), camera, selection)
+    if not location or not path.exists():
+        raise InputError(f"There is no file, folder or webcam '{location}'.")
+    return _open_path(source, path, options, camera, selection)
+
+
+def _open_simulator(source: str, camera: Camera | None, selection: Selection) -> ImageSequence:
+    import dataclasses
+
+    from st3r_ros.config import SimulationConfig
+    from st3r_ros.sim.sequence import SimulatedSequence
+
+    if camera is not None:
+        raise InputError(f"'{source}' has a camera of its own; leave the calibration out.")
+    location, options = _split(source)
+    defaults = {item.name: item.default for item in dataclasses.fields(SimulationConfig) if item.name != "world"}
+    known: dict[str, Callable[[str], Any]] = {name: type(value) for name, value in defaults.items()}
+    try:
+        config = SimulationConfig(world=location.removeprefix(SIMULATOR), **_take_options(source, options, known))
+    except ConfigError as error:
+        raise InputError(f"'{source}' cannot be simulated: {error}") from error
+    return SimulatedSequence(config, selected=selection.indices(config.frames))
+
+
+def _open_path(source: str, path: Path, options: dict[str, str], camera: Camera | None, selection: Selection) -> ImageSequence:
+    from st3r_ros.io.bag import BagSequence, is_bag
+
+    if is_bag(path):
+        return BagSequence(path, camera, selection, **_take_options(source, options, {"topic": str}))
+    if path.is_dir() and not (path / "rgb.txt").exists():
+        from st3r_ros.io.folder import FolderSequence
+
+        return FolderSequence(path, camera, selection, **_take_options(source, options, {"fps": float}))
+    _take_options(source, options, {})
+    if path.is_dir():
+        from st3r_ros.io.tum import TumSequence
+
+        return TumSequence(path, camera, selection)
+    from st3r_ros.io.image_file import IMAGE_SUFFIXES
+    from st3r_ros.io.video import VideoSequence
+
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"'{path}' is a single image; give the folder that holds the sequence.")
+    if path.suffix == ".bag":
+        raise InputError(f"'{path}' is a bag of ROS 1; convert it with: rosbags-convert --src {path} --dst {path.stem}")
+    return VideoSequence(path, camera, selection)
+
+
+def _split(source: str) -> tuple[str, dict[str, str]]:
+    """The location and the options of a source; a path that exists as it is written has no options."""
+    location, mark, query = source.partition("?")
+    if not mark or Path(source).expanduser().exists():
+        return source, {}
+    options: dict[str, str] = {}
+    for part in query.split("&"):
+        key, equals, value = part.partition("=")
+        if not equals or key in options:
+            raise InputError(f"The options '{query}' of '{source}' must have the form key=value&key=value, each key once.")
+        options[key] = value
+    return location, options
+
+
+def _take_options(source: str, options: dict[str, str], known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """The options by name, converted to their types."""
+    taken = {}
+    for key, text in options.items():
+        if key not in known:
+            allowed = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise InputError(f"'{source}' has the unknown option '{key}'; {allowed}.")
+        try:
+            taken[key] = known[key](text)
+        except ValueError:
+            raise InputError(f"The option {key} of '{source}' is '{text}', which is not a number.") from None
+    return taken

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the camera goes: smooth closed paths at the speed of a robot or of a hand-held camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from st3r_ros.geometry.se3 import SE3
+
+_SHORTEST_ROUND = 0.6  # of the nominal time; in less a camera does not hurry around but goes a part of the way and comes back
+_STEP = 0.02  # metres between the points of a path
+_SWAY = np.array([0.02, 0.02, 0.02, 0.035, 0.02, 0.015])  # metres and radians: position, yaw, pitch, roll
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """A closed line through free space, and how the camera looks along it.
+
+    points: (M, 2) metres, at equal distances of `spacing` metres, the first one follows the last one.
+    yaw: (M,) radians, heading without jumps; it gains 2 pi in a round. height: metres. speed: metres/s.
+    returns: a sequence too short for a round comes back the way it went; otherwise it ends where it gets to.
+    sway: (6, 3, 2) frequencies in Hz and phases of the waves that the camera sways in.
+    """
+
+    points: np.ndarray
+    yaw: np.ndarray
+    spacing: float
+    height: float
+    speed: float
+    returns: bool
+    sway: np.ndarray
+
+    def poses(self, frames: int, fps: float) -> SE3:
+        """T_world_cam (frames,) of the optical frame."""
+        seconds = np.arange(frames) / fps
+        at = self._travelled(frames, fps) * len(self.points)
+        lap, within = np.divmod(at, len(self.points))
+        known = np.arange(len(self.points) + 1)
+        x, y = (np.interp(within, known, np.append(line, line[0])) for line in self.points.T)
+        yaw = np.interp(within, known, np.append(self.yaw, self.yaw[0] + 2 * np.pi)) + 2 * np.pi * lap
+        frequency, phase = self.sway[..., 0, None], self.sway[..., 1, None]
+        sway = _SWAY[:, None] * np.sin(2 * np.pi * frequency * seconds + phase).mean(1)
+        position = np.stack([x, y, np.full(frames, self.height)], axis=1) + sway[:3].T
+        return _looking(position, yaw + sway[3], sway[4] - 0.12, sway[5])
+
+    def _travelled(self, frames: int, fps: float) -> np.ndarray:
+        """Rounds (frames,) made until each frame."""
+        progress = np.arange(frames) / max(frames - 1, 1)
+        rounds = frames / fps * self.speed / (len(self.points) * self.spacing)
+        if not self.returns:
+            return rounds * progress
+        if rounds >= _SHORTEST_ROUND:
+            return max(1, round(rounds)) * progress
+        return rounds / np.pi * 0.5 * (1.0 - np.cos(2 * np.pi * progress))
+
+
+def room_path(rng: np.random.Generator, half_x: float, half_y: float) -> Path:
+    """Around the middle on an uneven ellipse with these semi-axes at most, metres; looks ahead and outwards."""
+    angle = rng.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, 2000, endpoint=False)
+    uneven = 0.93 + 0.04 * np.sin(2 * angle + rng.uniform(0, 6.3)) + 0.03 * np.sin(3 * angle + rng.uniform(0, 6.3))
+    line = np.stack([half_x * np.cos(angle), half_y * np.sin(angle)], axis=1) * uneven[:, None]
+    glance = np.radians(38 + 9 * np.sin(2 * angle + rng.uniform(0, 6.3)))
+    return _path(rng, line, glance, height=rng.uniform(1.2, 1.45), speed=0.42, returns=True)
+
+
+def corridor_path(rng: np.random.Generator, half_x: float, half_y: float, radius: float = 1.2) -> Path:
+    """Along the rectangle with these half sides, with rounded corners, metres; looks ahead."""
+    quarter = np.linspace(0, np.pi / 2, 40)
+    corners = [(half_x, half_y), (-half_x, half_y), (-half_x, -half_y), (half_x, -half_y)]
+    line = np.concatenate(
+        [
+            np.array([x - np.sign(x) * radius, y - np.sign(y) * radius])
+            + radius * np.stack([np.cos(quarter + i * np.pi / 2), np.sin(quarter + i * np.pi / 2)], axis=1)
+            for i, (x, y) in enumerate(corners)
+        ]
+    )
+    line = np.roll(line, -20 - 40 * int(rng.integers(4)), axis=0)
+    return _path(rng, line, np.zeros(len(line)), height=rng.uniform(1.2, 1.45), speed=0.6, returns=False)
+
+
+def _path(rng: np.random.Generator, line: np.ndarray, glance: np.ndarray, *, height: float, speed: float, returns: bool) -> Path:
+    """A path along a closed counter-clockwise line (N, 2), looking `glance` (N,) radians to the right of where it goes."""
+    closed = np.vstack([line, line[:1]])
+    steps = np.linalg.norm(np.diff(closed, axis=0), axis=1)
+    at = np.concatenate([[0.0], np.cumsum(steps)])
+    count = round(at[-1] / _STEP)
+    even = np.linspace(0, at[-1], count, endpoint=False)
+    points = np.stack([np.interp(even, at, closed[:, i]) for i in range(2)], axis=1)
+    ahead = np.roll(points, -1, axis=0) - np.roll(points, 1, axis=0)
+    heading = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0]))
+    yaw = heading - np.interp(even, at, np.append(glance, glance[0]))
+    sway = np.stack([rng.uniform(0.1, 0.6, (6, 3)), rng.uniform(0, 2 * np.pi, (6, 3))], axis=-1)
+    return Path(points, _smooth(yaw, round(1.5 / _STEP)), float(at[-1] / count), float(height), speed, returns, sway)
+
+
+def _smooth(yaw: np.ndarray, width: int) -> np.ndarray:
+    """The weighted mean over `width` points before and behind of a heading that gains 2 pi in a round."""
+    wrapped = np.concatenate([yaw[-width:] - 2 * np.pi, yaw, yaw[:width] + 2 * np.pi])
+    kernel = np.hanning(2 * width + 3)[1:-1]
+    return np.convolve(wrapped, kernel / kernel.sum(), mode="valid")
+
+
+def _looking(position: np.ndarray, yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> SE3:
+    """T_world_cam of optical frames at positions (N, 3), yaw from the x axis counter-clockwise, pitch up, roll; radians."""
+    forward = np.stack([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)], axis=1)
+    level = np.stack([np.sin(yaw), -np.cos(yaw), np.zeros_like(yaw)], axis=1)
+    down = np.cross(forward, level)
+    c, s = np.cos(roll)[:, None], np.sin(roll)[:, None]
+    return SE3(np.stack([c * level + s * down, c * down - s * level, forward], axis=2), position)
