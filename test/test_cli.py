@@ -2,6 +2,7 @@
 """The command `st3r` as a user meets it: what it prints, what it returns, what it leaves on disk."""
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 
 from st3r_ros.cli import main
+from st3r_ros.results import RESULT_FILES
 
 ROOT = Path(__file__).parents[1]
+ROOM = "sim:room?width=320&height=240&fps=6&frames="
 COMMANDS = ("map", "eval", "demo", "settings", "doctor")
 
 
@@ -138,6 +141,43 @@ def test_nothing_trackable_is_written_and_explained_with_code_1(st3r, tmp_path):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["frames"], summary["tracked"], summary["skipped"]) == (3, 0, 2)
     assert [skip["frame"] for skip in summary["skips"]] == [2, 4]
+
+
+def test_a_simulated_room_is_mapped_and_evaluated(st3r, tmp_path):
+    out = tmp_path / "out"
+    outcome = st3r("map", f"{ROOM}14", "--out", out)
+    assert outcome.code == 0
+    assert "1/14 frames" in outcome.err and "\x1b" not in outcome.err
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["frames"] == 14 and summary["tracked"] > 7
+    assert sorted(path.name for path in out.iterdir()) == sorted(RESULT_FILES)
+    assert all(name in outcome.out for name in RESULT_FILES)
+
+    evaluation = json.loads(st3r("eval", out, f"{ROOM}14", "--json", "-").out)
+    assert evaluation["trajectory"]["ate_sim3"] == pytest.approx(summary["truth"]["ate_sim3"], abs=1e-6)
+    assert evaluation["trajectory"]["tracked_share"] == pytest.approx(summary["tracked_share"])
+    assert evaluation["depth"]["keyframes"] >= 1
+    text = st3r("eval", out, f"{ROOM}14", "--json", tmp_path / "evaluation.json")
+    assert text.code == 0 and "AbsRel" in text.out and "Sim(3)" in text.out
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
+
+    make_images(tmp_path / "images")
+    truthless = st3r("eval", out, tmp_path / "images")
+    assert truthless.code == 2 and "neither true poses (groundtruth.txt) nor depth" in truthless.err
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_a_signal_ends_the_mapping_and_what_is_mapped_is_written(tmp_path, number, code, name):
+    process = start("map", f"{ROOM}5000", "--out", tmp_path / "out")
+    assert process.stderr is not None
+    assert "1/5000 frames" in process.stderr.readline()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert f"Interrupted by {name}" in out and "Traceback" not in err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert 1 <= summary["frames"] < 5000
+    assert all((tmp_path / "out" / file).is_file() for file in RESULT_FILES)
 
 
 def test_doctor_reports_what_is_there(st3r):

@@ -22,7 +22,7 @@ LEFT, RIGHT, TOP, GAP, BOTTOM = 0.8, 0.2, 0.85, 0.75, 0.6
 MARGIN = 0.04
 LEVEL_NAMES = ("along", "across", "up")
 ESTIMATE_COLOR, TRUTH_COLOR = "#e11d48", "#1d4ed8"
-OUTLINE = [patheffects.withStroke(linewidth=3.6, foreground="white")]
+OUTLINE = [patheffects.withStroke(linewidth=4.2, foreground="white")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +118,15 @@ def _draw(axes: Axes, scene: Scene, panel: Panel, unit: str) -> None:
     window, dims = panel.window, list(panel.dims)
     image = rasterise(scene.points[:, dims], scene.colors, window, round(PANEL_WIDTH * DPI), round(panel.height * DPI))
     axes.imshow(image, extent=(window.left, window.right, window.bottom, window.top), interpolation="none", aspect="auto")
-    if len(scene.truth):
-        axes.plot(*scene.truth[:, dims].T, color=TRUTH_COLOR, lw=1.8, ls=(0, (4, 2)), path_effects=OUTLINE, label="true path")
     if len(scene.estimate):
-        path = scene.estimate[:, dims]
-        axes.plot(*path.T, color=ESTIMATE_COLOR, lw=1.4, path_effects=OUTLINE, label="estimated path")
-        axes.plot(*path[:1].T, "*", color=ESTIMATE_COLOR, mec="white", ms=16, zorder=4, label="start")
+        axes.plot(*scene.estimate[:, dims].T, color=ESTIMATE_COLOR, lw=2.6, path_effects=OUTLINE, label="estimated path")
+    if len(scene.truth):
+        # Over the estimate, so that both are seen where they agree.
+        axes.plot(*scene.truth[:, dims].T, color=TRUTH_COLOR, lw=1.5, ls=(0, (3, 2)), label="true path")
     if len(scene.keyframes):
         axes.plot(*scene.keyframes[:, dims].T, "o", color=ESTIMATE_COLOR, mec="white", mew=0.6, ms=4, label="keyframes")
+    if len(scene.estimate):
+        axes.plot(*scene.estimate[:1, dims].T, "*", color=ESTIMATE_COLOR, mec="white", ms=16, label="start")
     axes.set(
         xlim=(window.left, window.right),
         ylim=(window.bottom, window.top),
