@@ -9,6 +9,8 @@ from st3r_ros.errors import FrameError
 
 NANOSECONDS = 1_000_000_000
 
+_LIMIT = 9_000_000_000  # seconds that 64-bit nanoseconds can hold
+
 
 def parse_stamp(seconds: str) -> int:
     """Nanoseconds of a decimal number of seconds; digits beyond the ninth are rounded.
@@ -22,7 +24,7 @@ def parse_stamp(seconds: str) -> int:
         raise FrameError(f"The stamp {seconds!r} is not a number of seconds.") from None
     if not value.is_finite():
         raise FrameError(f"The stamp {seconds!r} is not a finite number of seconds.")
-    if abs(value) > 9_000_000_000:
+    if not -_LIMIT <= value <= _LIMIT:
         raise FrameError(f"The stamp {seconds!r} is not a time in seconds; is it in another unit?")
     return int((value * NANOSECONDS).to_integral_value())
 

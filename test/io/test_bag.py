@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rosbags", reason="bags are read with the optional library rosbags")
+
+import bag_files as bags
+from sample_images import encoded, number_of, picture
+
+from st3r_ros.errors import InputError, MissingDependencyError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.bag import BagSequence, is_bag
+from st3r_ros.io.sequence import Selection
+
+START = 1_700_000_000_123_456_789
+STEP = 66_666_667
+
+
+def images(topic: str = "/camera/image_raw", count: int = 4) -> list:
+    """Image messages of the pictures 0, 1, ...; recorded 5 ms after their stamps."""
+    stamps = [START + i * STEP for i in range(count)]
+    return [(topic, stamp + 5_000_000, bags.image(stamp, picture(i), padding=i)) for i, stamp in enumerate(stamps)]
+
+
+def info(topic: str = "/camera/camera_info", focal: float = 40.0) -> tuple:
+    return (topic, START, bags.camera_info(START, 48, 32, focal))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_raw_images_come_with_exact_stamps_and_their_camera(tmp_path, storage):
+    path = bags.write_bag(tmp_path / "bag", [info(), *images(), ("/chatter", START, bags.text("hello"))], storage)
+    sequence = BagSequence(path)
+    for _ in range(2):
+        frames = list(sequence)
+        assert [frame.stamp_ns for frame in frames] == [START + i * STEP for i in range(4)]
+        for i, frame in enumerate(frames):
+            np.testing.assert_array_equal(frame.image, picture(i))
+    assert sequence.length == 4 and sequence.kind == "bag" and sequence.topic == "/camera/image_raw"
+    assert frames[0].camera == sequence.camera and sequence.camera.K[0, 0] == 40.0
+    (file,) = (file for file in path.iterdir() if file.suffix in (".mcap", ".db3"))
+    assert is_bag(path) and is_bag(file)
+    assert [number_of(frame.image) for frame in BagSequence(file)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("suffix", "format"), [(".jpg", "bgr8; jpeg compressed bgr8"), (".png", "png")])
+def test_compressed_images_find_the_camera_beside_the_raw_topic(tmp_path, suffix, format):
+    topic = "/camera/image_raw/compressed"
+    messages = [(topic, START + i, bags.compressed(START + i, encoded(picture(i), suffix), format)) for i in range(3)]
+    sequence = BagSequence(bags.write_bag(tmp_path / "bag", [info(), *messages]))
+    assert [number_of(frame.image) for frame in sequence] == [0, 1, 2] and sequence.camera is not None
+
+
+def test_the_topic_is_chosen_when_there_are_several(tmp_path):
+    path = bags.write_bag(tmp_path / "bag", [*images("/left/image"), *images("/right/image", 2), info("/right/camera_info")])
+    with pytest.raises(
+        InputError, match=r"several image topics: /left/image, /right/image; choose one with .*\?topic=/left/image"
+    ):
+        BagSequence(path)
+    right = BagSequence(path, topic="/right/image", selection=Selection(every=2))
+    assert [number_of(frame.image) for frame in right] == [0] and right.camera is not None
+    assert BagSequence(path, topic="/left/image").camera is None
+    with pytest.raises(InputError, match="no image topic /up; it has /left/image, /right/image"):
+        BagSequence(path, topic="/up")
+
+
+def test_a_given_camera_goes_first_and_an_uncalibrated_one_is_none(tmp_path):
+    path = bags.write_bag(tmp_path / "bag", [info(focal=0.0), *images()])
+    assert BagSequence(path).camera is None
+    camera = Camera.from_fov(48, 32, 60.0)
+    assert next(iter(BagSequence(path, camera=camera))).camera == camera
+
+
+def test_bad_messages_are_skipped_and_counted(tmp_path):
+    messages = images()
+    messages[1][2].encoding = "foo"
+    messages[2][2].step = 10_000
+    messages[3][2].header.stamp.sec = messages[3][2].header.stamp.nanosec = 0
+    sequence = BagSequence(bags.write_bag(tmp_path / "bag", messages))
+    frames = list(sequence)
+    assert [frame.id for frame in frames] == [0, 3]
+    assert frames[1].stamp_ns == START + 3 * STEP + 5_000_000  # without a stamp, the time of recording
+    assert [item.index for item in sequence.skipped] == [1, 2]
+    assert "unknown encoding 'foo'" in sequence.skipped[0].reason and "10000" in sequence.skipped[1].reason
+    assert sequence.skipped[0].source == "/camera/image_raw message 1"
+
+
+def test_bags_without_images_say_what_they_hold(tmp_path):
+    path = bags.write_bag(tmp_path / "bag", [("/chatter", START, bags.text("hello"))])
+    with pytest.raises(InputError, match=r"holds no images .*/chatter \(std_msgs/msg/String\)"):
+        BagSequence(path)
+    with pytest.raises(InputError, match="no bag"):
+        BagSequence(tmp_path / "absent.mcap")
+
+
+def test_a_recording_that_crashed_is_read_without_its_metadata(tmp_path):
+    path = bags.write_bag(tmp_path / "bag", images(), "sqlite3")
+    (path / "metadata.yaml").unlink()
+    assert is_bag(path) and [number_of(frame.image) for frame in BagSequence(path)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.95])
+def test_a_bag_that_was_cut_short_gives_images_or_a_sentence(tmp_path, storage, kept):
+    path = bags.write_bag(tmp_path / "bag", images(count=12), storage)
+    (file,) = (file for file in path.iterdir() if file.suffix in (".mcap", ".db3"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(kept * len(whole))])
+    for source in (path, file):
+        try:
+            sequence = BagSequence(source)
+            found = [number_of(frame.image) for frame in sequence]
+        except InputError as error:
+            assert "bag" in str(error)
+        else:
+            assert found == list(range(len(found))) and (len(found) == 12 or sequence.skipped)
+
+
+def test_without_the_library_the_message_says_how_to_get_it(tmp_path, monkeypatch):
+    path = bags.write_bag(tmp_path / "bag", images())
+    monkeypatch.setitem(sys.modules, "rosbags.highlevel", None)
+    with pytest.raises(MissingDependencyError, match="pip install rosbags"):
+        BagSequence(path)
