@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -92,24 +92,41 @@ class PairPrediction:
 
 
 class PairModel(Protocol):
-    """A two-view model: encode each image once, then predict the geometry of any pair of encoded images."""
+    """A two-view model: encode each image once, then predict the geometry of any pair of encoded images.
+
+    Its features are a subclass of `Features` of its own; they are handed back to the model only.
+    """
 
     name: str
     metric: bool
     relative_depth_sigma: float
 
-    def encode(self, frame: Frame) -> Features:
+    def encode(self, frame: Frame) -> Any:
         """Features of one undistorted image."""
         ...
 
     def predict(
-        self, features0: Features, features1: Features, *, T_0_1: SE3 | None = None, dense: bool = True
+        self,
+        features0: Any,
+        features1: Any,
+        *,
+        T_0_1: SE3 | None = None,
+        seed: Matches | None = None,
+        dense: bool = True,
     ) -> PairPrediction:
         """Pointmaps, confidences and matches of a pair.
 
         T_0_1: the relative pose, where the caller already knows it better than two images tell (a model may ignore it); the
         prediction is then in that pose's scale.
+        seed: matches that tell roughly where points of image 1 are in image 0, such as those of the frame before.
         dense: False when only matches are needed; the pointmaps may then be None.
+        """
+        ...
+
+    def adopt(self, features: Any, pixels: torch.Tensor) -> None:
+        """Tells the model which pixels (N, 2) of a new keyframe the map knows, so that later matches meet the same points again.
+
+        A model that matches every pixel does nothing.
         """
         ...
 

@@ -9,6 +9,7 @@ import torch
 from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.covisibility import expected_view
 from st3r_ros.slam.fusion import fuse_pointmap
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.projection import pixel_index, rays, sample
@@ -16,7 +17,8 @@ from st3r_ros.slam.tracker import Tracked, transferred_depths
 from st3r_ros.slam.window import optimize_window
 from st3r_ros.types import Edge, Features, Frame, Keyframe, Matches, PairModel
 
-CONNECTED_KEYFRAMES = 3
+COVISIBLE_KEYFRAMES = 2
+MIN_OVERLAP = 0.25
 INITIAL_MEDIAN_DEPTH = 2.0
 MAX_CONF = 100.0
 
@@ -64,6 +66,7 @@ class MapBuilder:
         self._carry_over(X, conf, pixels, depth, information, features.K)
         keyframe = self._insert(frame, features, previous.T_world_cam @ T_cam_kf.inverse(), X, conf)
         self._connect(keyframe, previous, tracked)
+        self._model.adopt(features, tracked.matches.pixels0[tracked.result.inliers])
         return keyframe
 
     def optimize(self) -> list[int]:
@@ -71,8 +74,8 @@ class MapBuilder:
         window = list(self._map.keyframes.values())[-self._config.window_size :]
         if len(window) < 2:
             return []
-        fixed = {k.id for k in window[: 2 if len(window) > 2 else 1]}
-        result = optimize_window(window, self._map.edges, fixed, self._model.relative_depth_sigma)
+        fixed = {k.id for k in window[:int(__import__("os").environ.get("FIX","2"))]}
+        result = optimize_window(window, self._map.edges, fixed, float(__import__('os').environ.get('BAS','0.5')))
         if result is None:
             return []
         for keyframe in window:
@@ -124,10 +127,17 @@ class MapBuilder:
         self._add_edge(
             keyframe, previous, Matches(matches.pixels0[inliers], matches.pixels1[inliers], matches.weight[inliers], matches.possible)
         )
-        older = [k for k in self._map.keyframes.values() if k.id not in (keyframe.id, previous.id)]
-        for other in older[-(CONNECTED_KEYFRAMES - 1) :]:
-            T_0_1 = (keyframe.T_world_cam.inverse() @ other.T_world_cam).se3()
-            prediction = self._model.predict(keyframe.features, other.features, T_0_1=T_0_1, dense=False)
+        h, w = keyframe.conf.shape
+        views = []
+        for other in list(self._map.keyframes.values())[:-1]:
+            if other is not previous:
+                T_cam_other = keyframe.T_world_cam.inverse() @ other.T_world_cam
+                views.append((other, expected_view(other, T_cam_other, keyframe.features.K, w, h)))
+        recent, older = views[-2:], sorted(views[:-2], key=lambda item: item[1].overlap)[-COVISIBLE_KEYFRAMES:]
+        for other, view in recent + older:
+            if view.overlap < MIN_OVERLAP:
+                continue
+            prediction = self._model.predict(keyframe.features, other.features, seed=view.matches, dense=False)
             if len(prediction.matches) >= 2 * self._config.min_inliers:
                 self._add_edge(keyframe, other, prediction.matches)
 

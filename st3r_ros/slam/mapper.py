@@ -120,7 +120,8 @@ class Mapper:
 
     def _initialize(self, frame: Frame, features: Features, first: Keyframe, step: _Step) -> None:
         """The first frame with enough parallax gives the first keyframe its depth; the frames in between are placed then."""
-        prediction = self._model.predict(features, first.features, dense=False)
+        seed = self._pending[-1].prediction.matches if self._pending else None
+        prediction = self._model.predict(features, first.features, seed=seed, dense=False)
         step.lap("predict")
         matches = len(prediction.matches)
         self._most_trusted = max(self._most_trusted, matches)
@@ -160,7 +161,8 @@ class Mapper:
     def _track(
         self, frame: Frame, features: Features, keyframe: Keyframe, step: _Step, force_keyframe: bool = False
     ) -> None:
-        tracked = track_against(self._model, features, keyframe, self._T_kf_cam, self.config.min_inliers)
+        seed = self._previous[2].matches if self._previous else None
+        tracked = track_against(self._model, features, keyframe, self._T_kf_cam, self.config.min_inliers, seed)
         step.lap("track")
         if not self._good(tracked) and self._previous is not None:
             # A sudden move: the last frame is nearer to this one than the keyframe is. Make it the keyframe and try again.

@@ -9,6 +9,7 @@ import torch
 from st3r_ros.geometry.sim3 import Sim3
 
 HUBER = 1.345
+GEMAN_MCCLURE = 3.0
 
 
 def rays(pixels: torch.Tensor, K: np.ndarray) -> torch.Tensor:
@@ -44,6 +45,11 @@ def left_jacobian(points: torch.Tensor) -> torch.Tensor:
 def huber_weight(normalized: torch.Tensor) -> torch.Tensor:
     """IRLS weight of residual norms in standard deviations."""
     return HUBER / normalized.clamp_min(HUBER)
+
+
+def robust_weight(normalized: torch.Tensor) -> torch.Tensor:
+    """IRLS weight of Geman and McClure: residuals beyond a few standard deviations hardly count."""
+    return (1.0 + (normalized / GEMAN_MCCLURE) ** 2) ** -2
 
 
 def as_tensors(T: Sim3, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

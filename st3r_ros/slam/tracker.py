@@ -34,10 +34,18 @@ class Tracked:
 
 
 def track_against(
-    model: PairModel, features: Features, keyframe: Keyframe, T_kf_cam: Sim3, min_inliers: int
+    model: PairModel,
+    features: Features,
+    keyframe: Keyframe,
+    T_kf_cam: Sim3,
+    min_inliers: int,
+    seed: Matches | None = None,
 ) -> Tracked | None:
-    """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam`; None when fewer than `min_inliers` points agree."""
-    prediction = model.predict(features, keyframe.features, dense=False)
+    """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam` and the matches `seed` of the frame before.
+
+    None when fewer than `min_inliers` points agree.
+    """
+    prediction = model.predict(features, keyframe.features, seed=seed, dense=False)
     return solve_matches(model, prediction, features.K, keyframe, T_kf_cam, min_inliers)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.projection import as_tensors, huber_weight, left_jacobian, pixel_index, project, rays, sample
+from st3r_ros.slam.projection import as_tensors, robust_weight, left_jacobian, pixel_index, project, rays, sample
 from st3r_ros.types import Edge, Keyframe
 
 PIXEL_SIGMA = 1.0
@@ -110,7 +110,7 @@ def _collect(keyframes: list[Keyframe], edges: list[Edge], depth_sigma: float) -
         known = conf > 0
         keys.append(((i * height + row) * width + column)[known])
         X.append((rays(pixels_i, keyframe.features.K) * z[:, None])[known])
-        prior.append((conf / depth_sigma**2)[known])
+        prior.append((conf.clamp_max(1.0) / depth_sigma**2)[known])
         rows.append(row[known])
         columns.append(column[known])
         source.append(torch.full_like(row, i)[known])
@@ -165,7 +165,7 @@ def _linearize(obs: _Observations, poses: list[Sim3], delta: torch.Tensor) -> _S
     predicted, J_projection = project(Y, obs.K[obs.target])
     residual = (predicted - obs.pixels) / PIXEL_SIGMA
     distance = residual.norm(dim=1)
-    weight = obs.weight * huber_weight(distance) * (Y[:, 2] > 1e-6)
+    weight = obs.weight * robust_weight(distance) * (Y[:, 2] > 1e-6)
     J_target = -(J_projection @ left_jacobian(Y)) / PIXEL_SIGMA
     J_source = (J_projection @ A[pair]) @ left_jacobian(X) / PIXEL_SIGMA
     j_depth = (J_projection @ offset[:, :, None])[..., 0] / PIXEL_SIGMA

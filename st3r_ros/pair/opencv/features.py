@@ -1,63 +1,129 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keypoints with descriptors of one image, and the matching of two sets of them."""
+"""Points of one image, followed into another one: by optical flow where the views are near, by descriptors where they are not."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
-from st3r_ros.types import Features
+from st3r_ros.types import Features, Matches
+
+FLOW_WINDOW = (21, 21)
+FLOW_LEVELS = 4
+FLOW_MAX_ERROR = 30.0
 
 
 @dataclass(eq=False)
 class OpenCVFeatures(Features):
-    """Keypoints (N, 2) float32 and unit RootSIFT descriptors (N, 128) float32 of the grey working image (h, w) uint8."""
+    """The grey working image (h, w) uint8, and what was found in it so far (computed when first needed).
+
+    points: (N, 2) float32 corners to follow by optical flow. keypoints: (M, 2) float32 with unit descriptors (M, 128) float32.
+    """
 
     gray: np.ndarray
-    keypoints: np.ndarray
-    descriptors: torch.Tensor
+    points: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
+    descriptors: torch.Tensor = field(default_factory=lambda: torch.zeros((0, 128)))
 
 
 @dataclass(frozen=True, eq=False)
-class KeypointMatches:
-    """Indices into the keypoints of image 0 and 1, (N,) int64 each."""
+class PixelPairs:
+    """Putative matches: pixels0, pixels1 (N, 2) float32, and how many there could have been."""
 
-    index0: np.ndarray
-    index1: np.ndarray
+    pixels0: np.ndarray
+    pixels1: np.ndarray
+    possible: int
 
 
-class KeypointDetector:
-    """SIFT keypoints with RootSIFT descriptors (Arandjelovic and Zisserman, CVPR 2012)."""
+class PointFinder:
+    """Finds up to `max_features` corners or keypoints per image."""
 
     def __init__(self, max_features: int) -> None:
+        self._max_features = max_features
         self._sift = cv2.SIFT_create(nfeatures=max_features, contrastThreshold=0.02, edgeThreshold=12)
 
-    def detect(self, gray: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
-        """Keypoints (N, 2) float32 and descriptors (N, 128) float32 of a grey image (h, w) uint8; N may be 0."""
-        keypoints, descriptors = self._sift.detectAndCompute(gray, None)
-        if descriptors is None:
-            return np.zeros((0, 2), np.float32), torch.zeros((0, 128))
-        root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-12))
-        return cv2.KeyPoint_convert(keypoints), torch.from_numpy(root)
+    def corners(self, features: OpenCVFeatures) -> np.ndarray:
+        """Corners (N, 2) float32 spread over the image (Shi and Tomasi, CVPR 1994)."""
+        if features.points is None:
+            features.points = self._fresh_corners(features.gray, np.zeros((0, 2), np.float32))
+        return features.points
+
+    def adopt(self, features: OpenCVFeatures, pixels: np.ndarray) -> None:
+        """Makes `pixels` (N, 2) the image's first points, and fills up with fresh corners between them."""
+        inside = ((pixels >= 0) & (pixels <= np.array(features.gray.shape[::-1]) - 1)).all(1)
+        kept = pixels[inside].astype(np.float32)
+        features.points = np.concatenate([kept, self._fresh_corners(features.gray, kept)])
+
+    def describe(self, features: OpenCVFeatures) -> None:
+        """SIFT keypoints with RootSIFT descriptors (Arandjelovic and Zisserman, CVPR 2012)."""
+        if features.keypoints is not None:
+            return
+        keypoints, descriptors = self._sift.detectAndCompute(features.gray, None)
+        features.keypoints = cv2.KeyPoint_convert(keypoints).reshape(-1, 2).astype(np.float32)
+        if descriptors is not None:
+            root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-12))
+            features.descriptors = torch.from_numpy(root)
+
+    def _fresh_corners(self, gray: np.ndarray, taken: np.ndarray) -> np.ndarray:
+        wanted = self._max_features - len(taken)
+        if wanted <= 0:
+            return np.zeros((0, 2), np.float32)
+        distance = max(3.0, 0.4 * float(np.sqrt(gray.size / self._max_features)))
+        mask = np.full(gray.shape, 255, np.uint8)
+        column, row = np.rint(taken).astype(int).T
+        mask[row, column] = 0
+        mask = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(distance) + 1,) * 2))
+        found = cv2.goodFeaturesToTrack(gray, wanted, 0.003, distance, mask=mask)
+        return np.zeros((0, 2), np.float32) if found is None else found.reshape(-1, 2)
 
 
-def match_keypoints(descriptors0: torch.Tensor, descriptors1: torch.Tensor, ratio: float) -> KeypointMatches:
-    """Mutual nearest neighbours that pass the ratio test (Lowe, IJCV 2004).
+def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, points1: np.ndarray, seed: Matches | None) -> PixelPairs:
+    """Where the points of image 1 are in image 0, by pyramidal optical flow (Lucas and Kanade; Bouguet 2001).
 
-    descriptors0, descriptors1: (N0, D), (N1, D) float32 of unit length. ratio: largest quotient of the best and the second
-    best distance.
+    seed: matches that tell roughly where to look; each point starts from the displacement of the nearest one.
     """
-    if len(descriptors0) < 2 or len(descriptors1) < 2:
-        return KeypointMatches(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    similarity = descriptors0 @ descriptors1.T
+    if len(points1) == 0:
+        return PixelPairs(points1, points1, 0)
+    guess = points1.copy()
+    if seed is not None and len(seed):
+        seed1, seed0 = seed.pixels1.cpu().numpy(), seed.pixels0.cpu().numpy()
+        nearest = cKDTree(seed1).query(points1)[1]
+        guess += (seed0 - seed1)[nearest]
+    followed, status, error = cv2.calcOpticalFlowPyrLK(
+        features1.gray,
+        features0.gray,
+        points1,
+        guess,
+        winSize=FLOW_WINDOW,
+        maxLevel=FLOW_LEVELS,
+        criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.02),
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    h, w = features0.gray.shape
+    inside = ((followed >= 0) & (followed <= (w - 1, h - 1))).all(1)
+    kept = (status.ravel() > 0) & (error.ravel() < FLOW_MAX_ERROR) & inside
+    return PixelPairs(followed[kept], points1[kept], len(points1))
+
+
+def match_keypoints(features0: OpenCVFeatures, features1: OpenCVFeatures, ratio: float) -> PixelPairs:
+    """Mutual nearest neighbours of the descriptors that pass the ratio test (Lowe, IJCV 2004).
+
+    ratio: largest quotient of the best and the second best distance. Both images must have been described.
+    """
+    assert features0.keypoints is not None and features1.keypoints is not None
+    possible = min(len(features0.keypoints), len(features1.keypoints))
+    if possible < 2:
+        return PixelPairs(features0.keypoints[:0], features1.keypoints[:0], possible)
+    similarity = features0.descriptors @ features1.descriptors.T
     best, nearest1 = similarity.max(1)
     nearest0 = similarity.argmax(0)
-    rows = torch.arange(len(descriptors0))
+    rows = torch.arange(len(similarity))
     similarity[rows, nearest1] = -1.0
     second = similarity.amax(1)
     distinct = (1.0 - best).clamp_min(0.0) < ratio**2 * (1.0 - second)
     kept = (nearest0[nearest1] == rows) & distinct
-    return KeypointMatches(rows[kept].numpy(), nearest1[kept].numpy())
+    return PixelPairs(features0.keypoints[rows[kept].numpy()], features1.keypoints[nearest1[kept].numpy()], possible)

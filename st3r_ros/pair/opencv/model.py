@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weightless pair model: SIFT matches, essential matrix, triangulation, semi-global stereo. Needs no GPU; up to scale."""
+"""The weightless pair model: optical flow or SIFT matches, essential matrix, triangulation, semi-global stereo. Needs no GPU; up to scale."""
 
 from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from st3r_ros.config import OpenCVPairConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized, triangulate
-from st3r_ros.pair.opencv.features import KeypointDetector, OpenCVFeatures, match_keypoints
+from st3r_ros.pair.opencv.features import OpenCVFeatures, PixelPairs, PointFinder, follow_points, match_keypoints
 from st3r_ros.pair.opencv.stereo import DenseDepth, interpolated_depth, rectify, semi_global_depth
 from st3r_ros.pair.opencv.two_view import TwoViewGeometry, classify_matches, estimate_two_view
 from st3r_ros.types import Frame, Matches, PairPrediction
@@ -23,6 +24,19 @@ logger = logging.getLogger(__name__)
 PIXEL_SIGMA = 1.0
 STEREO_SCALE = 0.6
 MAX_CONF = 25.0
+FLOW_SUCCESS = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """Putative matches and the geometry that most of them obey, if there is one."""
+
+    pairs: PixelPairs
+    geometry: TwoViewGeometry | None
+
+    @property
+    def count(self) -> int:
+        return int(self.geometry.inliers.sum()) if self.geometry else 0
 
 
 class OpenCVPairModel:
@@ -34,61 +48,84 @@ class OpenCVPairModel:
 
     def __init__(self, config: OpenCVPairConfig) -> None:
         self._config = config
-        self._detector = KeypointDetector(config.max_features)
+        self._finder = PointFinder(config.max_features)
         self._warned = False
 
     def encode(self, frame: Frame) -> OpenCVFeatures:
-        """Working image, intrinsics, keypoints and descriptors of an undistorted frame."""
+        """Working image and intrinsics of an undistorted frame; its points are found when first needed."""
         h, w = frame.image.shape[:2]
         scale = min(1.0, self._config.image_size / max(h, w))
         size = (max(1, round(w * scale)), max(1, round(h * scale)))
         image = frame.image if scale == 1.0 else cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
         K = np.array(frame.camera.scaled(*size).K) if frame.camera else self._assumed_intrinsics(*size)
-        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        keypoints, descriptors = self._detector.detect(gray)
-        return OpenCVFeatures(image, K, frame.camera is not None, gray, keypoints, descriptors)
+        return OpenCVFeatures(image, K, frame.camera is not None, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+
+    def adopt(self, features: OpenCVFeatures, pixels: torch.Tensor) -> None:
+        """Later matches with this image start from `pixels` (N, 2), the points the map knows there, and from new corners."""
+        self._finder.adopt(features, pixels.cpu().numpy())
 
     def predict(
-        self, features0: OpenCVFeatures, features1: OpenCVFeatures, *, T_0_1: SE3 | None = None, dense: bool = True
+        self,
+        features0: OpenCVFeatures,
+        features1: OpenCVFeatures,
+        *,
+        T_0_1: SE3 | None = None,
+        seed: Matches | None = None,
+        dense: bool = True,
     ) -> PairPrediction:
         """Matches that obey one epipolar geometry and, if `dense`, pointmaps in the scale of `T_0_1` (length 1 without it)."""
-        found = match_keypoints(features0.descriptors, features1.descriptors, self._config.match_ratio)
-        pixels0, pixels1 = features0.keypoints[found.index0], features1.keypoints[found.index1]
-        rays0, rays1 = normalized(pixels0, features0.K), normalized(pixels1, features1.K)
-        threshold = self._config.epipolar_threshold_px / features0.K[0, 0]
-        if T_0_1 is None:
-            geometry = estimate_two_view(rays0, rays1, threshold, self._config.min_matches)
-        else:
-            geometry = classify_matches(T_0_1, rays0, rays1, 2 * threshold, self._config.min_matches)
-        possible = min(len(features0.keypoints), len(features1.keypoints))
-        kept = geometry.inliers if geometry else np.zeros(len(pixels0), bool)
+        view = self._match(features0, features1, T_0_1, seed)
+        kept = view.geometry.inliers if view.geometry else np.zeros(len(view.pairs.pixels0), bool)
         matches = Matches(
-            torch.from_numpy(pixels0[kept]), torch.from_numpy(pixels1[kept]), torch.ones(int(kept.sum())), max(possible, 1)
+            torch.from_numpy(view.pairs.pixels0[kept]),
+            torch.from_numpy(view.pairs.pixels1[kept]),
+            torch.ones(int(kept.sum())),
+            max(view.pairs.possible, 1),
         )
-        parallax_deg = geometry.parallax_deg if geometry else 0.0
+        parallax_deg = view.geometry.parallax_deg if view.geometry else 0.0
         if not dense:
             return PairPrediction(matches, parallax_deg)
-        depth0, depth1 = self._dense(features0, features1, geometry, rays0[kept], rays1[kept], matches)
-        T = geometry.T_0_1 if geometry else SE3.identity()
+        depth0, depth1 = self._dense(features0, features1, view.geometry, matches)
+        T = view.geometry.T_0_1 if view.geometry else SE3.identity()
         X_0_0, conf0 = self._pointmap(depth0, features0.K)
         X_1_1, conf1 = self._pointmap(depth1, features1.K)
         X_0_1 = X_1_1 @ T.rotation.T.astype(np.float32) + T.translation.astype(np.float32)
         maps = [torch.from_numpy(a) for a in (X_0_0, X_0_1, conf0, conf1)]
         return PairPrediction(matches, parallax_deg, *maps)
 
+    def _match(
+        self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None
+    ) -> _View:
+        """Optical flow from image 1's corners; where that finds no common geometry for most of them, descriptors."""
+        followed = follow_points(features0, features1, self._finder.corners(features1), seed)
+        near = self._view(followed, features0.K, features1.K, T_0_1)
+        if near.count >= max(FLOW_SUCCESS * len(followed.pixels0), 3 * self._config.min_matches):
+            return near
+        self._finder.describe(features0)
+        self._finder.describe(features1)
+        matched = match_keypoints(features0, features1, self._config.match_ratio)
+        far = self._view(matched, features0.K, features1.K, T_0_1)
+        return far if far.count >= self._config.min_matches else _View(matched, None)
+
+    def _view(self, pairs: PixelPairs, K0: np.ndarray, K1: np.ndarray, T_0_1: SE3 | None) -> _View:
+        rays0, rays1 = normalized(pairs.pixels0, K0), normalized(pairs.pixels1, K1)
+        threshold = self._config.epipolar_threshold_px / K0[0, 0]
+        if T_0_1 is None:
+            return _View(pairs, estimate_two_view(rays0, rays1, threshold, self._config.min_matches))
+        return _View(pairs, classify_matches(T_0_1, rays0, rays1, 2 * threshold, self._config.min_matches))
+
     def _dense(
         self,
         features0: OpenCVFeatures,
         features1: OpenCVFeatures,
         geometry: TwoViewGeometry | None,
-        rays0: np.ndarray,
-        rays1: np.ndarray,
         matches: Matches,
     ) -> tuple[DenseDepth, DenseDepth]:
         """Depth of every pixel that can have one; nothing at all without parallax."""
         shape0, shape1 = features0.gray.shape, features1.gray.shape
         if geometry is None or geometry.parallax_deg < self._config.min_parallax_deg:
             return _no_depth(shape0), _no_depth(shape1)
+        rays0, rays1 = normalized(matches.pixels0.numpy(), features0.K), normalized(matches.pixels1.numpy(), features1.K)
         sparse = triangulate(rays0, rays1, geometry.T_0_1)
         seen = (sparse.depth0 > 0) & (sparse.depth1 > 0) & (sparse.parallax > math.radians(0.3 * geometry.parallax_deg))
         pixels0, pixels1 = matches.pixels0.numpy()[seen], matches.pixels1.numpy()[seen]
