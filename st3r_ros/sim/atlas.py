@@ -11,7 +11,7 @@ import numpy as np
 
 LEVELS = 5
 
-_PAD = 12  # pixels of repeated border around each texture: what the blur of the smaller levels mixes in
+_PAD = 12  # pixels of repeated border around each texture: all levels but the coarsest stay within it
 
 
 @dataclass(frozen=True, eq=False)

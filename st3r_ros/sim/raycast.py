@@ -8,6 +8,7 @@ its window of the image, without division or square root. Cylinders and spheres 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.sim.scene import Cylinder, Scene, Sphere
 
 _NEAR = 0.02  # metres; nothing comes closer to the camera
+_BAND = 1 << 15  # pixels worked on at a time: their numbers fit into the cache of the processor
 _SHADOW = 1.002  # a surface throws shadows on what lies this much further from the lamp than itself
 
 
@@ -53,6 +55,12 @@ class _Window:
     def slices(self) -> tuple[slice, slice]:
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
+    def bands(self) -> Iterator[_Window]:
+        """The window in parts of a few rows."""
+        rows = max(1, _BAND // max(1, self.x1 - self.x0))
+        for y in range(self.y0, self.y1, rows):
+            yield _Window(self.x0, y, self.x1, min(y + rows, self.y1))
+
     def linear(self, form: np.ndarray) -> np.ndarray:
         """form . (x, y, 1) at each pixel, in the type of the form."""
         x, y = np.arange(self.x0, self.x1, dtype=form.dtype), np.arange(self.y0, self.y1, dtype=form.dtype)
@@ -85,12 +93,12 @@ class RayCaster:
         to_world = T_world_cam.rotation @ np.linalg.inv(camera.K)
         pixel_forms = (forms @ to_world).astype(np.float32)
         for index, window in self._windows(camera, T_world_cam, distance):
-            _cast_rectangle(hits, window, index, pixel_forms[index], disc=bool(self._disc[index]))
+            for band in window.bands():
+                _cast_rectangle(hits, band, index, pixel_forms[index], disc=bool(self._disc[index]))
         for index, solid in enumerate(self._solids, start=len(forms)):
-            reach = _solid_window(camera, T_world_cam, solid)
-            if reach is not None:
-                rays = np.stack([reach.linear(row) for row in to_world.astype(np.float32)])
-                _cast_solid(hits, reach, index, solid, center=T_world_cam.translation, rays=rays)
+            for band in _solid_window(camera, T_world_cam, solid).bands():
+                rays = np.stack([band.linear(row) for row in to_world.astype(np.float32)])
+                _cast_solid(hits, band, index, solid, center=T_world_cam.translation, rays=rays)
         for coordinate in (hits.u, hits.v):
             np.divide(coordinate, hits.inverse_depth, out=coordinate, where=hits.inverse_depth > 0)
         return hits
@@ -203,14 +211,15 @@ def _enter(solid: Cylinder | Sphere, origin: np.ndarray, rays: np.ndarray) -> tu
     return w, hit
 
 
-def _solid_window(camera: Camera, T_world_cam: SE3, solid: Cylinder | Sphere) -> _Window | None:
+def _solid_window(camera: Camera, T_world_cam: SE3, solid: Cylinder | Sphere) -> _Window:
     half = (solid.radius, solid.radius, solid.radius if isinstance(solid, Sphere) else 0.5 * solid.height)
     signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
     outline = T_world_cam.inverse() @ (solid.center + signs * half)
+    if outline[:, 2].max() <= _NEAR:
+        return _Window(0, 0, 1, 0)
     if outline[:, 2].min() <= _NEAR:
-        return _Window(0, 0, camera.width, camera.height) if outline[:, 2].max() > _NEAR else None
-    window = _Window(*_bounds(camera, outline[None], np.ones((1, 8), dtype=bool))[0])
-    return None if window.empty else window
+        return _Window(0, 0, camera.width, camera.height)
+    return _Window(*_bounds(camera, outline[None], np.ones((1, 8), dtype=bool))[0])
 
 
 def _bounds(camera: Camera, outline: np.ndarray, valid: np.ndarray) -> list[list[int]]:

@@ -17,6 +17,7 @@ from st3r_ros.sim.scene import Material, Place, Scene
 
 _HEIGHT = 2.7
 _LAMP_DROP = 0.08
+_OVERLAP = 0.02  # metres by which walls, floor and ceiling reach behind each other, so that no ray slips through
 _REACH = 0.7  # metres around the path from where everything looks complete
 
 _T = TypeVar("_T")
@@ -40,10 +41,11 @@ class World:
 
 @dataclass(frozen=True)
 class _Wall:
-    """The foot of a wall: its middle, local x along it, local -y into the free space; length in metres."""
+    """The foot of a wall: its middle, local x along it, local -y into the free space. length, overlap at the ends: metres."""
 
     place: Place
     length: float
+    overlap: float
 
 
 def room(seed: int) -> World:
@@ -95,15 +97,17 @@ def _walls(corner: tuple[float, float], inside: bool) -> list[_Wall]:
     x, y = corner
     turn = 0.0 if inside else np.pi
     sides = ((0, y, 0.0, 2 * x), (x, 0, -np.pi / 2, 2 * y), (0, -y, np.pi, 2 * x), (-x, 0, np.pi / 2, 2 * y))
-    return [_Wall(Place(px, py, yaw + turn), length) for px, py, yaw, length in sides]
+    overlap = _OVERLAP if inside else 0.0
+    return [_Wall(Place(px, py, yaw + turn), length, overlap) for px, py, yaw, length in sides]
 
 
 def _raise(scene: Scene, wall: _Wall, material: Material) -> None:
-    scene.rectangle(wall.place, (-wall.length / 2, 0, _HEIGHT), (wall.length, 0, 0), (0, 0, -_HEIGHT), material=material)
+    half, top = wall.length / 2 + wall.overlap, _HEIGHT + _OVERLAP
+    scene.rectangle(wall.place, (-half, 0, top), (2 * half, 0, 0), (0, 0, -top - _OVERLAP), material=material)
 
 
 def _floor_and_ceiling(scene: Scene, rng: np.random.Generator, corner: tuple[float, float]) -> None:
-    x, y = corner
+    x, y = corner[0] + _OVERLAP, corner[1] + _OVERLAP
     grounds: tuple[Callable[[np.random.Generator], Material], ...] = (textures.wood, textures.tiles, textures.terrazzo)
     ground = _pick(rng, grounds)(rng)
     scene.rectangle(Place(), (-x, y, 0), (2 * x, 0, 0), (0, -2 * y, 0), material=ground)
