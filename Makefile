@@ -32,11 +32,10 @@ demo: setup  ## map a simulated room through real ROS topics; your own images: m
 	@$(ENTER) st3r demo $(if $(INPUT),--input "$(INPUT)")
 
 # The tests run the package in .venv/ros/install, where links to the sources lie beside the generated st3r_ros.msg, so that edits
-# are live. The checkout, which has no st3r_ros.msg, must not shadow it: the `pytest` program keeps the current folder out of
-# sys.path (`python -m pytest` puts it first), and PYTHONSAFEPATH does so for the Pythons (3.11 and later) that tests start.
-# mypy and ruff read the sources.
+# are live. The checkout, which has no st3r_ros.msg, must not shadow it, and `python -m pytest` puts the current folder first on
+# sys.path: hence the change to test/. ruff and mypy read the sources.
 test: setup  ## ruff, mypy and pytest
-	@$(ENTER) ruff check && ruff format --check && mypy && PYTHONSAFEPATH=1 pytest
+	@$(ENTER) ruff check && ruff format --check && mypy && cd test && python -m pytest
 
 format: setup  ## let ruff rewrite the sources
 	@$(ENTER) ruff check --fix && ruff format

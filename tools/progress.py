@@ -11,12 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from machine import SetupError
+
 HEARTBEAT = 20.0  # seconds between signs of life where the screen is not a terminal
 TAIL = 25  # lines of the log that are shown when a command fails
-
-
-class SetupError(Exception):
-    """The set-up cannot go on; the message says why and what to do."""
 
 
 class Progress:
