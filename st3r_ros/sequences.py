@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,6 +85,8 @@ def open_sequence(source: str, camera: Camera | None = None, every: int = 1, max
         return WebcamSequence(int(location), camera, selection)
     if not location or not path.exists():
         raise InputError(f"There is no file, folder or webcam '{location}'.")
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise InputError(f"'{path}' may not be read by this user; change its permissions.")
     return _open_path(source, path, options, camera, selection)
 
 

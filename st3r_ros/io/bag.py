@@ -74,16 +74,14 @@ class BagSequence(ImageSequence):
             messages = reader.messages(connections=connections)
             index = 0
             while True:
-                source = f"{self.topic} message {index}"
                 try:
                     with _reported(self._path):
                         connection, recorded_ns, raw = next(messages, (None, 0, b""))
                 except InputError as error:
-                    yield Entry(source, partial(_fail, f"{error} The messages after it are lost."))
-                    return
+                    raise FrameError(f"After {index} images: {error} What follows is lost.") from error
                 if connection is None:
                     return
-                yield Entry(source, partial(_load, reader, connection.msgtype, recorded_ns, raw))
+                yield Entry(f"{self.topic} message {index}", partial(_load, reader, connection.msgtype, recorded_ns, raw))
                 index += 1
 
 
@@ -105,10 +103,6 @@ def _load(reader: AnyReader, msgtype: str, recorded_ns: int, raw: bytes) -> Stam
             is_bigendian=bool(message.is_bigendian),
         )
     return StampedImage(stamp_ns or recorded_ns, image)
-
-
-def _fail(reason: str) -> StampedImage:
-    raise FrameError(reason)
 
 
 def _choose_topic(path: Path, types: dict[str, str], wanted: str | None) -> str:

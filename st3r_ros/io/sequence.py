@@ -75,8 +75,8 @@ class ImageSequence(ABC):
     """Frames of a folder, a file or a device, in order. Iterating again starts again.
 
     Images are RGB as stored, not undistorted. An image that cannot be read is skipped and noted in `skipped`, which starts empty
-    at each iteration; ids count the selected frames, skipped ones included. A frame whose size is not that of the first carries
-    no camera.
+    at each iteration; ids count the selected frames, skipped ones included. Where a stream breaks off it ends, and that is noted
+    too. A frame whose size is not that of the first carries no camera.
 
     name: what a person calls it. kind: folder, video, tum, bag or webcam. length: how many frames it will yield if each can be
     read, None if unknown. camera: of the images, None when uncalibrated. truth: T_world_cam where it is known, else None.
@@ -98,12 +98,21 @@ class ImageSequence(ABC):
 
     @abstractmethod
     def _entries(self) -> Iterator[Entry]:
-        """All images, in order; what `every` leaves out is not loaded."""
+        """All images, in order; what `every` leaves out is not loaded. Raises FrameError where the stream breaks off."""
+
+    def _selected(self) -> Iterator[Entry]:
+        count = 0
+        try:
+            for entry in self._selection.take(self._entries()):
+                yield entry
+                count += 1
+        except FrameError as error:
+            self.skipped.append(SkippedFrame(count, self.name, str(error)))
 
     def __iter__(self) -> Iterator[Frame]:
         self.skipped.clear()
         size: tuple[int, ...] | None = None
-        for index, entry in enumerate(self._selection.take(self._entries())):
+        for index, entry in enumerate(self._selected()):
             try:
                 loaded = entry.load()
             except FrameError as error:

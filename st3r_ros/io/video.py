@@ -18,9 +18,13 @@ from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
 
 DEFAULT_FPS = 30.0
 
+_CUT_SHORT = 0.9  # of the announced frames; containers often miscount by a few
+
 
 class VideoSequence(ImageSequence):
     """A video file. Stamps are the file's own presentation times; where it has none, frame i was taken at i / fps.
+
+    The end of a file that was cut short is noted in `skipped`.
 
     Raises:
         InputError: no such file, a folder, or nothing that OpenCV can play.
@@ -38,7 +42,8 @@ class VideoSequence(ImageSequence):
         with _capture(str(path), f"'{path}' is no video that OpenCV can play.") as capture:
             fps, total = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self._fps = fps if 0.1 < fps < 1e4 else DEFAULT_FPS
-        super().__init__(path.name, camera=camera, selection=selection or Selection(), total=total if 0 < total < 10**9 else None)
+        self._total = total if 0 < total < 10**9 else None
+        super().__init__(path.name, camera=camera, selection=selection or Selection(), total=self._total)
 
     def _entries(self) -> Iterator[Entry]:
         with _capture(str(self._path), f"'{self._path}' can no longer be opened.") as capture:
@@ -50,6 +55,8 @@ class VideoSequence(ImageSequence):
                 source = f"{self.name} frame {index}"
                 yield Entry(source, _Retrieve(capture, source, stamp_ns))
                 index, last_ns = index + 1, stamp_ns
+        if self._total is not None and index < _CUT_SHORT * self._total:
+            raise FrameError(f"'{self.name}' ends after {index} of the {self._total} frames that it announces.")
 
 
 class WebcamSequence(ImageSequence):
@@ -85,6 +92,7 @@ class WebcamSequence(ImageSequence):
                 source = f"{self.name} frame {count}"
                 yield Entry(source, _Retrieve(capture, source, self._clock()))
                 count += 1
+        raise FrameError(f"Webcam {self._index} stopped giving images after {count}.")
 
 
 class _Retrieve:

@@ -41,6 +41,19 @@ def test_selected_frames_keep_their_times(video):
     assert sequence.length == 2
 
 
+def test_a_video_that_was_cut_short_gives_what_it_has_and_says_so(video):
+    whole = video.read_bytes()
+    video.write_bytes(whole[: int(0.8 * len(whole))])
+    try:
+        sequence = VideoSequence(video)
+    except InputError as error:  # an mp4 has its index at the end
+        assert video.suffix == ".mp4" and "no video" in str(error)
+        return
+    found = [number_of(frame.image) for frame in sequence]
+    assert found == list(range(len(found))) and 1 < len(found) < 7
+    assert "of the 8 frames" in sequence.skipped[-1].reason
+
+
 def test_what_is_no_video_says_so(tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
     for path, reason in ((tmp_path / "text.mp4", "no video"), (tmp_path, "a folder"), (tmp_path / "absent.mp4", "no file")):
