@@ -121,13 +121,6 @@ def drum(scene: Scene, place: Place, rng: np.random.Generator, width: float) -> 
     scene.cylinder(place.moved(0, -1.1 * radius), (0, 0, 0), radius, height, side=side, top=textures.metal(rng))
 
 
-def table(scene: Scene, place: Place, rng: np.random.Generator, width: float) -> None:
-    """A round table with things on it, centred on the place."""
-    scene.cylinder(place, (0, 0, 0), 0.05, 0.68, side=textures.metal(rng), top=textures.metal(rng))
-    scene.cylinder(place, (0, 0, 0.68), width / 2, 0.05, side=textures.wood(rng), top=pictures.rug)
-    clutter(scene, place, rng, across=(-width / 3, width / 3), along=(-width / 3, width / 3), height=0.73)
-
-
 def picture(scene: Scene, place: Place, rng: np.random.Generator, width: float, bottom: float) -> None:
     """A framed picture or a poster on the wall."""
     size = (width, 0.03, float(np.clip(width * rng.uniform(0.6, 1.3), 0.35, 2.45 - bottom)))
