@@ -66,10 +66,14 @@ class Child:
             self._reader.join(timeout=1.0)
         return list(self._lines)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self.running:
+            self._process.send_signal(number)
+
     def stop(self, patience_s: float) -> None:
         """Ask it to end and wait; kill it when it takes longer than `patience_s` seconds."""
-        if self.running:
-            self._process.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
         try:
             self._process.wait(patience_s)
         except subprocess.TimeoutExpired:

@@ -40,6 +40,7 @@ class ImageCounts:
 
 class ImageSource:
     """Subscribes to `image` and `camera_info` and hands on every image, still encoded, unless `muted`.
+    last_image: when one arrived, `time.monotonic` seconds; at first, when listening began.
 
     The first images wait up to `input_wait` seconds for a camera_info and for the camera's TF; newer ones replace them. Then the
     camera counts as uncalibrated, or as mounted at the base frame and looking forward, until `restart`.
@@ -48,7 +49,7 @@ class ImageSource:
     def __init__(self, node: Node, config: MappingNodeConfig, counts: ImageCounts, deliver: Callable[[ImageInput], None]) -> None:
         self._node, self._config, self._counts, self._deliver = node, config, counts, deliver
         self.muted = False
-        self._since = time.monotonic()
+        self.last_image = time.monotonic()
         self._first_image: float | None = None
         self._info: CameraInfo | None = None
         self._camera: Camera | None = None
@@ -80,7 +81,7 @@ class ImageSource:
     @property
     def waiting_s(self) -> float:
         """Seconds since the last image, or since listening began."""
-        return time.monotonic() - self._since
+        return time.monotonic() - self.last_image
 
     def silence(self) -> str:
         """One sentence about why there are no images."""
@@ -111,13 +112,13 @@ class ImageSource:
             )
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        self._since = time.monotonic()
+        self.last_image = time.monotonic()
         if self.muted:
             return
         self._counts.received += 1
         if self._first_image is None:
-            self._first_image = self._since
-        patient = self._since - self._first_image < self._config.input_wait
+            self._first_image = self.last_image
+        patient = self.last_image - self._first_image < self._config.input_wait
         anchor = self._anchored(message.header.frame_id, patient)
         if anchor is None or (self._info is None and patient):
             self._counts.dropped += 1

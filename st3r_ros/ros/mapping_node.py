@@ -42,15 +42,15 @@ _SILENCE_S = 3.0
 
 
 class MappingNode(LifecycleNode):
-    """Configured, it has its pair model, its map and its services; active, it listens to images and publishes."""
+    """Configured, it has a `session` (pair model, map) and services. Active, it has a `source` of images, and publishes."""
 
     def __init__(self, stop: Stop) -> None:
         super().__init__("st3r_mapping")
         parameters.declare(self, _GROUPS)
         parameters.watch(self, _GROUPS, self._apply)
         self._stop = stop
-        self._session: MappingSession | None = None
-        self._source: ImageSource | None = None
+        self.session: MappingSession | None = None
+        self.source: ImageSource | None = None
 
     def start(self) -> None:
         """Configure and activate, unless a lifecycle manager does it (`autostart` false)."""
@@ -63,7 +63,7 @@ class MappingNode(LifecycleNode):
 
     def close(self) -> None:
         """Publish and write what there is, then end."""
-        if self._session is not None:
+        if self.session is not None:
             self.trigger_shutdown()
         self.destroy_node()
 
@@ -121,34 +121,34 @@ class MappingNode(LifecycleNode):
         self._counts = ImageCounts()
         self._outputs = MappingOutputs(self, mapper, self._config, parameters.read(self, "cloud", CloudConfig))
         info = RunInfo(self.resolve_topic_name("image"), model.name, model.metric)
-        self._session = MappingSession(mapper, self._outputs, info, self.get_logger())
+        self.session = MappingSession(mapper, self._outputs, info, self.get_logger())
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", LATCHED)
         group = MutuallyExclusiveCallbackGroup()  # a service that waits for the worker must not keep images and timers waiting
         for name, callback in (("reset", self._on_reset), ("pause", self._on_pause), ("resume", self._on_resume)):
             self.create_service(Trigger, f"~/{name}", callback, callback_group=group)
         self.create_timer(self._config.status_period, self._publish_status)
-        self._worker: Worker[ImageInput] = Worker(self._process, idle=self._session.idle, report=self._report, name="mapping")
+        self._worker: Worker[ImageInput] = Worker(self._process, idle=self.session.idle, report=self._report, name="mapping")
         self._worker.start()
 
     def _listen(self) -> None:
         self._silent = False
-        self._source = ImageSource(self, self._config, self._counts, self._deliver)
-        self.get_logger().info(f"Listening to {self._source.topic} and {self._source.info_topic}.")
+        self.source = ImageSource(self, self._config, self._counts, self._deliver)
+        self.get_logger().info(f"Listening to {self.source.topic} and {self.source.info_topic}.")
 
     def _finish(self) -> None:
-        if self._source is None or self._session is None:
+        if self.source is None or self.session is None:
             return
-        self._source.close()
-        self._source = None
-        session, folder = self._session, self._config.output_dir
+        self.source.close()
+        self.source = None
+        session, folder = self.session, self._config.output_dir
         self._counts.dropped += self._worker.discard()
         self._worker.run(lambda: session.finish(folder)).result()
 
     def _clean_up(self) -> None:
-        if self._session is None:
+        if self.session is None:
             return
         self._worker.stop()
-        self._session = None
+        self.session = None
         for timer in list(self.timers):
             self.destroy_timer(timer)
         for service in [service for service in self.services if service.srv_type is Trigger]:
@@ -168,7 +168,7 @@ class MappingNode(LifecycleNode):
 
     def _process(self, item: ImageInput) -> None:
         """On the worker: map an image."""
-        session = self._session
+        session = self.session
         assert session is not None
         before = session.mapper.state
         session.process(item)
@@ -178,11 +178,11 @@ class MappingNode(LifecycleNode):
     def _report(self, error: Exception) -> None:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         self.get_logger().error(f"The worker failed and goes on: {text}", throttle_duration_sec=5.0)
-        if self._session is not None:
-            self._session.message = f"Internal error: {error!r}; the log has the details."
+        if self.session is not None:
+            self.session.message = f"Internal error: {error!r}; the log has the details."
 
     def _publish_status(self) -> None:
-        session, source = self._session, self._source
+        session, source = self.session, self.source
         if session is None:
             return
         paused = source is not None and source.muted
@@ -201,28 +201,33 @@ class MappingNode(LifecycleNode):
 
     async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Forget the map."""
-        assert self._session is not None
+        assert self.session is not None
         self._worker.discard()
         self._counts.received = self._counts.dropped = 0
-        if self._source is not None:
-            self._source.restart()
-        return await self._answer(response, self._session.reset, "The map is empty; the next image begins a new one.")
+        if self.source is not None:
+            self.source.restart()
+        return await self._answer(response, self._reset_session, "The map is empty; the next image begins a new one.")
+
+    def _reset_session(self) -> None:
+        assert self.session is not None
+        self.session.reset()
+        self._publish_status()
 
     async def _on_pause(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Ignore images; answers when the one in work is done."""
-        if self._source is None:
+        if self.source is None:
             response.message = "The node is not active, there is nothing to pause; activate it."
             return response
-        self._source.muted = True
+        self.source.muted = True
         self._counts.dropped += self._worker.discard()
         return await self._answer(response, self._publish_status, "Paused: images are ignored until ~/resume.")
 
     async def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Listen to images again."""
-        if self._source is None:
+        if self.source is None:
             response.message = "The node is not active, there is nothing to resume; activate it."
             return response
-        self._source.muted = False
+        self.source.muted = False
         return await self._answer(response, self._publish_status, "Mapping goes on.")
 
     async def _answer(self, response: Trigger.Response, job: Callable[[], None], message: str) -> Trigger.Response:
@@ -244,19 +249,19 @@ class MappingNode(LifecycleNode):
 
     def _apply(self, group: str, config: Validated) -> None:
         """A live parameter has changed."""
-        if self._session is None:
+        if self.session is None:
             return
         self._worker.run(partial(self._apply_on_worker, group, config))
 
     def _apply_on_worker(self, group: str, config: Validated) -> None:
-        assert self._session is not None
+        assert self.session is not None
         if isinstance(config, MappingNodeConfig):
             self._config = self._outputs.config = config
         elif isinstance(config, CloudConfig):
             self._outputs.cloud = config
             self._outputs.mark_changed()
         elif isinstance(config, MapperConfig):
-            self._session.mapper.config = config
+            self.session.mapper.config = config
 
 
 def main(args: list[str] | None = None) -> int:

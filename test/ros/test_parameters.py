@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from ros_harness import Ros
+
+from st3r_ros.config import (
+    CloudConfig,
+    MapperConfig,
+    MappingNodeConfig,
+    OpenCVPairConfig,
+    Validated,
+    setting,
+)
+from st3r_ros.errors import ConfigError
+from st3r_ros.ros import parameters
+
+MAPPING_YAML = Path(__file__).parents[2] / "config" / "mapping.yaml"
+
+
+@dataclass(frozen=True)
+class Example(Validated):
+    count: int = setting(3, "How many.", low=1, high=5)
+    size: float = setting(0.5, "How large.", low=0.0, live=True)
+    mode: str = setting("slow", "How.", choices=("slow", "fast"), live=True)
+    wild: bool = setting(False, "Whether.", live=True)
+
+
+GROUPS: dict[str, type[Validated]] = {"": MappingNodeConfig, "example": Example}
+
+
+def make_node(ros: Ros, *arguments: str) -> Node:
+    ros.init(*arguments)
+    node = Node("parameters")
+    parameters.declare(node, GROUPS)
+    return node
+
+
+def test_every_field_is_a_described_parameter_with_its_default(ros: Ros) -> None:
+    node = make_node(ros)
+    for group, kind in GROUPS.items():
+        assert parameters.read(node, group, kind) == kind()
+        for item in dataclasses.fields(kind):
+            descriptor = node.describe_parameter(f"{group}.{item.name}".lstrip("."))
+            assert descriptor.description == item.metadata["description"]
+            assert descriptor.read_only is not item.metadata["live"]
+    count, size = node.describe_parameter("example.count"), node.describe_parameter("example.size")
+    assert (count.integer_range[0].from_value, count.integer_range[0].to_value) == (1, 5)
+    assert size.floating_point_range[0].from_value == 0.0
+    assert node.describe_parameter("example.mode").additional_constraints == "One of: slow, fast."
+
+
+def test_values_from_outside_are_read_back(ros: Ros) -> None:
+    node = make_node(
+        ros, "-p", "example.count:=5", "-p", "example.size:=2.25", "-p", "example.mode:=fast", "-p", "example.wild:=true"
+    )
+    assert parameters.read(node, "example", Example) == Example(5, 2.25, "fast", True)
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("example.count:=9", ("example.count", "9", "5")),
+        ("example.size:=-0.1", ("example.size", "-0.1")),
+        ("example.size:=large", ("example.size", "large", "DOUBLE")),
+        ("example.wild:=3", ("example.wild", "BOOL")),
+    ],
+)
+def test_a_bad_value_from_outside_is_a_clear_error(ros: Ros, argument: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_node(ros, "-p", argument)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_bad_choice_from_outside_is_a_clear_error(ros: Ros) -> None:
+    node = make_node(ros, "-p", "example.mode:=medium")
+    with pytest.raises(ConfigError, match="one of slow, fast"):
+        parameters.read(node, "example", Example)
+
+
+def test_live_changes_are_checked_and_applied_together(ros: Ros) -> None:
+    node = make_node(ros)
+    applied: list[tuple[str, Validated]] = []
+    parameters.watch(node, GROUPS, lambda group, config: applied.append((group, config)))
+
+    def change(**values: object) -> str:
+        result = node.set_parameters_atomically([Parameter(f"example.{name}", value=value) for name, value in values.items()])
+        assert result.successful is not bool(result.reason)
+        return result.reason
+
+    assert change(size=1.5, wild=True) == ""
+    assert applied == [("example", Example(size=1.5, wild=True))]
+    assert change(mode="fast") == ""
+    assert applied[1:] == [("example", Example(size=1.5, wild=True, mode="fast"))]
+    assert change(mode="medium", size=9.0) == "mode is 'medium'; it must be one of slow, fast."
+    assert "read-only" in change(count=4)
+    assert "out of range" in change(size=-1.0)
+    assert len(applied) == 2
+    assert parameters.read(node, "example", Example) == Example(size=1.5, wild=True, mode="fast")
+
+
+def test_the_parameter_file_holds_every_parameter_at_its_default() -> None:
+    content = yaml.safe_load(MAPPING_YAML.read_text())["/**"]["ros__parameters"]
+    groups = {"mapper": MapperConfig, "cloud": CloudConfig, "opencv": OpenCVPairConfig}
+    defaults = {**dataclasses.asdict(MappingNodeConfig()), **{name: dataclasses.asdict(kind()) for name, kind in groups.items()}}
+    assert content == defaults
+
+
+def test_the_parameter_file_says_what_is_live() -> None:
+    kinds = (MappingNodeConfig, MapperConfig, CloudConfig, OpenCVPairConfig)
+    live = {item.name: item.metadata["live"] for kind in kinds for item in dataclasses.fields(kind)}
+    for line in MAPPING_YAML.read_text().splitlines():
+        name = line.split(":")[0].strip()
+        if name in live:
+            assert ("[live]" in line) is live[name], line
+
+
+def test_the_parameter_file_is_read_by_ros(ros: Ros) -> None:
+    node = make_node(ros, "--params-file", str(MAPPING_YAML))
+    assert parameters.read(node, "", MappingNodeConfig) == MappingNodeConfig()
