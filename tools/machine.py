@@ -69,7 +69,8 @@ def find_machine(root: Path) -> Machine:
     distribution = os.environ.get("ROS_DISTRO", "")
     if "ST3R_ROS_WHEELS" in os.environ:  # the shell has sourced .venv/env.sh, on a machine without ROS
         return Machine(root, python, "")
-    if distribution and not lacking(python, ["rclpy"]):
+    trial = [python, "-c", "import numpy, rclpy"]
+    if distribution and subprocess.run(trial, capture_output=True, check=False).returncode == 0:
         return Machine(root, python, distribution)
     if os.environ.get("AMENT_PREFIX_PATH"):
         raise SetupError(
