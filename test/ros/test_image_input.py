@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the mapping node makes of images, calibrations and TF as they arrive, or do not."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from ros_harness import Ros, wait_until
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
+
+from st3r_ros.config import MappingNodeConfig
+from st3r_ros.errors import CalibrationError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.ros import conversions
+from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
+from st3r_ros.ros.transforms import OPTICAL
+from st3r_ros.types import Frame
+
+CAMERA = Camera.from_fov(32, 24, 60.0)
+IMAGE = np.full((24, 32, 3), 99, np.uint8)
+LATCHED_TF = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Setup:
+    """An image source in a node, and the driver of a camera beside it."""
+
+    def __init__(self, ros: Ros, *arguments: str, image: str = "image", info: str = "camera_info", **config: object) -> None:
+        ros.init(*arguments)
+        self.node, self.driver = Node("listener"), Node("driver")
+        self.counts = ImageCounts()
+        self.inputs: list[ImageInput] = []
+        settings = MappingNodeConfig(**{"base_frame": "", "input_wait": 0.3, **config})
+        self.source = ImageSource(self.node, settings, self.counts, self.inputs.append)
+        self._compressed = settings.image_transport == "compressed"
+        topic, kind = (f"{image}/compressed", CompressedImage) if self._compressed else (image, Image)
+        self.images = self.driver.create_publisher(kind, topic, qos_profile_sensor_data)
+        self.infos = self.driver.create_publisher(CameraInfo, info, qos_profile_sensor_data)
+        self.tf = self.driver.create_publisher(TFMessage, "/tf_static", LATCHED_TF)
+        ros.spin(self.node)
+        wait_until(self.images.get_subscription_count, "the source to listen to the images")
+        wait_until(self.infos.get_subscription_count, "the source to listen to camera_info")
+
+    def send_image(self) -> None:
+        message = conversions.image_message(Frame(0, 1, IMAGE), "camera")
+        if self._compressed:
+            data = cv2.imencode(".png", IMAGE)[1].tobytes()
+            message = CompressedImage(header=message.header, format="png", data=data)
+        self.images.publish(message)
+
+    def send_info(self, change: Callable[[CameraInfo], None] = lambda info: None, camera: Camera | None = CAMERA) -> None:
+        info = conversions.camera_message(camera, 1, "camera", 32, 24)
+        change(info)
+        self.infos.publish(info)
+
+    def receive(self) -> ImageInput:
+        """Send images until one is handed on."""
+        known = len(self.inputs)
+
+        def arrived() -> bool:
+            self.send_image()
+            return len(self.inputs) > known
+
+        wait_until(arrived, "an image to be handed on")
+        return self.inputs[known]
+
+
+def test_an_image_comes_with_its_calibration(ros: Ros) -> None:
+    setup = Setup(ros)
+    setup.send_info()
+    item = setup.receive()
+    assert item.camera == CAMERA
+    assert item.error is None
+    assert item.anchor.frame_id == "camera"
+    np.testing.assert_array_equal(conversions.image_from_message(item.message), IMAGE)
+
+
+def test_k_of_zero_means_uncalibrated_at_once(ros: Ros) -> None:
+    setup = Setup(ros, input_wait=60.0)
+    setup.send_info(camera=None)
+    assert setup.receive().camera is None
+
+
+def test_without_camera_info_the_first_images_wait_and_then_count_as_uncalibrated(ros: Ros) -> None:
+    setup = Setup(ros)
+    assert setup.receive().camera is None
+    assert setup.counts.dropped > 0
+    wait_until(lambda: setup.counts.received == setup.counts.dropped + len(setup.inputs), "the counts to agree")
+    setup.send_info()
+    for _ in range(3):
+        assert setup.receive().camera is None  # one map has one kind of camera
+    setup.source.restart()
+
+    def calibrated() -> bool:
+        setup.send_info()
+        return setup.receive().camera == CAMERA
+
+    wait_until(calibrated, "the calibration to be used after a restart")
+
+
+def test_a_wrong_calibration_comes_with_the_image_as_its_error(ros: Ros) -> None:
+    def lose_coefficients(info: CameraInfo) -> None:
+        info.d = [0.1, 0.2, 0.3]
+
+    setup = Setup(ros)
+    setup.send_info(lose_coefficients)
+    item = setup.receive()
+    assert isinstance(item.error, CalibrationError)
+    assert "coefficients" in str(item.error)
+
+    def corrected() -> bool:
+        setup.send_info()
+        return setup.receive().camera == CAMERA
+
+    wait_until(corrected, "the corrected calibration to be used")
+
+
+def test_camera_info_is_the_sibling_of_the_remapped_image(ros: Ros) -> None:
+    setup = Setup(ros, "-r", "image:=/left/image_raw", image="/left/image_raw", info="/left/camera_info")
+    assert (setup.source.topic, setup.source.info_topic) == ("/left/image_raw", "/left/camera_info")
+    setup.send_info()
+    assert setup.receive().camera == CAMERA
+
+
+def test_a_remapped_camera_info_is_taken(ros: Ros) -> None:
+    setup = Setup(
+        ros, "-r", "image:=/left/image_raw", "-r", "camera_info:=/calibration", image="/left/image_raw", info="/calibration"
+    )
+    assert setup.source.info_topic == "/calibration"
+
+
+def test_compressed_images(ros: Ros) -> None:
+    setup = Setup(ros, image_transport="compressed")
+    assert setup.source.topic == "/image/compressed"
+    setup.send_info()
+    np.testing.assert_array_equal(conversions.image_from_message(setup.receive().message), IMAGE)
+
+
+def test_the_place_of_the_camera_comes_from_tf(ros: Ros) -> None:
+    T_base_cam = SE3.exp(np.arange(6) * 0.1)
+    setup = Setup(ros, base_frame="base_link", input_wait=60.0)
+    setup.send_info()
+    setup.tf.publish(TFMessage(transforms=[conversions.transform_message(T_base_cam, 0, "base_link", "camera")]))
+    anchor = setup.receive().anchor
+    assert anchor.frame_id == "base_link"
+    np.testing.assert_allclose(anchor.T_base_cam.as_matrix(), T_base_cam.as_matrix(), atol=1e-12)
+    wait_until(lambda: setup.tf.get_subscription_count() == 0, "the source to stop listening to TF")
+
+
+def test_without_tf_the_camera_sits_at_the_base_and_looks_forward(ros: Ros) -> None:
+    setup = Setup(ros, base_frame="base_link")
+    setup.send_info()
+    anchor = setup.receive().anchor
+    assert anchor.frame_id == "base_link"
+    np.testing.assert_array_equal(anchor.T_base_cam.as_matrix(), OPTICAL.as_matrix())
+    assert setup.counts.dropped > 0
+
+
+def test_muted_it_hands_nothing_on(ros: Ros) -> None:
+    setup = Setup(ros)
+    setup.send_info()
+    setup.receive()
+    setup.source.muted = True
+    before, received = setup.source.last_image, setup.counts.received
+
+    def heard() -> bool:
+        setup.send_image()
+        return setup.source.last_image > before
+
+    wait_until(heard, "the image to arrive")
+    assert setup.counts.received == received
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (None, "nobody publishes it; images are on /elsewhere"),
+        (Image, "sends nothing"),
+        (CompressedImage, "it carries sensor_msgs/msg/CompressedImage, not"),
+    ],
+)
+def test_silence_is_explained(ros: Ros, kind: type | None, words: str) -> None:
+    ros.init()
+    elsewhere = Context()
+    rclpy.init(context=elsewhere)
+    driver, node = Node("driver", context=elsewhere), Node("listener")
+    driver.create_publisher(Image, "/elsewhere", 1)
+    if kind is not None:
+        driver.create_publisher(kind, "image", 1)
+    source = ImageSource(node, MappingNodeConfig(base_frame=""), ImageCounts(), lambda item: None)
+    try:
+        wait_until(lambda: words in source.silence(), f"'{words}'")
+    finally:
+        driver.destroy_node()
+        elsewhere.shutdown()
