@@ -79,9 +79,9 @@ class OpenCVPairConfig(Validated):
 class MapperConfig(Validated):
     """Tracking, keyframes and the local optimization (`slam/`)."""
 
-    init_parallax_deg: float = setting(2.0, "Median parallax that starts a map, degrees.", low=0.1, high=45.0)
+    init_parallax_deg: float = setting(3.0, "Median parallax that starts a map, degrees.", low=0.1, high=45.0)
     keyframe_match_fraction: float = setting(
-        0.33,
+        0.5,
         "A new keyframe is made when matches fall below this share of the most the keyframe had.",
         low=0.01,
         high=1.0,
@@ -95,7 +95,7 @@ class MapperConfig(Validated):
         live=True,
     )
     min_inliers: int = setting(15, "Inliers below which a pose is not trusted.", low=6, high=10000, live=True)
-    window_size: int = setting(8, "Keyframes in the local optimization.", low=2, high=50, live=True)
+    window_size: int = setting(10, "Keyframes in the local optimization.", low=2, high=50, live=True)
     edge_matches: int = setting(1024, "Most matches sampled per edge of the pose graph.", low=16, high=100000)
     max_keyframes: int = setting(500, "Keyframes after which the map refuses to grow.", low=2, high=100000)
 

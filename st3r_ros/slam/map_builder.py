@@ -70,22 +70,27 @@ class MapBuilder:
         return keyframe
 
     def optimize(self) -> list[int]:
-        """Optimizes the newest keyframes and applies the result; the ids of those that moved."""
-        window = list(self._map.keyframes.values())[-self._config.window_size :]
+        """Optimizes the newest keyframes, with the older ones that see the same things; the ids of those that moved."""
+        everything = list(self._map.keyframes.values())
+        newest = everything[-self._config.window_size :]
+        ids = {k.id for k in newest}
+        edges = [e for e in self._map.edges if e.i in ids]
+        seen_again = {e.j for e in edges} - ids
+        # What lies before the window stays where it is; without such neighbours the window's oldest keyframe holds the map.
+        fixed = seen_again or {newest[0].id}
+        window = [k for k in everything if k.id in ids | seen_again]
         if len(window) < 2:
             return []
-        fixed = {k.id for k in window[:int(__import__("os").environ.get("FIX","2"))]}
-        result = optimize_window(window, self._map.edges, fixed, float(__import__('os').environ.get('BAS','0.5')))
+        result = optimize_window(window, edges, fixed, self._model.depth_prior_sigma)
         if result is None:
             return []
-        for keyframe in window:
+        for keyframe in newest:
             keyframe.T_world_cam = result.poses[keyframe.id]
             update = result.points[keyframe.id]
             keyframe.X[update.rows, update.columns] *= update.log_depth.exp()[:, None].to(keyframe.X.dtype)
-            held = keyframe.conf[update.rows, update.columns]
-            seen = (update.information * self._model.relative_depth_sigma**2).to(held.dtype)
-            keyframe.conf[update.rows, update.columns] = torch.maximum(held, seen).clamp_max(MAX_CONF)
-        return [k.id for k in window]
+            seen = update.information * self._model.relative_depth_sigma**2
+            keyframe.conf[update.rows, update.columns] = seen.clamp(1e-3, MAX_CONF).to(keyframe.conf.dtype)
+        return [k.id for k in newest]
 
     def _insert(self, frame: Frame, features: Features, T_world_cam: Sim3, X: torch.Tensor, conf: torch.Tensor) -> Keyframe:
         keyframe = Keyframe(

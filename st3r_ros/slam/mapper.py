@@ -28,7 +28,8 @@ from st3r_ros.types import (
 )
 
 MAX_PENDING = 300
-RELOCALIZATION_CANDIDATES = 5
+RELOCALIZATION_CANDIDATES = 4
+EXPECTED_SHARE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,7 @@ class Mapper:
         self._last_stamp_ns: int | None = None
         self._T_kf_cam = Sim3.identity()
         self._most_trusted = 0
+        self._lost_frames = 0
         self._previous: tuple[Frame, Features, Tracked] | None = None
         if self.state in (MappingState.TRACKING, MappingState.RELOCALIZED):
             self.state = MappingState.LOST
@@ -125,7 +127,7 @@ class Mapper:
         step.lap("predict")
         matches = len(prediction.matches)
         self._most_trusted = max(self._most_trusted, matches)
-        fading = matches < 2 * self.config.keyframe_match_fraction * self._most_trusted
+        fading = matches < 1.3 * self.config.keyframe_match_fraction * self._most_trusted
         needed = self.config.init_parallax_deg * (0.5 if fading else 1.0)
         if prediction.parallax_deg < needed or not self._builder.give_depth(first, features):
             if matches < self.config.keyframe_match_fraction * self._most_trusted or len(self._pending) >= MAX_PENDING:
@@ -170,12 +172,17 @@ class Mapper:
             tracked = track_against(self._model, features, keyframe, self._T_kf_cam, self.config.min_inliers)
             step.lap("track")
         if tracked is None or not self._good(tracked):
-            self.state, self._previous = MappingState.LOST, None
+            self.state, self._previous, self._lost_frames = MappingState.LOST, None, 0
             step.message = "Lost: too few of the last keyframe's points are seen. Point the camera back to where it was."
             return
         self._accept(frame, features, keyframe, tracked, step)
-        if force_keyframe or tracked.trusted < self.config.keyframe_match_fraction * self._most_trusted:
+        if force_keyframe or self._view_has_changed(tracked):
             self._promote(frame, features, tracked, step)
+
+    def _view_has_changed(self, tracked: Tracked) -> bool:
+        """Whether the keyframe shares too little with the frame, compared with what it once did and could at all."""
+        expected = max(self._most_trusted, EXPECTED_SHARE * tracked.matches.possible)
+        return tracked.trusted < self.config.keyframe_match_fraction * expected
 
     def _good(self, tracked: Tracked | None) -> bool:
         return tracked is not None and tracked.trusted >= self.config.lost_match_fraction * self._most_trusted
@@ -208,7 +215,12 @@ class Mapper:
 
     def _relocalize(self, frame: Frame, features: Features, step: _Step) -> None:
         """Looks for the view of the last keyframes."""
-        candidates = list(self.map.keyframes.values())[-RELOCALIZATION_CANDIDATES:]
+        keyframes = list(self.map.keyframes.values())
+        last, older = keyframes[-RELOCALIZATION_CANDIDATES:], keyframes[:-RELOCALIZATION_CANDIDATES]
+        # Some of the older ones each time, in turn: the cost per frame stays the same however large the map is.
+        turn = self._lost_frames * RELOCALIZATION_CANDIDATES % max(len(older), 1)
+        candidates = last + older[turn : turn + RELOCALIZATION_CANDIDATES]
+        self._lost_frames += 1
         found = [(track_against(self._model, features, k, Sim3.identity(), 2 * self.config.min_inliers), k) for k in candidates]
         step.lap("relocalize")
         best, keyframe = max(found, key=lambda item: item[0].trusted if item[0] else 0)

@@ -16,7 +16,7 @@ import torch
 
 from st3r_ros.geometry.pnp import solve_pnp
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.projection import as_tensors, huber_weight, left_jacobian, project, rays
+from st3r_ros.slam.projection import as_tensors, huber_weight, left_jacobian, project, rays, robust_weight
 from st3r_ros.types import Matches
 
 PIXEL_SIGMA = 1.0
@@ -88,8 +88,9 @@ def _refine(problem: TrackingProblem, T_kf_cam: Sim3) -> TrackingResult:
     K = torch.as_tensor(problem.K, device=problem.points.device)
     delta = torch.zeros_like(problem.information)
     step_norm, damping = np.inf, 1e-6
-    for _ in range(ITERATIONS):
-        system = _linearize(problem, T_cam_kf, delta, K)
+    for iteration in range(ITERATIONS):
+        # First draw in what is far off, then leave out what stays far off.
+        system = _linearize(problem, T_cam_kf, delta, K, redescend=iteration >= ITERATIONS // 2)
         H = system.H + damping * torch.diag(torch.diag(system.H)) + SCALE_PRIOR * torch.eye(7, dtype=K.dtype, device=K.device)
         step = -torch.linalg.solve(H, system.g).cpu().numpy()
         step_norm = float(np.abs(step).max())
@@ -99,9 +100,9 @@ def _refine(problem: TrackingProblem, T_kf_cam: Sim3) -> TrackingResult:
         T_cam_kf = Sim3.exp(step) @ T_cam_kf
         moved = -(system.g_point + system.E @ torch.as_tensor(step, device=K.device)) / system.h_point
         delta = (delta + moved.clamp(-MAX_LOG_DEPTH_STEP, MAX_LOG_DEPTH_STEP)).clamp(-3.0, 3.0)
-        if step_norm < 1e-6:
+        if step_norm < 1e-6 and iteration > ITERATIONS // 2:
             break
-    system = _linearize(problem, T_cam_kf, delta, K)
+    system = _linearize(problem, T_cam_kf, delta, K, redescend=True)
     inliers = (system.distance_px < INLIER_PX) & system.in_front
     count = max(int(inliers.sum()), 1)
     H = system.H + SCALE_PRIOR * torch.eye(7, dtype=K.dtype, device=K.device)
@@ -125,7 +126,7 @@ class _System:
     seen_information: torch.Tensor
 
 
-def _linearize(problem: TrackingProblem, T_cam_kf: Sim3, delta: torch.Tensor, K: torch.Tensor) -> _System:
+def _linearize(problem: TrackingProblem, T_cam_kf: Sim3, delta: torch.Tensor, K: torch.Tensor, redescend: bool) -> _System:
     sR, t = as_tensors(T_cam_kf, K)
     offset = (problem.points * delta.exp()[:, None]) @ sR.T  # = d point / d delta
     points = offset + t
@@ -133,7 +134,7 @@ def _linearize(problem: TrackingProblem, T_cam_kf: Sim3, delta: torch.Tensor, K:
     predicted, J_projection = project(points, K)
     residual = (predicted - problem.pixels) / PIXEL_SIGMA
     distance = residual.norm(dim=1)
-    weight = problem.weight * huber_weight(distance) * in_front
+    weight = problem.weight * (robust_weight(distance) if redescend else huber_weight(distance)) * in_front
     J_point = left_jacobian(points)
     J_pose = (J_projection @ J_point) / PIXEL_SIGMA
     j_depth = (J_projection @ offset[:, :, None])[..., 0] / PIXEL_SIGMA

@@ -21,6 +21,7 @@ from st3r_ros.types import Edge, Keyframe
 PIXEL_SIGMA = 1.0
 ITERATIONS = 8
 DAMPING = 1e-4
+POINTS_PER_KEYFRAME = int(__import__('os').environ.get('PPK','300'))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,24 +119,36 @@ def _collect(keyframes: list[Keyframe], edges: list[Edge], depth_sigma: float) -
         pixels.append(pixels_j[known].double())
         weight.append(w[known].double())
     unique, point = torch.unique(torch.cat(keys), return_inverse=True)
+    owner = torch.cat(source)
     first = torch.zeros_like(unique)
     first[point] = torch.arange(len(point), device=point.device)
-    owner = torch.cat(source)
-    # All keyframes of one map have the same image size; the key's keyframe is therefore the owner of its point.
-    K = torch.stack([torch.as_tensor(k.features.K, device=point.device) for k in keyframes])
+    chosen = _most_seen(torch.bincount(point), owner[first], len(keyframes))
+    renumbered = torch.cumsum(chosen, 0) - 1
+    kept, first = chosen[point], first[chosen]
     return _Observations(
         X=torch.cat(X)[first],
         prior=torch.cat(prior)[first],
         owner=owner[first],
         rows=torch.cat(rows)[first],
         columns=torch.cat(columns)[first],
-        point=point,
-        source=owner,
-        target=torch.cat(target),
-        pixels=torch.cat(pixels),
-        weight=torch.cat(weight),
-        K=K,
+        point=renumbered[point[kept]],
+        source=owner[kept],
+        target=torch.cat(target)[kept],
+        pixels=torch.cat(pixels)[kept],
+        weight=torch.cat(weight)[kept],
+        K=torch.stack([torch.as_tensor(k.features.K, device=point.device) for k in keyframes]),
     )
+
+
+def _most_seen(seen: torch.Tensor, owner: torch.Tensor, keyframes: int) -> torch.Tensor:
+    """Which points (P,) to keep: of each keyframe the `POINTS_PER_KEYFRAME` seen most often."""
+    order = torch.argsort(owner * (int(seen.max()) + 1) - seen, stable=True)
+    count = torch.bincount(owner, minlength=keyframes)
+    start = torch.cumsum(count, 0) - count
+    rank = torch.arange(len(seen), device=seen.device) - start[owner[order]]
+    chosen = torch.zeros_like(seen, dtype=torch.bool)
+    chosen[order] = rank < POINTS_PER_KEYFRAME
+    return chosen
 
 
 @dataclass(frozen=True, eq=False)

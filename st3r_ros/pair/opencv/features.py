@@ -14,7 +14,7 @@ from st3r_ros.types import Features, Matches
 
 FLOW_WINDOW = (21, 21)
 FLOW_LEVELS = 4
-FLOW_MAX_ERROR = 30.0
+FLOW_RETURN_PX = 1.0
 
 
 @dataclass(eq=False)
@@ -93,20 +93,28 @@ def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, points1:
         seed1, seed0 = seed.pixels1.cpu().numpy(), seed.pixels0.cpu().numpy()
         nearest = cKDTree(seed1).query(points1)[1]
         guess += (seed0 - seed1)[nearest]
-    followed, status, error = cv2.calcOpticalFlowPyrLK(
-        features1.gray,
-        features0.gray,
-        points1,
+    followed, found = _flow(features1.gray, features0.gray, points1, guess)
+    returned, found_back = _flow(features0.gray, features1.gray, followed, points1.copy())
+    h, w = features0.gray.shape
+    inside = ((followed >= 0) & (followed <= (w - 1, h - 1))).all(1)
+    same = np.linalg.norm(returned - points1, axis=1) < FLOW_RETURN_PX
+    kept = found & found_back & inside & same
+    return PixelPairs(followed[kept], points1[kept], len(points1))
+
+
+def _flow(source: np.ndarray, target: np.ndarray, points: np.ndarray, guess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (N, 2) float32 in `target` of the points of `source`, and which of them were found (N,) bool."""
+    followed, status, _ = cv2.calcOpticalFlowPyrLK(
+        source,
+        target,
+        points,
         guess,
         winSize=FLOW_WINDOW,
         maxLevel=FLOW_LEVELS,
         criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.02),
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )
-    h, w = features0.gray.shape
-    inside = ((followed >= 0) & (followed <= (w - 1, h - 1))).all(1)
-    kept = (status.ravel() > 0) & (error.ravel() < FLOW_MAX_ERROR) & inside
-    return PixelPairs(followed[kept], points1[kept], len(points1))
+    return followed, status.ravel() > 0
 
 
 def match_keypoints(features0: OpenCVFeatures, features1: OpenCVFeatures, ratio: float) -> PixelPairs:

@@ -25,6 +25,7 @@ PIXEL_SIGMA = 1.0
 STEREO_SCALE = 0.6
 MAX_CONF = 25.0
 FLOW_SUCCESS = 0.5
+FLOW_SURVIVAL = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class OpenCVPairModel:
     name = "opencv"
     metric = False
     relative_depth_sigma = 0.05
+    depth_prior_sigma = 0.5
 
     def __init__(self, config: OpenCVPairConfig) -> None:
         self._config = config
@@ -98,9 +100,10 @@ class OpenCVPairModel:
     ) -> _View:
         """Optical flow from image 1's corners; where that finds no common geometry for most of them, descriptors."""
         followed = follow_points(features0, features1, self._finder.corners(features1), seed)
-        near = self._view(followed, features0.K, features1.K, T_0_1)
-        if near.count >= max(FLOW_SUCCESS * len(followed.pixels0), 3 * self._config.min_matches):
-            return near
+        if len(followed.pixels0) >= max(3 * self._config.min_matches, FLOW_SURVIVAL * followed.possible):
+            near = self._view(followed, features0.K, features1.K, T_0_1)
+            if near.count >= FLOW_SUCCESS * len(followed.pixels0):
+                return near
         self._finder.describe(features0)
         self._finder.describe(features1)
         matched = match_keypoints(features0, features1, self._config.match_ratio)

@@ -33,7 +33,7 @@ def estimate_two_view(rays0: np.ndarray, rays1: np.ndarray, threshold: float, mi
     if len(rays0) < max(min_matches, 5):
         return None
     x0, x1 = np.ascontiguousarray(rays0[:, :2]), np.ascontiguousarray(rays1[:, :2])
-    E, mask = cv2.findEssentialMat(x1, x0, np.eye(3), method=cv2.USAC_MAGSAC, prob=0.9999, threshold=threshold)
+    E, mask = cv2.findEssentialMat(x1, x0, np.eye(3), method=cv2.USAC_MAGSAC, prob=0.999, threshold=threshold, maxIters=1000)
     if E is None or E.shape != (3, 3) or mask is None or mask.sum() < min_matches:
         return None
     _, R, t, _ = cv2.recoverPose(E, x1, x0, np.eye(3), mask=mask.copy())
