@@ -22,7 +22,7 @@ from st3r_ros.ros.process import Stop
 from st3r_ros.ros.qos import LATCHED
 from st3r_ros.sim.sequence import SimulatedSequence
 
-ROOM = "sim:room?width=320&height=240&frames=24"
+ROOM = "sim:room?width=320&height=240&frames=30&fps=8"
 
 
 class Manager(Node):
@@ -103,14 +103,14 @@ def test_sigterm_ends_it_cleanly() -> None:
 
 
 def test_the_demo_maps_a_sequence_through_both_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert demo.main(["--input", ROOM, "--out", str(tmp_path), "--rate", "0.3"]) == 0
+    assert demo.main(["--input", ROOM, "--out", str(tmp_path), "--rate", "0.7"]) == 0
     output = capsys.readouterr().out
-    assert "Images: 24 sent" in output
+    assert "Images: 30 sent" in output
     assert "Error against the truth" in output
     assert all(str(tmp_path / name) in output for name in ("cloud.ply", "trajectory.txt", "map.png", "summary.json"))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["truth"]["matched"] == summary["tracked"] > 0
-    stamps = SimulatedSequence(SimulationConfig(frames=24)).truth.stamps_ns.tolist()
+    stamps = SimulatedSequence(SimulationConfig(frames=30, fps=8.0)).truth.stamps_ns.tolist()
     assert set(read_tum(tmp_path / "trajectory.txt").stamps_ns.tolist()) <= set(stamps)
     assert len(read_ply(tmp_path / "cloud.ply")) == summary["points"] > 100
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
