@@ -67,7 +67,8 @@ class OpenCVPairConfig(Validated):
     image_size: int = setting(
         640, "Longer side of the working image, pixels; smaller images are not enlarged.", low=64, high=4096
     )
-    max_features: int = setting(1200, "Keypoints kept per image.", low=50, high=20000)
+    max_points: int = setting(600, "Corners followed from each keyframe by optical flow.", low=50, high=20000)
+    max_features: int = setting(1200, "Keypoints with descriptors per image, where flow finds no way.", low=50, high=20000)
     match_ratio: float = setting(0.85, "Largest ratio of best to second best descriptor distance of a match.", low=0.1, high=1.0)
     epipolar_threshold_px: float = setting(1.5, "Largest distance of a match to its epipolar line, pixels.", low=0.1, high=20.0)
     min_matches: int = setting(20, "Matches below which no geometry is claimed.", low=8, high=10000)

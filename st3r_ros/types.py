@@ -95,11 +95,14 @@ class PairModel(Protocol):
     """A two-view model: encode each image once, then predict the geometry of any pair of encoded images.
 
     Its features are a subclass of `Features` of its own; they are handed back to the model only.
+    metric: whether pointmaps are in metres. relative_depth_sigma: relative depth error of a pixel of confidence 1.
+    depth_prior_sigma: relative depth error when nothing is known but the prediction, apart from what its matches say anyway.
     """
 
     name: str
     metric: bool
     relative_depth_sigma: float
+    depth_prior_sigma: float
 
     def encode(self, frame: Frame) -> Any:
         """Features of one undistorted image."""

@@ -27,6 +27,10 @@ def load_pair_model(name: str, config: OpenCVPairConfig | None = None, checkpoin
         raise ConfigError(f"pair_model is '{name}'; it must be one of: {', '.join(PAIR_MODELS)}.")
     if checkpoint:
         raise ConfigError(f"checkpoint is '{checkpoint}', but the pair model '{name}' has no weights; leave the checkpoint out.")
-    from st3r_ros.pair.opencv.model import OpenCVPairModel  # noqa: PLC0415  (cv2 and torch only when a model is made)
+    import torch  # here, so that naming a model imports nothing heavy
 
+    from st3r_ros.pair.opencv.model import OpenCVPairModel
+
+    # Every tensor of this model and of the mapping with it is small: threads of torch would only wait for those of OpenCV.
+    torch.set_num_threads(1)
     return OpenCVPairModel(config or OpenCVPairConfig())

@@ -36,9 +36,13 @@ class MapBuilder:
         h, w = features.image.shape[:2]
         return self._insert(frame, features, Sim3.identity(), torch.zeros(h, w, 3), torch.zeros(h, w))
 
-    def give_depth(self, first: Keyframe, features: Features) -> bool:
-        """Gives the first keyframe the pointmap of its pair with another view; False when the pair shows no depth."""
-        prediction = self._model.predict(first.features, features)
+    def give_depth(self, first: Keyframe, features: Features, matches: Matches) -> bool:
+        """Gives the first keyframe the pointmap of its pair with another view; False when the pair shows no depth.
+
+        matches: of the other view (0) with the first keyframe (1).
+        """
+        seed = Matches(matches.pixels1, matches.pixels0, matches.weight, matches.possible)
+        prediction = self._model.predict(first.features, features, seed=seed)
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         z = sample(prediction.X_0_0, prediction.matches.pixels0)[:, 2]
         known = sample(prediction.conf0, prediction.matches.pixels0) > 0
@@ -52,7 +56,7 @@ class MapBuilder:
     def add_keyframe(self, frame: Frame, features: Features, previous: Keyframe, tracked: Tracked) -> Keyframe:
         """Makes a tracked frame a keyframe: pointmap from its pair with `previous`, edges to the newest keyframes."""
         T_cam_kf = tracked.result.T_kf_cam.se3().inverse()
-        prediction = self._model.predict(features, previous.features, T_0_1=T_cam_kf)
+        prediction = self._model.predict(features, previous.features, T_0_1=T_cam_kf, seed=tracked.matches)
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         pixels, depth, information = transferred_depths(tracked)
         # The prediction has a scale of its own; the points carried over from the previous keyframe tell it.

@@ -129,7 +129,7 @@ class Mapper:
         self._most_trusted = max(self._most_trusted, matches)
         fading = matches < 1.3 * self.config.keyframe_match_fraction * self._most_trusted
         needed = self.config.init_parallax_deg * (0.5 if fading else 1.0)
-        if prediction.parallax_deg < needed or not self._builder.give_depth(first, features):
+        if prediction.parallax_deg < needed or not self._builder.give_depth(first, features, prediction.matches):
             if matches < self.config.keyframe_match_fraction * self._most_trusted or len(self._pending) >= MAX_PENDING:
                 self._restart(frame, features, step)
             else:

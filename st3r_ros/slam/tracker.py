@@ -15,7 +15,7 @@ from st3r_ros.types import Features, Keyframe, Matches, PairModel, PairPredictio
 
 UNKNOWN_DEPTH_INFORMATION = 1.0
 KNOWN_DEPTH_INFORMATION = 25.0
-FILTER_DISCOUNT = 0.3
+FILTER_DISCOUNT = 1.0
 
 
 @dataclass(frozen=True, eq=False)

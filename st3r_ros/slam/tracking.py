@@ -155,6 +155,7 @@ def _linearize(problem: TrackingProblem, T_cam_kf: Sim3, delta: torch.Tensor, K:
     h_point = (weights * j_depth**2).sum(1) + problem.information
     g_point = (weights * j_depth * residual).sum(1) + problem.information * delta
     E = (weighted_J * j_depth[:, :, None]).sum(1)
-    H = torch.einsum("nri,nrj->ij", weighted_J, J_pose) - torch.einsum("ni,nj->ij", E / h_point[:, None], E)
-    g = torch.einsum("nri,nr->i", weighted_J, residual) - (E * (g_point / h_point)[:, None]).sum(0)
+    flat_J = weighted_J.reshape(-1, 7)
+    H = flat_J.T @ J_pose.reshape(-1, 7) - (E / h_point[:, None]).T @ E
+    g = flat_J.T @ residual.reshape(-1) - E.T @ (g_point / h_point)
     return _System(H, g, E, h_point, g_point, distance * PIXEL_SIGMA, in_front, seen)

@@ -18,7 +18,7 @@ from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.projection import as_tensors, robust_weight, left_jacobian, pixel_index, project, rays, sample
 from st3r_ros.types import Edge, Keyframe
 
-PIXEL_SIGMA = 1.0
+PIXEL_SIGMA = 0.6
 ITERATIONS = 8
 DAMPING = 1e-4
 POINTS_PER_KEYFRAME = int(__import__('os').environ.get('PPK','300'))
@@ -186,7 +186,7 @@ def _linearize(obs: _Observations, poses: list[Sim3], delta: torch.Tensor) -> _S
     J = torch.cat([J_source, J_target], dim=2)  # (M, 2, 14)
     weighted_J = weight[:, None, None] * J
     blocks = J.new_zeros(n * n, 14, 14).index_add_(0, pair, weighted_J.transpose(1, 2) @ J).view(n, n, 2, 7, 2, 7)
-    H = torch.einsum("tsab->stab", blocks[:, :, 0, :, 1]).clone()  # source row, target column
+    H = blocks[:, :, 0, :, 1].transpose(0, 1).clone()  # source row, target column
     H = H + blocks[:, :, 1, :, 0]  # target row, source column
     diagonal = blocks[:, :, 0, :, 0].sum(0) + blocks[:, :, 1, :, 1].sum(1)
     H[torch.arange(n), torch.arange(n)] += diagonal

@@ -40,10 +40,10 @@ class PixelPairs:
 
 
 class PointFinder:
-    """Finds up to `max_features` corners or keypoints per image."""
+    """Finds up to `max_points` corners and `max_features` described keypoints per image."""
 
-    def __init__(self, max_features: int) -> None:
-        self._max_features = max_features
+    def __init__(self, max_points: int, max_features: int) -> None:
+        self._max_points = max_points
         self._sift = cv2.SIFT_create(nfeatures=max_features, contrastThreshold=0.02, edgeThreshold=12)
 
     def corners(self, features: OpenCVFeatures) -> np.ndarray:
@@ -69,10 +69,10 @@ class PointFinder:
             features.descriptors = torch.from_numpy(root)
 
     def _fresh_corners(self, gray: np.ndarray, taken: np.ndarray) -> np.ndarray:
-        wanted = self._max_features - len(taken)
+        wanted = self._max_points - len(taken)
         if wanted <= 0:
             return np.zeros((0, 2), np.float32)
-        distance = max(3.0, 0.4 * float(np.sqrt(gray.size / self._max_features)))
+        distance = max(3.0, 0.4 * float(np.sqrt(gray.size / self._max_points)))
         mask = np.full(gray.shape, 255, np.uint8)
         column, row = np.rint(taken).astype(int).T
         mask[row, column] = 0

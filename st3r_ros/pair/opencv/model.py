@@ -50,7 +50,7 @@ class OpenCVPairModel:
 
     def __init__(self, config: OpenCVPairConfig) -> None:
         self._config = config
-        self._finder = PointFinder(config.max_features)
+        self._finder = PointFinder(config.max_points, config.max_features)
         self._warned = False
 
     def encode(self, frame: Frame) -> OpenCVFeatures:
