@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from st3r_ros.config import OpenCVPairConfig
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.pair.opencv.model import OpenCVPairModel
+from st3r_ros.types import Frame, PairPrediction
+
+HOME = SE3.identity()
+MOTIONS = {
+    "sideways": SE3.exp(np.array([0.25, 0.0, 0.0, 0.0, 0.03, 0.0])),
+    "vertical": SE3.exp(np.array([0.0, 0.2, 0.0, 0.02, 0.0, 0.0])),
+    "oblique": SE3.exp(np.array([0.2, 0.1, 0.05, 0.02, 0.05, 0.05])),
+    "forward": SE3.exp(np.array([0.0, 0.0, 0.3, 0.0, 0.0, 0.01])),
+}
+ROTATION = SE3.exp(np.array([0.0, 0.0, 0.0, 0.02, 0.1, 0.02]))
+
+
+@pytest.fixture(scope="module")
+def model() -> OpenCVPairModel:
+    return OpenCVPairModel(OpenCVPairConfig())
+
+
+@pytest.fixture(scope="module")
+def predict(model, room):
+    """Predictions of the view at home (image 0) with the view from T_0_1 (image 1); each pair once."""
+    known: dict[int, PairPrediction] = {}
+
+    def of(T_0_1: SE3) -> PairPrediction:
+        if id(T_0_1) not in known:
+            known[id(T_0_1)] = model.predict(model.encode(room.frame(HOME, 0)), model.encode(room.frame(T_0_1, 1)))
+        return known[id(T_0_1)]
+
+    return of
+
+
+def match_errors(prediction: PairPrediction, T_0_1: SE3, room) -> np.ndarray:
+    """Pixels (N,) between each match in image 0 and where the true geometry puts its point of image 1."""
+    pixels0, pixels1 = prediction.matches.pixels0.numpy(), prediction.matches.pixels1.numpy().astype(np.float64)
+    column, row = np.rint(pixels1).astype(int).T
+    points = T_0_1 @ room.camera.unproject(pixels1, room.depth(T_0_1)[row, column])
+    return np.nan_to_num(np.linalg.norm(room.camera.project(points) - pixels0, axis=1), nan=1e3)
+
+
+def depth_errors(X: torch.Tensor, conf: torch.Tensor, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Relative errors of the claimed depths after their best common scale, their confidences, and that scale."""
+    z, known = X[..., 2].numpy(), (conf > 0).numpy()
+    scale = float(np.median(truth[known] / z[known]))
+    return np.abs(scale * z[known] / truth[known] - 1), conf.numpy()[known], scale
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_matches_obey_the_truth(motion, predict, room):
+    prediction = predict(MOTIONS[motion])
+    error = match_errors(prediction, MOTIONS[motion], room)
+    assert len(error) > 300 and prediction.matches.possible >= len(error)
+    assert np.median(error) < 1.0 and np.mean(error < 3.0) > 0.9
+    weight = prediction.matches.weight
+    assert weight.shape == (len(error),) and bool(((weight > 0) & (weight <= 1)).all())
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_depth_agrees_with_the_truth_up_to_scale(motion, predict, room):
+    T_0_1, prediction = MOTIONS[motion], predict(MOTIONS[motion])
+    error, _, scale = depth_errors(prediction.X_0_0, prediction.conf0, room.depth(HOME))
+    assert len(error) > 0.5 * 320 * 240
+    assert np.median(error) < 0.05
+    # Without a given pose the baseline has length 1, so a unit of the pair is a baseline of the truth.
+    assert scale == pytest.approx(np.linalg.norm(T_0_1.translation), rel=0.2)
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_errors_fall_as_confidence_rises(motion, predict, room):
+    prediction = predict(MOTIONS[motion])
+    error, conf, _ = depth_errors(prediction.X_0_0, prediction.conf0, room.depth(HOME))
+    sure = conf >= np.quantile(conf, 0.5, method="higher")
+    if sure.all():  # one confidence for almost everything, as interpolated depths have
+        sure = conf > np.median(conf)
+    assert error[sure].mean() < error[~sure].mean()
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_confidence_tells_the_size_of_the_error(motion, model, predict, room):
+    prediction = predict(MOTIONS[motion])
+    error, conf, _ = depth_errors(prediction.X_0_0, prediction.conf0, room.depth(HOME))
+    claimed = model.relative_depth_sigma / np.sqrt(conf)
+    assert np.mean(error < 3 * claimed) > 0.85
+
+
+def test_pointmaps_lie_on_the_rays_of_their_images(predict, room):
+    T_0_1, prediction = MOTIONS["sideways"], predict(MOTIONS["sideways"])
+    known0, known1 = (prediction.conf0 > 0).numpy(), (prediction.conf1 > 0).numpy()
+    pixels0 = room.camera.project(prediction.X_0_0.numpy()[known0])
+    np.testing.assert_allclose(pixels0, np.argwhere(known0)[:, ::-1], atol=1e-2)
+    # The second one is in the first camera's coordinates, so the true motion (up to scale) takes it onto its own pixels.
+    length = np.linalg.norm(T_0_1.translation)
+    in_camera1 = T_0_1.inverse() @ (length * prediction.X_0_1.numpy()[known1].astype(np.float64))
+    off = np.linalg.norm(room.camera.project(in_camera1) - np.argwhere(known1)[:, ::-1], axis=1)
+    assert np.median(off) < 2.0
+
+
+def test_a_given_pose_sets_the_scale(model, room):
+    T_0_1 = SE3.exp(np.array([0.6, 0.1, 0.0, 0.0, -0.15, 0.0]))
+    features = model.encode(room.frame(HOME, 0)), model.encode(room.frame(T_0_1, 1))
+    prediction = model.predict(*features, T_0_1=T_0_1)
+    error, _, scale = depth_errors(prediction.X_0_0, prediction.conf0, room.depth(HOME))
+    assert np.median(error) < 0.05 and scale == pytest.approx(1.0, abs=0.05)
+
+
+def test_parallax_grows_with_the_baseline(model, room):
+    features = model.encode(room.frame(HOME, 0))
+    seen = [
+        model.predict(features, model.encode(room.frame(SE3.exp(np.array([x, 0, 0, 0, 0, 0])), 1)), dense=False)
+        for x in (0.3, 0.4, 0.5)
+    ]
+    assert 0 < seen[0].parallax_deg < seen[1].parallax_deg < seen[2].parallax_deg
+    assert seen[0].X_0_0 is None and seen[0].conf0 is None and len(seen[0].matches) > 300
+
+
+def test_a_seed_leads_to_the_same_geometry(model, predict, room):
+    T_0_1 = MOTIONS["sideways"]
+    features = model.encode(room.frame(HOME, 0)), model.encode(room.frame(T_0_1, 1))
+    prediction = model.predict(*features, seed=predict(T_0_1).matches, dense=False)
+    assert len(prediction.matches) > 300 and np.median(match_errors(prediction, T_0_1, room)) < 1.0
+
+
+def test_adopted_points_are_the_ones_matched_afterwards(model, room):
+    features = model.encode(room.frame(HOME, 0))
+    wanted = torch.from_numpy(np.random.default_rng(0).uniform((40, 40), (280, 200), (80, 2)).astype(np.float32))
+    model.adopt(features, wanted)
+    prediction = model.predict(model.encode(room.frame(MOTIONS["sideways"].inverse(), 1)), features, dense=False)
+    nearest = torch.cdist(wanted, prediction.matches.pixels1).amin(1)
+    assert float((nearest < 0.01).float().mean()) > 0.5
+    assert len(prediction.matches) > 200  # new corners between them
+
+
+def test_a_rotation_alone_has_matches_and_no_depth(predict, room):
+    prediction = predict(ROTATION)
+    assert prediction.parallax_deg == 0.0
+    assert len(prediction.matches) > 300 and np.median(match_errors(prediction, ROTATION, room)) < 1.0
+    assert not prediction.conf0.any() and not prediction.conf1.any()
+
+
+def test_the_same_image_twice_has_no_depth(model, room):
+    frame = room.frame(HOME, 0)
+    prediction = model.predict(model.encode(frame), model.encode(frame))
+    assert prediction.parallax_deg == 0.0
+    assert not prediction.conf0.any() and not prediction.conf1.any()
+
+
+def test_views_without_overlap_have_few_matches(model, predict, room):
+    behind = SE3.exp(np.array([0, 0, 0, 0, np.pi, 0]))
+    prediction = model.predict(model.encode(room.frame(HOME, 0)), model.encode(room.frame(behind, 1)))
+    assert len(prediction.matches) < 0.1 * len(predict(MOTIONS["sideways"]).matches)
+
+
+def test_noise_matches_nothing(model, room):
+    frame = room.frame(HOME, 0)
+    noise = np.random.default_rng(0).integers(0, 256, frame.image.shape).astype(np.uint8)
+    prediction = model.predict(model.encode(frame), model.encode(dataclasses.replace(frame, image=noise)))
+    assert len(prediction.matches) < 30
+
+
+def test_large_images_are_worked_on_at_the_size_asked_for(room):
+    model = OpenCVPairModel(OpenCVPairConfig(image_size=160))
+    features = model.encode(room.frame(HOME, 0))
+    assert features.image.shape == (120, 160, 3) and features.K_known
+    np.testing.assert_allclose(features.K, room.camera.scaled(160, 120).K)
+    assert OpenCVPairModel(OpenCVPairConfig(image_size=4096)).encode(room.frame(HOME, 0)).image.shape == (240, 320, 3)
+
+
+def test_without_calibration_a_field_of_view_is_assumed_and_said_once(room, caplog):
+    model, frame = OpenCVPairModel(OpenCVPairConfig()), room.frame(HOME, 0)
+    uncalibrated = Frame(frame.id, frame.stamp_ns, frame.image)
+    with caplog.at_level(logging.WARNING):
+        features = [model.encode(uncalibrated) for _ in range(3)].pop()
+    assert [record.message.count("60 degrees") for record in caplog.records] == [1]
+    assert not features.K_known
+    assert 2 * np.rad2deg(np.arctan(160 / features.K[0, 0])) == pytest.approx(60.0)
+    assert features.K[0, 0] == features.K[1, 1] and features.K[:2, 2].tolist() == [159.5, 119.5]
+
+
+def test_nothing_is_said_with_a_calibration(room, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert OpenCVPairModel(OpenCVPairConfig()).encode(room.frame(HOME, 0)).K_known
+    assert not caplog.records
