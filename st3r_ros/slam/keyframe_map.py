@@ -9,13 +9,16 @@ import numpy as np
 import torch
 
 from st3r_ros.config import CloudConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.types import Edge, FramePose, Keyframe, PointCloud, Trajectory
 
 
 @dataclass(frozen=True, eq=False)
 class OrganisedCloud:
-    """points (h, w, 3) float32 in the keyframe's camera, map units, NaN where not confident; colors (h, w, 3) uint8; conf (h, w)."""
+    """One keyframe, a point per pixel: points (h, w, 3) float32 in its camera, map units, NaN where not confident.
+
+    colors (h, w, 3) uint8 RGB, conf (h, w) float32.
+    """
 
     points: np.ndarray
     colors: np.ndarray
@@ -32,13 +35,16 @@ class KeyframeMap:
 
     def trajectory(self) -> Trajectory:
         """Pose of every tracked frame, as corrected as its keyframe is now, by stamp."""
-        poses = [self.keyframes[f.keyframe_id].T_world_cam @ f.T_kf_cam for f in self.frames]
-        return _trajectory([f.stamp_ns for f in self.frames], [p.se3() for p in poses])
+        if not self.frames:
+            return _trajectory([], Sim3.identity((0,)))
+        T_world_kf = _stack([self.keyframes[f.keyframe_id].T_world_cam for f in self.frames])
+        return _trajectory([f.stamp_ns for f in self.frames], T_world_kf @ _stack([f.T_kf_cam for f in self.frames]))
 
     def keyframe_trajectory(self) -> Trajectory:
         """Pose of every keyframe, by stamp."""
         keyframes = list(self.keyframes.values())
-        return _trajectory([k.stamp_ns for k in keyframes], [k.T_world_cam.se3() for k in keyframes])
+        poses = _stack([k.T_world_cam for k in keyframes]) if keyframes else Sim3.identity((0,))
+        return _trajectory([k.stamp_ns for k in keyframes], poses)
 
     def keyframe_cloud(self, keyframe_id: int, min_conf: float) -> OrganisedCloud:
         """The dense points of one keyframe, one per pixel."""
@@ -64,11 +70,17 @@ class KeyframeMap:
         return thinned.points, thinned.colors, thinned.conf
 
 
-def _trajectory(stamps_ns: list[int], poses: list[SE3]) -> Trajectory:
-    order = np.argsort(np.array(stamps_ns, np.int64), kind="stable")
-    positions = np.array([p.translation for p in poses], np.float64).reshape(-1, 3)
-    quaternions = np.array([p.quaternion_xyzw for p in poses], np.float64).reshape(-1, 4)
-    return Trajectory(np.array(stamps_ns, np.int64)[order], positions[order], quaternions[order])
+def _stack(poses: list[Sim3]) -> Sim3:
+    """One batched transform from many."""
+    return Sim3(
+        np.array([T.rotation for T in poses]), np.array([T.translation for T in poses]), np.array([T.scale for T in poses])
+    )
+
+
+def _trajectory(stamps_ns: list[int], T_world_cam: Sim3) -> Trajectory:
+    stamps = np.array(stamps_ns, np.int64)
+    order = np.argsort(stamps, kind="stable")
+    return Trajectory(stamps[order], T_world_cam.translation[order], T_world_cam.quaternion_xyzw[order])
 
 
 def _thin(cloud: PointCloud, voxel_size: float) -> PointCloud:

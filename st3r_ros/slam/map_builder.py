@@ -13,11 +13,11 @@ from st3r_ros.slam.covisibility import expected_view
 from st3r_ros.slam.fusion import fuse_pointmap
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.projection import pixel_index, rays, sample
-from st3r_ros.slam.tracker import Tracked, transferred_depths
+from st3r_ros.slam.tracker import CarriedPoints, Tracked, carried_points
 from st3r_ros.slam.window import optimize_window
 from st3r_ros.types import Edge, Features, Frame, Keyframe, Matches, PairModel
 
-COVISIBLE_KEYFRAMES = 2
+COVISIBLE_KEYFRAMES = 4
 MIN_OVERLAP = 0.25
 INITIAL_MEDIAN_DEPTH = 2.0
 MAX_CONF = 100.0
@@ -29,7 +29,7 @@ class MapBuilder:
     def __init__(self, model: PairModel, keyframes: KeyframeMap, config: MapperConfig) -> None:
         self._model = model
         self._map = keyframes
-        self._config = config
+        self.config = config
 
     def first_keyframe(self, frame: Frame, features: Features) -> Keyframe:
         """A keyframe at the origin, without depth."""
@@ -46,7 +46,7 @@ class MapBuilder:
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         z = sample(prediction.X_0_0, prediction.matches.pixels0)[:, 2]
         known = sample(prediction.conf0, prediction.matches.pixels0) > 0
-        if int(known.sum()) < self._config.min_inliers:
+        if int(known.sum()) < self.config.min_inliers:
             return False
         # Without a metric model the first scene gets a depth that suits a room, so that the map is of a handy size.
         scale = 1.0 if self._model.metric else INITIAL_MEDIAN_DEPTH / float(z[known].median())
@@ -58,16 +58,15 @@ class MapBuilder:
         T_cam_kf = tracked.result.T_kf_cam.se3().inverse()
         prediction = self._model.predict(features, previous.features, T_0_1=T_cam_kf, seed=tracked.matches)
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
-        pixels, depth, information = transferred_depths(tracked)
+        carried = carried_points(tracked)
         # The prediction has a scale of its own; the points carried over from the previous keyframe tell it.
-        conf = sample(prediction.conf0, pixels)
-        claimed = sample(prediction.X_0_0, pixels)[:, 2]
-        both = conf > 0
-        scale = float((depth[both] / claimed[both]).median()) if int(both.sum()) >= self._config.min_inliers else 1.0
+        claimed = sample(prediction.X_0_0, carried.pixels)[:, 2]
+        both = sample(prediction.conf0, carried.pixels) > 0
+        scale = float((carried.depth[both] / claimed[both]).median()) if int(both.sum()) >= self.config.min_inliers else 1.0
         X, conf = prediction.X_0_0 * scale, prediction.conf0.clone()
         if prediction.X_0_1 is not None and prediction.conf1 is not None:
             self._fuse_back(previous, prediction.X_0_1 * scale, prediction.conf1, T_cam_kf)
-        self._carry_over(X, conf, pixels, depth, information, features.K)
+        self._carry_over(X, conf, carried, features.K)
         keyframe = self._insert(frame, features, previous.T_world_cam @ T_cam_kf.inverse(), X, conf)
         self._connect(keyframe, previous, tracked)
         self._model.adopt(features, tracked.matches.pixels0[tracked.result.inliers])
@@ -76,7 +75,7 @@ class MapBuilder:
     def optimize(self) -> list[int]:
         """Optimizes the newest keyframes, with the older ones that see the same things; the ids of those that moved."""
         everything = list(self._map.keyframes.values())
-        newest = everything[-self._config.window_size :]
+        newest = everything[-self.config.window_size :]
         ids = {k.id for k in newest}
         edges = [e for e in self._map.edges if e.i in ids]
         seen_again = {e.j for e in edges} - ids
@@ -118,24 +117,21 @@ class MapBuilder:
             previous.X, previous.conf, X_cam @ R.T + t, conf, self._model.relative_depth_sigma
         )
 
-    def _carry_over(
-        self, X: torch.Tensor, conf: torch.Tensor, pixels: torch.Tensor, depth: torch.Tensor, information: torch.Tensor, K: np.ndarray
-    ) -> None:
+    def _carry_over(self, X: torch.Tensor, conf: torch.Tensor, points: CarriedPoints, K: np.ndarray) -> None:
         """Puts the depths known from earlier keyframes, which rest on more views, at their pixels of the new one."""
-        column, row = pixel_index(pixels, conf.shape[1], conf.shape[0])
-        known = (information * self._model.relative_depth_sigma**2).to(conf.dtype)
-        better = (known > 0.5 * conf[row, column]) & (depth > 0)
+        column, row = pixel_index(points.pixels, conf.shape[1], conf.shape[0])
+        known = (points.information * self._model.relative_depth_sigma**2).to(conf.dtype)
+        better = (known > 0.5 * conf[row, column]) & (points.depth > 0)
         row, column = row[better], column[better]
-        X[row, column] = (rays(pixels[better], K) * depth[better, None]).to(X.dtype)
+        X[row, column] = (rays(points.pixels[better], K) * points.depth[better, None]).to(X.dtype)
         conf[row, column] = known[better]
 
     def _connect(self, keyframe: Keyframe, previous: Keyframe, tracked: Tracked) -> None:
         """Edges to the previous keyframe and, where they still share a view, to the ones before it."""
         inliers = tracked.result.inliers
         matches = tracked.matches
-        self._add_edge(
-            keyframe, previous, Matches(matches.pixels0[inliers], matches.pixels1[inliers], matches.weight[inliers], matches.possible)
-        )
+        agreed = Matches(matches.pixels0[inliers], matches.pixels1[inliers], matches.weight[inliers], matches.possible)
+        self._add_edge(keyframe, previous, agreed)
         h, w = keyframe.conf.shape
         views = []
         for other in list(self._map.keyframes.values())[:-1]:
@@ -147,12 +143,11 @@ class MapBuilder:
             if view.overlap < MIN_OVERLAP:
                 continue
             prediction = self._model.predict(keyframe.features, other.features, seed=view.matches, dense=False)
-            if len(prediction.matches) >= 2 * self._config.min_inliers:
+            if len(prediction.matches) >= 2 * self.config.min_inliers:
                 self._add_edge(keyframe, other, prediction.matches)
 
     def _add_edge(self, keyframe: Keyframe, other: Keyframe, matches: Matches) -> None:
-        count = self._config.edge_matches
-        chosen = torch.linspace(0, len(matches) - 1, min(len(matches), count)).long() if len(matches) else torch.zeros(0).long()
+        chosen = torch.linspace(0, len(matches) - 1, min(len(matches), self.config.edge_matches)).long()
         self._map.edges.append(
             Edge(
                 keyframe.id,

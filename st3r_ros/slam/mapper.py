@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from st3r_ros.config import MapperConfig
 from st3r_ros.errors import FrameError
@@ -28,7 +27,9 @@ from st3r_ros.types import (
 )
 
 MAX_PENDING = 300
-RELOCALIZATION_CANDIDATES = 4
+RELOCALIZATION_CANDIDATES = 3
+TINY_MAP_KEYFRAMES = 3
+TINY_MAP_PATIENCE = 20
 EXPECTED_SHARE = 0.25
 
 
@@ -63,11 +64,20 @@ class Mapper:
     """Builds a `KeyframeMap` from frames, with any pair model. Not thread-safe: one thread calls it."""
 
     def __init__(self, model: PairModel, config: MapperConfig | None = None) -> None:
-        self.config = config or MapperConfig()
+        self._config = config or MapperConfig()
         self._model = model
         self._undistorter: Undistorter | None = None
         self._distorted: Camera | None = None
         self.reset()
+
+    @property
+    def config(self) -> MapperConfig:
+        """The settings; assigning others takes effect with the next frame."""
+        return self._config
+
+    @config.setter
+    def config(self, config: MapperConfig) -> None:
+        self._config = self._builder.config = config
 
     def reset(self) -> None:
         """Forgets everything."""
@@ -93,7 +103,10 @@ class Mapper:
             self.map.keyframes.clear()
 
     def register_frame(self, frame: Frame) -> MappingUpdate:
-        """Places one frame, extends and corrects the map. Raises FrameError, changing nothing, for a frame that cannot be used."""
+        """Places one frame, extends and corrects the map.
+
+        Raises FrameError, changing nothing, for a frame that cannot be used.
+        """
         self._check(frame)
         step = _Step()
         frame = self._undistort(frame)
@@ -142,9 +155,7 @@ class Mapper:
         step.changed.add(first.id)
         step.lap("initialize")
         for pending in self._pending:
-            placed = solve_matches(
-                self._model, pending.prediction, pending.K, first, self._T_kf_cam, self.config.min_inliers
-            )
+            placed = solve_matches(self._model, pending.prediction, pending.K, first, self._T_kf_cam, self.config.min_inliers)
             if placed is not None:
                 self._T_kf_cam = placed.result.T_kf_cam
                 self.map.frames.append(FramePose(pending.frame_id, pending.stamp_ns, first.id, self._T_kf_cam))
@@ -155,14 +166,13 @@ class Mapper:
         """The view of the first keyframe is gone and showed no depth: begin again here."""
         self.map.keyframes.clear()
         self.map.frames.clear()
-        self._most_trusted = 0
+        self.map.edges.clear()
+        self._T_kf_cam, self._most_trusted = Sim3.identity(), 0
         self._start(frame, features, step)
 
     # Tracking -------------------------------------------------------------------------------------------------------
 
-    def _track(
-        self, frame: Frame, features: Features, keyframe: Keyframe, step: _Step, force_keyframe: bool = False
-    ) -> None:
+    def _track(self, frame: Frame, features: Features, keyframe: Keyframe, step: _Step, force_keyframe: bool = False) -> None:
         seed = self._previous[2].matches if self._previous else None
         tracked = track_against(self._model, features, keyframe, self._T_kf_cam, self.config.min_inliers, seed)
         step.lap("track")
@@ -226,6 +236,9 @@ class Mapper:
         best, keyframe = max(found, key=lambda item: item[0].trusted if item[0] else 0)
         if best is None:
             step.message = "Lost: looking for the last keyframes."
+            if len(keyframes) <= TINY_MAP_KEYFRAMES and self._lost_frames > TINY_MAP_PATIENCE:
+                self._restart(frame, features, step)
+                step.message = "The camera was lost right after the start; starting again here."
             return
         self._current = keyframe
         self._most_trusted = 0
@@ -251,9 +264,8 @@ class Mapper:
                 "give the calibration of this image size."
             )
         if self._last_stamp_ns is not None and frame.stamp_ns <= self._last_stamp_ns:
-            raise FrameError(
-                f"Frame {frame.id} has stamp {frame.stamp:.9f} s, not later than the last one ({self._last_stamp_ns * 1e-9:.9f} s)."
-            )
+            last = self._last_stamp_ns * 1e-9
+            raise FrameError(f"Frame {frame.id} has stamp {frame.stamp:.9f} s, not later than the last one, {last:.9f} s.")
         self._shape, self._last_stamp_ns = shape, frame.stamp_ns
 
     def _undistort(self, frame: Frame) -> Frame:

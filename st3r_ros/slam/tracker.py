@@ -15,7 +15,6 @@ from st3r_ros.types import Features, Keyframe, Matches, PairModel, PairPredictio
 
 UNKNOWN_DEPTH_INFORMATION = 1.0
 KNOWN_DEPTH_INFORMATION = 25.0
-FILTER_DISCOUNT = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +72,9 @@ def solve_matches(
 
 
 def fuse_depths(keyframe: Keyframe, tracked: Tracked, depth_sigma: float) -> None:
-    """Moves the depths of the keyframe's matched points to what the frame found, and adds its information to their confidence.
-
-    Consecutive frames share most of their errors, so a frame counts for a fraction of an independent observation.
-    """
+    """Moves the depths of the keyframe's matched points to what the frame found, and adds its information to their confidence."""
     result = tracked.result
-    gained = FILTER_DISCOUNT * result.information
+    gained = result.information
     enough = result.inliers & (gained > UNKNOWN_DEPTH_INFORMATION)
     information = tracked.problem.information[enough]
     column, row = pixel_index(tracked.matches.pixels1[enough], keyframe.conf.shape[1], keyframe.conf.shape[0])
@@ -89,11 +85,20 @@ def fuse_depths(keyframe: Keyframe, tracked: Tracked, depth_sigma: float) -> Non
     keyframe.conf[row, column] = (total * depth_sigma**2).to(keyframe.conf.dtype)
 
 
-def transferred_depths(tracked: Tracked) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the keyframe's points are in the tracked frame: pixels (n, 2), depth (n,) in keyframe units, information (n,)."""
+@dataclass(frozen=True, eq=False)
+class CarriedPoints:
+    """Points of a keyframe as a tracked frame sees them: pixels (n, 2), depth (n,) in keyframe units, information (n,)."""
+
+    pixels: torch.Tensor
+    depth: torch.Tensor
+    information: torch.Tensor
+
+
+def carried_points(tracked: Tracked) -> CarriedPoints:
+    """The keyframe's points of known depth in the tracked frame."""
     result = tracked.result
     chosen = result.inliers & (tracked.problem.information > KNOWN_DEPTH_INFORMATION)
     T_cam_kf = result.T_kf_cam.se3().inverse()
     points = tracked.problem.points[chosen] * result.log_depth[chosen].exp()[:, None]
     depth = torch.from_numpy(T_cam_kf.act(points.cpu().numpy())[:, 2]).to(points.device)
-    return tracked.matches.pixels0[chosen], depth, tracked.problem.information[chosen] + FILTER_DISCOUNT * result.information[chosen]
+    return CarriedPoints(tracked.matches.pixels0[chosen], depth, tracked.problem.information[chosen] + result.information[chosen])

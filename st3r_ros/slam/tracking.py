@@ -138,7 +138,7 @@ def _linearize(problem: TrackingProblem, T_cam_kf: Sim3, delta: torch.Tensor, K:
     J_point = left_jacobian(points)
     J_pose = (J_projection @ J_point) / PIXEL_SIGMA
     j_depth = (J_projection @ offset[:, :, None])[..., 0] / PIXEL_SIGMA
-    residual, weights = residual, weight[:, None].expand(-1, 2)
+    weights = weight[:, None].expand(-1, 2)
     seen = (weights * j_depth**2).sum(1)
     if problem.frame_depth is not None and problem.frame_information is not None:
         # Third row: log-depth in the frame against what the pair model claims there.

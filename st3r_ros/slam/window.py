@@ -15,18 +15,18 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.projection import as_tensors, robust_weight, left_jacobian, pixel_index, project, rays, sample
+from st3r_ros.slam.projection import as_tensors, left_jacobian, pixel_index, project, rays, robust_weight
 from st3r_ros.types import Edge, Keyframe
 
 PIXEL_SIGMA = 0.6
 ITERATIONS = 8
 DAMPING = 1e-4
-POINTS_PER_KEYFRAME = int(__import__('os').environ.get('PPK','300'))
+POINTS_PER_KEYFRAME = 300
 
 
 @dataclass(frozen=True, eq=False)
 class PointUpdate:
-    """New depths of a keyframe's points: rows, columns (N,) int64, log_depth (N,) change, information (N,) of all observations."""
+    """New depths of a keyframe's points: rows, columns (N,) int64, log_depth (N,) change, information (N,) of what sees them."""
 
     rows: torch.Tensor
     columns: torch.Tensor
@@ -46,7 +46,7 @@ class WindowResult:
 
 @dataclass(frozen=True, eq=False)
 class _Observations:
-    """Points (P, ...) and their observations (M, ...): `point` (M,) into the points, `source`, `target` (M,) into the keyframes."""
+    """Points (P, ...), and observations (M, ...): `point` indexes the points, `source` and `target` the keyframes."""
 
     X: torch.Tensor
     prior: torch.Tensor
@@ -64,7 +64,8 @@ class _Observations:
 def optimize_window(keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], depth_sigma: float) -> WindowResult | None:
     """Refines `keyframes` but those with an id in `fixed`, over the edges among them; None without any observation.
 
-    fixed: at least two connected keyframes fix position, orientation and scale. depth_sigma: relative depth error at confidence 1.
+    fixed: one keyframe at least, to hold position, orientation and scale. depth_sigma: relative error of a depth about which
+    nothing is known but its prediction; it only damps, for every step starts from the depths as they are.
     """
     observations = _collect(keyframes, edges, depth_sigma)
     if observations is None:
@@ -98,46 +99,59 @@ def _collect(keyframes: list[Keyframe], edges: list[Edge], depth_sigma: float) -
     parts = []
     for edge in edges:
         if edge.i in index and edge.j in index:
-            parts.append((index[edge.i], index[edge.j], edge.pixels_i, edge.pixels_j, edge.weight))
-            parts.append((index[edge.j], index[edge.i], edge.pixels_j, edge.pixels_i, edge.weight))
+            i, j = index[edge.i], index[edge.j]
+            parts.append(_seen_from(keyframes[i], i, j, edge.pixels_i, edge.pixels_j, edge.weight, depth_sigma))
+            parts.append(_seen_from(keyframes[j], j, i, edge.pixels_j, edge.pixels_i, edge.weight, depth_sigma))
     if not parts:
         return None
-    keys, X, prior, rows, columns, source, target, pixels, weight = [], [], [], [], [], [], [], [], []
-    for i, j, pixels_i, pixels_j, w in parts:
-        keyframe = keyframes[i]
-        height, width = keyframe.conf.shape
-        column, row = pixel_index(pixels_i, width, height)
-        conf, z = keyframe.conf[row, column].double(), keyframe.X[row, column, 2].double()
-        known = conf > 0
-        keys.append(((i * height + row) * width + column)[known])
-        X.append((rays(pixels_i, keyframe.features.K) * z[:, None])[known])
-        prior.append((conf.clamp_max(1.0) / depth_sigma**2)[known])
-        rows.append(row[known])
-        columns.append(column[known])
-        source.append(torch.full_like(row, i)[known])
-        target.append(torch.full_like(row, j)[known])
-        pixels.append(pixels_j[known].double())
-        weight.append(w[known].double())
-    unique, point = torch.unique(torch.cat(keys), return_inverse=True)
-    owner = torch.cat(source)
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    unique, point = torch.unique(joined["key"], return_inverse=True)
     first = torch.zeros_like(unique)
     first[point] = torch.arange(len(point), device=point.device)
-    chosen = _most_seen(torch.bincount(point), owner[first], len(keyframes))
+    chosen = _most_seen(torch.bincount(point), joined["source"][first], len(keyframes))
     renumbered = torch.cumsum(chosen, 0) - 1
     kept, first = chosen[point], first[chosen]
     return _Observations(
-        X=torch.cat(X)[first],
-        prior=torch.cat(prior)[first],
-        owner=owner[first],
-        rows=torch.cat(rows)[first],
-        columns=torch.cat(columns)[first],
+        X=joined["X"][first],
+        prior=joined["prior"][first],
+        owner=joined["source"][first],
+        rows=joined["row"][first],
+        columns=joined["column"][first],
         point=renumbered[point[kept]],
-        source=owner[kept],
-        target=torch.cat(target)[kept],
-        pixels=torch.cat(pixels)[kept],
-        weight=torch.cat(weight)[kept],
+        source=joined["source"][kept],
+        target=joined["target"][kept],
+        pixels=joined["pixels"][kept],
+        weight=joined["weight"][kept],
         K=torch.stack([torch.as_tensor(k.features.K, device=point.device) for k in keyframes]),
     )
+
+
+def _seen_from(
+    keyframe: Keyframe,
+    source: int,
+    target: int,
+    pixels: torch.Tensor,
+    seen_at: torch.Tensor,
+    weight: torch.Tensor,
+    depth_sigma: float,
+) -> dict[str, torch.Tensor]:
+    """The matched points of one keyframe (number `source`) that have depth, and where keyframe number `target` sees them."""
+    height, width = keyframe.conf.shape
+    column, row = pixel_index(pixels, width, height)
+    conf, z = keyframe.conf[row, column].double(), keyframe.X[row, column, 2].double()
+    known = conf > 0
+    column, row = column[known], row[known]
+    return {
+        "key": (source * height + row) * width + column,
+        "X": rays(pixels, keyframe.features.K)[known] * z[known, None],
+        "prior": conf[known].clamp_max(1.0) / depth_sigma**2,
+        "row": row,
+        "column": column,
+        "source": torch.full_like(row, source),
+        "target": torch.full_like(row, target),
+        "pixels": seen_at[known].double(),
+        "weight": weight[known].double(),
+    }
 
 
 def _most_seen(seen: torch.Tensor, owner: torch.Tensor, keyframes: int) -> torch.Tensor:

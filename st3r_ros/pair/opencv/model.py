@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weightless pair model: optical flow or SIFT matches, essential matrix, triangulation, semi-global stereo. Needs no GPU; up to scale."""
+"""The weightless pair model: optical flow or SIFT matches, essential matrix, triangulation, semi-global stereo.
+
+Needs no GPU; its maps are up to scale.
+"""
 
 from __future__ import annotations
 
@@ -95,9 +98,7 @@ class OpenCVPairModel:
         maps = [torch.from_numpy(a) for a in (X_0_0, X_0_1, conf0, conf1)]
         return PairPrediction(matches, parallax_deg, *maps)
 
-    def _match(
-        self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None
-    ) -> _View:
+    def _match(self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None) -> _View:
         """Optical flow from image 1's corners; where that finds no common geometry for most of them, descriptors."""
         followed = follow_points(features0, features1, self._finder.corners(features1), seed)
         if len(followed.pixels0) >= max(3 * self._config.min_matches, FLOW_SURVIVAL * followed.possible):
@@ -136,9 +137,7 @@ class OpenCVPairModel:
             return _no_depth(shape0), _no_depth(shape1)
         near, far = np.percentile(sparse.depth0[seen], [1, 99])
         plane = rectify(features0.K, features1.K, geometry.T_0_1, shape0, STEREO_SCALE) if shape0 == shape1 else None
-        pair = (
-            semi_global_depth(features0.gray, features1.gray, plane, geometry.T_0_1, near, far) if plane is not None else None
-        )
+        pair = semi_global_depth(features0.gray, features1.gray, plane, geometry.T_0_1, near, far) if plane is not None else None
         if pair is None:
             pair = (
                 interpolated_depth(pixels0, sparse.depth0[seen], shape0),

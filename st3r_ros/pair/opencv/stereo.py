@@ -121,7 +121,7 @@ def _disparity(left: np.ndarray, right: np.ndarray, low: int, count: int) -> np.
 
 def _consistent(disparity: np.ndarray, other: np.ndarray, sign: int) -> np.ndarray:
     """`disparity` where the other image's map leads back to the same pixel within one pixel, NaN elsewhere."""
-    h, w = disparity.shape
+    w = disparity.shape[1]
     xs = np.arange(w, dtype=np.float32)[None] + sign * np.nan_to_num(disparity)
     column = np.rint(xs).astype(np.int32)
     inside = (column >= 0) & (column < w)
