@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mapper on short simulated sequences, with the weightless pair model."""
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pytest
+
+from st3r_ros.config import CloudConfig, OpenCVPairConfig, SimulationConfig
+from st3r_ros.errors import FrameError
+from st3r_ros.eval.trajectory import evaluate_trajectory
+from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.pair import load_pair_model
+from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.slam.mapper import Mapper
+from st3r_ros.types import Frame, MappingState, MappingUpdate
+
+FRAMES = 45
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A mapper that has seen a whole sequence."""
+
+    mapper: Mapper
+    updates: list[MappingUpdate]
+
+
+def new_mapper() -> Mapper:
+    return Mapper(load_pair_model("opencv", OpenCVPairConfig(max_features=800)))
+
+
+def restamped(frame: Frame, index: int, image: np.ndarray | None = None) -> Frame:
+    """The frame as number `index` of a stream, perhaps with another image."""
+    return dataclasses.replace(frame, id=index, stamp_ns=index * 100_000_000, image=frame.image if image is None else image)
+
+
+@pytest.fixture(scope="module")
+def sequence() -> SimulatedSequence:
+    return SimulatedSequence(SimulationConfig(seed=1, frames=2 * FRAMES, width=320, height=240), range(0, 2 * FRAMES, 2))
+
+
+@pytest.fixture(scope="module")
+def frames(sequence) -> list[Frame]:
+    return list(sequence)
+
+
+@pytest.fixture(scope="module")
+def whole(frames) -> Run:
+    """Only to be looked at."""
+    mapper = new_mapper()
+    return Run(mapper, [mapper.register_frame(frame) for frame in frames])
+
+
+@pytest.fixture
+def tracking(frames) -> tuple[Mapper, int]:
+    """A mapper that tracks, to do something with, and the number of frames it has seen."""
+    mapper = new_mapper()
+    for index, frame in enumerate(frames):
+        mapper.register_frame(restamped(frame, index))
+        if mapper.state is MappingState.TRACKING and index > 12:
+            return mapper, index + 1
+    raise AssertionError("the mapper never tracked")
+
+
+def snapshot(mapper: Mapper) -> tuple:
+    poses = [k.T_world_cam.as_matrix().tolist() for k in mapper.map.keyframes.values()]
+    conf = [float(k.conf.sum()) for k in mapper.map.keyframes.values()]
+    return mapper.state, len(mapper.map.frames), len(mapper.map.edges), poses, conf
+
+
+# The main journey ----------------------------------------------------------------------------------------------------
+
+
+def test_a_short_sequence_is_tracked_along_its_true_path(whole, sequence):
+    trajectory = whole.mapper.map.trajectory()
+    errors = evaluate_trajectory(trajectory, sequence.truth, sequence.truth.stamps_ns)
+    extent = np.ptp(sequence.truth.positions, axis=0).max()
+    assert errors.tracked_share >= 0.95
+    assert errors.ate_sim3 < 0.1 * extent
+    assert set(trajectory.stamps_ns) <= set(sequence.truth.stamps_ns) and (np.diff(trajectory.stamps_ns) > 0).all()
+
+
+def test_rotations_follow_the_truth(whole, sequence):
+    errors = evaluate_trajectory(whole.mapper.map.trajectory(), sequence.truth)
+    rotations = Sim3.from_quaternion_xyzw(whole.mapper.map.trajectory().quaternions_xyzw, np.zeros((errors.matched, 3))).rotation
+    index = np.searchsorted(sequence.truth.stamps_ns, whole.mapper.map.trajectory().stamps_ns)
+    relative = sequence.T_world_cam[index].rotation.swapaxes(-1, -2) @ (errors.T_truth_map.rotation @ rotations)
+    relative = relative @ relative[0].T  # without what the alignment of the positions leaves open
+    cosine = np.clip((np.trace(relative, axis1=-2, axis2=-1) - 1) / 2, -1, 1)
+    assert np.rad2deg(np.arccos(cosine)).max() < 5.0
+
+
+def test_the_states_come_in_order(whole):
+    states = [update.state for update in whole.updates]
+    first_tracked = states.index(MappingState.TRACKING)
+    assert first_tracked > 0 and set(states[:first_tracked]) == {MappingState.INITIALIZING}
+    assert MappingState.WAITING not in states
+    assert new_mapper().state is MappingState.WAITING
+
+
+def test_the_cloud_lies_where_the_world_is(whole, sequence):
+    """Each keyframe's points, put into the true camera at the map's scale, have the true depth."""
+    errors = evaluate_trajectory(whole.mapper.map.trajectory(), sequence.truth)
+    for keyframe in whole.mapper.map.keyframes.values():
+        cloud = whole.mapper.map.keyframe_cloud(keyframe.id, min_conf=1.0)
+        index = int(np.searchsorted(sequence.truth.stamps_ns, keyframe.stamp_ns))
+        known = np.isfinite(cloud.points[..., 2])
+        ratio = errors.scale * cloud.points[..., 2][known] / sequence.depth.depth(index)[known]
+        assert np.median(np.abs(ratio - 1)) < 0.2 and np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.05
+    first = whole.mapper.map.keyframe_cloud(0, min_conf=0.0)
+    assert np.isfinite(first.points).all(-1).mean() > 0.3
+    assert len(whole.mapper.map.cloud(CloudConfig(voxel_size=0.0, min_conf=0.0))) > 10_000
+
+
+def test_updates_tell_what_happened(whole, frames):
+    made, before = {0}, 0
+    for frame, update in zip(frames, whole.updates, strict=True):
+        assert (update.frame_id, update.stamp_ns) == (frame.id, frame.stamp_ns)
+        assert set(update.changed_keyframes) <= set(whole.mapper.map.keyframes)
+        assert (update.T_world_cam is None) == (update.covariance is None)
+        assert (update.T_world_cam is not None) == (update.state in (MappingState.TRACKING, MappingState.RELOCALIZED))
+        if update.new_keyframe is not None:
+            assert update.new_keyframe in update.changed_keyframes and update.new_keyframe > before
+            made.add(update.new_keyframe)
+            before = update.new_keyframe
+    assert made == set(whole.mapper.map.keyframes) and len(made) >= 2
+    assert whole.updates[0].message
+
+
+def test_covariances_are_covariances(whole):
+    for update in whole.updates:
+        if update.covariance is not None:
+            assert update.covariance.shape == (6, 6) and update.covariance.dtype == np.float64
+            np.testing.assert_allclose(update.covariance, update.covariance.T, atol=1e-12)
+            assert np.linalg.eigvalsh(update.covariance).min() > 0
+            assert np.sqrt(np.trace(update.covariance[:3, :3])) < 0.5 and np.sqrt(np.trace(update.covariance[3:, 3:])) < 0.2
+
+
+def test_every_stage_is_timed(whole):
+    for update in whole.updates:
+        assert {"undistort", "encode"} <= set(update.timings_ms)
+        assert all(milliseconds >= 0 for milliseconds in update.timings_ms.values())
+    assert "track" in whole.updates[-1].timings_ms
+
+
+def test_edges_tie_neighbouring_keyframes_by_pixels_inside_their_images(whole):
+    tied = {(edge.i, edge.j) for edge in whole.mapper.map.edges}
+    ids = list(whole.mapper.map.keyframes)
+    assert {(b, a) for a, b in itertools.pairwise(ids)} <= tied
+    for edge in whole.mapper.map.edges:
+        assert len(edge.pixels_i) == len(edge.pixels_j) == len(edge.weight) <= whole.mapper.config.edge_matches
+        for pixels in (edge.pixels_i.numpy(), edge.pixels_j.numpy()):
+            assert ((pixels >= -0.5) & (pixels <= (319.5, 239.5))).all()
+
+
+def test_all_frames_follow_their_keyframes(whole):
+    keyframe_of = {frame.stamp_ns: frame.keyframe_id for frame in whole.mapper.map.frames}
+    assert set(keyframe_of.values()) <= set(whole.mapper.map.keyframes)
+    before = whole.mapper.map.trajectory()
+    chosen = max(whole.mapper.map.keyframes)
+    keyframe, shift = whole.mapper.map.keyframes[chosen], np.array([1.0, -2.0, 0.5])
+    original = keyframe.T_world_cam
+    keyframe.T_world_cam = Sim3(original.rotation, original.translation + shift, original.scale)
+    after = whole.mapper.map.trajectory()
+    keyframe.T_world_cam = original
+    follows = np.array([keyframe_of[stamp] == chosen for stamp in before.stamps_ns.tolist()])
+    np.testing.assert_allclose(after.positions - before.positions, follows[:, None] * shift, atol=1e-9)
+    assert follows.any() and not follows.all()
+
+
+# When the view is gone -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cover", ["noise", "stranger"])
+def test_a_covered_camera_is_lost_and_found_again(cover, tracking, frames, room):
+    mapper, seen = tracking
+    poses = len(mapper.map.frames)
+    rng = np.random.default_rng(0)
+    for index in range(seen, seen + 3):
+        noise = rng.integers(0, 256, frames[0].image.shape).astype(np.uint8)
+        image = noise if cover == "noise" else room.sequence.frame(40).image
+        update = mapper.register_frame(restamped(frames[0], index, image))
+        assert update.state is MappingState.LOST
+        assert update.T_world_cam is None and update.covariance is None
+        assert "Lost" in update.message
+    assert len(mapper.map.frames) <= poses
+    found = mapper.register_frame(restamped(frames[seen - 1], seen + 3))
+    assert found.state is MappingState.RELOCALIZED and found.message
+    before = mapper.map.trajectory()
+    np.testing.assert_allclose(before.positions[-1], before.positions[-2], atol=0.1)
+    assert mapper.register_frame(restamped(frames[seen], seen + 4)).state is MappingState.TRACKING
+
+
+def test_a_camera_that_only_turns_makes_no_map(room):
+    mapper = new_mapper()
+    for index in range(8):
+        turn = Sim3.exp(np.array([0, 0, 0, 0, 0.02 * index, 0, 0])).se3()
+        assert mapper.register_frame(room.frame(turn, index)).state is MappingState.INITIALIZING
+    assert len(mapper.map.trajectory()) == 0
+
+
+def test_a_camera_that_stands_still_makes_no_map(frames):
+    mapper = new_mapper()
+    states = {mapper.register_frame(restamped(frames[0], index)).state for index in range(5)}
+    assert states == {MappingState.INITIALIZING}
+
+
+# Frames that cannot be used ------------------------------------------------------------------------------------------
+
+
+def unusable(frame: Frame, index: int) -> dict[str, Frame]:
+    image = frame.image
+    usable = restamped(frame, index)
+    return {
+        "another size": dataclasses.replace(usable, image=image[:-40].copy(), camera=None),
+        "not RGB": dataclasses.replace(usable, image=image[..., :2].copy()),
+        "grey": dataclasses.replace(usable, image=image[..., 0].copy()),
+        "floats": dataclasses.replace(usable, image=image.astype(np.float32)),
+        "empty": dataclasses.replace(usable, image=image[:0]),
+        "calibration of another size": dataclasses.replace(usable, camera=Camera.from_fov(640, 480, 60.0)),
+        "the same stamp again": dataclasses.replace(usable, stamp_ns=(index - 1) * 100_000_000),
+        "an earlier stamp": dataclasses.replace(usable, stamp_ns=(index - 2) * 100_000_000),
+    }
+
+
+def test_unusable_frames_are_refused_and_change_nothing(tracking, frames):
+    mapper, seen = tracking
+    before = snapshot(mapper)
+    for frame in unusable(frames[seen], seen).values():
+        with pytest.raises(FrameError, match=f"Frame {seen} "):
+            mapper.register_frame(frame)
+        assert snapshot(mapper) == before
+    assert mapper.register_frame(restamped(frames[seen], seen)).state is MappingState.TRACKING
+
+
+@pytest.mark.parametrize("fault", ["not RGB", "grey", "floats", "empty", "calibration of another size"])
+def test_an_unusable_first_frame_leaves_the_mapper_waiting(fault, frames):
+    mapper = new_mapper()
+    with pytest.raises(FrameError):
+        mapper.register_frame(unusable(frames[0], 1)[fault])
+    assert mapper.state is MappingState.WAITING and not mapper.map.keyframes
+    smaller = cv2.resize(frames[0].image, (160, 120))  # its size has not become the stream's
+    frame = dataclasses.replace(restamped(frames[0], 0, smaller), camera=None)
+    assert mapper.register_frame(frame).state is MappingState.INITIALIZING
+
+
+# Beginning again -----------------------------------------------------------------------------------------------------
+
+
+def test_reset_forgets_everything(tracking, frames):
+    mapper, _ = tracking
+    mapper.reset()
+    assert mapper.state is MappingState.WAITING
+    assert not mapper.map.keyframes and not mapper.map.frames and not mapper.map.edges
+    smaller = dataclasses.replace(restamped(frames[0], 0, cv2.resize(frames[0].image, (160, 120))), camera=None)
+    assert mapper.register_frame(smaller).state is MappingState.INITIALIZING
+
+
+def test_reset_tracking_keeps_the_map_and_finds_the_place_again(tracking, frames):
+    mapper, seen = tracking
+    before = snapshot(mapper)
+    mapper.reset_tracking()
+    assert mapper.state is MappingState.LOST and snapshot(mapper)[1:] == before[1:]
+    update = mapper.register_frame(restamped(frames[seen - 1], 0))  # an earlier stamp than the last one
+    assert update.state is MappingState.RELOCALIZED and update.T_world_cam is not None
+
+
+def test_reset_tracking_before_there_is_a_map_starts_anew(frames):
+    mapper = new_mapper()
+    mapper.reset_tracking()
+    assert mapper.state is MappingState.WAITING
+    mapper.register_frame(restamped(frames[0], 5))
+    mapper.reset_tracking()
+    assert mapper.state is MappingState.WAITING and not mapper.map.keyframes
+    assert mapper.register_frame(restamped(frames[1], 0)).state is MappingState.INITIALIZING
+
+
+# Lens distortion -----------------------------------------------------------------------------------------------------
+
+
+def test_distorted_frames_are_undistorted_before_they_are_mapped(frames):
+    """A frame bent by a lens and the same frame of an ideal lens become the same keyframe."""
+    ideal = frames[0]
+    bent = dataclasses.replace(ideal.camera, distortion=np.array([-0.12, 0.03, 0.001, -0.001]))
+    at = ideal.camera.project(bent.unproject(pixel_grid(320, 240))).astype(np.float32)
+    image = cv2.remap(ideal.image, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+    mapper = new_mapper()
+    mapper.register_frame(Frame(0, 0, image, bent))
+    features = mapper.map.keyframes[0].features
+    np.testing.assert_allclose(features.K, ideal.camera.K)
+    inner = (slice(30, -30), slice(30, -30))
+    straight, crooked = (np.abs(features.image[inner].astype(int) - i[inner]).mean() for i in (ideal.image, image))
+    off = np.abs(features.image[inner].astype(int) - ideal.image[inner]).mean()
+    assert off == straight < 6.0
+    assert np.abs(image[inner].astype(int) - ideal.image[inner]).mean() > 2 * straight and crooked > 2 * straight
+
+
+def test_frames_without_calibration_are_mapped_too(frames, sequence):
+    mapper = new_mapper()
+    states = [mapper.register_frame(dataclasses.replace(frame, camera=None)).state for frame in frames[:25]]
+    assert states[-1] is MappingState.TRACKING
+    errors = evaluate_trajectory(mapper.map.trajectory(), sequence.truth)
+    assert errors.ate_sim3 < 0.1 * np.ptp(sequence.truth.positions, axis=0).max()
