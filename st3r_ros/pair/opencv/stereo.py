@@ -2,7 +2,7 @@
 """Dense depth of two grey images with a known relative pose: rectification and semi-global matching, or interpolation.
 
 Semi-global matching (Hirschmueller, PAMI 2008) needs the epipoles outside the images. Where they are not (forward motion), the
-depths of the matches are interpolated over the image and claimed with little confidence.
+depths of the matches are interpolated over the image, and claimed with less confidence.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from scipy.interpolate import LinearNDInterpolator
+from scipy.spatial import Delaunay
 
 from st3r_ros.geometry.se3 import SE3
 
 BLOCK_SIZE = 5
 MAX_DISPARITIES = 256
 DISPARITY_SIGMA_PX = 0.7
-INTERPOLATION_SIGMA = 0.3
+INTERPOLATION_SIGMA = 0.02
+INTERPOLATION_SPREAD = 0.5
+INTERPOLATION_SIZE = 0.15
 MIN_BASELINE_ANGLE_DEG = 35.0
 
 
@@ -153,12 +156,21 @@ def _to_image(
 
 
 def interpolated_depth(pixels: np.ndarray, depth: np.ndarray, shape: tuple[int, int]) -> DenseDepth:
-    """Depth of matches (N, 2) spread over their Delaunay triangles (linear in inverse depth), with one wide sigma."""
+    """Depth of matches (N, 2) spread over their Delaunay triangles, linear in inverse depth.
+
+    A small triangle of nearly equal depths is most likely one surface; its error is put at a part of the spread of its corners
+    and of its size.
+    """
     h, w = shape
     step = 4
     ys, xs = np.mgrid[0:h:step, 0:w:step]
-    inverse = LinearNDInterpolator(pixels, 1.0 / depth)(xs, ys).astype(np.float32)
-    inverse = cv2.resize(inverse, (w, h), interpolation=cv2.INTER_NEAREST)
-    valid = np.isfinite(inverse) & (inverse > 0)
-    dense = np.where(valid, 1.0 / np.where(valid, inverse, 1.0), 0.0)
-    return DenseDepth(dense.astype(np.float32), np.full(shape, INTERPOLATION_SIGMA, np.float32))
+    triangles = Delaunay(pixels)
+    inverse = LinearNDInterpolator(triangles, 1.0 / depth)(xs, ys)
+    corners = triangles.simplices
+    spread = np.ptp(np.log(depth)[corners], axis=1)
+    size = np.linalg.norm(np.ptp(pixels[corners], axis=1), axis=1) / np.hypot(h, w)
+    error = INTERPOLATION_SIGMA + INTERPOLATION_SPREAD * spread + INTERPOLATION_SIZE * size
+    sigma = error[triangles.find_simplex(np.stack([xs, ys], axis=-1))]
+    dense = np.where(np.isfinite(inverse) & (inverse > 0), 1.0 / np.where(inverse > 0, inverse, 1.0), 0.0)
+    enlarged = [cv2.resize(a.astype(np.float32), (w, h), interpolation=cv2.INTER_NEAREST) for a in (dense, sigma)]
+    return DenseDepth(*enlarged)
