@@ -103,6 +103,11 @@ def test_what_the_system_lacks_is_said_with_the_apt_line(bootstrap, monkeypatch,
         bootstrap.check_system(bootstrap.Machine(tmp_path, sys.executable, ""))
 
 
+def test_a_path_with_a_space_is_refused(bootstrap, tmp_path):
+    with pytest.raises(bootstrap.SetupError, match="has a space"):
+        bootstrap.check_system(bootstrap.Machine(tmp_path / "my robot", sys.executable, ""))
+
+
 def test_a_sourced_ros_that_this_python_cannot_use_is_refused(bootstrap, monkeypatch, tmp_path):
     monkeypatch.delenv("ST3R_ROS_WHEELS", raising=False)
     monkeypatch.delenv("ROS_DISTRO", raising=False)
