@@ -83,9 +83,7 @@ def find_machine(root: Path) -> Machine:
 def check_system(machine: Machine) -> None:
     """Raises SetupError with one sentence and the apt line for all that the system lacks."""
     if len(str(machine.root).split()) > 1:
-        raise SetupError(
-            f"'{machine.root}' has a space, which colcon's scripts cannot cope with; move the checkout to a path without."
-        )
+        raise SetupError(f"'{machine.root}' has a space, which colcon's scripts do not bear; move the checkout.")
     if not machine.ros and platform.machine() != "x86_64":
         raise SetupError(
             f"ROS 2 wheels exist for x86_64 only, this is {platform.machine()}: install ROS 2 from apt and source it."
