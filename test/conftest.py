@@ -1,13 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests run the installed package: only there the generated st3r_ros.msg lies beside the sources.
+"""A simulated room that several parts of the tests look at, rendered with exact depth, poses and intrinsics."""
 
-`python -m pytest`, called in the checkout, puts the checkout first on sys.path; this takes it off where an installed one exists.
-"""
+from dataclasses import dataclass
 
-import sys
-from pathlib import Path
+import numpy as np
+import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from st3r_ros.config import SimulationConfig
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.types import Frame
 
-if any(Path(entry, "st3r_ros", "msg").is_dir() for entry in sys.path):
-    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
+NOISE = 1.0  # grey levels
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """Small images of a room from anywhere. home: T_world_cam of a place from where much is seen."""
+
+    sequence: SimulatedSequence
+    home: SE3
+
+    @property
+    def camera(self) -> Camera:
+        return self.sequence.camera
+
+    def frame(self, T_home_cam: SE3, index: int = 0) -> Frame:
+        """The view from a place relative to home, with the noise of a sensor; `index` counts and stamps it."""
+        image = self.sequence.renderer.image(self.camera, self.home @ T_home_cam).astype(np.float64)
+        noisy = image + np.random.default_rng(index).normal(0.0, NOISE, image.shape)
+        return Frame(index, index * 100_000_000, np.clip(np.rint(noisy), 0, 255).astype(np.uint8), self.camera)
+
+    def depth(self, T_home_cam: SE3) -> np.ndarray:
+        """The exact depth (H, W) float32 metres of that view."""
+        return self.sequence.renderer.depth(self.camera, self.home @ T_home_cam)
+
+
+@pytest.fixture(scope="session")
+def room() -> Room:
+    sequence = SimulatedSequence(SimulationConfig(seed=3, frames=90, width=320, height=240))
+    return Room(sequence, sequence.T_world_cam[0])
