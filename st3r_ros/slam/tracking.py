@@ -85,7 +85,7 @@ def track(problem: TrackingProblem, T_kf_cam: Sim3) -> TrackingResult:
 
 def _refine(problem: TrackingProblem, T_kf_cam: Sim3) -> TrackingResult:
     T_cam_kf = T_kf_cam.inverse()
-    K = torch.as_tensor(problem.K, device=problem.points.device)
+    K = torch.tensor(problem.K, device=problem.points.device)
     delta = torch.zeros_like(problem.information)
     step_norm, damping = np.inf, 1e-6
     for iteration in range(ITERATIONS):

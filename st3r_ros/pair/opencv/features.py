@@ -63,7 +63,7 @@ class PointFinder:
         if features.keypoints is not None:
             return
         keypoints, descriptors = self._sift.detectAndCompute(features.gray, None)
-        features.keypoints = cv2.KeyPoint_convert(keypoints).reshape(-1, 2).astype(np.float32)
+        features.keypoints = np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2)
         if descriptors is not None:
             root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-12))
             features.descriptors = torch.from_numpy(root)

@@ -38,25 +38,40 @@ def estimate_two_view(rays0: np.ndarray, rays1: np.ndarray, threshold: float, mi
         return None
     _, R, t, _ = cv2.recoverPose(E, x1, x0, np.eye(3), mask=mask.copy())
     T_0_1 = _refine(SE3(R, t[:, 0]), rays0, rays1, mask.ravel() > 0, threshold)
-    return classify_matches(T_0_1, rays0, rays1, threshold, min_matches)
+    for _ in range(3):  # what the first fit took for inliers holds a few outliers that pull at it
+        inliers = _inliers(T_0_1, rays0, rays1, threshold)
+        if inliers.sum() < min_matches:
+            return None
+        T_0_1 = _refine(T_0_1, rays0, rays1, inliers, threshold)
+    inliers = _inliers(T_0_1, rays0, rays1, threshold)
+    if inliers.sum() < min_matches:
+        return None
+    if _is_rotation(T_0_1, rays0[inliers], rays1[inliers], threshold):
+        return TwoViewGeometry(T_0_1, inliers, 0.0)
+    return TwoViewGeometry(T_0_1, inliers, _median_parallax_deg(T_0_1, rays0[inliers], rays1[inliers]))
 
 
 def classify_matches(
     T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int
 ) -> TwoViewGeometry | None:
-    """The matches that obey a known relative pose: near their epipolar line and in front of both cameras."""
-    if len(rays0) < min_matches:
+    """The matches (N, 3) that obey a known relative pose, or None when fewer than `min_matches` do."""
+    inliers = _inliers(T_0_1, rays0, rays1, threshold)
+    if len(rays0) < min_matches or inliers.sum() < min_matches:
         return None
+    return TwoViewGeometry(T_0_1, inliers, _median_parallax_deg(T_0_1, rays0[inliers], rays1[inliers]))
+
+
+def _inliers(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> np.ndarray:
+    """Matches near their epipolar line and in front of both cameras, (N,) bool."""
     residual = np.abs(_sampson(T_0_1, rays0, rays1)[0])
     depths = triangulate(rays0, rays1, T_0_1)
     # A ray pair that is parallel within the noise may triangulate behind the camera: it is far away, not wrong.
     in_front = ((depths.depth0 > 0) & (depths.depth1 > 0)) | (depths.parallax < 2 * threshold)
-    inliers = (residual < threshold) & in_front
-    if inliers.sum() < min_matches:
-        return None
-    if _rotation_residual(rays0[inliers], rays1[inliers]) < 1.5 * threshold:
-        return TwoViewGeometry(T_0_1, inliers, 0.0)
-    return TwoViewGeometry(T_0_1, inliers, float(np.degrees(np.median(depths.parallax[inliers]))))
+    return (residual < threshold) & in_front
+
+
+def _median_parallax_deg(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> float:
+    return float(np.degrees(np.median(triangulate(rays0, rays1, T_0_1).parallax)))
 
 
 def _skew(v: np.ndarray) -> np.ndarray:
@@ -95,8 +110,12 @@ def _refine(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarra
     return T_0_1
 
 
-def _rotation_residual(rays0: np.ndarray, rays1: np.ndarray) -> float:
-    """Median distance, in focal lengths, that the best single rotation leaves between the matches."""
+def _is_rotation(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> bool:
+    """Whether the best single rotation explains the matches about as well as the full pose does.
+
+    It must leave nothing but noise: the noise is read off the epipolar distances, which see half of it, and the farthest tenth
+    of the matches must be within three times that (a translation shows at least in the near points).
+    """
     unit0 = rays0 / np.linalg.norm(rays0, axis=1, keepdims=True)
     unit1 = rays1 / np.linalg.norm(rays1, axis=1, keepdims=True)
     weight = np.ones(len(unit0))
@@ -106,4 +125,5 @@ def _rotation_residual(rays0: np.ndarray, rays1: np.ndarray) -> float:
         R = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
         distance = np.linalg.norm(unit0 - unit1 @ R.T, axis=1)
         weight = 1.0 / np.maximum(distance, 1e-4)
-    return float(np.median(distance))
+    noise = np.sqrt(2.0) * 1.48 * float(np.median(np.abs(_sampson(T_0_1, rays0, rays1)[0])))
+    return float(np.quantile(distance, 0.9)) < max(3.0 * noise, 0.5 * threshold)
