@@ -145,9 +145,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", default=defaults.out, help="folder for the results")
     parser.add_argument("--camera", default="", help="calibration file (ROS yaml), instead of the one that comes with the input")
-    parser.add_argument("--rate", type=float, default=1.0, help="speed of the playing relative to the stamps")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        help="speed of the playing relative to the stamps; by default 1, and 0.5 for the simulation, which is drawn meanwhile",
+    )
     parser.add_argument("--max-frames", type=int, default=0, help="stop after so many images; 0 plays all")
     options = parser.parse_args(arguments)
+    if options.rate is None:
+        options.rate = 0.5 if options.input.startswith("sim:") else 1.0
     try:
         return run_demo(options)
     except St3rError as error:

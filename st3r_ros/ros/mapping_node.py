@@ -29,6 +29,7 @@ from st3r_ros.ros.session import MappingSession
 from st3r_ros.ros.status import status_message
 from st3r_ros.ros.worker import Worker
 from st3r_ros.slam.mapper import Mapper
+from st3r_ros.slam.warm_up import warm_up
 from st3r_ros.types import MappingState
 
 _GROUPS: dict[str, type[Validated]] = {
@@ -117,6 +118,7 @@ class MappingNode(LifecycleNode):
         model = load_pair_model(
             self._config.pair_model, parameters.read(self, "opencv", OpenCVPairConfig), self._config.checkpoint
         )
+        warm_up(model)
         mapper = Mapper(model, parameters.read(self, "mapper", MapperConfig))
         self._counts = ImageCounts()
         self._outputs = MappingOutputs(self, mapper, self._config, parameters.read(self, "cloud", CloudConfig))

@@ -160,7 +160,12 @@ class Mapper:
                 self._T_kf_cam = placed.result.T_kf_cam
                 self.map.frames.append(FramePose(pending.frame_id, pending.stamp_ns, first.id, self._T_kf_cam))
         self._pending = []
-        self._track(frame, features, first, step, force_keyframe=True)
+        tracked = solve_matches(self._model, prediction, features.K, first, self._T_kf_cam, self.config.min_inliers)
+        if tracked is None:
+            self._lose(step)
+            return
+        self._accept(frame, features, first, tracked, step)
+        self._promote(frame, features, tracked, step)
 
     def _restart(self, frame: Frame, features: Features, step: _Step) -> None:
         """The view of the first keyframe is gone and showed no depth: begin again here."""
@@ -172,7 +177,7 @@ class Mapper:
 
     # Tracking -------------------------------------------------------------------------------------------------------
 
-    def _track(self, frame: Frame, features: Features, keyframe: Keyframe, step: _Step, force_keyframe: bool = False) -> None:
+    def _track(self, frame: Frame, features: Features, keyframe: Keyframe, step: _Step) -> None:
         seed = self._previous[2].matches if self._previous else None
         tracked = track_against(self._model, features, keyframe, self._T_kf_cam, self.config.min_inliers, seed)
         step.lap("track")
@@ -182,12 +187,15 @@ class Mapper:
             tracked = track_against(self._model, features, keyframe, self._T_kf_cam, self.config.min_inliers)
             step.lap("track")
         if tracked is None or not self._good(tracked):
-            self.state, self._previous, self._lost_frames = MappingState.LOST, None, 0
-            step.message = "Lost: too few of the last keyframe's points are seen. Point the camera back to where it was."
+            self._lose(step)
             return
         self._accept(frame, features, keyframe, tracked, step)
-        if force_keyframe or self._view_has_changed(tracked):
+        if self._view_has_changed(tracked):
             self._promote(frame, features, tracked, step)
+
+    def _lose(self, step: _Step) -> None:
+        self.state, self._previous, self._lost_frames = MappingState.LOST, None, 0
+        step.message = "Lost: too few of the last keyframe's points are seen. Point the camera back to where it was."
 
     def _view_has_changed(self, tracked: Tracked) -> bool:
         """Whether the keyframe shares too little with the frame, compared with what it once did and could at all."""

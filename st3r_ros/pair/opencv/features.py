@@ -15,6 +15,8 @@ from st3r_ros.types import Features, Matches
 FLOW_WINDOW = (21, 21)
 FLOW_LEVELS = 4
 FLOW_RETURN_PX = 1.0
+FLOW_PROBE = 8
+FLOW_PROBE_SURVIVAL = 0.08
 
 
 @dataclass(eq=False)
@@ -93,9 +95,19 @@ def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, points1:
         seed1, seed0 = seed.pixels1.cpu().numpy(), seed.pixels0.cpu().numpy()
         nearest = cKDTree(seed1).query(points1)[1]
         guess += (seed0 - seed1)[nearest]
-    followed, found = _flow(features1.gray, features0.gray, points1, guess)
-    returned, found_back = _flow(features0.gray, features1.gray, followed, points1.copy())
-    h, w = features0.gray.shape
+    if len(points1) > 10 * FLOW_PROBE:
+        # Views too far apart are noticed on a few points: there the search is at its slowest.
+        probe = _follow(features0.gray, features1.gray, points1[::FLOW_PROBE].copy(), guess[::FLOW_PROBE].copy())
+        if len(probe.pixels0) < FLOW_PROBE_SURVIVAL * probe.possible:
+            return PixelPairs(points1[:0], points1[:0], len(points1))
+    return _follow(features0.gray, features1.gray, points1, guess)
+
+
+def _follow(gray0: np.ndarray, gray1: np.ndarray, points1: np.ndarray, guess: np.ndarray) -> PixelPairs:
+    """The points that flow takes to image 0, inside it, and back to where they came from."""
+    followed, found = _flow(gray1, gray0, points1, guess)
+    returned, found_back = _flow(gray0, gray1, followed, points1.copy())
+    h, w = gray0.shape
     inside = ((followed >= 0) & (followed <= (w - 1, h - 1))).all(1)
     same = np.linalg.norm(returned - points1, axis=1) < FLOW_RETURN_PX
     kept = found & found_back & inside & same
