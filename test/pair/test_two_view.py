@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.triangulation import triangulate
 from st3r_ros.pair.opencv.two_view import TwoViewGeometry, _refine, _sampson, classify_matches, estimate_two_view
 
 FOCAL = 500.0  # pixels; a threshold of 1.5 of them is what the model uses
@@ -53,7 +54,7 @@ def errors_deg(found: SE3, truth: SE3) -> tuple[float, float]:
 def test_exact_rays_give_the_exact_pose(motion):
     scene = Scene.of(MOTIONS[motion])
     found = scene.estimate()
-    assert max(errors_deg(found.T_0_1, scene.T_0_1)) < 1e-3
+    assert max(errors_deg(found.T_0_1, scene.T_0_1)) < 1e-6
     assert np.linalg.norm(found.T_0_1.translation) == pytest.approx(1.0)
     assert found.inliers.all()
 
@@ -64,8 +65,8 @@ def test_noise_does_little_harm(motion, seed):
     scene = Scene.of(MOTIONS[motion], noise_px=0.25, seed=seed)
     found = scene.estimate()
     rotation, direction = errors_deg(found.T_0_1, scene.T_0_1)
-    assert rotation < 0.2 and direction < 2.0
-    assert found.inliers.mean() > 0.95
+    assert rotation < 0.2 and direction < 1.2
+    assert found.inliers.mean() > 0.98
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
@@ -73,10 +74,10 @@ def test_outliers_are_told_apart_and_do_little_harm(motion):
     scenes = [Scene.of(MOTIONS[motion], noise_px=0.25, outliers=0.3, seed=seed) for seed in range(7)]
     found = [scene.estimate() for scene in scenes]
     errors = [errors_deg(geometry.T_0_1, scene.T_0_1) for geometry, scene in zip(found, scenes, strict=True)]
-    rotation, direction = np.median(errors, axis=0)
-    assert rotation < 0.2 and direction < 2.0
+    rotation, direction = np.max(errors, axis=0)
+    assert rotation < 0.25 and direction < 1.5
     for geometry in found:  # the first 90 are wrong, though some lie by chance near their epipolar line
-        assert geometry.inliers[90:].mean() > 0.85 and geometry.inliers[:90].mean() < 0.25
+        assert geometry.inliers[90:].mean() > 0.98 and geometry.inliers[:90].mean() < 0.1
 
 
 def test_parallax_is_the_median_angle_between_the_rays():
@@ -92,6 +93,25 @@ def test_a_rotation_alone_has_no_parallax(angle, noise_px):
     scene = Scene.of([0, 0, 0, 0.2 * angle, angle, -0.3 * angle], noise_px=noise_px)
     found = scene.estimate()
     assert found is None or found.parallax_deg == 0.0
+
+
+def true_parallax_deg(scene: Scene) -> float:
+    return float(np.rad2deg(np.median(triangulate(scene.rays0, scene.rays1, scene.T_0_1).parallax)))
+
+
+@pytest.mark.parametrize("baseline", [0.06, 0.1])
+def test_a_small_motion_that_shows_above_the_noise_is_no_rotation(baseline):
+    """Turning explains half of the matches to within the threshold or little more, but far from within the noise."""
+    scene = Scene.of([baseline, 0.0, 0.0, 0.0, 0.02, 0.0], noise_px=0.02)
+    assert scene.estimate().parallax_deg == pytest.approx(true_parallax_deg(scene), rel=0.1)
+
+
+@pytest.mark.parametrize("baseline", [0.002, 0.01, 0.05])
+def test_a_known_pose_keeps_its_parallax_however_small(baseline):
+    scene = Scene.of([baseline, 0.0, 0.0, 0.0, 0.1, 0.0])
+    found = classify_matches(scene.T_0_1, scene.rays0, scene.rays1, THRESHOLD, 20)
+    assert found.inliers.all() and found.parallax_deg == pytest.approx(true_parallax_deg(scene))
+    assert found.parallax_deg > 0
 
 
 def test_matches_at_random_have_no_geometry_that_many_obey():

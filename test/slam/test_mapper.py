@@ -81,7 +81,7 @@ def test_a_short_sequence_is_tracked_along_its_true_path(whole, sequence):
     errors = evaluate_trajectory(trajectory, sequence.truth, sequence.truth.stamps_ns)
     extent = np.ptp(sequence.truth.positions, axis=0).max()
     assert errors.tracked_share >= 0.95
-    assert errors.ate_sim3 < 0.1 * extent
+    assert errors.ate_sim3 < 0.05 * extent
     assert set(trajectory.stamps_ns) <= set(sequence.truth.stamps_ns) and (np.diff(trajectory.stamps_ns) > 0).all()
 
 
@@ -92,7 +92,7 @@ def test_rotations_follow_the_truth(whole, sequence):
     relative = sequence.T_world_cam[index].rotation.swapaxes(-1, -2) @ (errors.T_truth_map.rotation @ rotations)
     relative = relative @ relative[0].T  # without what the alignment of the positions leaves open
     cosine = np.clip((np.trace(relative, axis1=-2, axis2=-1) - 1) / 2, -1, 1)
-    assert np.rad2deg(np.arccos(cosine)).max() < 5.0
+    assert np.rad2deg(np.arccos(cosine)).max() < 3.0
 
 
 def test_the_states_come_in_order(whole):
@@ -111,7 +111,7 @@ def test_the_cloud_lies_where_the_world_is(whole, sequence):
         index = int(np.searchsorted(sequence.truth.stamps_ns, keyframe.stamp_ns))
         known = np.isfinite(cloud.points[..., 2])
         ratio = errors.scale * cloud.points[..., 2][known] / sequence.depth.depth(index)[known]
-        assert np.median(np.abs(ratio - 1)) < 0.2 and np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.05
+        assert np.median(np.abs(ratio - 1)) < 0.1 and np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.04
     first = whole.mapper.map.keyframe_cloud(0, min_conf=0.0)
     assert np.isfinite(first.points).all(-1).mean() > 0.3
     assert len(whole.mapper.map.cloud(CloudConfig(voxel_size=0.0, min_conf=0.0))) > 10_000
@@ -176,15 +176,18 @@ def test_all_frames_follow_their_keyframes(whole):
 # When the view is gone -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cover", ["noise", "stranger"])
+@pytest.mark.parametrize("cover", ["noise", "stranger", "black"])
 def test_a_covered_camera_is_lost_and_found_again(cover, tracking, frames, room):
     mapper, seen = tracking
     poses = len(mapper.map.frames)
     rng = np.random.default_rng(0)
     for index in range(seen, seen + 3):
-        noise = rng.integers(0, 256, frames[0].image.shape).astype(np.uint8)
-        image = noise if cover == "noise" else room.sequence.frame(40).image
-        update = mapper.register_frame(restamped(frames[0], index, image))
+        covers = {
+            "noise": rng.integers(0, 256, frames[0].image.shape).astype(np.uint8),
+            "stranger": room.sequence.frame(40).image,
+            "black": np.zeros_like(frames[0].image),
+        }
+        update = mapper.register_frame(restamped(frames[0], index, covers[cover]))
         assert update.state is MappingState.LOST
         assert update.T_world_cam is None and update.covariance is None
         assert "Lost" in update.message
@@ -202,6 +205,15 @@ def test_a_camera_that_only_turns_makes_no_map(room):
         turn = Sim3.exp(np.array([0, 0, 0, 0, 0.02 * index, 0, 0])).se3()
         assert mapper.register_frame(room.frame(turn, index)).state is MappingState.INITIALIZING
     assert len(mapper.map.trajectory()) == 0
+
+
+def test_a_stream_that_starts_black_makes_no_map_of_it(frames):
+    mapper = new_mapper()
+    for index in range(3):
+        update = mapper.register_frame(restamped(frames[0], index, np.zeros_like(frames[0].image)))
+        assert update.state is MappingState.INITIALIZING and update.T_world_cam is None
+    assert mapper.register_frame(restamped(frames[0], 3)).state is MappingState.INITIALIZING
+    assert not mapper.map.frames
 
 
 def test_a_camera_that_stands_still_makes_no_map(frames):
@@ -305,4 +317,4 @@ def test_frames_without_calibration_are_mapped_too(frames, sequence):
     states = [mapper.register_frame(dataclasses.replace(frame, camera=None)).state for frame in frames[:25]]
     assert states[-1] is MappingState.TRACKING
     errors = evaluate_trajectory(mapper.map.trajectory(), sequence.truth)
-    assert errors.ate_sim3 < 0.1 * np.ptp(sequence.truth.positions, axis=0).max()
+    assert errors.ate_sim3 < 0.05 * np.ptp(sequence.truth.positions, axis=0).max()
