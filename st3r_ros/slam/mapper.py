@@ -143,7 +143,8 @@ class Mapper:
         fading = matches < 1.3 * self.config.keyframe_match_fraction * self._most_trusted
         needed = self.config.init_parallax_deg * (0.5 if fading else 1.0)
         if prediction.parallax_deg < needed or not self._builder.give_depth(first, features, prediction.matches):
-            if matches < self.config.keyframe_match_fraction * self._most_trusted or len(self._pending) >= MAX_PENDING:
+            gone = matches < max(self.config.keyframe_match_fraction * self._most_trusted, self.config.min_inliers)
+            if gone or len(self._pending) >= MAX_PENDING:
                 self._restart(frame, features, step)
             else:
                 self._pending.append(_Pending(frame.id, frame.stamp_ns, features.K, prediction))

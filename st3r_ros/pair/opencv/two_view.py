@@ -36,9 +36,10 @@ def estimate_two_view(rays0: np.ndarray, rays1: np.ndarray, threshold: float, mi
     E, mask = cv2.findEssentialMat(x1, x0, np.eye(3), method=cv2.USAC_MAGSAC, prob=0.999, threshold=threshold, maxIters=1000)
     if E is None or E.shape != (3, 3) or mask is None or mask.sum() < min_matches:
         return None
-    _, R, t, _ = cv2.recoverPose(E, x1, x0, np.eye(3), mask=mask.copy())
-    T_0_1 = _refine(SE3(R, t[:, 0]), rays0, rays1, mask.ravel() > 0, threshold)
-    for _ in range(3):  # what the first fit took for inliers holds a few outliers that pull at it
+    # The default distance limit would call the points of a short baseline infinitely far and drop them.
+    R, t = cv2.recoverPose(E, x1, x0, np.eye(3), distanceThresh=1e6, mask=mask.copy())[1:3]
+    T_0_1 = _best_fit(SE3(R, t[:, 0]), rays0, rays1, mask.ravel() > 0, threshold)
+    for _ in range(2):  # what the first fit took for inliers holds a few outliers that pull at it
         inliers = _inliers(T_0_1, rays0, rays1, threshold)
         if inliers.sum() < min_matches:
             return None
@@ -110,20 +111,50 @@ def _refine(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarra
     return T_0_1
 
 
+def _best_fit(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
+    """The best of several refinements: with little parallax a turn and a sideways move look alike, and one may go astray."""
+    rotation = _fit_rotation(rays0[inliers], rays1[inliers]).R
+    starts = [T_0_1, *(SE3(rotation, axis) for axis in np.eye(3))]
+    fits = [_refine(start, rays0, rays1, inliers, threshold) for start in starts]
+    costs = [np.minimum(np.abs(_sampson(fit, rays0, rays1)[0]), threshold).sum() for fit in fits]
+    best = fits[int(np.argmin(costs))]
+    opposite = SE3(best.rotation, -best.translation)
+    ahead, behind = (_in_front(T, rays0[inliers], rays1[inliers]) for T in (best, opposite))
+    return best if ahead >= behind else opposite
+
+
+def _in_front(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> int:
+    depths = triangulate(rays0, rays1, T_0_1)
+    return int(((depths.depth0 > 0) & (depths.depth1 > 0)).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _RotationFit:
+    """R (3, 3) takes camera 1's rays to camera 0's; distance (N,) left between unit rays, in radians."""
+
+    R: np.ndarray
+    distance: np.ndarray
+
+
+def _fit_rotation(rays0: np.ndarray, rays1: np.ndarray) -> _RotationFit:
+    """The single rotation that explains most matches (least absolute distances)."""
+    unit0 = rays0 / np.linalg.norm(rays0, axis=1, keepdims=True)
+    unit1 = rays1 / np.linalg.norm(rays1, axis=1, keepdims=True)
+    R, distance, weight = np.eye(3), np.zeros(len(unit0)), np.ones(len(unit0))
+    for _ in range(3):
+        U, _, Vt = np.linalg.svd((unit0 * weight[:, None]).T @ unit1)
+        R = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
+        distance = np.linalg.norm(unit0 - unit1 @ R.T, axis=1)
+        weight = 1.0 / np.maximum(distance, 1e-4)
+    return _RotationFit(R, distance)
+
+
 def _is_rotation(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> bool:
     """Whether the best single rotation explains the matches about as well as the full pose does.
 
     It must leave nothing but noise: the noise is read off the epipolar distances, which see half of it, and the farthest tenth
     of the matches must be within three times that (a translation shows at least in the near points).
     """
-    unit0 = rays0 / np.linalg.norm(rays0, axis=1, keepdims=True)
-    unit1 = rays1 / np.linalg.norm(rays1, axis=1, keepdims=True)
-    weight = np.ones(len(unit0))
-    distance = weight
-    for _ in range(3):
-        U, _, Vt = np.linalg.svd((unit0 * weight[:, None]).T @ unit1)
-        R = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
-        distance = np.linalg.norm(unit0 - unit1 @ R.T, axis=1)
-        weight = 1.0 / np.maximum(distance, 1e-4)
+    distance = _fit_rotation(rays0, rays1).distance
     noise = np.sqrt(2.0) * 1.48 * float(np.median(np.abs(_sampson(T_0_1, rays0, rays1)[0])))
     return float(np.quantile(distance, 0.9)) < max(3.0 * noise, 0.5 * threshold)
