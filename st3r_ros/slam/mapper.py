@@ -182,7 +182,8 @@ class Mapper:
         seed = self._previous[2].matches if self._previous else None
         tracked = track_against(self._model, features, keyframe, self._T_kf_cam, self.config.min_inliers, seed)
         step.lap("track")
-        if not self._good(tracked) and self._previous is not None:
+        has_room = len(self.map.keyframes) < self.config.max_keyframes
+        if not self._good(tracked) and self._previous is not None and has_room:
             # A sudden move: the last frame is nearer to this one than the keyframe is. Make it the keyframe and try again.
             keyframe = self._promote(*self._previous, step)
             tracked = track_against(self._model, features, keyframe, self._T_kf_cam, self.config.min_inliers)
@@ -192,7 +193,10 @@ class Mapper:
             return
         self._accept(frame, features, keyframe, tracked, step)
         if self._view_has_changed(tracked):
-            self._promote(frame, features, tracked, step)
+            if len(self.map.keyframes) < self.config.max_keyframes:
+                self._promote(frame, features, tracked, step)
+            else:
+                step.message = f"The map is full: max_keyframes is {self.config.max_keyframes}; raise it to map further."
 
     def _lose(self, step: _Step) -> None:
         self.state, self._previous, self._lost_frames = MappingState.LOST, None, 0

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from st3r_ros.config import CloudConfig, OpenCVPairConfig, SimulationConfig
+from st3r_ros.config import CloudConfig, MapperConfig, OpenCVPairConfig, SimulationConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.eval.trajectory import evaluate_trajectory
 from st3r_ros.geometry.camera import Camera, pixel_grid
@@ -318,3 +318,11 @@ def test_frames_without_calibration_are_mapped_too(frames, sequence):
     assert states[-1] is MappingState.TRACKING
     errors = evaluate_trajectory(mapper.map.trajectory(), sequence.truth)
     assert errors.ate_sim3 < 0.05 * np.ptp(sequence.truth.positions, axis=0).max()
+
+
+def test_a_full_map_tracks_on_without_growing():
+    sequence = SimulatedSequence(SimulationConfig(seed=1, frames=90, width=320, height=240), range(0, 45))
+    mapper = Mapper(load_pair_model("opencv"), MapperConfig(max_keyframes=2))
+    updates = [mapper.register_frame(frame) for frame in sequence]
+    assert len(mapper.map.keyframes) == 2
+    assert any("max_keyframes is 2" in update.message for update in updates)
