@@ -13,9 +13,9 @@ import st3r_ros
 from st3r_ros.types import MappingState
 
 ROOT = Path(__file__).resolve().parent.parent
-PIP_NAMES = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
-ROSDEP_KEYS = {"cv2": "python3-opencv"}
-WITHOUT_ROSDEP_KEY = {"evo", "rosbags"}  # package.xml says so in a comment
+PIP_NAMES = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
+ROSDEP_KEYS = {"cv2": "python3-opencv", "PIL": "python3-pil"}
+WITHOUT_ROSDEP_KEY = {"evo", "huggingface_hub", "rosbags", "safetensors"}  # package.xml says so in a comment
 
 
 def package_xml() -> ElementTree.Element:
