@@ -12,12 +12,12 @@ export ROS_LOCALHOST_ONLY := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test format bench clean
+.PHONY: help setup demo test test-full format bench clean
 
 help:  ## list the commands
 	@echo "st3r_ros: live dense mapping from one RGB camera."
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 	@echo
 	@echo "Every command sets up what it needs first. PYTHON=python3.12 chooses the Python (3.10 or later)."
 	@echo "By hand, after make setup:  source .venv/env.sh  puts st3r, mapping_node and camera_node on the path."
@@ -35,7 +35,10 @@ demo: setup  ## map a simulated room through real ROS topics; your own images: m
 # are live. The checkout, which has no st3r_ros.msg, must not shadow it, and `python -m pytest` puts the current folder first on
 # sys.path: hence the change to test/. ruff and mypy read the sources.
 test: setup  ## ruff, mypy and pytest
-	@$(ENTER) ruff check && ruff format --check && mypy && cd test && python -m pytest
+	@$(ENTER) ruff check && ruff format --check && mypy && cd test && python -m pytest $(PYTEST_OPTIONS)
+
+test-full: PYTEST_OPTIONS := -m "full or not full"
+test-full: test  ## the same with the full-size network: minutes, 4 GB of memory
 
 format: setup  ## let ruff rewrite the sources
 	@$(ENTER) ruff check --fix && ruff format
