@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The heads: from the tokens of a view to raw values for every pixel.
+
+Each head splits its work in two: `image_part` needs the encoder's output only, is the same for every pair the image is in, and
+can be kept; `forward` does the rest for one pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from st3r_ros.network.config import NetworkConfig
+
+DPT_CHANNELS = (96, 192, 384, 768)
+DPT_WIDTH = 256
+DPT_LAST_WIDTH = 128
+POINT_CHANNELS = 4
+
+Grid = tuple[int, int]
+
+
+def conv3x3(channels_in: int, channels_out: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=bias)
+
+
+def as_picture(tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """(B, rows * columns, C) tokens as (B, C, rows, columns), the channels last in memory."""
+    return tokens.unflatten(1, grid).permute(0, 3, 1, 2)
+
+
+def twice_as_large(x: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+class ResidualUnit(nn.Module):
+    """ReLU, convolution, ReLU, convolution, added to the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = conv3x3(width, width), conv3x3(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+class FusionStage(nn.Module):
+    """Adds a finer map to the coarser path, and makes it twice as large."""
+
+    def __init__(self, width: int, has_skip: bool) -> None:
+        super().__init__()
+        if has_skip:
+            self.resConfUnit1 = ResidualUnit(width)
+        self.resConfUnit2 = ResidualUnit(width)
+        self.out_conv = nn.Conv2d(width, width, 1)
+
+    def forward(self, path: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
+        """path: (B, width, h, w). skip: what `resConfUnit1` made of the finer map. Returns (B, width, 2h, 2w)."""
+        if skip is not None:
+            path = path + skip
+        # The published order is enlarge, then 1x1 convolution; the two commute, and this one is four times cheaper.
+        return twice_as_large(self.out_conv(self.resConfUnit2(path)))
+
+
+class DPTHead(nn.Module):
+    """Dense prediction transformer (Ranftl et al., ICCV 2021): four layers of tokens to a picture of raw points and confidence."""
+
+    def __init__(self, enc_dim: int, dec_dim: int) -> None:
+        super().__init__()
+        a, b, c, d = DPT_CHANNELS
+        self.act_postprocess = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv2d(enc_dim, a, 1), nn.ConvTranspose2d(a, a, 4, stride=4)),
+                nn.Sequential(nn.Conv2d(dec_dim, b, 1), nn.ConvTranspose2d(b, b, 2, stride=2)),
+                nn.Sequential(nn.Conv2d(dec_dim, c, 1)),
+                nn.Sequential(nn.Conv2d(dec_dim, d, 1), conv3x3(d, d, stride=2)),
+            ]
+        )
+        self.scratch = nn.Module()
+        for index, channels in enumerate(DPT_CHANNELS, start=1):
+            setattr(self.scratch, f"layer{index}_rn", conv3x3(channels, DPT_WIDTH, bias=False))
+            setattr(self.scratch, f"refinenet{index}", FusionStage(DPT_WIDTH, has_skip=index < len(DPT_CHANNELS)))
+        self.head = nn.Sequential(
+            conv3x3(DPT_WIDTH, DPT_LAST_WIDTH),
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            conv3x3(DPT_LAST_WIDTH, DPT_LAST_WIDTH),
+            nn.ReLU(),
+            nn.Conv2d(DPT_LAST_WIDTH, POINT_CHANNELS, 1),
+        )
+
+    def image_part(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """The finest skip connection, (B, 256, 4 rows, 4 columns), of encoder tokens (B, n, enc_dim)."""
+        return self._skip(1, tokens, grid)
+
+    def forward(self, layers: tuple[torch.Tensor, ...], grid: Grid, finest: torch.Tensor) -> torch.Tensor:
+        """Raw (B, H, W, 4) from the three hooked decoder layers (B, n, dec_dim) and `finest` from `image_part`."""
+        coarse, middle, deep = layers
+        skip = self._skip(3, middle, grid)
+        path = self.scratch.refinenet4(self._level(4, deep, grid))
+        # With an odd number of patches the deepest map is half a patch too large.
+        path = self.scratch.refinenet3(path[..., : grid[0], : grid[1]], skip)
+        path = self.scratch.refinenet2(path, self._skip(2, coarse, grid))
+        path = self.scratch.refinenet1(path, finest)
+        return self.head(path).permute(0, 2, 3, 1)
+
+    def _level(self, index: int, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+        picture = self.act_postprocess[index - 1](as_picture(tokens, grid))
+        return getattr(self.scratch, f"layer{index}_rn")(picture)
+
+    def _skip(self, index: int, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+        return getattr(self.scratch, f"refinenet{index}").resConfUnit1(self._level(index, tokens, grid))
+
+
+class DescriptorHead(nn.Module):
+    """An MLP on encoder and decoder tokens to the pixels of each patch: raw descriptors and their confidence (MASt3R)."""
+
+    def __init__(self, enc_dim: int, dec_dim: int, channels: int, patch_size: int, hidden_ratio: int = 4) -> None:
+        super().__init__()
+        self.enc_dim, self.patch_size = enc_dim, patch_size
+        hidden = hidden_ratio * (enc_dim + dec_dim)
+        self.fc1 = nn.Linear(enc_dim + dec_dim, hidden)
+        self.fc2 = nn.Linear(hidden, channels * patch_size**2)
+
+    def image_part(self, tokens: torch.Tensor) -> torch.Tensor:
+        """What the encoder tokens (B, n, enc_dim) add to the hidden layer: (B, n, hidden)."""
+        return F.linear(tokens, self.fc1.weight[:, : self.enc_dim], self.fc1.bias)
+
+    def forward(self, tokens: torch.Tensor, grid: Grid, hidden: torch.Tensor) -> torch.Tensor:
+        """Raw (B, H, W, channels) from the last decoder layer (B, n, dec_dim) and `hidden` from `image_part`."""
+        hidden = hidden + F.linear(tokens, self.fc1.weight[:, self.enc_dim :])
+        return patches_to_pixels(self.fc2(F.gelu(hidden)), grid, self.patch_size)
+
+
+def patches_to_pixels(x: torch.Tensor, grid: Grid, patch_size: int) -> torch.Tensor:
+    """(B, rows * columns, C * patch_size^2) -> (B, H, W, C): each token holds the pixels of its patch, channel by channel."""
+    x = x.unflatten(-1, (-1, patch_size, patch_size)).unflatten(1, grid)
+    return x.permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePart:
+    """What a head makes of the encoder's output alone; None where the head has no such part or it was not asked for.
+
+    finest: (B, 256, 4 rows, 4 columns) of the DPT. hidden: (B, n, hidden) of the descriptor head.
+    """
+
+    finest: torch.Tensor | None = None
+    hidden: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RawOutput:
+    """points: (B, H, W, 4) point and confidence. features: (B, H, W, C) descriptor and, with two confidences, its own."""
+
+    points: torch.Tensor | None
+    features: torch.Tensor | None
+
+
+class ViewHead(nn.Module):
+    """The head of one view: points by a DPT or by one linear layer and, in MASt3R, descriptors by an MLP."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        enc_dim, dec_dim, self.patch_size = config.enc_embed_dim, config.dec_embed_dim, config.patch_size
+        self.is_linear, self.has_descriptors = config.head == "linear", config.desc_dim > 0
+        if self.is_linear:
+            self.proj = nn.Linear(dec_dim, POINT_CHANNELS * self.patch_size**2)
+        else:
+            self.dpt = DPTHead(enc_dim, dec_dim)
+        if self.has_descriptors:
+            self.head_local_features = DescriptorHead(enc_dim, dec_dim, config.desc_dim + config.two_confs, self.patch_size)
+
+    def image_part(self, tokens: torch.Tensor, grid: Grid, points: bool, features: bool) -> ImagePart:
+        """The part of `forward` that encoder tokens (B, n, enc_dim) decide."""
+        return ImagePart(
+            self.dpt.image_part(tokens, grid) if points and not self.is_linear else None,
+            self.head_local_features.image_part(tokens) if features and self.has_descriptors else None,
+        )
+
+    def forward(self, layers: tuple[torch.Tensor, ...], grid: Grid, part: ImagePart, points: bool, features: bool) -> RawOutput:
+        """Raw values from the hooked decoder layers (B, n, dec_dim); each of the two only when asked for."""
+        raw_points, raw_features = None, None
+        if points and self.is_linear:
+            raw_points = patches_to_pixels(self.proj(layers[-1]), grid, self.patch_size)
+        elif points:
+            assert part.finest is not None
+            raw_points = self.dpt(layers, grid, part.finest)
+        if features and self.has_descriptors:
+            assert part.hidden is not None
+            raw_features = self.head_local_features(layers[-1], grid, part.hidden)
+        return RawOutput(raw_points, raw_features)
