@@ -62,7 +62,9 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, y: torch.Tensor, rope_x: torch.Tensor, rope_y: torch.Tensor) -> torch.Tensor:
         """x: (B, n, dim) asks, y: (B, m, dim) answers; rope_x: (n, 2, dim / heads), rope_y: (m, 2, dim / heads)."""
-        q, k, v = (project(z).unflatten(-1, (self.heads, -1)) for project, z in ((self.projq, x), (self.projk, y), (self.projv, y)))
+        q, k, v = (
+            project(z).unflatten(-1, (self.heads, -1)) for project, z in ((self.projq, x), (self.projk, y), (self.projv, y))
+        )
         return self.proj(attend(rotate(q, rope_x[:, None]), rotate(k, rope_y[:, None]), v))
 
 
