@@ -50,10 +50,9 @@ class ResidualUnit(nn.Module):
 class FusionStage(nn.Module):
     """Adds a finer map to the coarser path, and makes it twice as large."""
 
-    def __init__(self, width: int, has_skip: bool) -> None:
+    def __init__(self, width: int, has_skip: bool = True) -> None:
         super().__init__()
-        if has_skip:
-            self.resConfUnit1 = ResidualUnit(width)
+        self.resConfUnit1 = ResidualUnit(width) if has_skip else nn.Identity()
         self.resConfUnit2 = ResidualUnit(width)
         self.out_conv = nn.Conv2d(width, width, 1)
 
@@ -65,8 +64,35 @@ class FusionStage(nn.Module):
         return twice_as_large(self.out_conv(self.resConfUnit2(path)))
 
 
+class Scratch(nn.Module):
+    """The fusion network: a projection and a stage for each of the four resolutions, 1 the finest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        finest, fine, middle, deepest = DPT_CHANNELS
+        self.layer1_rn = conv3x3(finest, DPT_WIDTH, bias=False)
+        self.layer2_rn = conv3x3(fine, DPT_WIDTH, bias=False)
+        self.layer3_rn = conv3x3(middle, DPT_WIDTH, bias=False)
+        self.layer4_rn = conv3x3(deepest, DPT_WIDTH, bias=False)
+        self.refinenet1, self.refinenet2, self.refinenet3 = (FusionStage(DPT_WIDTH) for _ in range(3))
+        self.refinenet4 = FusionStage(DPT_WIDTH, has_skip=False)
+
+    def skip1(self, x: torch.Tensor) -> torch.Tensor:
+        """The finest map (B, 96, 4 rows, 4 columns), made ready to be added: (B, 256, 4 rows, 4 columns)."""
+        return self.refinenet1.resConfUnit1(self.layer1_rn(x))
+
+    def forward(self, skip1: torch.Tensor, x2: torch.Tensor, x3: torch.Tensor, x4: torch.Tensor) -> torch.Tensor:
+        """From the deepest map to the finest: (B, 256, 8 rows, 8 columns)."""
+        path = self.refinenet4(self.layer4_rn(x4))
+        # With an odd number of patches the deepest map, twice as large, is one too large.
+        path = path[..., : x3.shape[-2], : x3.shape[-1]]
+        path = self.refinenet3(path, self.refinenet3.resConfUnit1(self.layer3_rn(x3)))
+        path = self.refinenet2(path, self.refinenet2.resConfUnit1(self.layer2_rn(x2)))
+        return self.refinenet1(path, skip1)
+
+
 class DPTHead(nn.Module):
-    """Dense prediction transformer (Ranftl et al., ICCV 2021): four layers of tokens to a picture of raw points and confidence."""
+    """Dense prediction transformer (Ranftl et al., ICCV 2021): four layers of tokens to raw points and confidence."""
 
     def __init__(self, enc_dim: int, dec_dim: int) -> None:
         super().__init__()
@@ -79,10 +105,7 @@ class DPTHead(nn.Module):
                 nn.Sequential(nn.Conv2d(dec_dim, d, 1), conv3x3(d, d, stride=2)),
             ]
         )
-        self.scratch = nn.Module()
-        for index, channels in enumerate(DPT_CHANNELS, start=1):
-            setattr(self.scratch, f"layer{index}_rn", conv3x3(channels, DPT_WIDTH, bias=False))
-            setattr(self.scratch, f"refinenet{index}", FusionStage(DPT_WIDTH, has_skip=index < len(DPT_CHANNELS)))
+        self.scratch = Scratch()
         self.head = nn.Sequential(
             conv3x3(DPT_WIDTH, DPT_LAST_WIDTH),
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
@@ -93,25 +116,12 @@ class DPTHead(nn.Module):
 
     def image_part(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
         """The finest skip connection, (B, 256, 4 rows, 4 columns), of encoder tokens (B, n, enc_dim)."""
-        return self._skip(1, tokens, grid)
+        return self.scratch.skip1(self.act_postprocess[0](as_picture(tokens, grid)))
 
     def forward(self, layers: tuple[torch.Tensor, ...], grid: Grid, finest: torch.Tensor) -> torch.Tensor:
         """Raw (B, H, W, 4) from the three hooked decoder layers (B, n, dec_dim) and `finest` from `image_part`."""
-        coarse, middle, deep = layers
-        skip = self._skip(3, middle, grid)
-        path = self.scratch.refinenet4(self._level(4, deep, grid))
-        # With an odd number of patches the deepest map is half a patch too large.
-        path = self.scratch.refinenet3(path[..., : grid[0], : grid[1]], skip)
-        path = self.scratch.refinenet2(path, self._skip(2, coarse, grid))
-        path = self.scratch.refinenet1(path, finest)
-        return self.head(path).permute(0, 2, 3, 1)
-
-    def _level(self, index: int, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
-        picture = self.act_postprocess[index - 1](as_picture(tokens, grid))
-        return getattr(self.scratch, f"layer{index}_rn")(picture)
-
-    def _skip(self, index: int, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
-        return getattr(self.scratch, f"refinenet{index}").resConfUnit1(self._level(index, tokens, grid))
+        maps = [enter(as_picture(tokens, grid)) for enter, tokens in zip(self.act_postprocess[1:], layers, strict=True)]
+        return self.head(self.scratch(finest, *maps)).permute(0, 2, 3, 1)
 
 
 class DescriptorHead(nn.Module):
