@@ -48,8 +48,8 @@ class RelativePose:
 def pose_by_pnp(points0: np.ndarray, pixels1: np.ndarray, K1: np.ndarray, threshold_px: float = 4.0) -> RelativePose | None:
     """The pose from points (N, 3) in camera 0's coordinates and the pixels (N, 2) of image 1 that show them.
 
-    The points are pixels of X_0_0 whose matches are `pixels1`, or pixels of X_0_1, which show themselves. K1: (3, 3) intrinsics of
-    image 1. None when no pose brings 6 of them within `threshold_px` of their pixels. Points that are not finite do not count.
+    The points are pixels of X_0_0 whose matches are `pixels1`, or pixels of X_0_1, which show themselves. K1: (3, 3) intrinsics
+    of image 1. None when no pose brings 6 of them within `threshold_px` of their pixels. Points that are not finite do not count.
     """
     usable = np.isfinite(points0).all(axis=1)
     found = solve_pnp(points0[usable], pixels1[usable], K1, threshold_px)
@@ -64,9 +64,9 @@ def pose_by_pnp(points0: np.ndarray, pixels1: np.ndarray, K1: np.ndarray, thresh
 def pose_by_alignment(points0: np.ndarray, points1: np.ndarray, conf: np.ndarray) -> RelativePose | None:
     """The pose from the same points in camera 0's coordinates and, in their own scale, in camera 1's: (N, 3) each.
 
-    The points are the pixels of X_0_1 and, predicted with the images in the other order, of X_1_1. conf: (N,) trust in each, above
-    0. A pointmap's errors grow with the distance, so the weights fall with its square. None when the points determine no pose;
-    points that are not finite do not count.
+    The points are the pixels of X_0_1 and, predicted with the images in the other order, of X_1_1. conf: (N,) trust in each,
+    above 0. A pointmap's errors grow with the distance, so the weights fall with its square. None when the points determine no
+    pose; points that are not finite do not count.
 
     Source: Procrustes alignment (Luo and Hancock, 2002) as the DUSt3R paper uses it, section 3.3; made robust here.
     """
