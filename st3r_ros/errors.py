@@ -44,3 +44,15 @@ class MissingDependencyError(St3rError):
 
 class EvaluationError(St3rError):
     """Two trajectories or depth maps cannot be compared (no overlap in time, too few poses)."""
+
+
+class CheckpointError(St3rError):
+    """A file of weights cannot be used: damaged, unsafe, or of another network."""
+
+
+class CheckpointNotFoundError(CheckpointError):
+    """There is no such file, folder or published name."""
+
+
+class DownloadError(St3rError):
+    """A file could not be fetched, or what came is not what was announced."""

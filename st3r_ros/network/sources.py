@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the weights are that a user names: a file, a folder, a published name, or a Hub id."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from st3r_ros.errors import CheckpointNotFoundError
+from st3r_ros.network.published import NAMES, find_published, weights_folder
+
+# What a folder from the Hub holds.
+CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+HUB_FILES = (CONFIG, SINGLE, INDEX, "model-*.safetensors")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def locate(source: str | Path) -> Path:
+    """The file or folder that `source` stands for.
+
+    A published name ("mast3r") is the file that `st3r download` has fetched; else what exists is taken; else "owner/name" is a
+    repository of the Hub, from its cache where it is there (no network is asked then), else fetched.
+
+    Raises:
+        CheckpointNotFoundError: nothing is there, with what to do.
+    """
+    text = str(source)
+    if text in NAMES:
+        return _downloaded(text)
+    path = Path(text).expanduser()
+    if path.exists():
+        return path
+    if text.startswith(("http://", "https://")):
+        raise CheckpointNotFoundError(f"'{text}' is on the web; run `st3r download {text}` and give the file.")
+    if is_hub_id(text):
+        return _from_hub(text)
+    raise CheckpointNotFoundError(
+        f"There is no checkpoint '{text}': give a file, a folder, a Hub id (owner/name) or one of {', '.join(NAMES)}."
+    )
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether it reads as owner/name and not as the path of a file."""
+    return bool(_HUB_ID.fullmatch(text)) and not text.endswith(SUFFIXES) and not Path(text).parent.exists()
+
+
+def _downloaded(name: str) -> Path:
+    entry = find_published(name)
+    assert entry is not None
+    path = weights_folder() / entry.file_name
+    if not path.is_file():
+        raise CheckpointNotFoundError(f"'{name}' is not downloaded yet ('{path}' is missing); run `st3r download {name}`.")
+    return path
+
+
+def _from_hub(hub_id: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError as error:
+        raise CheckpointNotFoundError(
+            f"There is no folder '{hub_id}', and the Hub cannot be asked without huggingface_hub; pip install huggingface_hub."
+        ) from error
+    patterns = list(HUB_FILES)
+    with suppress(OSError, ValueError):  # not in the cache, or no name that the Hub could have
+        cached = Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+        if any((cached / name).is_file() for name in (SINGLE, INDEX)):
+            return cached
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+    except Exception as error:  # the kinds change with the versions of huggingface_hub and of its HTTP library
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0].partition(". ")[0]
+        raise CheckpointNotFoundError(
+            f"There is no folder '{hub_id}', and the Hub gave no weights of that name ({reason}); check the name and the "
+            f"network, or run `st3r download {hub_id} --out FOLDER` where there is one and copy the folder."
+        ) from error

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening files of weights without trusting them: torch pickles that can only hold tensors, safetensors, Hub folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from st3r_ros.errors import CheckpointError
+from st3r_ros.network.arguments import Arguments, parse_constructor, quote
+from st3r_ros.network.pickle_file import read_pickle
+from st3r_ros.network.sources import CONFIG, INDEX, SINGLE, SUFFIXES
+
+_SNIFFED = 512
+_LFS = b"version https://git-lfs"
+_STATES = ("model", "state_dict", "model_state_dict")
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWeights:
+    """files: what `read` reads. arguments: what is said of the network, None for nothing.
+
+    read: name -> tensor, anew with every call. mapped: whether tensors are the file's pages in memory, read when touched and
+    given back when no tensor of that call is left.
+    """
+
+    files: tuple[Path, ...]
+    arguments: Arguments | None
+    read: Callable[[], Tensors]
+    mapped: bool
+
+
+def open_weights(path: Path) -> StoredWeights:
+    """The weights in a file, or in a folder as the Hub has them.
+
+    Raises:
+        CheckpointError: nothing usable is there; the message goes on from "'path' cannot be used: ".
+    """
+    try:
+        if path.is_dir():
+            return _open_folder(path)
+        if not path.is_file():
+            raise CheckpointError("it is neither a file nor a folder.")
+        with path.open("rb") as file:
+            start = file.read(_SNIFFED)
+    except OSError as error:
+        raise CheckpointError(f"it cannot be read ({error.strerror or error}).") from error
+    _refuse_what_is_no_weights(start)
+    if start[8:9] == b"{" or path.suffix == ".safetensors":
+        return _open_safetensors((path,), path.parent)
+    return _open_pickle(path)
+
+
+def _refuse_what_is_no_weights(start: bytes) -> None:
+    if not start:
+        raise CheckpointError("it is empty; download it again.")
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
+        raise CheckpointError(
+            "it is a web page, not weights: the link was opened as a page. Use the link of the file itself, or `st3r download`."
+        )
+    if start.startswith(_LFS):
+        raise CheckpointError(
+            "it is only Git LFS's pointer to the weights; run `git lfs pull` where it lies, or `st3r download`."
+        )
+
+
+def _open_folder(folder: Path) -> StoredWeights:
+    if (folder / SINGLE).is_file():
+        return _open_safetensors((folder / SINGLE,), folder)
+    if (folder / INDEX).is_file():
+        return _open_safetensors(_shards(folder), folder)
+    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    if len(files) == 1:
+        return open_weights(files[0])
+    found = f"{len(files)} files of weights ({', '.join(path.name for path in files[:4])}), give one of them" if files else "none"
+    raise CheckpointError(f"the folder should hold {SINGLE} and {CONFIG}, and has {found}.")
+
+
+def _shards(folder: Path) -> tuple[Path, ...]:
+    """The files named in the index; their names must be plain ones of this folder."""
+    names = _read_json(folder / INDEX).get("weight_map", {})
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise CheckpointError(f"its {INDEX} names no files; download the folder again.")
+    shards = sorted(set(names.values()))
+    for name in shards:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise CheckpointError(f"its {INDEX} names the file {quote(name)}, which is not in the folder; download it again.")
+    return tuple(folder / name for name in shards)
+
+
+def _open_safetensors(files: tuple[Path, ...], folder: Path) -> StoredWeights:
+    def read() -> Tensors:
+        tensors: Tensors = {}
+        for path in files:
+            with _open_safe(path) as file:
+                names = file.keys()
+                tensors |= {name: file.get_tensor(name) for name in names}
+        return tensors
+
+    for path in files:
+        with path.open("rb") as file:
+            _refuse_what_is_no_weights(file.read(_SNIFFED))
+    with _open_safe(files[0]) as file:
+        arguments = _from_metadata(file.metadata() or {}) or _from_folder(folder)
+    return StoredWeights(files, arguments, read, mapped=True)
+
+
+def _open_safe(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"'{path.name}' is damaged or cut off ({error}); download it again.") from error
+
+
+def _from_metadata(metadata: dict[str, str]) -> Arguments | None:
+    """Some exports keep the arguments in the file: as the constructor call, or as JSON."""
+    if "model" in metadata:
+        return parse_constructor(metadata["model"])
+    if "config" in metadata:
+        return _from_config(_parse_json(metadata["config"], "the config in its metadata"))
+    return None
+
+
+def _from_folder(folder: Path) -> Arguments | None:
+    """A config.json beside the weights speaks for them where they do not themselves."""
+    return _from_config(_read_json(folder / CONFIG)) if (folder / CONFIG).is_file() else None
+
+
+def _from_config(config: dict[str, Any]) -> Arguments:
+    return Arguments("", {name: _as_literal(value) for name, value in config.items()})
+
+
+def _as_literal(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(map(_as_literal, value)) if isinstance(value, list) else value
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"its {path.name} cannot be read ({error}).") from error
+    return _parse_json(text, f"its {path.name}")
+
+
+def _parse_json(text: str, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{name} is no JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{name} holds {quote(text)}; it must be an object of arguments.")
+    return value
+
+
+def _open_pickle(path: Path) -> StoredWeights:
+    def read() -> Tensors:
+        return _state(read_pickle(path).content)
+
+    opened = read_pickle(path)
+    _state(opened.content)  # says at once when there are no weights in it
+    arguments = _from_pickle(opened.content) or _from_folder(path.parent)
+    return StoredWeights((path,), arguments, read, opened.mapped)
+
+
+def _state(content: Any) -> Tensors:
+    """The weights in what was pickled: under one of the usual names, or the whole."""
+    if not isinstance(content, dict):
+        raise CheckpointError(f"it holds a {type(content).__name__}, not weights; give a checkpoint of MASt3R or DUSt3R.")
+    state = next((content[name] for name in _STATES if isinstance(content.get(name), dict)), content)
+    if not any(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(
+            f"it holds no weights, only {quote(', '.join(map(str, content)))}; give a checkpoint of MASt3R or DUSt3R."
+        )
+    return {str(name): value for name, value in state.items()}
+
+
+def _from_pickle(content: dict[str, Any]) -> Arguments | None:
+    """Training scripts keep the constructor call in `args.model`; CroCo's keep keyword arguments."""
+    arguments = content.get("args")
+    model = arguments.get("model") if isinstance(arguments, dict) else getattr(arguments, "model", None)
+    if isinstance(model, str):
+        return parse_constructor(model)
+    kwargs = content.get("croco_kwargs")
+    return Arguments("CroCoNet", {str(name): value for name, value in kwargs.items()}) if isinstance(kwargs, dict) else None
