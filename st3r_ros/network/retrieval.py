@@ -42,7 +42,7 @@ class RetrievalHead:
 
 
 def load_retrieval_head(path: str | Path, *, device: torch.device | str = "cpu") -> RetrievalHead:
-    """The retrieval head in a file (.pth or .safetensors) that holds tensors `mean` (C,), `projection` (D, C) and, if it is not 3,
+    """The retrieval head in a file (.pth or .safetensors) of tensors `mean` (C,), `projection` (D, C) and, where it is not 3,
     `power` (1,). Nothing in the file is executed.
 
     Raises:
