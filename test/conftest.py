@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulated room that several parts of the tests look at, rendered with exact depth, poses and intrinsics."""
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +13,6 @@ from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.types import Frame
 
 NOISE = 1.0  # grey levels
-
-sys.path.append(str(Path(__file__).parent / "golden"))  # procedural_weights, which several parts of the tests import
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,7 @@ import cv2
 import numpy as np
 
 from st3r_ros.errors import EncodingError, FrameError
-from st3r_ros.io.image_file import check_whole
-
-MAX_SIDE = 32767  # OpenCV's remap, which undistorts the images, addresses no more
+from st3r_ros.io.image_file import MAX_SIDE, check_whole
 
 
 @dataclass(frozen=True)

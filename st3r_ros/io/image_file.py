@@ -3,26 +3,33 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from st3r_ros.errors import FrameError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+MAX_SIDE = 32767  # OpenCV's remap, which undistorts the images, addresses no more
 
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # some of Pillow's others would start programs
+_ORIENTATION = 0x0112  # the EXIF tag
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CUT_SHORT = "the {} data end too early; the file was cut short."
 
 
 def read_image(path: Path) -> np.ndarray:
-    """The (H, W, 3) uint8 RGB image of a file, turned upright where its EXIF data say so; 16-bit files keep their upper 8 bit.
+    """The (H, W, 3) uint8 RGB image of a file, turned upright where its EXIF data say so.
+
+    Transparency is dropped, grey and other colours become RGB, and 16-bit numbers keep their upper 8 bit.
 
     Raises:
-        FrameError: the file is missing, empty, cut short or no image.
+        FrameError: the file is missing, empty, damaged, cut short, too large or no image of 8 or 16 bit.
     """
     try:
         data = path.read_bytes()
@@ -32,14 +39,58 @@ def read_image(path: Path) -> np.ndarray:
         raise FrameError(f"'{path}' is empty.")
     try:
         check_whole(data)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        return _decode(data)
     except FrameError as error:
-        raise FrameError(f"'{path}' is damaged: {error}") from error
-    except cv2.error as error:
-        raise FrameError(f"'{path}' cannot be decoded: {error}") from error
+        raise FrameError(f"'{path}' cannot be used: {error}") from error
+
+
+def _decode(data: bytes) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            _check_size(*picture.size)
+            if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
+                return _decode_jpeg(data)
+            return _to_rgb(picture)
+    except FrameError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise FrameError(f"it is no image that can be read ({', '.join(_FORMATS)} of 8 or 16 bit).") from error
+    except Exception as error:  # Pillow's decoders raise whatever the bytes lead them to
+        raise FrameError(f"it cannot be decoded: {error}") from error
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray:
+    """Of the same library as Pillow's, but faster; only colours for printing come out otherwise."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise FrameError(f"'{path}' is no image that OpenCV can read.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        raise FrameError("its JPEG data cannot be decoded.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def _to_rgb(picture: Image.Image) -> np.ndarray:
+    picture.load()
+    if picture.getexif().get(_ORIENTATION, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "RGB":
+        return np.array(picture)
+    if picture.mode.startswith("I"):
+        return _from_16_bit(np.asarray(picture))
+    if picture.mode == "F":
+        raise FrameError("it holds floating point numbers; convert it to 8 or 16 bit.")
+    picture.info.pop("transparency", None)  # which is dropped anyway, with a warning
+    return np.array(picture.convert("RGB"))
+
+
+def _from_16_bit(grey: np.ndarray) -> np.ndarray:
+    low, high = int(grey.min()), int(grey.max())
+    if low < 0 or high > 65535:
+        raise FrameError(f"its grey levels reach from {low} to {high}; convert it to 8 or 16 bit.")
+    return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _check_size(width: int, height: int) -> None:
+    if max(width, height) > MAX_SIDE:
+        raise FrameError(f"it is {width}x{height} pixels; at most {MAX_SIDE} on a side can be handled.")
 
 
 def check_whole(data: bytes) -> None:

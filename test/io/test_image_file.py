@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import io
+import itertools
+import struct
+import zlib
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sample_images import encoded, picture, properties
 
 from st3r_ros.errors import FrameError
@@ -20,6 +27,7 @@ def test_every_format_comes_back_in_rgb(tmp_path, suffix):
     assert np.abs(image.astype(int) - IMAGE).max() <= (24 if suffix in (".jpg", ".jpeg", ".webp") else 0)
 
 
+@pytest.mark.filterwarnings("ignore")  # those of the decoders
 @pytest.mark.parametrize("suffix", [suffix for suffix in IMAGE_SUFFIXES if suffix != ".pgm"])
 @pytest.mark.parametrize("kept", [0.0, 0.02, 0.3, 0.8, 0.97])
 def test_a_file_that_was_cut_short_is_never_half_a_picture(tmp_path, suffix, kept):
@@ -55,3 +63,102 @@ def test_text_empty_and_missing_files_say_what_they_are(tmp_path):
     for name, reason in (("text.jpg", "no image"), ("empty.png", "is empty"), ("none.png", "No such file"), (".", "directory")):
         with pytest.raises(FrameError, match=reason):
             read_image(tmp_path / name)
+
+
+def stored(picture: Image.Image, file_format: str, **options) -> bytes:
+    """The bytes of a file of a Pillow image."""
+    file = io.BytesIO()
+    picture.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def read(folder, data: bytes) -> np.ndarray:
+    path = folder / "image"
+    path.write_bytes(data)
+    return read_image(path)
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP", "JPEG"])
+def test_a_turned_picture_is_put_upright(tmp_path, file_format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    smooth = Image.fromarray(IMAGE)
+    image = read(tmp_path, stored(smooth, file_format, exif=exif, **({"lossless": True} if file_format == "WEBP" else {})))
+    upright = {1: "", 2: "x", 3: "xy", 4: "y", 5: "t", 6: "tx", 7: "txy", 8: "ty"}[orientation]
+    expected = IMAGE.swapaxes(0, 1) if "t" in upright else IMAGE
+    expected = expected[:: -1 if "y" in upright else 1, :: -1 if "x" in upright else 1]
+    assert image.shape == expected.shape and image.flags.c_contiguous
+    assert np.abs(image.astype(int) - expected).max() <= (24 if file_format == "JPEG" else 0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("file_format", "mode"),
+    [
+        *itertools.product(["PNG", "TIFF"], ["RGB", "RGBA", "L", "LA", "P", "1"]),
+        ("PNG", "PA"),
+        ("TIFF", "CMYK"),
+    ],
+)
+def test_colours_of_every_kind_become_rgb_and_transparency_is_dropped(tmp_path, file_format, mode):
+    picture = NOISE.quantize(16) if mode in ("P", "PA") else NOISE.convert("L" if mode == "LA" else mode.removesuffix("A"))
+    expected = np.array(picture.convert("RGB"))
+    options = {}
+    if mode == "PA":
+        options = {"transparency": bytes(range(0, 256, 16))}
+    elif mode.endswith("A"):
+        picture.putalpha(NOISE.getchannel("R"))
+    np.testing.assert_array_equal(read(tmp_path, stored(picture, file_format, **options)), expected)
+
+
+def test_a_jpeg_for_printing_and_a_grey_one_have_their_colours(tmp_path):
+    smooth = Image.fromarray(IMAGE)
+    for mode in ("CMYK", "L"):
+        picture = smooth.convert(mode)
+        difference = read(tmp_path, stored(picture, "JPEG", quality=95)) - np.array(picture.convert("RGB"), dtype=int)
+        assert np.abs(difference).max() <= 24 and np.abs(difference).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".pgm"])
+def test_16_bit_keep_their_upper_8(tmp_path, suffix):
+    grey = np.random.default_rng(1).integers(0, 65536, (24, 40), dtype=np.uint16)
+    colour = np.random.default_rng(2).integers(0, 65536, (24, 40, 3), dtype=np.uint16)
+    image = read(tmp_path, cv2.imencode(suffix, grey)[1].tobytes())
+    np.testing.assert_array_equal(image, np.repeat((grey >> 8)[..., None], 3, axis=2))
+    image = read(tmp_path, cv2.imencode(suffix.replace("pgm", "ppm"), colour)[1].tobytes())
+    assert np.abs(image - (colour[..., ::-1] >> 8).astype(int)).max() <= 1
+
+
+def test_numbers_that_are_no_colours_are_refused(tmp_path):
+    for dtype, reason in ((np.float32, "floating point"), (np.int32, "from 0 to 8388608")):
+        numbers = Image.fromarray(np.linspace(0, 2**23, 24 * 40).reshape(24, 40).astype(dtype))
+        with pytest.raises(FrameError, match=f"image' cannot be used.*{reason}"):
+            read(tmp_path, stored(numbers, "TIFF"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(40_000, 2), (2, 40_000), (60_000, 60_000)])
+def test_a_small_file_of_a_huge_picture_is_refused_before_it_is_unpacked(tmp_path, width, height):
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [header, b"IDAT" + zlib.compress(b"\0" * 100), b"IEND"]
+    data = b"".join(struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    with pytest.raises(FrameError, match=rf"{width}x{height}|{width * height} pixels"):
+        read(tmp_path, b"\x89PNG\r\n\x1a\n" + data)
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the decoders
+@properties
+@given(st.sampled_from(["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM"]), st.data())
+def test_wrong_bytes_give_an_image_or_a_sentence(tmp_path_factory, file_format, data):
+    whole = bytearray(stored(NOISE, file_format))
+    for _ in range(3):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        image = read(tmp_path_factory.getbasetemp(), bytes(whole))
+    except FrameError as error:
+        assert "cannot be used" in str(error)
+    else:
+        assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.flags.c_contiguous
