@@ -175,19 +175,19 @@ class ViewHead(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         enc_dim, dec_dim, self.patch_size = config.enc_embed_dim, config.dec_embed_dim, config.patch_size
-        self.is_linear, self.has_descriptors = config.head == "linear", config.desc_dim > 0
+        self.is_linear = config.head == "linear"
         if self.is_linear:
             self.proj = nn.Linear(dec_dim, POINT_CHANNELS * self.patch_size**2)
         else:
             self.dpt = DPTHead(enc_dim, dec_dim)
-        if self.has_descriptors:
+        if config.desc_dim:
             self.head_local_features = DescriptorHead(enc_dim, dec_dim, config.desc_dim + config.two_confs, self.patch_size)
 
     def image_part(self, tokens: torch.Tensor, grid: Grid, points: bool, features: bool) -> ImagePart:
         """The part of `forward` that encoder tokens (B, n, enc_dim) decide."""
         return ImagePart(
             self.dpt.image_part(tokens, grid) if points and not self.is_linear else None,
-            self.head_local_features.image_part(tokens) if features and self.has_descriptors else None,
+            self.head_local_features.image_part(tokens) if features else None,
         )
 
     def forward(self, layers: tuple[torch.Tensor, ...], grid: Grid, part: ImagePart, points: bool, features: bool) -> RawOutput:
@@ -198,7 +198,7 @@ class ViewHead(nn.Module):
         elif points:
             assert part.finest is not None
             raw_points = self.dpt(layers, grid, part.finest)
-        if features and self.has_descriptors:
+        if features:
             assert part.hidden is not None
             raw_features = self.head_local_features(layers[-1], grid, part.hidden)
         return RawOutput(raw_points, raw_features)

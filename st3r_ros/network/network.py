@@ -105,11 +105,19 @@ class PairNetwork(nn.Module):
         views0, views1 = zip(*kept, strict=True)
         return Decoded(views0, views1)
 
+    def needed(self, pointmaps: bool, descriptors: bool) -> tuple[bool, bool]:
+        """Whether the heads must compute points, and descriptors, when these are asked for.
+
+        A network without descriptors gives none; descriptors without a confidence of their own take the points'.
+        """
+        descriptors = descriptors and self.config.desc_dim > 0
+        return pointmaps or (descriptors and not self.config.two_confs), descriptors
+
     def image_part(
         self, view: int, tokens: torch.Tensor, grid: Grid, *, pointmaps: bool = True, descriptors: bool = True
     ) -> ImagePart:
         """What the head of view 0 or 1 makes of encoder tokens (B, n, enc_dim): the same for every pair of the image."""
-        points, features = self._asked(pointmaps, descriptors)
+        points, features = self.needed(pointmaps, descriptors)
         return self._view_head(view).image_part(tokens, grid, points, features)
 
     def head(
@@ -123,7 +131,7 @@ class PairNetwork(nn.Module):
         descriptors: bool = True,
     ) -> ViewOutput:
         """The outputs of view 0 or 1 from its `Decoded` layers and its `image_part`, which must have what is asked for here."""
-        points, features = self._asked(pointmaps, descriptors)
+        points, features = self.needed(pointmaps, descriptors)
         raw = self._view_head(view)(layers, grid, part, points, features)
         X = conf = desc = desc_conf = None
         if raw.points is not None:
@@ -138,10 +146,6 @@ class PairNetwork(nn.Module):
 
     def _view_head(self, view: int) -> ViewHead:
         return (self.downstream_head1, self.downstream_head2)[view]
-
-    def _asked(self, pointmaps: bool, descriptors: bool) -> tuple[bool, bool]:
-        """Descriptors without a confidence of their own take the points', so these are needed too."""
-        return pointmaps or (descriptors and self.config.desc_dim > 0 and not self.config.two_confs), descriptors
 
     def _rope(self, grid: Grid, head_dim: int) -> torch.Tensor:
         return rope_table(*grid, head_dim, self.config.rope_base, self.dtype, self.device)

@@ -26,6 +26,15 @@ class ViewOutput:
     desc: torch.Tensor | None = None
     desc_conf: torch.Tensor | None = None
 
+    def with_more(self, more: ViewOutput) -> ViewOutput:
+        """What either of the two has."""
+        return ViewOutput(
+            self.X if more.X is None else more.X,
+            self.conf if more.conf is None else more.conf,
+            self.desc if more.desc is None else more.desc,
+            self.desc_conf if more.desc_conf is None else more.desc_conf,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class PairOutput:

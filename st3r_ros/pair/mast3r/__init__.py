@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pair model that runs MASt3R and DUSt3R checkpoints."""

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a network stage by stage, so that nothing is computed twice or without being asked for.
+
+An image is encoded once, whatever pairs it is in; what the heads make of an image alone is kept for the last images; pairs are
+decoded in batches; points and descriptors are computed only when asked for. On CUDA every stage is a graph.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+
+from st3r_ros.network.heads import Grid, ImagePart
+from st3r_ros.network.network import PairNetwork
+from st3r_ros.network.outputs import PairOutput, ViewOutput
+from st3r_ros.network.preprocess import ImagePlan
+from st3r_ros.pair.mast3r.graphs import GraphCache, Tensors
+from st3r_ros.types import Features
+
+MODES = ("eager", "graphs", "compile")
+KEPT_IMAGE_PARTS = 4
+
+
+@dataclass(eq=False)
+class MASt3RFeatures(Features):
+    """An encoded image. tokens: (n, enc_dim), row-major over the patches. grid: rows and columns of patches.
+
+    plan: how the working image came from the original one.
+    """
+
+    tokens: torch.Tensor
+    grid: Grid
+    plan: ImagePlan
+
+
+Pair = tuple[MASt3RFeatures, MASt3RFeatures]
+
+
+class Inference:
+    """A network with its caches. Not thread-safe.
+
+    mode: "eager" runs kernel by kernel; "graphs" replays CUDA graphs; "compile" lets torch.compile write the kernels (minutes for
+    the first images), and replays graphs of them on CUDA.
+    batch_size: most pairs decoded at once. graph_limit: most graphs kept.
+    """
+
+    def __init__(self, network: PairNetwork, *, mode: str = "eager", batch_size: int = 16, graph_limit: int = 24) -> None:
+        self.network = network
+        self._batch_size = batch_size
+        self._compiles = mode == "compile"
+        self._graphs = GraphCache(graph_limit) if mode != "eager" and network.device.type == "cuda" else None
+        self._stages: dict[Hashable, Callable[..., Tensors]] = {}
+        self._parts: OrderedDict[tuple[MASt3RFeatures, int], ImagePart] = OrderedDict()
+        self._decoded: tuple[Sequence[Pair], Tensors] | None = None
+
+    @torch.inference_mode()
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Tokens (B, n, enc_dim) of images (B, 3, H, W) in [-1, 1] on the network's device."""
+        (tokens,) = self._run("encode", lambda x: (self.network.encode(x),), images.to(self.network.dtype))
+        assert tokens is not None
+        return tokens
+
+    @torch.inference_mode()
+    def infer(self, pairs: Sequence[Pair], *, pointmaps: bool = True, descriptors: bool = True) -> list[PairOutput]:
+        """The outputs of each pair, without a batch dimension: X (H, W, 3), conf (H, W), desc (H, W, D), desc_conf (H, W).
+
+        Pairs whose images have the same sizes are decoded together, in batches.
+        """
+        pointmaps, descriptors = self.network.needed(pointmaps, descriptors)
+        groups: dict[tuple[Grid, Grid], list[int]] = {}
+        for index, (features0, features1) in enumerate(pairs):
+            groups.setdefault((features0.grid, features1.grid), []).append(index)
+        results: dict[int, PairOutput] = {}
+        for indices in groups.values():
+            for start in range(0, len(indices), self._batch_size):
+                chosen = indices[start : start + self._batch_size]
+                output = self._infer_batch([pairs[index] for index in chosen], pointmaps, descriptors)
+                for row, index in enumerate(chosen):
+                    results[index] = PairOutput(_item(output.view0, row), _item(output.view1, row))
+        return [results[index] for index in range(len(pairs))]
+
+    def _infer_batch(self, pairs: Sequence[Pair], pointmaps: bool, descriptors: bool) -> PairOutput:
+        """Pairs of equal sizes."""
+        grids = pairs[0][0].grid, pairs[0][1].grid
+        layers = self._decode(pairs, grids)
+        half = len(layers) // 2
+        views = []
+        for view, own in ((0, layers[:half]), (1, layers[half:])):
+            parts = [self._image_part(pair[view], view, pointmaps, descriptors) for pair in pairs]
+            part = ImagePart(_stack_known([p.finest for p in parts]), _stack_known([p.hidden for p in parts]))
+            views.append(self._head(view, own, grids[view], part, pointmaps, descriptors))
+        return PairOutput(*views)
+
+    def _decode(self, pairs: Sequence[Pair], grids: tuple[Grid, Grid]) -> Tensors:
+        """The layers of view 0, then those of view 1. Those of a single pair are kept until the next one comes."""
+        if self._decoded is not None and self._decoded[0] == pairs:
+            return self._decoded[1]
+
+        def decode(x: torch.Tensor, y: torch.Tensor) -> Tensors:
+            decoded = self.network.decode(x, y, *grids)
+            return *decoded.view0, *decoded.view1
+
+        tokens0, tokens1 = (_stack([pair[view].tokens for pair in pairs]) for view in (0, 1))
+        layers = self._run(("decode", grids), decode, tokens0, tokens1)
+        if len(pairs) == 1:
+            self._decoded = pairs, layers
+        return layers
+
+    def _head(
+        self, view: int, layers: Tensors, grid: Grid, part: ImagePart, pointmaps: bool, descriptors: bool
+    ) -> ViewOutput:
+        def head(finest: torch.Tensor | None, hidden: torch.Tensor | None, *layers: torch.Tensor) -> Tensors:
+            part = ImagePart(finest, hidden)
+            output = self.network.head(view, layers, grid, part, pointmaps=pointmaps, descriptors=descriptors)
+            return output.X, output.conf, output.desc, output.desc_conf
+
+        key = ("head", view, grid, pointmaps, descriptors)
+        return ViewOutput(*self._run(key, head, part.finest, part.hidden, *layers))
+
+    def _image_part(self, features: MASt3RFeatures, view: int, pointmaps: bool, descriptors: bool) -> ImagePart:
+        """From the cache of the last images, or computed now; without what is not asked for."""
+        kept = self._parts.pop((features, view), ImagePart())
+        needs_points = pointmaps and kept.finest is None and self.network.config.head != "linear"
+        needs_descriptors = descriptors and kept.hidden is None
+        if needs_points or needs_descriptors:
+            def image_part(tokens: torch.Tensor) -> Tensors:
+                part = self.network.image_part(
+                    view, tokens, features.grid, pointmaps=needs_points, descriptors=needs_descriptors
+                )
+                return part.finest, part.hidden
+
+            key = ("image_part", view, features.grid, needs_points, needs_descriptors)
+            finest, hidden = self._run(key, image_part, features.tokens[None])
+            kept = ImagePart(kept.finest if finest is None else finest, kept.hidden if hidden is None else hidden)
+        self._parts[features, view] = kept
+        while len(self._parts) > KEPT_IMAGE_PARTS:
+            self._parts.popitem(last=False)
+        return ImagePart(kept.finest if pointmaps else None, kept.hidden if descriptors else None)
+
+    def _run(self, key: Hashable, stage: Callable[..., Tensors], *inputs: torch.Tensor | None) -> Tensors:
+        """`stage(*inputs)` in the chosen mode. key: tells stages apart; the first function that comes with a key is kept."""
+        if self._compiles:
+            if key not in self._stages:
+                self._stages[key] = torch.compile(stage, dynamic=False)
+            stage = self._stages[key]
+        return stage(*inputs) if self._graphs is None else self._graphs(key, stage, *inputs)
+
+
+def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """With a batch dimension; a single one is not copied."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
+
+
+def _stack_known(tensors: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """Tensors (1, ...) along their batch dimension, None when there are none."""
+    known = [x for x in tensors if x is not None]
+    return torch.cat(known) if len(known) > 1 else (known[0] if known else None)
+
+
+def _item(view: ViewOutput, row: int) -> ViewOutput:
+    """One pair of a batch."""
+    values = (getattr(view, item.name) for item in fields(ViewOutput))
+    return ViewOutput(*(None if x is None else x[row] for x in values))

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a checkpoint and settings to a pair model on a device."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from st3r_ros.config import MASt3RPairConfig
+from st3r_ros.errors import ConfigError
+from st3r_ros.network.checkpoint import load_network
+from st3r_ros.network.retrieval import load_retrieval_head
+from st3r_ros.pair.mast3r.model import MASt3RPairModel
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def load_mast3r(checkpoint: str, config: MASt3RPairConfig) -> MASt3RPairModel:
+    """The pair model of a MASt3R or DUSt3R checkpoint.
+
+    Raises:
+        ConfigError: no checkpoint is given, or the device is not there.
+        CheckpointError: the checkpoint cannot be used.
+    """
+    if not checkpoint:
+        raise ConfigError(
+            "The pair model 'mast3r' needs a checkpoint: give the path of a weight file, a Hub id or 'mast3r'; "
+            "`st3r download mast3r` fetches the published weights."
+        )
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.dtype, device)
+    network = load_network(checkpoint, dtype=dtype, device=device)
+    retrieval = load_retrieval_head(config.retrieval, device=device) if config.retrieval else None
+    logger.info("%s on %s in %s.", network.config.kind, device, str(dtype).removeprefix("torch."))
+    return MASt3RPairModel(network, config, retrieval)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of the setting `device`: "auto", "cuda" or "cpu".
+
+    Raises:
+        ConfigError: CUDA is asked for and not there.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError("device is 'cuda', but torch finds no CUDA device; `st3r doctor` says more, device 'cpu' is slow but works.")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of the setting `dtype`: "auto", "fp32", "bf16" or "fp16". GPUs before Ampere have no bf16."""
+    if name != "auto":
+        return DTYPES[name]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
