@@ -6,8 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path
 
 SERVER = "https://download.europe.naverlabs.com/ComputerVision"
 LICENSE = "CC BY-NC-SA 4.0"
@@ -31,7 +30,7 @@ class PublishedCheckpoint:
     @property
     def file_name(self) -> str:
         """Last part of the url."""
-        return PurePosixPath(urlsplit(self.url).path).name
+        return self.url.rpartition("/")[2]
 
 
 CATALOGUE = (
@@ -65,8 +64,8 @@ NAMES = tuple(entry.name for entry in CATALOGUE)
 
 def find_published(text: str) -> PublishedCheckpoint | None:
     """The entry that a name, a file name, a path, a url or a Hub id stands for; None for any other text."""
-    last = PurePosixPath(urlsplit(text).path).name
-    return next((entry for entry in CATALOGUE if text in (entry.name, entry.hub_id) or last == entry.file_name), None)
+    last = text.partition("?")[0].rpartition("/")[2]
+    return next((entry for entry in CATALOGUE if text and (text in (entry.name, entry.hub_id) or last == entry.file_name)), None)
 
 
 def license_note(text: str) -> str:

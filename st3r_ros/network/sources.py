@@ -30,7 +30,7 @@ def locate(source: str | Path) -> Path:
     if text in NAMES:
         return _downloaded(text)
     path = Path(text).expanduser()
-    if path.exists():
+    if text and path.exists():
         return path
     if text.startswith(("http://", "https://")):
         raise CheckpointNotFoundError(f"'{text}' is on the web; run `st3r download {text}` and give the file.")
