@@ -107,6 +107,12 @@ def test_the_live_path_on_the_cpu_is_the_reference_for_images_and_batches():
     np.testing.assert_array_equal(resize_live(torch.from_numpy(images[0][:, ::-1].copy()).flip(1), plan), expected[0])
 
 
+def test_the_live_path_stays_on_the_device_of_the_image():
+    images = torch.empty((2, 50, 70, 3), dtype=torch.uint8, device="meta")
+    working = resize_live(images, plan_image(70, 50, 64))
+    assert working.device == images.device and working.dtype == torch.uint8 and working.shape == (2, 32, 64, 3)
+
+
 @pytest.mark.parametrize("shape", [(50, 71, 3), (70, 50, 3), (50, 70), (50, 70, 4)])
 def test_an_image_of_another_size_than_the_plan_is_refused(shape):
     plan = plan_image(70, 50, 64)
