@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of two-view inference as functions that can be called again and again on the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from golden_checks.procedural import procedural_image
+from network_bench.flops import StageFlops
+from st3r_ros.config import MASt3RPairConfig
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.network.network import PairNetwork
+from st3r_ros.network.preprocess import normalize, plan_image, resize_live
+from st3r_ros.pair.mast3r.graphs import GraphCache
+from st3r_ros.pair.mast3r.inference import Inference, MASt3RFeatures
+from st3r_ros.pair.mast3r.model import MASt3RPairModel
+from st3r_ros.pair.matching.reciprocal import fast_reciprocal
+from st3r_ros.types import Frame
+
+MODES = ("eager", "graphs", "compile")
+FOV_DEG = 60.0
+
+Tensors = tuple[torch.Tensor | None, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One call of `run` does `items` images, pairs or frames and about `flops` operations."""
+
+    name: str
+    run: Callable[[], object]
+    items: int
+    flops: float
+
+
+class Workload:
+    """A network with the data of `batch` pairs of images of one working size, on the network's device."""
+
+    def __init__(self, network: PairNetwork, flops: StageFlops, width: int, height: int, batch: int) -> None:
+        self.network, self.flops, self.batch = network, flops, batch
+        self.size = width, height
+        self.sources = [source_image(name, width, height) for name in ("a", "b")]
+        source = self.sources[0]
+        self.plan = plan_image(source.shape[1], source.shape[0], max(width, height))
+        if self.plan.out != self.size:
+            raise ValueError(f"A working image of {width}x{height} is not what preprocessing makes; it makes {self.plan.out}.")
+        images = torch.from_numpy(np.stack(self.sources)).to(network.device)
+        with torch.inference_mode():
+            working = normalize(resize_live(images, self.plan), network.dtype)
+        self.source_batch = images[:1].repeat(batch, 1, 1, 1)
+        self.images = [working[view : view + 1].repeat(batch, 1, 1, 1) for view in (0, 1)]
+        self.grid = network.grid(working)
+
+    def has(self, stage: str, mode: str) -> bool:
+        """Whether a stage of `STAGES` makes sense here: tracking has one frame at a time, and matching no modes."""
+        if stage == "tracked":
+            return self.batch == 1
+        if stage in ("descriptors", "match"):
+            return self.network.config.desc_dim > 0 and (stage == "descriptors" or mode == "eager")
+        return True
+
+    def preprocess(self, mode: str) -> Stage:
+        """From images as a camera gives them to what the network reads."""
+
+        def stage(images: torch.Tensor) -> Tensors:
+            return (normalize(resize_live(images, self.plan), self.network.dtype),)
+
+        return Stage("preprocess", in_mode(mode, stage, self.source_batch), self.batch, 0.0)
+
+    def encode(self, mode: str) -> Stage:
+        """Images to tokens."""
+        run = in_mode(mode, lambda images: (self.network.encode(images),), self.images[0])
+        return Stage("encode", run, self.batch, self.batch * self.flops.encode)
+
+    def decode(self, mode: str) -> Stage:
+        """Tokens of pairs, one order, to layers."""
+        run = in_mode(mode, self._decode, *self._tokens())
+        return Stage("decode", run, self.batch, self.batch * self.flops.decode)
+
+    def geometry(self, mode: str) -> Stage:
+        """Layers of pairs to pointmaps, both views."""
+        run = in_mode(mode, self._heads(pointmaps=True), *self._tokens(), *self._layers())
+        return Stage("geometry", run, self.batch, 2 * self.batch * self.flops.geometry)
+
+    def descriptors(self, mode: str) -> Stage:
+        """Layers of pairs to descriptors, both views."""
+        run = in_mode(mode, self._heads(descriptors=True), *self._tokens(), *self._layers())
+        return Stage("descriptors", run, self.batch, 2 * self.batch * self.flops.descriptors)
+
+    def match(self, mode: str) -> Stage:
+        """Fast reciprocal matches of dense descriptors, from image 0."""
+        output = self._inference("eager").infer([self._features()])[0]
+
+        def run() -> None:
+            for _ in range(self.batch):
+                fast_reciprocal(output.view0.desc, output.view1.desc)
+
+        return Stage("match", run, self.batch, 0.0)
+
+    def tracked_frame(self, mode: str) -> Stage:
+        """What mapping does with a new image: preprocess, encode, decode with the keyframe, heads, match."""
+        model = MASt3RPairModel(self.network, MASt3RPairConfig(acceleration=mode, image_size=max(self.size)))
+        keyframe_image, image = self.sources
+        camera = Camera.from_fov(image.shape[1], image.shape[0], FOV_DEG)
+        keyframe, last = model.encode(Frame(0, 0, keyframe_image, camera)), None
+
+        def run() -> None:
+            nonlocal last
+            features = model.encode(Frame(1, 1, image, camera))
+            last = model.predict(keyframe, features, seed=last).matches
+
+        return Stage("tracked frame", run, 1, self.flops.tracked_frame)
+
+    def symmetric_pair(self, mode: str) -> Stage:
+        """Pairs of new images, encoded once each, decoded in both orders, all outputs."""
+        inference = self._inference(mode)
+        images = torch.cat(self.images)
+
+        def run() -> None:
+            features = [self._as_features(tokens) for tokens in inference.encode(images)]
+            forth = list(zip(features[: self.batch], features[self.batch :], strict=True))
+            inference.infer([*forth, *((b, a) for a, b in forth)])
+
+        return Stage("symmetric pair", run, self.batch, self.batch * self.flops.symmetric_pair)
+
+    def _inference(self, mode: str) -> Inference:
+        return Inference(self.network, mode=mode, batch_size=2 * self.batch)
+
+    @torch.inference_mode()
+    def _tokens(self) -> list[torch.Tensor]:
+        return [self.network.encode(images) for images in self.images]
+
+    @torch.inference_mode()
+    def _layers(self) -> Tensors:
+        return self._decode(*self._tokens())
+
+    def _decode(self, tokens0: torch.Tensor, tokens1: torch.Tensor) -> Tensors:
+        decoded = self.network.decode(tokens0, tokens1, self.grid, self.grid)
+        return *decoded.view0, *decoded.view1
+
+    def _heads(self, *, pointmaps: bool = False, descriptors: bool = False) -> Callable[..., Tensors]:
+        asked = {"pointmaps": pointmaps, "descriptors": descriptors}
+
+        def stage(tokens0: torch.Tensor, tokens1: torch.Tensor, *layers: torch.Tensor) -> Tensors:
+            results: list[torch.Tensor | None] = []
+            half = len(layers) // 2
+            for view, tokens, own in ((0, tokens0, layers[:half]), (1, tokens1, layers[half:])):
+                part = self.network.image_part(view, tokens, self.grid, **asked)
+                output = self.network.head(view, own, self.grid, part, **asked)
+                results += [output.X, output.conf, output.desc, output.desc_conf]
+            return tuple(results)
+
+        return stage
+
+    def _features(self) -> tuple[MASt3RFeatures, MASt3RFeatures]:
+        first, second = (self._as_features(tokens[0]) for tokens in self._tokens())
+        return first, second
+
+    def _as_features(self, tokens: torch.Tensor) -> MASt3RFeatures:
+        return MASt3RFeatures(self.sources[0], np.eye(3), True, tokens, self.grid, self.plan)
+
+
+STAGES: dict[str, Callable[[Workload, str], Stage]] = {
+    "preprocess": Workload.preprocess,
+    "encode": Workload.encode,
+    "decode": Workload.decode,
+    "geometry": Workload.geometry,
+    "descriptors": Workload.descriptors,
+    "match": Workload.match,
+    "tracked": Workload.tracked_frame,
+    "symmetric": Workload.symmetric_pair,
+}
+
+
+def source_image(name: str, width: int, height: int) -> np.ndarray:
+    """An image as a camera gives it, of which preprocessing makes width x height: 640x480 for 512x384."""
+    return procedural_image(name, height * 5 // 4, width * 5 // 4)
+
+
+def in_mode(mode: str, stage: Callable[..., Tensors], *inputs: torch.Tensor | None) -> Callable[[], Tensors]:
+    """A stage on fixed inputs, run kernel by kernel, as a CUDA graph, or compiled."""
+    if mode == "compile":
+        stage = torch.compile(stage, dynamic=False)
+    graphs = GraphCache(1) if mode == "graphs" else None
+
+    @torch.inference_mode()
+    def run() -> Tensors:
+        return stage(*inputs) if graphs is None else graphs(0, stage, *inputs)
+
+    return run
