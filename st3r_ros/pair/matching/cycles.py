@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pixels whose nearest neighbour's nearest neighbour they are, found from a few starts (MASt3R paper, fast reciprocal matching).
 
-A cycle from image 0 to image 1 and back either closes or ends on another pixel, which is the next start. Cycles soon meet, so every
-neighbour is searched once and remembered, for both directions.
+A cycle from image 0 to image 1 and back either closes or ends on another pixel, which is the next start. Cycles soon meet, so
+every neighbour is searched once and remembered, for both directions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from st3r_ros.pair.matching.matches import PixelMatches, Shape, pixels_at, unique_pairs
+from st3r_ros.pair.matching.matches import PixelMatches, Shape, flat_index, pixels_at, unique_pairs
+
+MAX_ROUNDS = 10
 
 
 class NeighbourTable:
@@ -89,6 +91,22 @@ def near_cycles(tables: PairTables, starts: torch.Tensor, pixel_tolerance: float
     miss = torch.linalg.vector_norm((pixels_at(back, width) - pixels_at(starts, width)).double(), dim=1)
     kept = (miss < pixel_tolerance) | (miss == 0)
     return _as_matches(tables, starts[kept], neighbours[kept])
+
+
+def from_grid(tables: PairTables, subsample: int, pixel_tolerance: float = 0.0, max_rounds: int = MAX_ROUNDS) -> PixelMatches:
+    """The matches that every `subsample`-th pixel of image 0 leads to; with a tolerance, in one round."""
+    starts = flat_index(grid_pixels(tables.shape0, subsample, tables.usable0.device), tables.shape0[1])
+    if pixel_tolerance > 0:
+        return near_cycles(tables, starts, pixel_tolerance)
+    return closed_cycles(tables, starts, max_rounds)
+
+
+def both_directions(tables: PairTables, subsample: int, pixel_tolerance: float = 0.0) -> PixelMatches:
+    """The union of the matches `from_grid` of image 0 and of image 1, sorted."""
+    forth, back = from_grid(tables, subsample, pixel_tolerance), from_grid(tables.swapped(), subsample, pixel_tolerance)
+    pixels0, pixels1 = torch.cat([forth.pixels0, back.pixels1]), torch.cat([forth.pixels1, back.pixels0])
+    kept = unique_pairs(flat_index(pixels0, tables.shape0[1]), flat_index(pixels1, tables.shape1[1]))
+    return PixelMatches(pixels0[kept], pixels1[kept])
 
 
 def _as_matches(tables: PairTables, index0: torch.Tensor, index1: torch.Tensor) -> PixelMatches:

@@ -16,8 +16,8 @@ import torch
 from torch.nn.functional import pad
 
 GROUP = 64
-# Products held at once: 2 MiB on a CPU, a fraction of the memory of a GPU.
-BLOCK_CPU = 2**19
+# Products held at once: 4 MiB on a CPU, a fraction of the memory of a GPU.
+BLOCK_CPU = 2**20
 BLOCK_GPU = 2**25
 # Groups that are compared once more where the products are coarser than float32 (half precision, TF32).
 COARSE_GROUPS = 4

@@ -7,19 +7,16 @@ from dataclasses import dataclass
 
 import torch
 
-from st3r_ros.pair.matching.cycles import NeighbourTable, PairTables, closed_cycles, grid_pixels, near_cycles
+from st3r_ros.pair.matching.cycles import MAX_ROUNDS, NeighbourTable, PairTables, both_directions, from_grid, near_cycles
 from st3r_ros.pair.matching.matches import (
     DescriptorMatches,
     PixelMatches,
     flat_index,
     image_shape,
     merge_matches,
-    unique_pairs,
     values_at,
 )
 from st3r_ros.pair.matching.nearest import nearest
-
-MAX_ROUNDS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +48,7 @@ def fast_reciprocal(
     tables = _descriptor_tables(desc0, desc1)
     if starts is not None:
         return near_cycles(tables, flat_index(starts, desc0.shape[1]), pixel_tolerance)
-    return _from_grid(tables, subsample, pixel_tolerance, max_rounds)
+    return from_grid(tables, subsample, pixel_tolerance, max_rounds)
 
 
 def one_order_matches(
@@ -65,7 +62,7 @@ def one_order_matches(
 ) -> DescriptorMatches:
     """The matches that `fast_reciprocal` finds from image 0 and from image 1, with the lesser of the two pixels' confidences."""
     maps = DescriptorMaps(desc0, desc1, conf0, conf1)
-    matches = _both_directions(maps, subsample, pixel_tolerance)
+    matches = both_directions(_descriptor_tables(maps.desc0, maps.desc1), subsample, pixel_tolerance)
     return DescriptorMatches(matches.pixels0, matches.pixels1, torch.minimum(*_confidences(maps, matches)))
 
 
@@ -79,7 +76,7 @@ def symmetric_matches(
     """
     parts = []
     for maps in (order01, order10):
-        matches = _both_directions(maps, subsample, pixel_tolerance)
+        matches = both_directions(_descriptor_tables(maps.desc0, maps.desc1), subsample, pixel_tolerance)
         conf0, conf1 = _confidences(maps, matches)
         parts.append(DescriptorMatches(matches.pixels0, matches.pixels1, (conf0 * conf1).sqrt()))
     return merge_matches(parts, image_shape(order01.desc0), image_shape(order01.desc1))
@@ -104,22 +101,6 @@ def _flattened(desc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     norm = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float32)
     usable = norm.isfinite() & (norm > 0)
     return torch.where(usable[:, None], flat, 0), usable
-
-
-def _from_grid(tables: PairTables, subsample: int, pixel_tolerance: float, max_rounds: int) -> PixelMatches:
-    starts = flat_index(grid_pixels(tables.shape0, subsample, tables.usable0.device), tables.shape0[1])
-    if pixel_tolerance > 0:
-        return near_cycles(tables, starts, pixel_tolerance)
-    return closed_cycles(tables, starts, max_rounds)
-
-
-def _both_directions(maps: DescriptorMaps, subsample: int, pixel_tolerance: float) -> PixelMatches:
-    tables = _descriptor_tables(maps.desc0, maps.desc1)
-    forth = _from_grid(tables, subsample, pixel_tolerance, MAX_ROUNDS)
-    back = _from_grid(tables.swapped(), subsample, pixel_tolerance, MAX_ROUNDS)
-    pixels0, pixels1 = torch.cat([forth.pixels0, back.pixels1]), torch.cat([forth.pixels1, back.pixels0])
-    kept = unique_pairs(flat_index(pixels0, tables.shape0[1]), flat_index(pixels1, tables.shape1[1]))
-    return PixelMatches(pixels0[kept], pixels1[kept])
 
 
 def _confidences(maps: DescriptorMaps, matches: PixelMatches) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matches from pointmaps that are known already (MASt3R-SLAM paper): look where a point of image 1 lies in image 0.
+
+`X_0_1` gives every pixel of image 1 a ray from camera 0. Its match is where the rays of `X_0_0`, interpolated between the pixels
+of image 0, have that direction: a small least-squares problem per pixel, solved for all at once. The descriptors near by then
+decide. No camera model is assumed, no scale matters, every shape is fixed, and nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from st3r_ros.pair.matching.cycles import grid_pixels
+from st3r_ros.pair.matching.descriptor_search import search_around
+from st3r_ros.pair.matching.matches import PixelMatches, Shape, image_shape
+from st3r_ros.pair.matching.sampling import BilinearMap, Samples, rows_at
+from st3r_ros.pair.matching.subpixel import subpixel_offsets
+
+ITERATIONS = 8
+FIRST_DAMPING = 1e-3
+COARSE_STEP = 16
+COARSE_BLOCK = 2**24
+# A match is valid when the rays of image 0 come within so many pixels of the target's, ...
+MAX_MISS_PX = 1.0
+# ... and the distances of the two points on it differ by no more than this part.
+MAX_DISTANCE_RATIO = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectiveMatches:
+    """For every looked-up pixel of image 1 its place in image 0, of B pairs.
+
+    pixels0: (B, n, 2) float32. pixels1: (n, 2) int64. valid: (B, n) bool, whether the place shows the same point.
+    """
+
+    pixels0: torch.Tensor
+    pixels1: torch.Tensor
+    valid: torch.Tensor
+
+    def of_pair(self, pair: int) -> PixelMatches:
+        """The valid matches of one pair, float32 pixels. Waits for the device."""
+        valid = self.valid[pair]
+        return PixelMatches(self.pixels0[pair, valid], self.pixels1[valid].float())
+
+
+def projective_matches(
+    X_0_0: torch.Tensor,
+    X_0_1: torch.Tensor,
+    desc0: torch.Tensor | None = None,
+    desc1: torch.Tensor | None = None,
+    *,
+    subsample: int = 1,
+    seeds: torch.Tensor | None = None,
+) -> ProjectiveMatches:
+    """Where every `subsample`-th pixel of image 1 is seen in image 0, for B pairs at once.
+
+    X_0_0: (B, H0, W0, 3), X_0_1: (B, H1, W1, 3), float32 points in camera 0, in any unit. desc0, desc1: (B, H, W, d), or None for
+    geometry alone. seeds: (B, n, 2) float32 first guesses in image 0 (see `seeds_from`), NaN where there is none; the coarse
+    search, which every pixel has, is used where it is nearer.
+    A match is valid when its ray goes through image 0 and both pointmaps have about the same distance on it.
+    """
+    pixels1 = grid_pixels(image_shape(X_0_1[0]), subsample, X_0_1.device)
+    column, row = pixels1.T.unsqueeze(1).expand(-1, len(X_0_1), -1)
+    points = rows_at(X_0_1, column, row)
+    rays, target = BilinearMap(_directions(X_0_0)), _directions(points)
+    pixels0, on_ray = _solve(rays, target, _starts(rays, _directions(X_0_0), target, seeds))
+    nearest = pixels0.round().long()
+    distance0, distance1 = torch.linalg.vector_norm(X_0_0, dim=-1, keepdim=True), torch.linalg.vector_norm(points, dim=-1)
+    valid = on_ray & _same_distance(distance0, distance1, nearest)
+    if desc0 is not None and desc1 is not None:
+        queries = rows_at(desc1, column, row)
+        nearest = search_around(desc0, queries, nearest)
+        valid &= _same_distance(distance0, distance1, nearest)
+        pixels0 = nearest + subpixel_offsets(desc0, queries, nearest)
+    return ProjectiveMatches(pixels0, pixels1, valid)
+
+
+def seeds_from(matches: PixelMatches, shape1: Shape, subsample: int) -> torch.Tensor:
+    """First guesses (n, 2) float32 for the pixels of image 1 that `projective_matches` looks up; NaN where no match is near.
+
+    matches: of image 0 and an image like image 1, such as the one before. Each is the guess of the pixel whose cell it is in.
+    """
+    rows, columns = (len(range(subsample // 2, size, subsample)) for size in shape1)
+    seeds = torch.full((rows * columns, 2), torch.nan, device=matches.pixels0.device)
+    x, y = (matches.pixels1.round().long() // subsample).unbind(-1)
+    seeds[y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)] = matches.pixels0.float()
+    return seeds
+
+
+def _directions(points: torch.Tensor) -> torch.Tensor:
+    """Unit vectors along `points` (..., 3); zero, which is like no direction, where there is no point."""
+    length = torch.linalg.vector_norm(points, dim=-1, keepdim=True)
+    return torch.where(length.isfinite() & (length > 0), points / length, 0.0)
+
+
+def _starts(rays: BilinearMap, directions: torch.Tensor, target: torch.Tensor, seeds: torch.Tensor | None) -> torch.Tensor:
+    """For directions `target` (B, n, 3) the pixel (B, n, 2) of a coarse grid, or the seed, whose ray is nearest."""
+    grid = grid_pixels(image_shape(directions[0]), min(COARSE_STEP, *directions.shape[1:3]), directions.device)
+    coarse = directions[:, grid[:, 1], grid[:, 0]].transpose(1, 2)
+    step = max(1, COARSE_BLOCK // (len(directions) * len(grid)))
+    best = [(target[:, i : i + step] @ coarse).argmax(dim=-1) for i in range(0, target.shape[1], step)]
+    starts = grid[torch.cat(best, dim=1)].float()
+    if seeds is None:
+        return starts
+    known = seeds.isfinite().all(dim=-1, keepdim=True)
+    seeds = rays.clamp(torch.where(known, seeds, 0.0))
+    nearer = _miss(rays.sample(seeds), target) < _miss(rays.sample(starts), target)
+    return torch.where(known & nearer[..., None], seeds, starts)
+
+
+def _miss(samples: Samples, target: torch.Tensor) -> torch.Tensor:
+    """Squared chord (B, n) between sampled rays and wanted directions: for small angles, the angle squared."""
+    return (samples.value - target).square().sum(-1)
+
+
+def _solve(rays: BilinearMap, target: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Levenberg-Marquardt for all pixels at once: where `rays` point along `target` (B, n, 3), (B, n, 2), and if they do, (B, n).
+
+    The damping is relative to the derivative, so that neither the field of view nor the image size matters.
+    """
+    samples = rays.sample(pixels)
+    cost = _miss(samples, target)
+    damping = torch.full_like(cost, FIRST_DAMPING)
+    for _ in range(ITERATIONS):
+        candidate = rays.clamp(pixels - _step(samples, target, damping))
+        found = rays.sample(candidate)
+        new_cost = _miss(found, target)
+        better = new_cost < cost
+        cost = torch.where(better, new_cost, cost)
+        damping = torch.where(better, damping * 0.1, damping * 10.0)
+        pixels = torch.where(better[..., None], candidate, pixels)
+        samples = samples.updated(found, better)
+    pixel_angle = 0.5 * (samples.dx.square() + samples.dy.square()).sum(-1)
+    return pixels, cost < MAX_MISS_PX**2 * pixel_angle
+
+
+def _step(samples: Samples, target: torch.Tensor, damping: torch.Tensor) -> torch.Tensor:
+    """The damped Gauss-Newton step (B, n, 2) to subtract; 0 where the rays do not vary."""
+    error = samples.value - target
+    gx, gy = (samples.dx * error).sum(-1), (samples.dy * error).sum(-1)
+    hxx, hyy, hxy = samples.dx.square().sum(-1), samples.dy.square().sum(-1), (samples.dx * samples.dy).sum(-1)
+    extra = damping * 0.5 * (hxx + hyy)
+    hxx, hyy = hxx + extra, hyy + extra
+    determinant = hxx * hyy - hxy * hxy
+    step = torch.stack([hyy * gx - hxy * gy, hxx * gy - hxy * gx], dim=-1) / determinant[..., None]
+    return torch.where(determinant[..., None] > 0, step, 0.0)
+
+
+def _same_distance(distance0: torch.Tensor, distance1: torch.Tensor, pixels0: torch.Tensor) -> torch.Tensor:
+    """Whether the distances (B, H0, W0, 1) at `pixels0` (B, n, 2) int64 and `distance1` (B, n) are about the same."""
+    seen = rows_at(distance0, pixels0[..., 0], pixels0[..., 1])[..., 0]
+    return (seen - distance1).abs() < MAX_DISTANCE_RATIO * torch.minimum(seen, distance1)
