@@ -8,6 +8,7 @@ The names of the modules are those of the published checkpoints; what inference 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,7 @@ class PairNetwork(nn.Module):
         self.dec_blocks2 = nn.ModuleList(DecoderBlock(dec, config.dec_num_heads, ratio) for _ in range(config.dec_depth))
         self.dec_norm = layer_norm(dec)
         self.downstream_head1, self.downstream_head2 = ViewHead(config), ViewHead(config)
+        self._rope_tables: dict[Hashable, torch.Tensor] = {}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -148,4 +150,8 @@ class PairNetwork(nn.Module):
         return (self.downstream_head1, self.downstream_head2)[view]
 
     def _rope(self, grid: Grid, head_dim: int) -> torch.Tensor:
-        return rope_table(*grid, head_dim, self.config.rope_base, self.dtype, self.device)
+        """Kept for good, since captured CUDA graphs read it; images of one working size have a few dozen grids at most."""
+        key = grid, head_dim, self.dtype, self.device
+        if key not in self._rope_tables:
+            self._rope_tables[key] = rope_table(*grid, head_dim, self.config.rope_base, self.dtype, self.device)
+        return self._rope_tables[key]

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 
 
@@ -20,15 +18,11 @@ def rotate(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     return x * cos + partner * sin
 
 
-@lru_cache(maxsize=None)
 @torch.inference_mode(False)
 def rope_table(
     rows: int, columns: int, dim: int, base: float = 100.0, dtype: torch.dtype = torch.float32, device: torch.device | None = None
 ) -> torch.Tensor:
-    """(rows * columns, 2, dim) cosines and sines for the tokens of a grid in row-major order. dim: channels of one head.
-
-    Tables are kept for good, since captured CUDA graphs read them; images of one working size have a few dozen grids at most.
-    """
+    """(rows * columns, 2, dim) cosines and sines for the tokens of a grid in row-major order. dim: channels of one head."""
     pair = torch.arange(dim // 4, dtype=torch.float64)
     frequency = base ** (-4.0 * pair / dim)
     angles = [torch.arange(length, dtype=torch.float64)[:, None] * frequency for length in (rows, columns)]

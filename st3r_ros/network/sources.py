@@ -55,23 +55,31 @@ def _downloaded(name: str) -> Path:
     return path
 
 
-def _from_hub(hub_id: str) -> Path:
+def fetch_from_hub(hub_id: str, folder: Path | None = None, endpoint: str = "") -> Path:
+    """The folder with the weights of a repository of the Hub, after asking the network for them.
+
+    folder: where they go, None for the Hub's own cache. endpoint: url of a mirror of the Hub, "" for the Hub.
+
+    Raises:
+        CheckpointNotFoundError: they cannot be had.
+    """
     try:
         from huggingface_hub import snapshot_download
-    except ModuleNotFoundError as error:
-        raise CheckpointNotFoundError(
-            f"There is no folder '{hub_id}', and the Hub cannot be asked without huggingface_hub; pip install huggingface_hub."
-        ) from error
-    patterns = list(HUB_FILES)
-    with suppress(OSError, ValueError):  # not in the cache, or no name that the Hub could have
-        cached = Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
-        if any((cached / name).is_file() for name in (SINGLE, INDEX)):
-            return cached
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+
+        return Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES), local_dir=folder, endpoint=endpoint or None))
     except Exception as error:  # the kinds change with the versions of huggingface_hub and of its HTTP library
         reason = (str(error) or type(error).__name__).strip().splitlines()[0].partition(". ")[0]
         raise CheckpointNotFoundError(
             f"There is no folder '{hub_id}', and the Hub gave no weights of that name ({reason}); check the name and the "
             f"network, or run `st3r download {hub_id} --out FOLDER` where there is one and copy the folder."
         ) from error
+
+
+def _from_hub(hub_id: str) -> Path:
+    with suppress(ImportError, OSError, ValueError):  # not in the cache, or no name that the Hub could have
+        from huggingface_hub import snapshot_download
+
+        cached = Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES), local_files_only=True))
+        if any((cached / name).is_file() for name in (SINGLE, INDEX)):
+            return cached
+    return fetch_from_hub(hub_id)

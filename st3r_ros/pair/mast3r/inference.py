@@ -144,6 +144,7 @@ class Inference:
         """`stage(*inputs)` in the chosen mode. key: tells stages apart; the first function that comes with a key is kept."""
         if self._compiles:
             if key not in self._stages:
+                stage(*inputs)  # lets the network make its tables, which a compiled stage would make anew each time
                 self._stages[key] = torch.compile(stage, dynamic=False)
             stage = self._stages[key]
         return stage(*inputs) if self._graphs is None else self._graphs(key, stage, *inputs)
