@@ -54,6 +54,9 @@ LIBRARIES = (
     Library("yaml", "calibration files", True, "pip install pyyaml, or apt install python3-yaml"),
     Library("rich", "progress", True, "pip install rich, or apt install python3-rich"),
     Library("matplotlib", "map.png", True, "pip install matplotlib, or apt install python3-matplotlib"),
+    Library("PIL", "images for the mast3r pair model", False, "pip install pillow, or apt install python3-pil", "pillow"),
+    Library("safetensors", "weights of the mast3r pair model", False, "pip install safetensors"),
+    Library("huggingface_hub", "weights from the Hub", False, "pip install huggingface_hub"),
     Library("evo", "trajectory errors against a truth", False, "pip install evo"),
     Library("rosbags", "reading ROS 2 bags", False, "pip install rosbags"),
 )

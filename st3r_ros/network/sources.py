@@ -70,8 +70,8 @@ def fetch_from_hub(hub_id: str, folder: Path | None = None, endpoint: str = "") 
     except Exception as error:  # the kinds change with the versions of huggingface_hub and of its HTTP library
         reason = (str(error) or type(error).__name__).strip().splitlines()[0].partition(". ")[0]
         raise CheckpointNotFoundError(
-            f"There is no folder '{hub_id}', and the Hub gave no weights of that name ({reason}); check the name and the "
-            f"network, or run `st3r download {hub_id} --out FOLDER` where there is one and copy the folder."
+            f"'{hub_id}' is no folder here, and could not be had from the Hub ({reason}); check the name and the network, "
+            "or copy the folder from a machine that has it."
         ) from error
 
 
