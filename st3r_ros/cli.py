@@ -26,6 +26,7 @@ app = typer.Typer(
 
 _INPUT = "Image folder, video, folder with rgb.txt (TUM layout), ROS 2 bag, webcam index, or sim:room."
 _SETTINGS = typer.Option([], "--set", metavar="NAME=VALUE", help="Change a setting (`st3r settings` lists them).")
+_WEIGHTS = "mast3r, mast3r-retrieval, dust3r, dust3r-224, a url, or a Hub id (owner/name)."
 _VERSION = "Print the version."
 _DEFAULTS = MapCommandConfig()
 _DEMO_DEFAULTS = DemoConfig()
@@ -138,10 +139,48 @@ def settings_command() -> int:
     return 0
 
 
+@app.command("download")
+@_reported
+def download_command(
+    name: str = typer.Argument(..., metavar="NAME", help=_WEIGHTS),
+    *,
+    out: str = typer.Option("", "--out", "-o", help="Folder for the file; without it the cache, where NAME finds it again."),
+    accept_license: bool = typer.Option(False, "--accept-license", help="You accept the licence that is shown."),
+    mirror: str = typer.Option("", envvar="ST3R_MIRROR", metavar="URL", help="Take the file from this server instead."),
+) -> int:
+    """Fetch the weights of a network: resumed where it broke off, verified, and with the licence shown first.
+
+    \b
+    Examples:
+      st3r download mast3r --accept-license
+      st3r map drive.mp4 --pair-model mast3r --checkpoint mast3r
+      st3r download dust3r --out weights/
+    """
+    from st3r_ros.commands.download import DownloadOptions, run_download
+
+    return run_download(name, DownloadOptions(out=out, accept_license=accept_license, mirror=mirror))
+
+
 @app.command("doctor")
 @_reported
-def doctor_command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> int:
-    """Say what this machine has, what is missing and how to get it. Fails only when st3r cannot map at all."""
+def doctor_command(
+    checkpoint: str = typer.Argument("", metavar="[CHECKPOINT]", help="Look at these weights instead of the machine."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> int:
+    """Say what this machine has, what is missing and how to get it; or what a file of weights holds.
+
+    Fails (1) when st3r cannot map at all, or cannot use the weights.
+
+    \b
+    Examples:
+      st3r doctor
+      st3r doctor mast3r
+      st3r doctor weights/model.safetensors --json
+    """
+    if checkpoint:
+        from st3r_ros.commands.checkpoint_report import run_checkpoint_report
+
+        return run_checkpoint_report(checkpoint, as_json)
     from st3r_ros.commands.doctor import run_doctor
 
     return run_doctor(as_json)
