@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from st3r_ros.errors import CheckpointError
+from st3r_ros.network.sources import locate
 from st3r_ros.network.weights_file import open_weights
 
 DEFAULT_POWER, MAX_POWER = 3.0, 10.0
@@ -41,18 +42,18 @@ class RetrievalHead:
     whitening: Whitening | None = None
 
 
-def load_retrieval_head(path: str | Path, *, device: torch.device | str = "cpu") -> RetrievalHead:
+def load_retrieval_head(source: str | Path, *, device: torch.device | str = "cpu") -> RetrievalHead:
     """The retrieval head in a file (.pth or .safetensors) of tensors `mean` (C,), `projection` (D, C) and, where it is not 3,
-    `power` (1,). Nothing in the file is executed.
+    `power` (1,). source: as `locate` takes it. Nothing in the file is executed.
 
     Raises:
         CheckpointError: the file is missing, damaged or unsafe, or its tensors are not these.
     """
     try:
-        tensors = open_weights(Path(path).expanduser()).read()
+        tensors = open_weights(locate(source)).read()
         power, mean, projection = _checked_power(tensors), *_checked_whitening(tensors)
     except CheckpointError as error:
-        raise CheckpointError(f"The retrieval checkpoint '{path}' cannot be used: {error}") from error
+        raise CheckpointError(f"The retrieval checkpoint '{source}' cannot be used: {error}") from error
     return RetrievalHead(power, Whitening(mean.to(device), projection.to(device)))
 
 
