@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 import st3r_ros
-from st3r_ros.config import DemoConfig, MapCommandConfig
+from st3r_ros.config import DemoConfig, MapCommandConfig, PairCommandConfig
 from st3r_ros.errors import St3rError
 
 USER_ERROR = 2
@@ -29,6 +29,7 @@ _SETTINGS = typer.Option([], "--set", metavar="NAME=VALUE", help="Change a setti
 _WEIGHTS = "mast3r, mast3r-retrieval, dust3r, dust3r-224, a url, or a Hub id (owner/name)."
 _VERSION = "Print the version."
 _DEFAULTS = MapCommandConfig()
+_PAIR_DEFAULTS = PairCommandConfig()
 _DEMO_DEFAULTS = DemoConfig()
 
 
@@ -87,6 +88,43 @@ def map_command(
     from st3r_ros.commands.map import run_map
 
     return run_map(source, config, parsed)
+
+
+@app.command("pair")
+@_reported
+def pair_command(
+    image0: str = typer.Argument(..., metavar="A", help="An image file."),
+    image1: str = typer.Argument("", metavar="[B]", help="Another one; without it, or with the same, A is seen alone."),
+    *,
+    out: str = typer.Option(_PAIR_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
+    pair_model: str = typer.Option(_PAIR_DEFAULTS.pair_model, help="The two-view model: mast3r or opencv."),
+    checkpoint: str = typer.Option(_PAIR_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
+    device: str = typer.Option("", help="auto, cuda or cpu; short for --set mast3r.device=..."),
+    dtype: str = typer.Option("", help="auto, fp32, bf16 or fp16; short for --set mast3r.dtype=..."),
+    settings: list[str] = _SETTINGS,
+    json_target: str = typer.Option("", "--json", metavar="FILE|-", help="Write the summary to a file, or to stdout with -."),
+) -> int:
+    """Depth, matches and relative pose of two images; or the depth of one.
+
+    Writes points (PLY), depth and confidence (pictures, NPY), a picture of the matches and summary.json.
+
+    \b
+    Examples:
+      st3r download mast3r --accept-license    (once)
+      st3r pair left.jpg right.jpg --checkpoint mast3r
+      st3r pair left.jpg right.jpg --checkpoint weights.pth --out chair
+      st3r pair room.jpg --checkpoint mast3r   (one image: points and depth)
+      st3r pair left.jpg right.jpg --pair-model opencv         (no weights)
+    """
+    from st3r_ros.commands.settings import parse_settings
+
+    config = PairCommandConfig(pair_model=pair_model, checkpoint=checkpoint, out=out)
+    short = {"mast3r.device": device, "mast3r.dtype": dtype}
+    parsed = parse_settings([*settings, *(f"{name}={value}" for name, value in short.items() if value)])
+    from st3r_ros.commands.pair import run_pair
+
+    run_pair([image0, image1] if image1 else [image0], config, parsed, json_target)
+    return 0
 
 
 @app.command("eval")

@@ -160,6 +160,15 @@ class MapCommandConfig(Validated):
 
 
 @dataclass(frozen=True)
+class PairCommandConfig(Validated):
+    """The command `st3r pair`."""
+
+    pair_model: str = setting("mast3r", "The two-view model: mast3r or opencv.")
+    checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
+    out: str = setting("st3r_pair", "Folder for the results.")
+
+
+@dataclass(frozen=True)
 class DemoConfig(Validated):
     """The command `st3r demo`."""
 
