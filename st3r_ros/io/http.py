@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
-import st3r_ros
+from st3r_ros import __version__
 from st3r_ros.errors import DownloadError
 
 TIMEOUT_S = 30.0
@@ -61,7 +61,7 @@ def open_url(url: str, start: int = 0, validator: str = "") -> Iterator[Body]:
         UnreachableError, BrokenConnectionError: for now; the text is part of a sentence.
         DownloadError: for good; the text is part of a sentence.
     """
-    headers = {"User-Agent": f"st3r_ros/{st3r_ros.__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"st3r_ros/{__version__}", "Accept-Encoding": "identity"}
     if start and validator:
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
     redirects = _Redirects()
