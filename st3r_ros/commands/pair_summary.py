@@ -194,7 +194,7 @@ def _image_text(image: ImageSummary, summary: PairSummary) -> str:
     if image.focal is None or image.focal_original is None:
         text += "its pointmap tells no focal length"
     else:
-        text += f"focal length {image.focal:.1f} pixels ({image.focal_original:.1f} in the file; {summary.focal_source})"
+        text += f"focal length {image.focal:.4g} pixels ({image.focal_original:.4g} in the file; {summary.focal_source})"
     if not image.depth:
         return text + "; no depth."
     for name, quantiles, unit in (("depth", image.depth, f" {summary.unit}"), ("confidence", image.confidence, "")):

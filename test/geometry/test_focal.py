@@ -78,6 +78,8 @@ def test_a_batch_is_what_its_pointmaps_are_one_by_one(method):
     focals = torch.tensor([[30.0, 60.0], [90.0, 120.0]])
     X = torch.stack([torch.stack([pointmap(float(focal)) for focal in row]) for row in focals])
     torch.testing.assert_close(focal_from_pointmap(X, method=method), focals.double())
+    centres = torch.tensor([31.5, 23.5]).expand(2, 2, 2)
+    torch.testing.assert_close(focal_from_pointmap(X, centres, method=method), focals.double())
     broken = X.clone()
     broken[0, 1] = np.nan
     found = focal_from_pointmap(broken, method=method)
