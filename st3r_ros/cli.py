@@ -60,8 +60,8 @@ def map_command(
     source: str = typer.Argument(..., metavar="INPUT", help=_INPUT),
     *,
     out: str = typer.Option(_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
-    pair_model: str = typer.Option(_DEFAULTS.pair_model, help="The two-view model."),
-    checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights file of the pair model, where it has weights."),
+    pair_model: str = typer.Option(_DEFAULTS.pair_model, help="The two-view model: opencv or mast3r."),
+    checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
     camera: str = typer.Option(_DEFAULTS.camera, help="Calibration file (ROS yaml), instead of the one that comes with INPUT."),
     every: int = typer.Option(_DEFAULTS.every, help="Take only every n-th image."),
     max_frames: int = typer.Option(_DEFAULTS.max_frames, help="Stop after so many images; 0 takes all."),
@@ -78,6 +78,7 @@ def map_command(
       st3r map recording.mcap --max-frames 500 --set cloud.voxel_size=0.05
       st3r map 0                       (webcam; Ctrl-C ends)
       st3r map sim:room                (a simulated room)
+      st3r map images/ --pair-model mast3r --checkpoint mast3r     (after: st3r download mast3r)
     """
     from st3r_ros.commands.settings import parse_settings
 

@@ -77,6 +77,42 @@ class OpenCVPairConfig(Validated):
 
 
 @dataclass(frozen=True)
+class MASt3RPairConfig(Validated):
+    """The network pair model (`pair/mast3r`), for MASt3R and DUSt3R checkpoints."""
+
+    device: str = setting("auto", "Where the network runs; auto takes CUDA where there is one.", choices=("auto", "cuda", "cpu"))
+    dtype: str = setting(
+        "auto", "Precision of the network; auto is fp16 on CUDA and fp32 elsewhere.", choices=("auto", "fp32", "bf16", "fp16")
+    )
+    acceleration: str = setting(
+        "auto",
+        "How the network is run: kernel by kernel, as CUDA graphs, or compiled (minutes at the start); auto is graphs on CUDA.",
+        choices=("auto", "eager", "graphs", "compile"),
+    )
+    image_size: int = setting(
+        0, "Longer side of the working image, pixels; 0 is what the checkpoint was made for.", low=0, high=2048
+    )
+    batch_size: int = setting(16, "Most pairs decoded at once.", low=1, high=256)
+    matching: str = setting(
+        "auto",
+        "How pixels are matched: by reciprocal descriptors, or by projecting pointmaps from the last matches; auto does the "
+        "second where there are last matches.",
+        choices=("auto", "reciprocal", "projective"),
+    )
+    match_subsample: int = setting(8, "Matches start from every n-th pixel of each row and column.", low=1, high=64)
+    min_match_conf: float = setting(
+        1.001, "Confidence below which a match is left out: of the descriptors, or of the points where there are none.", low=0.0
+    )
+    retrieval: str = setting("", "Checkpoint that whitens the descriptors for finding places again; '' does without.")
+    assumed_fov_deg: float = setting(
+        60.0,
+        "Horizontal field of view assumed when neither a calibration nor the first image tells one, degrees.",
+        low=10.0,
+        high=170.0,
+    )
+
+
+@dataclass(frozen=True)
 class MapperConfig(Validated):
     """Tracking, keyframes and the local optimization (`slam/`)."""
 
@@ -113,10 +149,10 @@ class CloudConfig(Validated):
 
 @dataclass(frozen=True)
 class MappingNodeConfig(Validated):
-    """The ROS node `st3r_mapping`; the groups `mapper`, `cloud` and `opencv` are its other parameters."""
+    """The ROS node `st3r_mapping`; the groups `mapper`, `cloud`, `opencv` and `mast3r` are its other parameters."""
 
-    pair_model: str = setting("opencv", "The two-view model.")
-    checkpoint: str = setting("", "Weights file of the pair model; '' for a model without weights.")
+    pair_model: str = setting("opencv", "The two-view model: opencv, or mast3r for MASt3R and DUSt3R checkpoints.")
+    checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
     map_frame: str = setting("map", "TF frame of the map and of everything published in it.")
     base_frame: str = setting("base_link", "TF frame of the robot whose pose is published; '' for the camera itself.")
@@ -151,8 +187,8 @@ class CameraNodeConfig(Validated):
 class MapCommandConfig(Validated):
     """The command `st3r map`."""
 
-    pair_model: str = setting(MappingNodeConfig.pair_model, "The two-view model.")
-    checkpoint: str = setting("", "Weights file of the pair model; '' for a model without weights.")
+    pair_model: str = setting(MappingNodeConfig.pair_model, "The two-view model: opencv or mast3r.")
+    checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     camera: str = setting("", "Calibration file (ROS yaml); '' for the calibration that comes with the input.")
     out: str = setting("st3r_map", "Folder for the results.")
     every: int = setting(1, "Take only every n-th image.", low=1)

@@ -80,7 +80,8 @@ class PairPrediction:
     X_0_0, X_0_1: (h, w, 3) float32 pointmaps of image 0 and of image 1, None when only matches were asked for.
     conf0, conf1: (h, w) float32, 0 = nothing claimed; None with the pointmaps. A pixel of confidence c has a relative depth
     error of `PairModel.relative_depth_sigma / sqrt(c)`.
-    parallax_deg: median angle between the two rays of a match, degrees; 0 when only a rotation is seen.
+    parallax_deg: median angle between the two rays of a match, degrees; 0 when only a rotation is seen, NaN when it was not
+    looked for.
     """
 
     matches: Matches
@@ -95,12 +96,15 @@ class PairModel(Protocol):
     """A two-view model: encode each image once, then predict the geometry of any pair of encoded images.
 
     Its features are a subclass of `Features` of its own; they are handed back to the model only.
-    metric: whether pointmaps are in metres. relative_depth_sigma: relative depth error of a pixel of confidence 1.
+    metric: whether pointmaps are in metres. sees_depth_alone: whether an image paired with itself has depth, so that a map can
+    begin with the first frame; otherwise `parallax_deg` tells when two frames have some.
+    relative_depth_sigma: relative depth error of a pixel of confidence 1.
     depth_prior_sigma: relative depth error when nothing is known but the prediction, apart from what its matches say anyway.
     """
 
     name: str
     metric: bool
+    sees_depth_alone: bool
     relative_depth_sigma: float
     depth_prior_sigma: float
 

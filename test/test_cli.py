@@ -94,7 +94,7 @@ def test_settings_lists_what_map_accepts(st3r):
     [
         (["map", "{tmp}/nowhere"], "There is no file, folder or webcam"),
         (["map", "{tmp}/empty"], "{tmp}/empty"),
-        (["map", "{tmp}/images", "--pair-model", "magic"], "pair_model is 'magic'; it must be one of: opencv."),
+        (["map", "{tmp}/images", "--pair-model", "magic"], "pair_model is 'magic'; it must be one of: opencv, mast3r."),
         (["map", "{tmp}/images", "--checkpoint", "{tmp}/none.pth"], "none.pth', which does not exist"),
         (["map", "{tmp}/images", "--camera", "{tmp}/none.yaml"], "none.yaml"),
         (["map", "{tmp}/images", "--camera", "{tmp}/keyless.yaml"], "keyless.yaml"),

@@ -65,6 +65,7 @@ def test_the_last_of_two_values_counts_and_the_rest_stays():
     assert settings.cloud == config.CloudConfig(voxel_size=0.25)
     assert settings.mapper == config.MapperConfig(min_inliers=20)
     assert settings.opencv == config.OpenCVPairConfig()
+    assert settings.mast3r == config.MASt3RPairConfig()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     sequence = open_sequence(source, camera=camera, every=config.every, max_frames=config.max_frames or None)
     out = Path(config.out)
     check_output_folder(out)
-    model = load_pair_model(config.pair_model, settings.opencv, config.checkpoint)
+    model = load_pair_model(config.pair_model, config.checkpoint, opencv=settings.opencv, mast3r=settings.mast3r)
     mapper = Mapper(model, settings.mapper)
     recorder = RunRecorder()
     info = RunInfo(input=sequence.name, pair_model=model.name, metric=model.metric)

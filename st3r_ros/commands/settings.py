@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from st3r_ros.config import CloudConfig, MapperConfig, OpenCVPairConfig, Validated
+from st3r_ros.config import CloudConfig, MapperConfig, MASt3RPairConfig, OpenCVPairConfig, Validated
 from st3r_ros.errors import ConfigError
 
 Config = TypeVar("Config", bound=Validated)
@@ -25,6 +25,7 @@ class Settings:
     mapper: MapperConfig = field(default_factory=MapperConfig)
     cloud: CloudConfig = field(default_factory=CloudConfig)
     opencv: OpenCVPairConfig = field(default_factory=OpenCVPairConfig)
+    mast3r: MASt3RPairConfig = field(default_factory=MASt3RPairConfig)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def parse_settings(assignments: Iterable[str]) -> Settings:
         mapper=_make("mapper", MapperConfig, values),
         cloud=_make("cloud", CloudConfig, values),
         opencv=_make("opencv", OpenCVPairConfig, values),
+        mast3r=_make("mast3r", MASt3RPairConfig, values),
     )
 
 

@@ -3,28 +3,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from st3r_ros.config import OpenCVPairConfig
+from st3r_ros.config import MASt3RPairConfig, OpenCVPairConfig
 from st3r_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from st3r_ros.types import PairModel
 
-PAIR_MODELS = ("opencv",)
+PAIR_MODELS = ("opencv", "mast3r")
 
 
-def load_pair_model(name: str, config: OpenCVPairConfig | None = None, checkpoint: str = "") -> PairModel:
-    """The pair model called `name`, ready to use.
+def load_pair_model(
+    name: str, checkpoint: str = "", *, opencv: OpenCVPairConfig | None = None, mast3r: MASt3RPairConfig | None = None
+) -> PairModel:
+    """The pair model called `name`, ready to use; "mast3r" runs the networks of MASt3R and DUSt3R.
 
-    checkpoint: file with the model's weights, "" for none. Raises ConfigError for an unknown name, a checkpoint that does not
-    exist, or one given to a model without weights.
+    checkpoint: where the model's weights are, "" for a model without: see `network.sources.locate`.
+
+    Raises:
+        ConfigError: an unknown name, a checkpoint that is missing or not wanted, a device that is not there.
+        CheckpointError: the checkpoint cannot be used.
     """
-    if checkpoint and not Path(checkpoint).exists():
-        raise ConfigError(f"checkpoint is '{checkpoint}', which does not exist; give the path of a weight file, or leave it out.")
     if name not in PAIR_MODELS:
         raise ConfigError(f"pair_model is '{name}'; it must be one of: {', '.join(PAIR_MODELS)}.")
+    if name == "mast3r":
+        from st3r_ros.pair.mast3r.load import load_mast3r
+
+        return load_mast3r(checkpoint, mast3r or MASt3RPairConfig())
     if checkpoint:
         raise ConfigError(f"checkpoint is '{checkpoint}', but the pair model '{name}' has no weights; leave the checkpoint out.")
     import torch  # here, so that naming a model imports nothing heavy
@@ -33,4 +39,4 @@ def load_pair_model(name: str, config: OpenCVPairConfig | None = None, checkpoin
 
     # Every tensor of this model and of the mapping with it is small: threads of torch would only wait for those of OpenCV.
     torch.set_num_threads(1)
-    return OpenCVPairModel(config or OpenCVPairConfig())
+    return OpenCVPairModel(opencv or OpenCVPairConfig())

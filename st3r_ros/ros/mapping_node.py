@@ -15,7 +15,7 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, T
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from st3r_ros.config import CloudConfig, MapperConfig, MappingNodeConfig, OpenCVPairConfig, Validated
+from st3r_ros.config import CloudConfig, MapperConfig, MappingNodeConfig, MASt3RPairConfig, OpenCVPairConfig, Validated
 from st3r_ros.errors import St3rError
 from st3r_ros.msg import MappingStatus
 from st3r_ros.pair import load_pair_model
@@ -37,6 +37,7 @@ _GROUPS: dict[str, type[Validated]] = {
     "mapper": MapperConfig,
     "cloud": CloudConfig,
     "opencv": OpenCVPairConfig,
+    "mast3r": MASt3RPairConfig,
 }
 _SILENCE_S = 3.0
 """Seconds without an image after which the status says so."""
@@ -116,9 +117,13 @@ class MappingNode(LifecycleNode):
         if self._config.output_dir:
             check_output_folder(Path(self._config.output_dir))
         model = load_pair_model(
-            self._config.pair_model, parameters.read(self, "opencv", OpenCVPairConfig), self._config.checkpoint
+            self._config.pair_model,
+            self._config.checkpoint,
+            opencv=parameters.read(self, "opencv", OpenCVPairConfig),
+            mast3r=parameters.read(self, "mast3r", MASt3RPairConfig),
         )
-        warm_up(model)
+        seconds = warm_up(model)
+        self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
         mapper = Mapper(model, parameters.read(self, "mapper", MapperConfig))
         self._counts = ImageCounts()
         self._outputs = MappingOutputs(self, mapper, self._config, parameters.read(self, "cloud", CloudConfig))

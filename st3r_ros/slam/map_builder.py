@@ -46,11 +46,21 @@ class MapBuilder:
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         z = sample(prediction.X_0_0, prediction.matches.pixels0)[:, 2]
         known = sample(prediction.conf0, prediction.matches.pixels0) > 0
-        if int(known.sum()) < self.config.min_inliers:
+        return self._set_depth(first, prediction.X_0_0, prediction.conf0, z[known])
+
+    def give_own_depth(self, first: Keyframe) -> bool:
+        """Gives the first keyframe the pointmap that a model sees in its image alone; False when it sees none."""
+        prediction = self._model.predict(first.features, first.features)
+        assert prediction.X_0_0 is not None and prediction.conf0 is not None
+        return self._set_depth(first, prediction.X_0_0, prediction.conf0, prediction.X_0_0[..., 2][prediction.conf0 > 0])
+
+    def _set_depth(self, first: Keyframe, X: torch.Tensor, conf: torch.Tensor, depths: torch.Tensor) -> bool:
+        """depths: those that tell the scale."""
+        if len(depths) < self.config.min_inliers:
             return False
         # Without a metric model the first scene gets a depth that suits a room, so that the map is of a handy size.
-        scale = 1.0 if self._model.metric else INITIAL_MEDIAN_DEPTH / float(z[known].median())
-        first.X, first.conf = prediction.X_0_0 * scale, prediction.conf0
+        scale = 1.0 if self._model.metric else INITIAL_MEDIAN_DEPTH / float(depths.median())
+        first.X, first.conf = X * scale, conf
         return True
 
     def add_keyframe(self, frame: Frame, features: Features, previous: Keyframe, tracked: Tracked) -> Keyframe:

@@ -31,6 +31,7 @@ RELOCALIZATION_CANDIDATES = 3
 TINY_MAP_KEYFRAMES = 3
 TINY_MAP_PATIENCE = 20
 EXPECTED_SHARE = 0.25
+MIN_SIDE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +128,22 @@ class Mapper:
     # Before there is a map ------------------------------------------------------------------------------------------
 
     def _start(self, frame: Frame, features: Features, step: _Step) -> None:
-        """The first frame becomes the first keyframe; it has no depth yet."""
+        """The first frame becomes the first keyframe; whether it has depth at once depends on the model."""
         self._current = self._builder.first_keyframe(frame, features)
         self._pending = []
+        if self._model.sees_depth_alone and self._builder.give_own_depth(self._current):
+            self._begin_tracking(self._current, step)
+            return
         self.state = MappingState.INITIALIZING
         step.message = "Waiting for the camera to move sideways."
+
+    def _begin_tracking(self, first: Keyframe, step: _Step) -> None:
+        """The first keyframe has its depth."""
+        self.state = MappingState.TRACKING
+        self._most_trusted = 0
+        self.map.frames.append(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
+        step.changed.add(first.id)
+        step.lap("initialize")
 
     def _initialize(self, frame: Frame, features: Features, first: Keyframe, step: _Step) -> None:
         """The first frame with enough parallax gives the first keyframe its depth; the frames in between are placed then."""
@@ -150,11 +162,7 @@ class Mapper:
                 self._pending.append(_Pending(frame.id, frame.stamp_ns, features.K, prediction))
             step.lap("initialize")
             return
-        self.state = MappingState.TRACKING
-        self._most_trusted = 0
-        self.map.frames.append(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
-        step.changed.add(first.id)
-        step.lap("initialize")
+        self._begin_tracking(first, step)
         for pending in self._pending:
             placed = solve_matches(self._model, pending.prediction, pending.K, first, self._T_kf_cam, self.config.min_inliers)
             if placed is not None:
@@ -263,8 +271,10 @@ class Mapper:
 
     def _check(self, frame: Frame) -> None:
         shape = frame.image.shape
-        if frame.image.ndim != 3 or shape[2] != 3 or frame.image.dtype != np.uint8 or min(shape[:2]) < 16:
+        if frame.image.ndim != 3 or shape[2] != 3 or frame.image.dtype != np.uint8:
             raise FrameError(f"Frame {frame.id} is an array of shape {shape}, {frame.image.dtype}; it must be (H, W, 3) uint8.")
+        if min(shape[:2]) < MIN_SIDE:
+            raise FrameError(f"Frame {frame.id} is {shape[1]}x{shape[0]} pixels; each side needs at least {MIN_SIDE}.")
         if self._shape is not None and shape != self._shape:
             raise FrameError(
                 f"Frame {frame.id} is {shape[1]}x{shape[0]} but the stream began with {self._shape[1]}x{self._shape[0]}; "

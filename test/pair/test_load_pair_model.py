@@ -1,27 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
+import torch
 
-from st3r_ros.errors import ConfigError
-from st3r_ros.pair import PAIR_MODELS, load_pair_model
+from st3r_ros.config import MASt3RPairConfig
+from st3r_ros.errors import CheckpointError, CheckpointNotFoundError, ConfigError
+from st3r_ros.pair import load_pair_model
+from st3r_ros.pair.mast3r.load import choose_dtype
 
 
-@pytest.mark.parametrize("name", PAIR_MODELS)
-def test_every_model_on_the_list_loads_and_knows_its_name(name):
-    assert load_pair_model(name).name == name
+def test_the_model_without_weights_loads_and_knows_its_name():
+    assert load_pair_model("opencv").name == "opencv"
 
 
 def test_an_unknown_model_is_named_together_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'nonsense'.*opencv"):
+    with pytest.raises(ConfigError, match=r"'nonsense'.*opencv, mast3r"):
         load_pair_model("nonsense")
-
-
-@pytest.mark.parametrize("name", PAIR_MODELS)
-def test_a_checkpoint_that_does_not_exist_is_named(name, tmp_path):
-    with pytest.raises(ConfigError, match=r"weights\.pth.*does not exist"):
-        load_pair_model(name, checkpoint=str(tmp_path / "weights.pth"))
 
 
 def test_a_model_without_weights_takes_no_checkpoint(tmp_path):
     (tmp_path / "weights.pth").write_bytes(b"weights")
     with pytest.raises(ConfigError, match="no weights"):
-        load_pair_model("opencv", checkpoint=str(tmp_path / "weights.pth"))
+        load_pair_model("opencv", str(tmp_path / "weights.pth"))
+
+
+def test_a_model_with_weights_asks_for_a_checkpoint_and_says_where_to_get_one():
+    with pytest.raises(ConfigError, match=r"needs a checkpoint.*st3r download mast3r"):
+        load_pair_model("mast3r")
+
+
+def test_a_checkpoint_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(CheckpointNotFoundError, match=r"weights\.pth"):
+        load_pair_model("mast3r", str(tmp_path / "weights.pth"))
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    torch.save({"state_dict": {"layer.weight": torch.zeros(3)}}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=r"weights\.pth.*cannot be used"):
+        load_pair_model("mast3r", str(tmp_path / "weights.pth"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match=r"device is 'cuda'.*no CUDA device"):
+        load_pair_model("mast3r", "weights.pth", mast3r=MASt3RPairConfig(device="cuda"))
+
+
+def test_half_precision_is_for_cuda_unless_it_is_asked_for():
+    assert choose_dtype("auto", torch.device("cpu")) is torch.float32
+    assert choose_dtype("auto", torch.device("cuda")) is torch.float16
+    assert choose_dtype("bf16", torch.device("cpu")) is torch.bfloat16

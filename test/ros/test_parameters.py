@@ -12,6 +12,7 @@ from ros_harness import Ros
 from st3r_ros.config import (
     CloudConfig,
     MapperConfig,
+    MASt3RPairConfig,
     MappingNodeConfig,
     OpenCVPairConfig,
     Validated,
@@ -106,13 +107,13 @@ def test_live_changes_are_checked_and_applied_together(ros: Ros) -> None:
 
 def test_the_parameter_file_holds_every_parameter_at_its_default() -> None:
     content = yaml.safe_load(MAPPING_YAML.read_text())["/**"]["ros__parameters"]
-    groups = {"mapper": MapperConfig, "cloud": CloudConfig, "opencv": OpenCVPairConfig}
+    groups = {"mapper": MapperConfig, "cloud": CloudConfig, "opencv": OpenCVPairConfig, "mast3r": MASt3RPairConfig}
     defaults = {**dataclasses.asdict(MappingNodeConfig()), **{name: dataclasses.asdict(kind()) for name, kind in groups.items()}}
     assert content == defaults
 
 
 def test_the_parameter_file_says_what_is_live() -> None:
-    kinds = (MappingNodeConfig, MapperConfig, CloudConfig, OpenCVPairConfig)
+    kinds = (MappingNodeConfig, MapperConfig, CloudConfig, OpenCVPairConfig, MASt3RPairConfig)
     live = {item.name: item.metadata["live"] for kind in kinds for item in dataclasses.fields(kind)}
     for line in MAPPING_YAML.read_text().splitlines():
         name = line.split(":")[0].strip()

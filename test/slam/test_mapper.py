@@ -31,7 +31,7 @@ class Run:
 
 
 def new_mapper() -> Mapper:
-    return Mapper(load_pair_model("opencv", OpenCVPairConfig(max_features=800)))
+    return Mapper(load_pair_model("opencv", opencv=OpenCVPairConfig(max_features=800)))
 
 
 def restamped(frame: Frame, index: int, image: np.ndarray | None = None) -> Frame:

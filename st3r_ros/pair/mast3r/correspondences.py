@@ -1,17 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the matchers finds the matches of a pair, and what each of them needs of the network."""
+"""Matches of a pair from what the network says of it, by each of the three ways to find them.
+
+All start from every `subsample`-th pixel of image 1, leave out what is less confident than `min_conf`, and give matches on the
+CPU, weighted by their confidence.
+"""
 
 from __future__ import annotations
 
 import torch
 
-from st3r_ros.config import MASt3RPairConfig
 from st3r_ros.network.outputs import PairOutput
-from st3r_ros.pair.matching.matches import DescriptorMatches, PixelMatches, values_at
+from st3r_ros.pair.matching.matches import DescriptorMatches, PixelMatches, image_shape, values_at
 from st3r_ros.pair.matching.pointmaps import pointmap_matches
-from st3r_ros.pair.matching.projective import projective_matches
+from st3r_ros.pair.matching.projective import projective_matches, seeds_from
 from st3r_ros.pair.matching.reciprocal import fast_reciprocal
 from st3r_ros.types import Matches
 
-MIN_SHARE_FOLLOWED = 0.1
-"""Where fewer of the queries than this find their match from the last ones, the view has jumped."""
+FULL_TRUST = 0.9  # quantile of the confidences that gets weight 1
+LEAST_WEIGHT = 1e-3
+
+
+def match_descriptors(output: PairOutput, subsample: int, min_conf: float) -> Matches:
+    """Reciprocal nearest descriptors: for any two views of a place."""
+    view0, view1 = output.view0, output.view1
+    assert view0.desc is not None and view1.desc is not None
+    assert view0.desc_conf is not None and view1.desc_conf is not None
+    found = fast_reciprocal(view1.desc, view0.desc, subsample=subsample)
+    conf = torch.minimum(values_at(view0.desc_conf, found.pixels1), values_at(view1.desc_conf, found.pixels0))
+    matches = DescriptorMatches(found.pixels1, found.pixels0, conf)
+    return _weighted(matches, min_conf, _queries(view1.desc_conf, subsample))
+
+
+def match_points(output: PairOutput, subsample: int, min_conf: float) -> Matches:
+    """Reciprocal nearest points, for networks without descriptors."""
+    view0, view1 = output.view0, output.view1
+    assert view0.X is not None and view1.X is not None and view0.conf is not None and view1.conf is not None
+    found = pointmap_matches(view0.X, view1.X, view0.conf, view1.conf, subsample=subsample, min_conf=min_conf)
+    return _weighted(found, min_conf, _queries(view1.conf, subsample))
+
+
+def match_projections(output: PairOutput, seed: Matches | None, subsample: int, min_conf: float) -> Matches:
+    """Where the points of image 1 lie in image 0, refined by descriptors where there are some: for views with much in common.
+
+    seed: matches that tell roughly where, such as those of the frame before.
+    """
+    view0, view1 = output.view0, output.view1
+    assert view0.X is not None and view1.X is not None and view0.conf is not None and view1.conf is not None
+    seeds = None
+    if seed is not None:
+        known = PixelMatches(seed.pixels0.to(view1.X.device), seed.pixels1.to(view1.X.device))
+        seeds = seeds_from(known, image_shape(view1.conf), subsample)[None]
+    desc0, desc1 = (None if view.desc is None else view.desc[None] for view in (view0, view1))
+    found = projective_matches(view0.X[None], view1.X[None], desc0, desc1, subsample=subsample, seeds=seeds).of_pair(0)
+    conf0, conf1 = (view.conf if view.desc_conf is None else view.desc_conf for view in (view0, view1))
+    assert conf0 is not None and conf1 is not None
+    height, width = conf0.shape
+    inside = torch.stack([found.pixels0[:, 0].clamp(0, width - 1), found.pixels0[:, 1].clamp(0, height - 1)], dim=1)
+    conf = torch.minimum(values_at(conf0, inside.round().long()), values_at(conf1, found.pixels1.long()))
+    return _weighted(DescriptorMatches(found.pixels0, found.pixels1, conf), min_conf, _queries(conf1, subsample))
+
+
+def _weighted(found: DescriptorMatches, min_conf: float, possible: int) -> Matches:
+    conf = found.conf.float()
+    kept = conf >= min_conf
+    pixels0, pixels1, conf = (x[kept].float().cpu() for x in (found.pixels0, found.pixels1, conf))
+    reference = conf.quantile(FULL_TRUST) if len(conf) else torch.ones(())
+    return Matches(pixels0, pixels1, (conf / reference).clamp(LEAST_WEIGHT, 1.0), possible)
+
+
+def _queries(conf1: torch.Tensor, subsample: int) -> int:
+    """How many pixels of image 1 are looked up, and so the most matches there can be."""
+    rows, columns = (len(range(subsample // 2, size, subsample)) for size in conf1.shape)
+    return max(rows * columns, 1)

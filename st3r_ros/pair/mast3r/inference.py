@@ -109,9 +109,7 @@ class Inference:
             self._decoded = pairs, layers
         return layers
 
-    def _head(
-        self, view: int, layers: Tensors, grid: Grid, part: ImagePart, pointmaps: bool, descriptors: bool
-    ) -> ViewOutput:
+    def _head(self, view: int, layers: Tensors, grid: Grid, part: ImagePart, pointmaps: bool, descriptors: bool) -> ViewOutput:
         def head(finest: torch.Tensor | None, hidden: torch.Tensor | None, *layers: torch.Tensor) -> Tensors:
             part = ImagePart(finest, hidden)
             output = self.network.head(view, layers, grid, part, pointmaps=pointmaps, descriptors=descriptors)
@@ -126,10 +124,9 @@ class Inference:
         needs_points = pointmaps and kept.finest is None and self.network.config.head != "linear"
         needs_descriptors = descriptors and kept.hidden is None
         if needs_points or needs_descriptors:
+
             def image_part(tokens: torch.Tensor) -> Tensors:
-                part = self.network.image_part(
-                    view, tokens, features.grid, pointmaps=needs_points, descriptors=needs_descriptors
-                )
+                part = self.network.image_part(view, tokens, features.grid, pointmaps=needs_points, descriptors=needs_descriptors)
                 return part.finest, part.hidden
 
             key = ("image_part", view, features.grid, needs_points, needs_descriptors)

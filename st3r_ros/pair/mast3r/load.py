@@ -46,14 +46,15 @@ def choose_device(name: str) -> torch.device:
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise ConfigError("device is 'cuda', but torch finds no CUDA device; `st3r doctor` says more, device 'cpu' is slow but works.")
+        raise ConfigError(
+            "device is 'cuda', but torch finds no CUDA device; `st3r doctor` says more, device 'cpu' is slow but works."
+        )
     return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of the setting `dtype`: "auto", "fp32", "bf16" or "fp16". GPUs before Ampere have no bf16."""
-    if name != "auto":
-        return DTYPES[name]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    """The dtype of the setting `dtype`: "auto", "fp32", "bf16" or "fp16".
+
+    Of the two halves fp16 is the more exact one, and as fast; docs/performance.md has the errors of both.
+    """
+    return DTYPES["fp16" if device.type == "cuda" else "fp32"] if name == "auto" else DTYPES[name]

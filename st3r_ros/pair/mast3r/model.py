@@ -17,7 +17,7 @@ from st3r_ros.network.network import PairNetwork
 from st3r_ros.network.outputs import PairOutput, ViewOutput
 from st3r_ros.network.preprocess import ImagePlan, normalize, plan_image, resize_live
 from st3r_ros.network.retrieval import RetrievalHead, global_descriptors
-from st3r_ros.pair.mast3r.correspondences import Correspondences
+from st3r_ros.pair.mast3r.correspondences import match_descriptors, match_points, match_projections
 from st3r_ros.pair.mast3r.inference import Inference, MASt3RFeatures, Pair
 from st3r_ros.types import Frame, Matches, PairPrediction
 
@@ -25,6 +25,12 @@ logger = logging.getLogger(__name__)
 
 NO_CLAIM = 0.999
 """The confidence at which a prediction begins to count (the lowest the network gives is 1)."""
+
+MIN_SHARE_FOLLOWED = 0.1
+"""Where projection finds fewer of the pixels than this, other views are compared than it is made for."""
+
+PLAUSIBLE_FOCAL = 0.2, 10.0
+"""Least and greatest focal length of a camera, as shares of the width of its image."""
 
 
 class MASt3RPairModel:
@@ -48,7 +54,6 @@ class MASt3RPairModel:
         if mode == "auto":
             mode = "graphs" if network.device.type == "cuda" else "eager"
         self._inference = Inference(network, mode=mode, batch_size=self._config.batch_size)
-        self._correspondences = Correspondences(self._config, bool(network.config.desc_dim))
         self._retrieval = retrieval
         self._estimated_K: dict[ImagePlan, np.ndarray] = {}
         self._last: tuple[Pair, PairOutput] | None = None
@@ -96,7 +101,10 @@ class MASt3RPairModel:
         output = self._output(pair, pointmaps=True, descriptors=False)
         view0, view1 = output.view0, output.view1
         assert view0.X is not None and view1.X is not None and view0.conf is not None and view1.conf is not None
-        conf0, conf1 = ((conf - NO_CLAIM).clamp_min(0.0) for conf in (view0.conf, view1.conf))
+        # A camera sees nothing behind itself, and where half precision has overflown there is no point.
+        finite0, finite1 = view0.X.isfinite().all(dim=-1), view1.X.isfinite().all(dim=-1)
+        conf0 = torch.where(finite0 & (view0.X[..., 2] > 0), view0.conf - NO_CLAIM, 0.0).clamp_min(0.0)
+        conf1 = torch.where(finite1, view1.conf - NO_CLAIM, 0.0).clamp_min(0.0)
         return PairPrediction(matches, math.nan, view0.X.cpu(), view1.X.cpu(), conf0.cpu(), conf1.cpu())
 
     def adopt(self, features: MASt3RFeatures, pixels: torch.Tensor) -> None:
@@ -107,8 +115,19 @@ class MASt3RPairModel:
         """Global descriptor (D,) float32 of unit length, for finding images of the same place by dot product."""
         return global_descriptors(features.tokens[None], self._retrieval)[0]
 
+    def _match(self, pair: Pair, seed: Matches | None) -> Matches:
+        """By projection from the last matches; by reciprocal search where there are none, or the view has jumped since."""
+        subsample, min_conf, how = self._config.match_subsample, self._config.min_match_conf, self._config.matching
+        if how == "projective" or (how == "auto" and seed is not None):
+            matches = match_projections(self._output(pair, pointmaps=True, descriptors=True), seed, subsample, min_conf)
+            if how == "projective" or len(matches) >= MIN_SHARE_FOLLOWED * matches.possible:
+                return matches
+        if self.network.config.desc_dim:
+            return match_descriptors(self._output(pair, pointmaps=False, descriptors=True), subsample, min_conf)
+        return match_points(self._output(pair, pointmaps=True, descriptors=False), subsample, min_conf)
+
     def _output(self, pair: Pair, *, pointmaps: bool, descriptors: bool) -> PairOutput:
-        """At least what is asked for; what is known of the last pair is kept: a frame that becomes a keyframe is asked for again."""
+        """At least what is asked for. The last pair's is kept, since a frame that becomes a keyframe is asked for again."""
         known = self._last[1] if self._last is not None and self._last[0] == pair else PairOutput(ViewOutput(), ViewOutput())
         pointmaps = pointmaps and known.view0.X is None
         descriptors = descriptors and known.view0.desc is None
@@ -121,16 +140,18 @@ class MASt3RPairModel:
     def _intrinsics(self, features: MASt3RFeatures) -> np.ndarray:
         """(3, 3) float64 for images of this plan, from the first of them."""
         if features.plan not in self._estimated_K:
-            X = self.infer([(features, features)], descriptors=False)[0].view0.X
+            X = self._output((features, features), pointmaps=True, descriptors=False).view0.X
             assert X is not None
             K = intrinsics_from_pointmap(X).double().cpu().numpy()
             width, height = features.plan.out
-            if np.isfinite(K).all():
-                logger.warning("No camera calibration: the first image tells a focal length of %.0f pixels at %dx%d.", K[0, 0], width, height)
+            if PLAUSIBLE_FOCAL[0] * width < K[0, 0] < PLAUSIBLE_FOCAL[1] * width:
+                logger.warning(
+                    "No camera calibration: the first image tells a focal length of %.0f of %d pixels.", K[0, 0], width
+                )
             else:
                 fov = self._config.assumed_fov_deg
-                K = np.array([[1.0, 0, (width - 1) / 2], [0, 1.0, (height - 1) / 2], [0, 0, 1]])
-                K[0, 0] = K[1, 1] = 0.5 * width / math.tan(math.radians(fov) / 2)
-                logger.warning("No camera calibration, and the first image tells none: assuming a field of view of %g degrees.", fov)
+                focal = 0.5 * width / math.tan(math.radians(fov) / 2)
+                K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+                logger.warning("No camera calibration, and the first image tells none: assuming %g degrees of view.", fov)
             self._estimated_K[features.plan] = K
         return self._estimated_K[features.plan]

@@ -48,6 +48,7 @@ class OpenCVPairModel:
 
     name = "opencv"
     metric = False
+    sees_depth_alone = False
     relative_depth_sigma = 0.05
     depth_prior_sigma = 0.5
 
