@@ -17,7 +17,7 @@ from st3r_ros.results import RESULT_FILES
 
 ROOT = Path(__file__).parents[1]
 ROOM = "sim:room?width=320&height=240&fps=6&frames="
-COMMANDS = ("map", "eval", "demo", "settings", "doctor")
+COMMANDS = ("map", "pair", "eval", "demo", "settings", "doctor", "download")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ def test_settings_lists_what_map_accepts(st3r):
         (["map", "{tmp}/nowhere"], "There is no file, folder or webcam"),
         (["map", "{tmp}/empty"], "{tmp}/empty"),
         (["map", "{tmp}/images", "--pair-model", "magic"], "pair_model is 'magic'; it must be one of: opencv, mast3r."),
-        (["map", "{tmp}/images", "--checkpoint", "{tmp}/none.pth"], "none.pth', which does not exist"),
+        (["map", "{tmp}/images", "--checkpoint", "{tmp}/none.pth"], "none.pth', but the pair model 'opencv' has no weights"),
+        (["map", "{tmp}/images", "--pair-model", "mast3r"], "needs a checkpoint"),
+        (["map", "{tmp}/images", "--pair-model", "mast3r", "--checkpoint", "{tmp}/file"], "file' cannot be used"),
         (["map", "{tmp}/images", "--camera", "{tmp}/none.yaml"], "none.yaml"),
         (["map", "{tmp}/images", "--camera", "{tmp}/keyless.yaml"], "keyless.yaml"),
         (["map", "{tmp}/images", "--every", "0"], "every is 0; it must be at least 1"),

@@ -18,7 +18,6 @@ def rotate(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     return x * cos + partner * sin
 
 
-@torch.inference_mode(False)
 def rope_table(
     rows: int, columns: int, dim: int, base: float = 100.0, dtype: torch.dtype = torch.float32, device: torch.device | None = None
 ) -> torch.Tensor:

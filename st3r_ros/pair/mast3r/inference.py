@@ -56,14 +56,14 @@ class Inference:
         self._parts: OrderedDict[tuple[MASt3RFeatures, int], ImagePart] = OrderedDict()
         self._decoded: tuple[Sequence[Pair], Tensors] | None = None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Tokens (B, n, enc_dim) of images (B, 3, H, W) in [-1, 1] on the network's device."""
         (tokens,) = self._run("encode", lambda x: (self.network.encode(x),), images.to(self.network.dtype))
         assert tokens is not None
         return tokens
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def infer(self, pairs: Sequence[Pair], *, pointmaps: bool = True, descriptors: bool = True) -> list[PairOutput]:
         """The outputs of each pair, without a batch dimension: X (H, W, 3), conf (H, W), desc (H, W, D), desc_conf (H, W).
 

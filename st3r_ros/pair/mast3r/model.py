@@ -58,7 +58,7 @@ class MASt3RPairModel:
         self._estimated_K: dict[ImagePlan, np.ndarray] = {}
         self._last: tuple[Pair, PairOutput] | None = None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, frame: Frame) -> MASt3RFeatures:
         """Working image, intrinsics and tokens of an undistorted frame.
 
@@ -83,7 +83,7 @@ class MASt3RPairModel:
         """What the network says of each pair, on its device: see `Inference.infer`. Both orders of a pair make it symmetric."""
         return self._inference.infer(pairs, pointmaps=pointmaps, descriptors=descriptors)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(
         self,
         features0: MASt3RFeatures,
@@ -110,7 +110,7 @@ class MASt3RPairModel:
     def adopt(self, features: MASt3RFeatures, pixels: torch.Tensor) -> None:
         """Every pixel is matched anyway."""
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def describe(self, features: MASt3RFeatures) -> torch.Tensor:
         """Global descriptor (D,) float32 of unit length, for finding images of the same place by dot product."""
         return global_descriptors(features.tokens[None], self._retrieval)[0]
