@@ -12,8 +12,8 @@ from ros_harness import Ros
 from st3r_ros.config import (
     CloudConfig,
     MapperConfig,
-    MASt3RPairConfig,
     MappingNodeConfig,
+    MASt3RPairConfig,
     OpenCVPairConfig,
     Validated,
     setting,

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mapping node's life: transitions, mistakes, signals; and the demo, which is both nodes as processes."""
 
+import dataclasses
+import itertools
 import json
 import signal
 from pathlib import Path
 
 import pytest
+from checkpoint_files import make_state, save_pth
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
@@ -33,8 +36,13 @@ class Manager(Node):
         self._change = self.create_client(ChangeState, "/st3r_mapping/change_state")
         self._get = self.create_client(GetState, "/st3r_mapping/get_state")
         self.states: list[int] = []
-        self.create_subscription(MappingStatus, "/st3r_mapping/status", lambda status: self.states.append(status.state), LATCHED)
+        self.processed = 0
+        self.create_subscription(MappingStatus, "/st3r_mapping/status", self._hear, LATCHED)
         self.images = self.create_publisher(conversions.Image, "image", 5)
+
+    def _hear(self, status: MappingStatus) -> None:
+        self.states.append(status.state)
+        self.processed = status.frames_processed
 
     def change(self, transition: int) -> tuple[bool, int]:
         """Ask for a transition; whether it succeeded, and the state after it."""
@@ -75,9 +83,39 @@ def test_a_lifecycle_manager_takes_it_through_its_states(ros: Ros, tmp_path: Pat
     assert manager.change(Transition.TRANSITION_ACTIVE_SHUTDOWN) == (True, State.PRIMARY_STATE_FINALIZED)
 
 
+def test_a_network_maps_on_the_worker(ros: Ros, tmp_path: Path) -> None:
+    """Its weights are random: the first image starts a map, and what comes of the others is not known."""
+    checkpoint = save_pth(tmp_path / "dust3r.pth", make_state())
+    ros.init("-p", "pair_model:=mast3r", "-p", f"checkpoint:={checkpoint}", "-p", "base_frame:=''", "-p", "input_wait:=0.0")
+    stop = Stop()
+    mapping = MappingNode(stop)
+    mapping.start()
+    assert stop.exit_code == 0
+    manager = Manager()
+    ros.spin(mapping)
+    ros.spin(manager)
+    frames = itertools.cycle(SimulatedSequence(SimulationConfig(frames=3, width=64, height=48)))
+    stamps = itertools.count(1)
+
+    def processed() -> bool:
+        frame = dataclasses.replace(next(frames), stamp_ns=next(stamps) * 100_000_000)
+        manager.images.publish(conversions.image_message(frame, "camera"))
+        return manager.processed >= 3
+
+    wait_until(processed, "three images to be mapped")
+    assert set(manager.states) <= {MappingStatus.WAITING, MappingStatus.INITIALIZING, MappingStatus.TRACKING, MappingStatus.LOST}
+    mapping.close()
+
+
 @pytest.mark.parametrize(
     "mistake",
-    ["pair_model:=nothing", "checkpoint:=/nowhere/weights.pth", "output_dir:=/dev/null/out", "opencv.min_matches:=20"],
+    [
+        "pair_model:=nothing",
+        "pair_model:=mast3r",
+        "checkpoint:=/nowhere/weights.pth",
+        "output_dir:=/dev/null/out",
+        "opencv.min_matches:=20",
+    ],
 )
 def test_it_cannot_be_configured_with_a_mistake(ros: Ros, mistake: str) -> None:
     ros.init("-p", mistake)
