@@ -86,6 +86,8 @@ def with_defaults(chosen: argparse.Namespace) -> argparse.Namespace:
     cuda = chosen.device == "cuda" or (chosen.device == "auto" and torch.cuda.is_available())
     chosen.device = torch.device("cuda" if cuda else "cpu")
     chosen.size = chosen.size or ("full" if cuda else "tiny")
+    if chosen.errors:
+        chosen.dtypes = [dtype for dtype in chosen.dtypes or HALVES if dtype in HALVES]
     modes = [mode for mode in (*MODES, plain.MODE) if cuda or mode != "graphs"]
     every = {"dtypes": list(DTYPES), "modes": modes, "batches": ALL_BATCHES, "shapes": ALL_SIZES}
     quick = {
@@ -126,9 +128,8 @@ def run(chosen: argparse.Namespace) -> list[Any]:
             results.append(cpu_budget(WEIGHTS[chosen.size], chosen.checkpoint, width, height, BUDGET_THREADS))
             print(results[-1], flush=True)
     if chosen.errors:
-        halves = tuple(dtype for dtype in chosen.dtypes if dtype in HALVES) or HALVES
         for width, height in chosen.shapes:
-            for found in precision_errors(loader(chosen), width, height, halves):
+            for found in precision_errors(loader(chosen), width, height, tuple(chosen.dtypes)):
                 results.append(found)
                 print(found, flush=True)
     if not (chosen.cpu_budget or chosen.errors):

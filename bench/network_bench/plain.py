@@ -25,7 +25,7 @@ def plain_tracked_frame(work: Workload, mode: str = MODE) -> Stage:
 
     def run() -> None:
         new = torch.from_numpy(work.sources[1]).to(work.network.device)
-        output = _whole_network(work, work.images[0][:1], normalize(resize_live(new[None], work.plan)))
+        output = whole_network(work, work.images[0][:1], normalize(resize_live(new[None], work.plan)))
         view0, view1 = output.view0, output.view1
         if view0.desc is not None:
             one_order_matches(view0.desc[0], view1.desc[0], view0.desc_conf[0], view1.desc_conf[0])
@@ -38,8 +38,8 @@ def plain_symmetric_pair(work: Workload, mode: str = MODE) -> Stage:
 
     def run() -> None:
         for a, b in zip(*(images.split(1) for images in work.images), strict=True):
-            _whole_network(work, a, b)
-            _whole_network(work, b, a)
+            whole_network(work, a, b)
+            whole_network(work, b, a)
 
     return Stage("symmetric pair", run, work.batch, work.batch * work.flops.symmetric_pair)
 
@@ -47,6 +47,7 @@ def plain_symmetric_pair(work: Workload, mode: str = MODE) -> Stage:
 PLAIN = {"tracked": plain_tracked_frame, "symmetric": plain_symmetric_pair}
 
 
-def _whole_network(work: Workload, images0: torch.Tensor, images1: torch.Tensor) -> PairOutput:
+def whole_network(work: Workload, images0: torch.Tensor, images1: torch.Tensor) -> PairOutput:
+    """Both views of pairs of normalized images (B, 3, H, W)."""
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), tf32(True):
         return work.network(images0, images1)

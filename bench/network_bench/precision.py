@@ -39,17 +39,20 @@ class PrecisionError:
 
 @dataclass(frozen=True)
 class NeighbourAgreement:
-    """Shares of the pixels of image 0 whose nearest descriptor in image 1 is the same pixel, and at most one pixel from it."""
+    """Shares of the pixels of image 0 that find the same nearest descriptor in image 1 as in float32.
+
+    same: of all of them. same_of_reciprocal: of those whose neighbour's neighbour, in float32, they are.
+    """
 
     dtype: str
     width: int
     height: int
     same: float
-    within_one_pixel: float
+    same_of_reciprocal: float
 
     def __str__(self) -> str:
         head = f"{'neighbours':<12}{f'{self.width}x{self.height}':>9}  {self.dtype:<6}"
-        return f"{head} same {self.same:.2%}, within one pixel {self.within_one_pixel:.2%}"
+        return f"{head} same {self.same:.2%}, of reciprocal ones {self.same_of_reciprocal:.2%}"
 
 
 def precision_errors(
@@ -81,13 +84,12 @@ def _error(dtype: str, width: int, height: int, name: str, true: torch.Tensor, f
 
 
 def _agreement(dtype: str, width: int, height: int, exact: PairOutput, rough: PairOutput) -> NeighbourAgreement:
-    true, found = (_neighbours(output) for output in (exact, rough))
-    off = torch.maximum((true % width - found % width).abs(), (true // width - found // width).abs())
-    return NeighbourAgreement(dtype, width, height, (off == 0).double().mean().item(), (off <= 1).double().mean().item())
-
-
-def _neighbours(output: PairOutput) -> torch.Tensor:
-    """Row-major index in image 1 of the nearest descriptor of every query pixel of image 0."""
-    assert output.view0.desc is not None and output.view1.desc is not None
-    queries = output.view0.desc[0, ::QUERY_STEP, ::QUERY_STEP]
-    return nearest(queries.flatten(0, 1), output.view1.desc[0].flatten(0, 1)).index
+    pixels = torch.arange(width * height).view(height, width)[::QUERY_STEP, ::QUERY_STEP].flatten()
+    exact0, exact1, rough0, rough1 = (
+        view.desc[0].flatten(0, 1) for output in (exact, rough) for view in (output.view0, output.view1) if view.desc is not None
+    )
+    pixels = pixels.to(exact0.device)
+    neighbours = nearest(exact0[pixels], exact1).index
+    reciprocal = nearest(exact1[neighbours], exact0).index == pixels
+    same = (nearest(rough0[pixels], rough1).index == neighbours).double()
+    return NeighbourAgreement(dtype, width, height, same.mean().item(), same[reciprocal].mean().item())

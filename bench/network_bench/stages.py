@@ -23,6 +23,7 @@ from st3r_ros.types import Frame
 
 MODES = ("eager", "graphs", "compile")
 FOV_DEG = 60.0
+NEED_DESCRIPTORS = ("descriptors", "match", "tracked_jumped")
 
 Tensors = tuple[torch.Tensor | None, ...]
 
@@ -57,11 +58,8 @@ class Workload:
 
     def has(self, stage: str, mode: str) -> bool:
         """Whether a stage of `STAGES` makes sense here: tracking has one frame at a time, and matching no modes."""
-        if stage == "tracked":
-            return self.batch == 1
-        if stage in ("descriptors", "match"):
-            return self.network.config.desc_dim > 0 and (stage == "descriptors" or mode == "eager")
-        return True
+        possible = self.network.config.desc_dim > 0 or stage not in NEED_DESCRIPTORS
+        return possible and (self.batch == 1 or not stage.startswith("tracked")) and (mode == "eager" or stage != "match")
 
     def preprocess(self, mode: str) -> Stage:
         """From images as a camera gives them to what the network reads."""
@@ -102,18 +100,12 @@ class Workload:
         return Stage("match", run, self.batch, 0.0)
 
     def tracked_frame(self, mode: str) -> Stage:
-        """What mapping does with a new image: preprocess, encode, decode with the keyframe, heads, match."""
-        model = MASt3RPairModel(self.network, MASt3RPairConfig(acceleration=mode, image_size=max(self.size)))
-        keyframe_image, image = self.sources
-        camera = Camera.from_fov(image.shape[1], image.shape[0], FOV_DEG)
-        keyframe, last = model.encode(Frame(0, 0, keyframe_image, camera)), None
+        """A new image of a map: preprocess, encode, decode with the keyframe, heads, matches by projection from the last ones."""
+        return self._tracked("tracked frame", mode, "projective")
 
-        def run() -> None:
-            nonlocal last
-            features = model.encode(Frame(1, 1, image, camera))
-            last = model.predict(keyframe, features, seed=last).matches
-
-        return Stage("tracked frame", run, 1, self.flops.tracked_frame)
+    def tracked_reciprocal(self, mode: str) -> Stage:
+        """The same where the view has jumped: matches by reciprocal descriptors."""
+        return self._tracked("tracked, jumped", mode, "reciprocal")
 
     def symmetric_pair(self, mode: str) -> Stage:
         """Pairs of new images, encoded once each, decoded in both orders, all outputs."""
@@ -126,6 +118,20 @@ class Workload:
             inference.infer([*forth, *((b, a) for a, b in forth)])
 
         return Stage("symmetric pair", run, self.batch, self.batch * self.flops.symmetric_pair)
+
+    def _tracked(self, name: str, mode: str, matching: str) -> Stage:
+        config = MASt3RPairConfig(acceleration=mode, image_size=max(self.size), matching=matching)
+        model = MASt3RPairModel(self.network, config)
+        keyframe_image, image = self.sources
+        camera = Camera.from_fov(image.shape[1], image.shape[0], FOV_DEG)
+        keyframe, last = model.encode(Frame(0, 0, keyframe_image, camera)), None
+
+        def run() -> None:
+            nonlocal last
+            features = model.encode(Frame(1, 1, image, camera))
+            last = model.predict(keyframe, features, seed=last).matches
+
+        return Stage(name, run, 1, self.flops.tracked_frame)
 
     def _inference(self, mode: str) -> Inference:
         return Inference(self.network, mode=mode, batch_size=2 * self.batch)
@@ -172,6 +178,7 @@ STAGES: dict[str, Callable[[Workload, str], Stage]] = {
     "descriptors": Workload.descriptors,
     "match": Workload.match,
     "tracked": Workload.tracked_frame,
+    "tracked_jumped": Workload.tracked_reciprocal,
     "symmetric": Workload.symmetric_pair,
 }
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-MATMUL_SIZE = {"cuda": 8192, "cpu": 2048}
+MATMUL_SIZE = {"cuda": 8192, "cpu": 1024}
 WARM_UP = 3
 
 
