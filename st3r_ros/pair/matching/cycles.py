@@ -56,7 +56,7 @@ class PairTables:
 
 def grid_pixels(shape: Shape, subsample: int, device: torch.device) -> torch.Tensor:
     """Pixels (n, 2) of every `subsample`-th column and row, the first at `subsample // 2`."""
-    y, x = torch.meshgrid(*(torch.arange(subsample // 2, n, subsample, device=device) for n in shape), indexing="ij")
+    y, x = torch.meshgrid(*(torch.arange(n, device=device)[subsample // 2 :: subsample] for n in shape), indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 

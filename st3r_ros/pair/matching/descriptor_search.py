@@ -7,10 +7,8 @@ import torch
 
 from st3r_ros.pair.matching.sampling import rows_at
 
-
-def similarity(rows: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-    """Dot products (B, n, k) float32 of descriptors (B, n, k, d) with `queries` (B, n, d)."""
-    return (rows * queries[:, :, None]).sum(-1, dtype=torch.float32)
+# Descriptor channels read at once.
+BLOCK = 2**25
 
 
 def search_around(
@@ -23,15 +21,22 @@ def search_around(
     """
     height, width = desc.shape[1:3]
     x, y = pixels.unbind(-1)
-    best = similarity(rows_at(desc, x, y)[:, :, None], queries)[..., 0]
-    steps = torch.arange(-radius, radius + 1, device=desc.device)
+    best = _similarity(desc, queries, x[..., None], y[..., None])[..., 0]
+    side = 2 * radius + 1
+    steps = torch.arange(side * side, device=desc.device).split(max(1, BLOCK // max(queries.numel(), 1)))
     for dilation in range(max_dilation, 0, -1):
-        columns, center_y = (x[..., None] + steps * dilation).clamp(0, width - 1), y
-        for step in range(-radius, radius + 1):
-            row = (center_y + step * dilation).clamp(0, height - 1)
-            found = similarity(rows_at(desc, columns, row[..., None].expand_as(columns)), queries).max(dim=-1)
-            better = found.values > best
+        center_x, center_y = x, y
+        for step in steps:
+            columns = (center_x[..., None] + dilation * (step % side - radius)).clamp(0, width - 1)
+            rows = (center_y[..., None] + dilation * (step // side - radius)).clamp(0, height - 1)
+            found = _similarity(desc, queries, columns, rows).max(dim=-1)
+            better, place = found.values > best, found.indices[..., None]
             best = torch.where(better, found.values, best)
-            x = torch.where(better, columns.gather(-1, found.indices[..., None])[..., 0], x)
-            y = torch.where(better, row, y)
+            x = torch.where(better, columns.gather(-1, place)[..., 0], x)
+            y = torch.where(better, rows.gather(-1, place)[..., 0], y)
     return torch.stack([x, y], dim=-1)
+
+
+def _similarity(desc: torch.Tensor, queries: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Dot products (B, n, k) float32 of the descriptors at columns `x` and rows `y` (B, n, k) with `queries` (B, n, d)."""
+    return (rows_at(desc, x, y) * queries[:, :, None]).sum(-1, dtype=torch.float32)

@@ -100,7 +100,7 @@ def _starts(rays: BilinearMap, directions: torch.Tensor, target: torch.Tensor, s
     grid = grid_pixels(image_shape(directions[0]), min(COARSE_STEP, *directions.shape[1:3]), directions.device)
     coarse = directions[:, grid[:, 1], grid[:, 0]].transpose(1, 2)
     step = max(1, COARSE_BLOCK // (len(directions) * len(grid)))
-    best = [(target[:, i : i + step] @ coarse).argmax(dim=-1) for i in range(0, target.shape[1], step)]
+    best = [(part @ coarse).argmax(dim=-1) for part in target.split(step, dim=1)]
     starts = grid[torch.cat(best, dim=1)].float()
     if seeds is None:
         return starts
