@@ -10,9 +10,11 @@ from __future__ import annotations
 import torch
 
 from st3r_ros.network.outputs import PairOutput
+from st3r_ros.pair.mast3r.graphs import Tensors
+from st3r_ros.pair.mast3r.inference import Inference
 from st3r_ros.pair.matching.matches import DescriptorMatches, PixelMatches, image_shape, values_at
 from st3r_ros.pair.matching.pointmaps import pointmap_matches
-from st3r_ros.pair.matching.projective import projective_matches, seeds_from
+from st3r_ros.pair.matching.projective import ProjectiveMatches, projective_matches, seeds_from
 from st3r_ros.pair.matching.reciprocal import fast_reciprocal
 from st3r_ros.types import Matches
 
@@ -39,10 +41,10 @@ def match_points(output: PairOutput, subsample: int, min_conf: float) -> Matches
     return _weighted(found, min_conf, _queries(view1.conf, subsample))
 
 
-def match_projections(output: PairOutput, seed: Matches | None, subsample: int, min_conf: float) -> Matches:
+def match_projections(inference: Inference, output: PairOutput, seed: Matches | None, subsample: int, min_conf: float) -> Matches:
     """Where the points of image 1 lie in image 0, refined by descriptors where there are some: for views with much in common.
 
-    seed: matches that tell roughly where, such as those of the frame before.
+    seed: matches that tell roughly where, such as those of the frame before. inference: runs the search.
     """
     view0, view1 = output.view0, output.view1
     assert view0.X is not None and view1.X is not None and view0.conf is not None and view1.conf is not None
@@ -50,8 +52,16 @@ def match_projections(output: PairOutput, seed: Matches | None, subsample: int, 
     if seed is not None:
         known = PixelMatches(seed.pixels0.to(view1.X.device), seed.pixels1.to(view1.X.device))
         seeds = seeds_from(known, image_shape(view1.conf), subsample)[None]
-    desc0, desc1 = (None if view.desc is None else view.desc[None] for view in (view0, view1))
-    found = projective_matches(view0.X[None], view1.X[None], desc0, desc1, subsample=subsample, seeds=seeds).of_pair(0)
+
+    def search(X_0_0: torch.Tensor, X_0_1: torch.Tensor, *more: torch.Tensor | None) -> Tensors:
+        *descriptors, seeds = more
+        found = projective_matches(X_0_0, X_0_1, *descriptors, subsample=subsample, seeds=seeds)
+        return found.pixels0, found.pixels1, found.valid
+
+    maps = [None if x is None else x[None] for x in (view0.X, view1.X, view0.desc, view1.desc)]
+    pixels0, pixels1, valid = inference.run(("projective", subsample), search, *maps, seeds)
+    assert pixels0 is not None and pixels1 is not None and valid is not None
+    found = ProjectiveMatches(pixels0, pixels1, valid).of_pair(0)
     conf0, conf1 = (view.conf if view.desc_conf is None else view.desc_conf for view in (view0, view1))
     assert conf0 is not None and conf1 is not None
     height, width = conf0.shape

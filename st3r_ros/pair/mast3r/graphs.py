@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 Tensors = tuple[torch.Tensor | None, ...]
 Stage = Callable[..., Tensors]
@@ -33,7 +36,7 @@ class GraphCache:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._captured: OrderedDict[Hashable, _Captured] = OrderedDict()
+        self._captured: OrderedDict[Hashable, _Captured | None] = OrderedDict()
         self._pool = torch.cuda.graph_pool_handle()
 
     def __len__(self) -> int:
@@ -47,13 +50,25 @@ class GraphCache:
         else:
             while len(self._captured) >= self._limit:
                 self._captured.popitem(last=False)
-            self._captured[key] = self._capture(stage, inputs)
+            self._captured[key] = self._try_to_capture(stage, inputs)
         captured = self._captured[key]
+        if captured is None:
+            return stage(*inputs)
         for mine, given in zip(captured.inputs, inputs, strict=True):
             if mine is not None and given is not None:
                 mine.copy_(given, non_blocking=True)
         captured.graph.replay()
         return tuple(None if x is None else x.clone() for x in captured.outputs)
+
+    def _try_to_capture(self, stage: Stage, inputs: Tensors) -> _Captured | None:
+        """None where this device or version cannot: slower is better than not at all."""
+        try:
+            return self._capture(stage, inputs)
+        except RuntimeError as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                raise
+            logger.warning("A stage of the network cannot run as a CUDA graph here, so it runs kernel by kernel: %s", error)
+            return None
 
     def _capture(self, stage: Stage, inputs: Tensors) -> _Captured:
         own = tuple(None if x is None else x.clone() for x in inputs)

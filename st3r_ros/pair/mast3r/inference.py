@@ -59,7 +59,7 @@ class Inference:
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Tokens (B, n, enc_dim) of images (B, 3, H, W) in [-1, 1] on the network's device."""
-        (tokens,) = self._run("encode", lambda x: (self.network.encode(x),), images.to(self.network.dtype))
+        (tokens,) = self.run("encode", lambda x: (self.network.encode(x),), images.to(self.network.dtype))
         assert tokens is not None
         return tokens
 
@@ -104,7 +104,7 @@ class Inference:
             return *decoded.view0, *decoded.view1
 
         tokens0, tokens1 = (_stack([pair[view].tokens for pair in pairs]) for view in (0, 1))
-        layers = self._run(("decode", grids), decode, tokens0, tokens1)
+        layers = self.run(("decode", grids), decode, tokens0, tokens1)
         if len(pairs) == 1:
             self._decoded = pairs, layers
         return layers
@@ -116,7 +116,7 @@ class Inference:
             return output.X, output.conf, output.desc, output.desc_conf
 
         key = ("head", view, grid, pointmaps, descriptors)
-        return ViewOutput(*self._run(key, head, part.finest, part.hidden, *layers))
+        return ViewOutput(*self.run(key, head, part.finest, part.hidden, *layers))
 
     def _image_part(self, features: MASt3RFeatures, view: int, pointmaps: bool, descriptors: bool) -> ImagePart:
         """From the cache of the last images, or computed now; without what is not asked for."""
@@ -130,15 +130,19 @@ class Inference:
                 return part.finest, part.hidden
 
             key = ("image_part", view, features.grid, needs_points, needs_descriptors)
-            finest, hidden = self._run(key, image_part, features.tokens[None])
+            finest, hidden = self.run(key, image_part, features.tokens[None])
             kept = ImagePart(kept.finest if finest is None else finest, kept.hidden if hidden is None else hidden)
         self._parts[features, view] = kept
         while len(self._parts) > KEPT_IMAGE_PARTS:
             self._parts.popitem(last=False)
         return ImagePart(kept.finest if pointmaps else None, kept.hidden if descriptors else None)
 
-    def _run(self, key: Hashable, stage: Callable[..., Tensors], *inputs: torch.Tensor | None) -> Tensors:
-        """`stage(*inputs)` in the chosen mode. key: tells stages apart; the first function that comes with a key is kept."""
+    @torch.no_grad()
+    def run(self, key: Hashable, stage: Callable[..., Tensors], *inputs: torch.Tensor | None) -> Tensors:
+        """`stage(*inputs)` in the chosen mode, for functions whose shapes follow from those of their inputs.
+
+        key: tells stages apart; the first function that comes with a key is kept.
+        """
         if self._compiles:
             if key not in self._stages:
                 stage(*inputs)  # lets the network make its tables, which a compiled stage would make anew each time

@@ -70,11 +70,12 @@ class MASt3RPairModel:
         height, width = frame.image.shape[:2]
         plan = plan_image(width, height, self._config.image_size or self.network.config.working_size)
         image = resize_live(torch.from_numpy(frame.image).to(self.network.device), plan)
+        working = image.cpu().numpy()  # now, while the device has little to finish first
         tokens = self._inference.encode(normalize(image[None], self.network.dtype))[0]
         patch = self.network.config.patch_size
         grid = plan.out[1] // patch, plan.out[0] // patch
         K = plan.scale_K(frame.camera.K) if frame.camera else np.eye(3)
-        features = MASt3RFeatures(image.cpu().numpy(), K, frame.camera is not None, tokens, grid, plan)
+        features = MASt3RFeatures(working, K, frame.camera is not None, tokens, grid, plan)
         if not features.K_known:
             features.K = self._intrinsics(features)
         return features
@@ -119,7 +120,8 @@ class MASt3RPairModel:
         """By projection from the last matches; by reciprocal search where there are none, or the view has jumped since."""
         subsample, min_conf, how = self._config.match_subsample, self._config.min_match_conf, self._config.matching
         if how == "projective" or (how == "auto" and seed is not None):
-            matches = match_projections(self._output(pair, pointmaps=True, descriptors=True), seed, subsample, min_conf)
+            output = self._output(pair, pointmaps=True, descriptors=True)
+            matches = match_projections(self._inference, output, seed, subsample, min_conf)
             if how == "projective" or len(matches) >= MIN_SHARE_FOLLOWED * matches.possible:
                 return matches
         if self.network.config.desc_dim:
