@@ -13,6 +13,9 @@ METHODS = ("weiszfeld", "median")
 
 _STEPS = 10
 
+# Focal lengths of real cameras, as shares of the longer side: from 136 degrees of view to 6.
+_PLAUSIBLE = 0.2, 10.0
+
 # The focal length of a 60 degree field of view over the longer side, as a share of that side: limits are multiples of it.
 _TYPICAL = 0.5 / math.tan(math.radians(30.0))
 
@@ -55,9 +58,12 @@ def focal_from_pointmap(
 def intrinsics_from_pointmap(X: torch.Tensor, *, method: str = "weiszfeld") -> torch.Tensor:
     """The intrinsics (..., 3, 3) of cameras with square pixels and a centred principal point that see X (..., H, W, 3).
 
-    A camera whose pointmap gives no focal length has NaN there. Precision, device and errors are those of `focal_from_pointmap`.
+    A camera whose pointmap gives no focal length, or one that no camera has, has NaN there. Precision, device and errors are as
+    for `focal_from_pointmap`.
     """
     focal, centre = focal_from_pointmap(X, method=method), _centre(X)
+    longer = max(X.shape[-3:-1])
+    focal = torch.where((focal > _PLAUSIBLE[0] * longer) & (focal < _PLAUSIBLE[1] * longer), focal, math.nan)
     K = torch.eye(3, dtype=focal.dtype, device=X.device).repeat(*focal.shape, 1, 1)
     K[..., 0, 0] = K[..., 1, 1] = focal
     K[..., :2, 2] = centre

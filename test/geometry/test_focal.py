@@ -126,3 +126,13 @@ def test_another_shape_is_refused(shape):
 def test_an_unknown_method_is_named_with_the_known_ones():
     with pytest.raises(GeometryError, match=r"'mode'.*weiszfeld, median"):
         focal_from_pointmap(pointmap(60.0), method="mode")
+
+
+@pytest.mark.parametrize(("focal", "plausible"), [(1.0, False), (30.0, True), (100.0, True), (5000.0, False)])
+def test_intrinsics_that_no_camera_has_are_none(focal, plausible):
+    K = torch.tensor([[focal, 0.0, 31.5], [0.0, focal, 23.5], [0.0, 0.0, 1.0]])
+    pixels = torch.stack([*torch.meshgrid(torch.arange(64.0), torch.arange(48.0), indexing="xy"), torch.ones(48, 64)], dim=-1)
+    found = intrinsics_from_pointmap(pixels @ torch.linalg.inv(K).T)
+    assert bool(found.isfinite().all()) is plausible
+    if plausible:
+        torch.testing.assert_close(found, K, rtol=1e-4, atol=1e-3)

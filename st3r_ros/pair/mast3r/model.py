@@ -29,9 +29,6 @@ NO_CLAIM = 0.999
 MIN_SHARE_FOLLOWED = 0.1
 """Where projection finds fewer of the pixels than this, other views are compared than it is made for."""
 
-PLAUSIBLE_FOCAL = 0.2, 10.0
-"""Least and greatest focal length of a camera, as shares of the width of its image."""
-
 
 class MASt3RPairModel:
     """Follows the `PairModel` protocol, on the device and in the precision of the network. Not thread-safe.
@@ -146,7 +143,7 @@ class MASt3RPairModel:
             assert X is not None
             K = intrinsics_from_pointmap(X).double().cpu().numpy()
             width, height = features.plan.out
-            if PLAUSIBLE_FOCAL[0] * width < K[0, 0] < PLAUSIBLE_FOCAL[1] * width:
+            if np.isfinite(K).all():
                 logger.warning(
                     "No camera calibration: the first image tells a focal length of %.0f of %d pixels.", K[0, 0], width
                 )
