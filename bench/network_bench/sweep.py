@@ -83,8 +83,9 @@ def sweep(load: Callable[[torch.dtype], PairNetwork], choice: Choice) -> Iterato
         network = load(DTYPES[dtype])
         with tf32(False):
             yield from _rows(network, dtype, choice, [mode for mode in choice.modes if mode != plain.MODE])
+        device = network.device
         del network
-        gc.collect()
+        free(device)
     if plain.MODE in choice.modes:
         yield from _rows(load(torch.float32), plain.DTYPE, choice, [plain.MODE])
 
@@ -106,14 +107,22 @@ def _row(
     work: Workload, name: str, make: Callable[[Workload, str], Stage], dtype: str, mode: str, rate: float, choice: Choice
 ) -> Row:
     key = (*work.size, work.batch, dtype, mode)
+    free(work.network.device)
+    if mode == "compile":
+        torch.compiler.reset()  # else functions compiled for many shapes are no longer compiled at all
     try:
         stage = make(work, mode)
         timing = measure(stage.run, work.network.device, choice.runs, choice.warm_up)
         return Row(stage.name, *key, stage.items, stage.flops, rate, timing)
     except RuntimeError as error:  # out of memory; a compiler that is missing
         return Row(name, *key, 0, 0.0, rate, None, str(error).strip().splitlines()[0][:100])
-    finally:
-        gc.collect()
+
+
+def free(device: torch.device) -> None:
+    """Gives back what the last stage has held, so that the next one's memory is its own."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def speed_ups(rows: list[Row]) -> list[str]:

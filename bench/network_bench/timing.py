@@ -40,9 +40,9 @@ def measure(run: Callable[[], object], device: torch.device, runs: int, warm_up:
 
 
 def peak_mib(device: torch.device) -> float:
-    """The most memory held: by torch on a CUDA device since the last reset, else by this process since it began."""
+    """The most memory held: by torch on a CUDA device since the last reset, CUDA graphs' included, else by this process ever."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        return torch.cuda.max_memory_reserved(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
