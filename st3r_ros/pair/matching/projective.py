@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matches from pointmaps that are known already (MASt3R-SLAM paper): look where a point of image 1 lies in image 0.
 
-`X_0_1` gives every pixel of image 1 a ray from camera 0. Its match is where the rays of `X_0_0`, interpolated between the pixels
-of image 0, have that direction: a small least-squares problem per pixel, solved for all at once. The descriptors near by then
-decide. No camera model is assumed, no scale matters, every shape is fixed, and nothing waits for the device.
+`X_0_1` gives every pixel of image 1 a ray from camera 0. Its match is where the rays of `X_0_0`, interpolated over image 0, have
+that direction: a small least-squares problem per pixel, solved for all at once. The descriptors near by then decide. No camera
+model is assumed, no scale matters, every shape is fixed, and nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import torch
 from st3r_ros.pair.matching.cycles import grid_pixels
 from st3r_ros.pair.matching.descriptor_search import search_around
 from st3r_ros.pair.matching.matches import PixelMatches, Shape, image_shape
-from st3r_ros.pair.matching.sampling import BilinearMap, Samples, rows_at
+from st3r_ros.pair.matching.ray_field import RayField, directions
+from st3r_ros.pair.matching.sampling import Samples, rows_at
 from st3r_ros.pair.matching.subpixel import subpixel_offsets
 
-ITERATIONS = 8
+ITERATIONS = 5
 FIRST_DAMPING = 1e-3
-COARSE_STEP = 16
-COARSE_BLOCK = 2**24
-# A match is valid when the rays of image 0 come within so many pixels of the target's, ...
+# A match is valid when the rays of image 0 come within so many pixels of the wanted one, ...
 MAX_MISS_PX = 1.0
 # ... and the distances of the two points on it differ by no more than this part.
 MAX_DISTANCE_RATIO = 0.1
@@ -64,8 +63,8 @@ def projective_matches(
     pixels1 = grid_pixels(image_shape(X_0_1[0]), subsample, X_0_1.device)
     column, row = pixels1.T.unsqueeze(1).expand(-1, len(X_0_1), -1)
     points = rows_at(X_0_1, column, row)
-    rays, target = BilinearMap(_directions(X_0_0)), _directions(points)
-    pixels0, on_ray = _solve(rays, target, _starts(rays, _directions(X_0_0), target, seeds))
+    rays, target = RayField(X_0_0), directions(points)
+    pixels0, on_ray = _solve(rays, target, _starts(rays, target, seeds))
     nearest = pixels0.round().long()
     distance0, distance1 = torch.linalg.vector_norm(X_0_0, dim=-1, keepdim=True), torch.linalg.vector_norm(points, dim=-1)
     valid = on_ray & _same_distance(distance0, distance1, nearest)
@@ -84,24 +83,16 @@ def seeds_from(matches: PixelMatches, shape1: Shape, subsample: int) -> torch.Te
     """
     rows, columns = (len(range(subsample // 2, size, subsample)) for size in shape1)
     seeds = torch.full((rows * columns, 2), torch.nan, device=matches.pixels0.device)
+    if not len(seeds):
+        return seeds
     x, y = (matches.pixels1.round().long() // subsample).unbind(-1)
     seeds[y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)] = matches.pixels0.float()
     return seeds
 
 
-def _directions(points: torch.Tensor) -> torch.Tensor:
-    """Unit vectors along `points` (..., 3); zero, which is like no direction, where there is no point."""
-    length = torch.linalg.vector_norm(points, dim=-1, keepdim=True)
-    return torch.where(length.isfinite() & (length > 0), points / length, 0.0)
-
-
-def _starts(rays: BilinearMap, directions: torch.Tensor, target: torch.Tensor, seeds: torch.Tensor | None) -> torch.Tensor:
-    """For directions `target` (B, n, 3) the pixel (B, n, 2) of a coarse grid, or the seed, whose ray is nearest."""
-    grid = grid_pixels(image_shape(directions[0]), min(COARSE_STEP, *directions.shape[1:3]), directions.device)
-    coarse = directions[:, grid[:, 1], grid[:, 0]].transpose(1, 2)
-    step = max(1, COARSE_BLOCK // (len(directions) * len(grid)))
-    best = [(part @ coarse).argmax(dim=-1) for part in target.split(step, dim=1)]
-    starts = grid[torch.cat(best, dim=1)].float()
+def _starts(rays: RayField, target: torch.Tensor, seeds: torch.Tensor | None) -> torch.Tensor:
+    """The pixel (B, n, 2) of a coarse grid, or the seed, whose ray is nearest to each direction `target` (B, n, 3)."""
+    starts = rays.nearest(target)
     if seeds is None:
         return starts
     known = seeds.isfinite().all(dim=-1, keepdim=True)
@@ -115,7 +106,7 @@ def _miss(samples: Samples, target: torch.Tensor) -> torch.Tensor:
     return (samples.value - target).square().sum(-1)
 
 
-def _solve(rays: BilinearMap, target: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _solve(rays: RayField, target: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Levenberg-Marquardt for all pixels at once: where `rays` point along `target` (B, n, 3), (B, n, 2), and if they do, (B, n).
 
     The damping is relative to the derivative, so that neither the field of view nor the image size matters.

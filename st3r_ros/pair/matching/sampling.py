@@ -35,20 +35,17 @@ class BilinearMap:
     """Bilinear interpolation of maps (B, H, W, c) float32, as one polynomial per cell: a single read per sample."""
 
     def __init__(self, values: torch.Tensor) -> None:
-        self.height, self.width = values.shape[1:3]
+        self._height, self._width = values.shape[1:3]
         padded = pad(values.movedim(-1, 1), (0, 1, 0, 1), mode="replicate").movedim(1, -1)
         corner, right, below = padded[:, :-1, :-1], padded[:, :-1, 1:], padded[:, 1:, :-1]
         across = padded[:, 1:, 1:] - right - below + corner
         self._cells = torch.cat([corner, right - corner, below - corner, across], dim=-1)
 
-    def clamp(self, pixels: torch.Tensor) -> torch.Tensor:
-        """`pixels` (..., 2) moved into the image."""
-        return torch.stack([pixels[..., 0].clamp(0, self.width - 1), pixels[..., 1].clamp(0, self.height - 1)], dim=-1)
-
     def sample(self, pixels: torch.Tensor) -> Samples:
-        """Samples at `pixels` (B, n, 2) float32 inside the image; on the last row or column, of the cell before it."""
+        """Samples at `pixels` (B, n, 2) float32; outside the image, the polynomials of the outermost cells go on."""
         x, y = pixels.unbind(-1)
-        column, row = x.long().clamp(max=max(self.width - 2, 0)), y.long().clamp(max=max(self.height - 2, 0))
+        column = x.floor().long().clamp(0, max(self._width - 2, 0))
+        row = y.floor().long().clamp(0, max(self._height - 2, 0))
         corner, right, below, across = rows_at(self._cells, column, row).chunk(4, dim=-1)
         u, v = (x - column)[..., None], (y - row)[..., None]
         dx, dy = right + across * v, below + across * u

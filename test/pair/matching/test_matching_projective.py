@@ -43,6 +43,17 @@ def test_a_rigid_motion_is_found_and_what_is_hidden_is_left_out(unit, views):
     assert matches.valid[0, hidden].float().sum() <= 0.01 * hidden.sum()
 
 
+def test_the_noise_of_single_pixels_averages_out(turned):
+    """Rays of image 0 that are each off by about a pixel."""
+    pixel = torch.linalg.vector_norm(torch.diff(torch.nn.functional.normalize(turned.X_0_0, dim=-1), dim=1), dim=-1).median()
+    noise = torch.randn(turned.X_0_0.shape, generator=torch.Generator().manual_seed(0))
+    X_0_0 = turned.X_0_0 + pixel * noise * torch.linalg.vector_norm(turned.X_0_0, dim=-1, keepdim=True)
+    matches = projective_matches(X_0_0[None], turned.X_0_1[None])
+    seen = turned.seen.flatten()
+    assert errors(matches.pixels0[0], turned.truth0)[seen].median() < 0.3
+    assert matches.valid[0, seen].float().mean() > 0.98
+
+
 def test_descriptors_correct_what_the_pointmaps_have_wrong(turned):
     """A pointmap turned by one degree is off by more than two pixels; the descriptors near by bring the matches back."""
     R = torch.tensor(SE3.exp(np.array([0.0, 0.0, 0.0, 0.01, 0.015, 0.0])).rotation, dtype=torch.float32)
@@ -112,6 +123,7 @@ def test_seeds_belong_to_the_pixels_that_are_looked_up(subsample):
     half = seeds_from(PixelMatches(pixels0[::2], pixels1[::2]), shape, subsample)
     assert torch.equal(half[::2], pixels0[::2])
     assert half[1::2].isnan().all()
+    assert seeds_from(PixelMatches(pixels0, pixels1), shape, 64).shape == (0, 2)
 
 
 @pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
