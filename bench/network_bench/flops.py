@@ -48,7 +48,7 @@ def stage_flops(config: NetworkConfig, width: int, height: int) -> StageFlops:
         layers = network.decode(tokens, tokens, grid, grid).view0
 
         def head(*, pointmaps: bool = False, descriptors: bool = False) -> None:
-            part = network.image_part(0, tokens, grid, pointmaps=pointmaps, descriptors=descriptors)
+            part = network.image_part(0, tokens, grid, pointmaps=pointmaps)
             network.head(0, layers, grid, part, pointmaps=pointmaps, descriptors=descriptors)
 
         return StageFlops(

@@ -155,7 +155,7 @@ class Workload:
             results: list[torch.Tensor | None] = []
             half = len(layers) // 2
             for view, tokens, own in ((0, tokens0, layers[:half]), (1, tokens1, layers[half:])):
-                part = self.network.image_part(view, tokens, self.grid, **asked)
+                part = self.network.image_part(view, tokens, self.grid, pointmaps=pointmaps)
                 output = self.network.head(view, own, self.grid, part, **asked)
                 results += [output.X, output.conf, output.desc, output.desc_conf]
             return tuple(results)

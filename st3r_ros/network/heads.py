@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The heads: from the tokens of a view to raw values for every pixel.
 
-Each head splits its work in two: `image_part` needs the encoder's output only, is the same for every pair the image is in, and
-can be kept; `forward` does the rest for one pair.
+The work is split in two: `image_part` needs the encoder's output only, is the same for every pair the image is in, and can be
+kept; `forward` does the rest for one pair.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from st3r_ros.network.blocks import Mlp
 from st3r_ros.network.config import NetworkConfig
 
 DPT_CHANNELS = (96, 192, 384, 768)
 DPT_WIDTH = 256
 DPT_LAST_WIDTH = 128
 POINT_CHANNELS = 4
+STRIP_ROWS = 64
+HIDDEN_RATIO = 4
 
 Grid = tuple[int, int]
 
@@ -36,6 +39,16 @@ def twice_as_large(x: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
 
 
+def rows_of_twice_as_large(x: torch.Tensor, first: int, end: int) -> torch.Tensor:
+    """Rows [first, end) of `twice_as_large(x)`."""
+    height, width = x.shape[-2:]
+    y = torch.arange(first, end, device=x.device) * ((height - 1) / (2 * height - 1))
+    upper = y.long()
+    share = (y - upper).to(x.dtype)[:, None]
+    rows = torch.lerp(x[..., upper, :], x[..., (upper + 1).clamp(max=height - 1), :], share)
+    return F.interpolate(rows, size=(end - first, 2 * width), mode="bilinear", align_corners=True)
+
+
 class ResidualUnit(nn.Module):
     """ReLU, convolution, ReLU, convolution, added to the input."""
 
@@ -44,7 +57,7 @@ class ResidualUnit(nn.Module):
         self.conv1, self.conv2 = conv3x3(width, width), conv3x3(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+        return x + self.conv2(F.relu_(self.conv1(F.relu(x))))
 
 
 class FusionStage(nn.Module):
@@ -110,7 +123,7 @@ class DPTHead(nn.Module):
             conv3x3(DPT_WIDTH, DPT_LAST_WIDTH),
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
             conv3x3(DPT_LAST_WIDTH, DPT_LAST_WIDTH),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(DPT_LAST_WIDTH, POINT_CHANNELS, 1),
         )
 
@@ -121,27 +134,31 @@ class DPTHead(nn.Module):
     def forward(self, layers: tuple[torch.Tensor, ...], grid: Grid, finest: torch.Tensor) -> torch.Tensor:
         """Raw (B, H, W, 4) from the three hooked decoder layers (B, n, dec_dim) and `finest` from `image_part`."""
         maps = [enter(as_picture(tokens, grid)) for enter, tokens in zip(self.act_postprocess[1:], layers, strict=True)]
-        return self.head(self.scratch(finest, *maps)).permute(0, 2, 3, 1)
+        half = self.head[0](self.scratch(finest, *maps))
+        height = 2 * half.shape[-2]
+        strips = [self._last_layers(half, top, min(top + STRIP_ROWS, height)) for top in range(0, height, STRIP_ROWS)]
+        return torch.cat(strips, dim=-2).permute(0, 2, 3, 1)
+
+    def _last_layers(self, half: torch.Tensor, top: int, bottom: int) -> torch.Tensor:
+        """Rows [top, bottom) of the result, (B, 4, rows, W), from `half` (B, 128, H/2, W/2).
+
+        At full size these layers would take more memory than all the others, so there is only a strip of them at a time.
+        """
+        above, below = int(top > 0), int(bottom < 2 * half.shape[-2])  # the rows beside the strip that the convolution reads
+        strip = self.head[2](rows_of_twice_as_large(half, top - above, bottom + below))
+        return self.head[4](self.head[3](strip[..., above : strip.shape[-2] - below, :]))
 
 
-class DescriptorHead(nn.Module):
+class DescriptorHead(Mlp):
     """An MLP on encoder and decoder tokens to the pixels of each patch: raw descriptors and their confidence (MASt3R)."""
 
-    def __init__(self, enc_dim: int, dec_dim: int, channels: int, patch_size: int, hidden_ratio: int = 4) -> None:
-        super().__init__()
-        self.enc_dim, self.patch_size = enc_dim, patch_size
-        hidden = hidden_ratio * (enc_dim + dec_dim)
-        self.fc1 = nn.Linear(enc_dim + dec_dim, hidden)
-        self.fc2 = nn.Linear(hidden, channels * patch_size**2)
+    def __init__(self, enc_dim: int, dec_dim: int, channels: int, patch_size: int) -> None:
+        super().__init__(enc_dim + dec_dim, HIDDEN_RATIO * (enc_dim + dec_dim), channels * patch_size**2)
+        self.patch_size = patch_size
 
-    def image_part(self, tokens: torch.Tensor) -> torch.Tensor:
-        """What the encoder tokens (B, n, enc_dim) add to the hidden layer: (B, n, hidden)."""
-        return F.linear(tokens, self.fc1.weight[:, : self.enc_dim], self.fc1.bias)
-
-    def forward(self, tokens: torch.Tensor, grid: Grid, hidden: torch.Tensor) -> torch.Tensor:
-        """Raw (B, H, W, channels) from the last decoder layer (B, n, dec_dim) and `hidden` from `image_part`."""
-        hidden = hidden + F.linear(tokens, self.fc1.weight[:, self.enc_dim :])
-        return patches_to_pixels(self.fc2(F.gelu(hidden)), grid, self.patch_size)
+    def raw(self, enc_tokens: torch.Tensor, dec_tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Raw (B, H, W, channels) from the encoder's output (B, n, enc_dim) and the last decoder layer (B, n, dec_dim)."""
+        return patches_to_pixels(self(torch.cat((enc_tokens, dec_tokens), dim=-1)), grid, self.patch_size)
 
 
 def patches_to_pixels(x: torch.Tensor, grid: Grid, patch_size: int) -> torch.Tensor:
@@ -152,13 +169,13 @@ def patches_to_pixels(x: torch.Tensor, grid: Grid, patch_size: int) -> torch.Ten
 
 @dataclass(frozen=True, eq=False)
 class ImagePart:
-    """What a head makes of the encoder's output alone; None where the head has no such part or it was not asked for.
+    """What a head has of an image whatever its pair: the encoder's output (B, n, enc_dim) and what the DPT makes of it.
 
-    finest: (B, 256, 4 rows, 4 columns) of the DPT. hidden: (B, n, hidden) of the descriptor head.
+    finest: (B, 256, 4 rows, 4 columns); None for a linear head, and where no points are asked for.
     """
 
-    finest: torch.Tensor | None = None
-    hidden: torch.Tensor | None = None
+    tokens: torch.Tensor
+    finest: torch.Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +200,9 @@ class ViewHead(nn.Module):
         if config.desc_dim:
             self.head_local_features = DescriptorHead(enc_dim, dec_dim, config.desc_dim + config.two_confs, self.patch_size)
 
-    def image_part(self, tokens: torch.Tensor, grid: Grid, points: bool, features: bool) -> ImagePart:
+    def image_part(self, tokens: torch.Tensor, grid: Grid, points: bool) -> ImagePart:
         """The part of `forward` that encoder tokens (B, n, enc_dim) decide."""
-        return ImagePart(
-            self.dpt.image_part(tokens, grid) if points and not self.is_linear else None,
-            self.head_local_features.image_part(tokens) if features else None,
-        )
+        return ImagePart(tokens, self.dpt.image_part(tokens, grid) if points and not self.is_linear else None)
 
     def forward(self, layers: tuple[torch.Tensor, ...], grid: Grid, part: ImagePart, points: bool, features: bool) -> RawOutput:
         """Raw values from the hooked decoder layers (B, n, dec_dim); each of the two only when asked for."""
@@ -199,6 +213,5 @@ class ViewHead(nn.Module):
             assert part.finest is not None
             raw_points = self.dpt(layers, grid, part.finest)
         if features:
-            assert part.hidden is not None
-            raw_features = self.head_local_features(layers[-1], grid, part.hidden)
+            raw_features = self.head_local_features.raw(part.tokens, layers[-1], grid)
         return RawOutput(raw_points, raw_features)

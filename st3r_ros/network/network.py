@@ -115,12 +115,9 @@ class PairNetwork(nn.Module):
         descriptors = descriptors and self.config.desc_dim > 0
         return pointmaps or (descriptors and not self.config.two_confs), descriptors
 
-    def image_part(
-        self, view: int, tokens: torch.Tensor, grid: Grid, *, pointmaps: bool = True, descriptors: bool = True
-    ) -> ImagePart:
+    def image_part(self, view: int, tokens: torch.Tensor, grid: Grid, *, pointmaps: bool = True) -> ImagePart:
         """What the head of view 0 or 1 makes of encoder tokens (B, n, enc_dim): the same for every pair of the image."""
-        points, features = self.needed(pointmaps, descriptors)
-        return self._view_head(view).image_part(tokens, grid, points, features)
+        return self._view_head(view).image_part(tokens, grid, pointmaps)
 
     def head(
         self,

@@ -33,8 +33,8 @@ def load_pair_model(
         return load_mast3r(checkpoint, mast3r or MASt3RPairConfig())
     if checkpoint:
         raise ConfigError(
-            f"checkpoint is '{checkpoint}', but the pair model '{name}' has no weights; set the pair model to mast3r, or leave the "
-            "checkpoint out."
+            f"checkpoint is '{checkpoint}', but the pair model '{name}' has no weights; set the pair model to mast3r, or leave "
+            "the checkpoint out."
         )
     import torch  # here, so that naming a model imports nothing heavy
 

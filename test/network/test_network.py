@@ -68,7 +68,7 @@ def test_what_is_not_asked_for_is_left_out_and_changes_nothing(name, pointmaps, 
     tokens0, tokens1 = network.encode(images0), network.encode(images1)
     layers = network.decode(tokens0, tokens1, grid, grid).view0
     asked = {"pointmaps": pointmaps, "descriptors": descriptors}
-    part = network.head(0, layers, grid, network.image_part(0, tokens0, grid, **asked), **asked)
+    part = network.head(0, layers, grid, network.image_part(0, tokens0, grid, pointmaps=network.needed(**asked)[0]), **asked)
     points, features = network.needed(pointmaps, descriptors)
     wanted = ViewOutput(
         *((whole.view0.X, whole.view0.conf) if points else (None, None)),

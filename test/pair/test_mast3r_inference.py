@@ -103,7 +103,7 @@ def test_what_is_kept_is_bounded(network):
     inference = Inference(network)
     images = [features(inference, seed) for seed in range(6)]
     inference.infer([(a, b) for a in images for b in images])
-    assert len(inference._parts) <= KEPT_IMAGE_PARTS
+    assert len(inference._finest) <= KEPT_IMAGE_PARTS
 
 
 @pytest.mark.full  # the compiler takes long

@@ -63,8 +63,8 @@ class SceneNetwork:
         both = torch.cat([tokens0, tokens1], dim=-1)
         return Decoded((both,), (both,))
 
-    def image_part(self, view, tokens, grid, *, pointmaps=True, descriptors=True) -> ImagePart:
-        return ImagePart()
+    def image_part(self, view, tokens, grid, *, pointmaps=True) -> ImagePart:
+        return ImagePart(tokens, torch.zeros(1, 1))
 
     def head(self, view, layers, grid, part, *, pointmaps=True, descriptors=True) -> ViewOutput:
         outputs = [self._view(*map(int, pair), view) for pair in layers[-1][:, 0]]

@@ -21,7 +21,7 @@ from st3r_ros.pair.mast3r.graphs import GraphCache, Tensors
 from st3r_ros.types import Features
 
 MODES = ("eager", "graphs", "compile")
-KEPT_IMAGE_PARTS = 4
+KEPT_IMAGE_PARTS = 2
 
 
 @dataclass(eq=False)
@@ -53,7 +53,7 @@ class Inference:
         self._compiles = mode == "compile"
         self._graphs = GraphCache(graph_limit) if mode != "eager" and network.device.type == "cuda" else None
         self._stages: dict[Hashable, Callable[..., Tensors]] = {}
-        self._parts: OrderedDict[tuple[MASt3RFeatures, int], ImagePart] = OrderedDict()
+        self._finest: OrderedDict[tuple[MASt3RFeatures, int], torch.Tensor] = OrderedDict()
         self._decoded: tuple[Sequence[Pair], Tensors] | None = None
 
     @torch.no_grad()
@@ -89,8 +89,8 @@ class Inference:
         half = len(layers) // 2
         views = []
         for view, own in ((0, layers[:half]), (1, layers[half:])):
-            parts = [self._image_part(pair[view], view, pointmaps, descriptors) for pair in pairs]
-            part = ImagePart(_stack_known([p.finest for p in parts]), _stack_known([p.hidden for p in parts]))
+            finest = [self._image_part(pair[view], view) for pair in pairs] if pointmaps else []
+            part = ImagePart(_stack([pair[view].tokens for pair in pairs]), _concatenated(finest))
             views.append(self._head(view, own, grids[view], part, pointmaps, descriptors))
         return PairOutput(*views)
 
@@ -110,32 +110,29 @@ class Inference:
         return layers
 
     def _head(self, view: int, layers: Tensors, grid: Grid, part: ImagePart, pointmaps: bool, descriptors: bool) -> ViewOutput:
-        def head(finest: torch.Tensor | None, hidden: torch.Tensor | None, *layers: torch.Tensor) -> Tensors:
-            part = ImagePart(finest, hidden)
+        def head(tokens: torch.Tensor, finest: torch.Tensor | None, *layers: torch.Tensor) -> Tensors:
+            part = ImagePart(tokens, finest)
             output = self.network.head(view, layers, grid, part, pointmaps=pointmaps, descriptors=descriptors)
             return output.X, output.conf, output.desc, output.desc_conf
 
-        key = ("head", view, grid, pointmaps, descriptors)
-        return ViewOutput(*self.run(key, head, part.finest, part.hidden, *layers))
+        return ViewOutput(*self.run(("head", view, grid, pointmaps, descriptors), head, part.tokens, part.finest, *layers))
 
-    def _image_part(self, features: MASt3RFeatures, view: int, pointmaps: bool, descriptors: bool) -> ImagePart:
-        """From the cache of the last images, or computed now; without what is not asked for."""
-        kept = self._parts.pop((features, view), ImagePart())
-        needs_points = pointmaps and kept.finest is None and self.network.config.head != "linear"
-        needs_descriptors = descriptors and kept.hidden is None
-        if needs_points or needs_descriptors:
+    def _image_part(self, features: MASt3RFeatures, view: int) -> torch.Tensor | None:
+        """`ImagePart.finest` of one image, from the cache of the last ones or computed now."""
+        if self.network.config.head == "linear":
+            return None
 
-            def image_part(tokens: torch.Tensor) -> Tensors:
-                part = self.network.image_part(view, tokens, features.grid, pointmaps=needs_points, descriptors=needs_descriptors)
-                return part.finest, part.hidden
+        def image_part(tokens: torch.Tensor) -> Tensors:
+            return (self.network.image_part(view, tokens, features.grid).finest,)
 
-            key = ("image_part", view, features.grid, needs_points, needs_descriptors)
-            finest, hidden = self.run(key, image_part, features.tokens[None])
-            kept = ImagePart(kept.finest if finest is None else finest, kept.hidden if hidden is None else hidden)
-        self._parts[features, view] = kept
-        while len(self._parts) > KEPT_IMAGE_PARTS:
-            self._parts.popitem(last=False)
-        return ImagePart(kept.finest if pointmaps else None, kept.hidden if descriptors else None)
+        finest = self._finest.pop((features, view), None)
+        if finest is None:
+            (finest,) = self.run(("image_part", view, features.grid), image_part, features.tokens[None])
+            assert finest is not None
+        self._finest[features, view] = finest
+        while len(self._finest) > KEPT_IMAGE_PARTS:
+            self._finest.popitem(last=False)
+        return finest
 
     @torch.no_grad()
     def run(self, key: Hashable, stage: Callable[..., Tensors], *inputs: torch.Tensor | None) -> Tensors:
@@ -156,8 +153,8 @@ def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
     return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
 
 
-def _stack_known(tensors: list[torch.Tensor | None]) -> torch.Tensor | None:
-    """Tensors (1, ...) along their batch dimension, None when there are none."""
+def _concatenated(tensors: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """Tensors (1, ...) along their batch dimension, None when there are none; a single one is not copied."""
     known = [x for x in tensors if x is not None]
     return torch.cat(known) if len(known) > 1 else (known[0] if known else None)
 
