@@ -74,7 +74,7 @@ class NetworkConfig:
 
     @property
     def kind(self) -> str:
-        """"mast3r" with descriptors, else "dust3r"."""
+        """Which of the two families it is of: "mast3r" has descriptors, "dust3r" has none."""
         return "mast3r" if self.desc_dim else "dust3r"
 
     @property
