@@ -89,8 +89,9 @@ class Inference:
         half = len(layers) // 2
         views = []
         for view, own in ((0, layers[:half]), (1, layers[half:])):
-            finest = [self._image_part(pair[view], view) for pair in pairs] if pointmaps else []
-            part = ImagePart(_stack([pair[view].tokens for pair in pairs]), _concatenated(finest))
+            images = [pair[view] for pair in pairs]
+            finest = self._image_part(images, view) if pointmaps else None
+            part = ImagePart(_stack([features.tokens for features in images]), finest)
             views.append(self._head(view, own, grids[view], part, pointmaps, descriptors))
         return PairOutput(*views)
 
@@ -117,21 +118,22 @@ class Inference:
 
         return ViewOutput(*self.run(("head", view, grid, pointmaps, descriptors), head, part.tokens, part.finest, *layers))
 
-    def _image_part(self, features: MASt3RFeatures, view: int) -> torch.Tensor | None:
-        """`ImagePart.finest` of one image, from the cache of the last ones or computed now."""
+    def _image_part(self, images: list[MASt3RFeatures], view: int) -> torch.Tensor | None:
+        """`ImagePart.finest` of the images of one view; that of a single one is kept, since the next pair may have it again."""
         if self.network.config.head == "linear":
             return None
 
         def image_part(tokens: torch.Tensor) -> Tensors:
-            return (self.network.image_part(view, tokens, features.grid).finest,)
+            return (self.network.image_part(view, tokens, images[0].grid).finest,)
 
-        finest = self._finest.pop((features, view), None)
+        finest = self._finest.pop((images[0], view), None) if len(images) == 1 else None
         if finest is None:
-            (finest,) = self.run(("image_part", view, features.grid), image_part, features.tokens[None])
-            assert finest is not None
-        self._finest[features, view] = finest
-        while len(self._finest) > KEPT_IMAGE_PARTS:
-            self._finest.popitem(last=False)
+            tokens = _stack([features.tokens for features in images])
+            (finest,) = self.run(("image_part", view, images[0].grid), image_part, tokens)
+        if len(images) == 1 and finest is not None:
+            self._finest[images[0], view] = finest
+            while len(self._finest) > KEPT_IMAGE_PARTS:
+                self._finest.popitem(last=False)
         return finest
 
     @torch.no_grad()
@@ -151,12 +153,6 @@ class Inference:
 def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
     """With a batch dimension; a single one is not copied."""
     return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
-
-
-def _concatenated(tensors: list[torch.Tensor | None]) -> torch.Tensor | None:
-    """Tensors (1, ...) along their batch dimension, None when there are none; a single one is not copied."""
-    known = [x for x in tensors if x is not None]
-    return torch.cat(known) if len(known) > 1 else (known[0] if known else None)
 
 
 def _item(view: ViewOutput, row: int) -> ViewOutput:
