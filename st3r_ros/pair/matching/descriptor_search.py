@@ -8,7 +8,8 @@ import torch
 from st3r_ros.pair.matching.sampling import rows_at
 
 # Descriptor channels read at once.
-BLOCK = 2**25
+BLOCK_CPU = 2**22
+BLOCK_GPU = 2**26
 
 
 def search_around(
@@ -23,7 +24,8 @@ def search_around(
     x, y = pixels.unbind(-1)
     best = _similarity(desc, queries, x[..., None], y[..., None])[..., 0]
     side = 2 * radius + 1
-    steps = torch.arange(side * side, device=desc.device).split(max(1, BLOCK // max(queries.numel(), 1)))
+    block = BLOCK_GPU if desc.is_cuda else BLOCK_CPU
+    steps = torch.arange(side * side, device=desc.device).split(max(1, block // max(queries.numel(), 1)))
     for dilation in range(max_dilation, 0, -1):
         center_x, center_y = x, y
         for step in steps:
