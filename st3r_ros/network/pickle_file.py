@@ -81,5 +81,6 @@ def _explain(message: str) -> str:
         )
     if "TorchScript" in message:
         return "it is a compiled TorchScript program; give the weights themselves (.pth or .safetensors)."
-    reason = message.strip().splitlines()[-1] if "Weights only" in message else message.strip().splitlines()[0]
+    lines = message.partition("Check the documentation")[0].strip().splitlines() or [message]
+    reason = lines[-1] if "Weights only" in message else lines[0]
     return f"it is damaged, cut off, or no file of torch ({reason[:200]}); download it again."
