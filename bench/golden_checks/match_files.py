@@ -74,12 +74,11 @@ def check_tiny(path: Path) -> Iterator[Result]:
 
 def _synthetic_arrays(given: Mapping[str, torch.Tensor], names: list[str]) -> dict[str, np.ndarray]:
     """Our values of the arrays of a file, from the descriptors and confidences in it."""
-    desc0, desc1, conf0, conf1 = (given[name] for name in ("desc1", "desc2", "conf1", "conf2"))
+    desc0, desc1 = given["desc1"], given["desc2"]
     ours = {
         "brute_nn1to2": nearest(desc0.flatten(0, 1), desc1.flatten(0, 1)).index.numpy(),
         "brute_nn2to1": nearest(desc1.flatten(0, 1), desc0.flatten(0, 1)).index.numpy(),
     }
-    starts = torch.stack((given["init_x"], given["init_y"]), dim=1)
     for name in names:
         if match := re.fullmatch(r"S(\d+)((?:_block\d+|_l2|_kdtree|_basin)?)_xy1", name):
             found = fast_reciprocal(desc0, desc1, subsample=int(match[1]))
@@ -88,11 +87,12 @@ def _synthetic_arrays(given: Mapping[str, torch.Tensor], names: list[str]) -> di
             ours |= {f"S{match[1]}_flat_idx{view + 1}": flat[view].numpy() for view in (0, 1)}
             ours |= {f"S{match[1]}_yx_y1x1": found.pixels0.numpy().T[::-1], f"S{match[1]}_yx_y2x2": found.pixels1.numpy().T[::-1]}
         elif match := re.fullmatch(r"initxy_tol(\d+)_xy1", name):
+            starts = torch.stack((given["init_x"], given["init_y"]), dim=1)
             found = fast_reciprocal(desc0, desc1, starts=starts, pixel_tolerance=float(match[1]))
             ours |= _pixels(f"initxy_tol{match[1]}", found)
         elif match := re.fullmatch(r"nonsym_tol(\d+)_xy1", name):
-            tolerance = float(match[1])
-            both = one_order_matches(desc0, desc1, conf0, conf1, subsample=SYNTHETIC_SUBSAMPLE, pixel_tolerance=tolerance)
+            maps = desc0, desc1, given["conf1"], given["conf2"]
+            both = one_order_matches(*maps, subsample=SYNTHETIC_SUBSAMPLE, pixel_tolerance=float(match[1]))
             ours |= _pixels(f"nonsym_tol{match[1]}", both) | {f"nonsym_tol{match[1]}_conf": both.conf.numpy()}
     return ours | (_merged(given["merge_in1"], given["merge_in2"]) if "merge_in1" in given else {})
 

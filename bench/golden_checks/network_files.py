@@ -26,9 +26,10 @@ from st3r_ros.network.network import PairNetwork
 from st3r_ros.network.outputs import PairOutput
 from st3r_ros.network.preprocess import normalize
 
-NAME = re.compile(r"(?P<set>\w+?)__(?P<input>\w+)_(?P<height>\d+)x(?P<width>\d+)(_full)?\.npz")
+NAME = re.compile(r"(?P<set>\w+?)__.+\.npz")
 INPUTS = re.compile(r"img[12].*|sum_img|shape_img|true_shape|(token_)?stride_off")
-MANYAR_STRIDE = (4, 2, 1)  # the manyar files do not record theirs
+WHOLE = {"stride_off": (1, 0, 0), "token_stride_off": (1, 0)}
+MANYAR = {"stride_off": (4, 2, 1)}  # these files do not record theirs
 BATCHED_UP_TO = 128 * 128  # pixels; larger images are not run again as a batch
 
 Arrays = Mapping[str, np.ndarray]
@@ -79,22 +80,27 @@ def _named(output: PairOutput, item: int) -> dict[str, np.ndarray]:
 
 
 def _check_pair(file: str, golden: Arrays, network: PairNetwork) -> Iterator[Result]:
-    (height0, width0), (height1, width1) = golden["shape_img"].tolist()
     if "img1" in golden:
         image0, image1 = golden["img1"], golden["img2"]
     else:
-        image0, image1 = procedural_image("a", height0, width0), procedural_image("b", height1, width1)
-    yield equal(file, "sum_img", np.array([int(image0.sum(dtype=np.int64)), int(image1.sum(dtype=np.int64))]), golden["sum_img"])
+        image0, image1 = (procedural_image(name, *size) for name, size in zip("ab", golden["shape_img"].tolist(), strict=True))
+    if "sum_img" in golden:
+        yield equal(file, "sum_img", np.array([image.sum(dtype=np.int64) for image in (image0, image1)]), golden["sum_img"])
     ours = predict(network, image0, image1)
-    step, y, x = golden["stride_off"].tolist()
-    token_step, token = golden["token_stride_off"].tolist()
+    step, y, x = _thinning(golden, "stride_off", WHOLE)
+    token_step, token = _thinning(golden, "token_stride_off", WHOLE)
     thinned = {
         name: values[token::token_step] if name.startswith(("enc", "dec_")) else values[y::step, x::step]
         for name, values in ours.items()
     }
     yield from _compare(file, golden, ours, thinned)
-    if image0.shape == image1.shape and height0 * width0 <= BATCHED_UP_TO:
+    if image0.shape == image1.shape and image0.size <= 3 * BATCHED_UP_TO:
         yield _check_batch(file, network, image0, image1, ours)
+
+
+def _thinning(golden: Arrays, name: str, default: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Step and offsets of what is recorded."""
+    return tuple(golden[name].tolist()) if name in golden else default[name]
 
 
 def _check_mixed(file: str, golden: Arrays, network: PairNetwork) -> Iterator[Result]:
@@ -106,7 +112,7 @@ def _check_mixed(file: str, golden: Arrays, network: PairNetwork) -> Iterator[Re
         pixels = {name: values for name, values in pair.items() if not name.startswith(("enc", "dec_"))}
         pairs.append({name: values.swapaxes(0, 1) for name, values in pixels.items()} if height > width else pixels)
     ours = {name: np.stack([pair[name] for pair in pairs]) for name in pairs[0]}
-    step, y, x = golden["stride_off"].tolist() if "stride_off" in golden else MANYAR_STRIDE
+    step, y, x = _thinning(golden, "stride_off", MANYAR)
     yield from _compare(file, golden, ours, {name: values[:, y::step, x::step] for name, values in ours.items()})
 
 
