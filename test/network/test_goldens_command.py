@@ -27,6 +27,19 @@ def run(monkeypatch):
     return run
 
 
+def test_views_of_different_sizes_and_whole_arrays_are_compared(run, tmp_path, capsys):
+    images = procedural_image("a", 48, 64), procedural_image("b", 64, 32)
+    arrays = predict(procedural_network("tiny_dust3r_linear"), *images)
+    assert arrays["conf1"].shape == (48, 64) and arrays["conf2"].shape == (64, 32)
+    arrays["shape_img"] = np.array([image.shape[:2] for image in images])
+    np.savez(tmp_path / "tiny_dust3r_linear__other_48x64_64x32.npz", **arrays)
+    assert run(tmp_path) == 0
+    arrays["conf2"] = arrays["conf2"] * 1.0001
+    np.savez(tmp_path / "tiny_dust3r_linear__other_48x64_64x32.npz", **arrays)
+    assert run(tmp_path) == 1
+    assert "8 checks of 1 files, 1 beyond tolerance" in capsys.readouterr().out
+
+
 def test_files_within_tolerance_end_with_0_and_a_report(run, tmp_path, capsys):
     shutil.copy(GOLDEN / "rope2d.npz", tmp_path)
     (tmp_path / "notes.txt").write_text("nothing to check")
@@ -82,19 +95,6 @@ def test_a_mistake_in_the_arguments_ends_with_2(run, arguments):
         ("MANIFEST.json", None),
     ],
 )
-def test_views_of_different_sizes_and_whole_arrays_are_compared(run, tmp_path, capsys):
-    images = procedural_image("a", 48, 64), procedural_image("b", 64, 32)
-    arrays = predict(procedural_network("tiny_dust3r_linear"), *images)
-    assert arrays["conf1"].shape == (48, 64) and arrays["conf2"].shape == (64, 32)
-    arrays["shape_img"] = np.array([image.shape[:2] for image in images])
-    np.savez(tmp_path / "tiny_dust3r_linear__other_48x64_64x32.npz", **arrays)
-    assert run(tmp_path) == 0
-    arrays["conf2"] = arrays["conf2"] * 1.0001
-    np.savez(tmp_path / "tiny_dust3r_linear__other_48x64_64x32.npz", **arrays)
-    assert run(tmp_path) == 1
-    assert "8 checks of 1 files, 1 beyond tolerance" in capsys.readouterr().out
-
-
 def test_files_are_told_by_their_names(name, kind):
     assert kind_of(Path(name)) == kind
 
