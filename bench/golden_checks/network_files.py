@@ -65,7 +65,8 @@ def predict(network: PairNetwork, image0: np.ndarray, image1: np.ndarray) -> dic
         for view in (0, 1):
             arrays[f"enc{view + 1}"] = tokens[view][0].numpy()
             arrays[f"dec_last{view + 1}"] = layers[view][-1][0].numpy()
-            for hook, layer in zip(network.config.hooks[1:-1], layers[view], strict=False):
+            hooks = network.config.hooks[1:-1] if network.config.head != "linear" else ()
+            for hook, layer in zip(hooks, layers[view], strict=False):
                 arrays[f"dec_hook{hook}_{view + 1}"] = layer[0].numpy()
         arrays.update(_named(PairOutput(*views), 0))
     return arrays
