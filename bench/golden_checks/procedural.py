@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from st3r_ros.network.config import MAST3R_512, NetworkConfig
-from st3r_ros.network.network import PairNetwork
+from st3r_ros.network.network import PairNetwork, laid_out
 
 SETS = {
     "full_mast3r": MAST3R_512,
@@ -43,7 +43,7 @@ def procedural_network(set_name: str) -> PairNetwork:
     """The network of a set (a key of `SETS`), float32 on the CPU, for inference. Needs one copy of the weights in memory."""
     with torch.device("meta"):
         network = PairNetwork(SETS[set_name])
-    weights = {key: weight(set_name, key, parameter.shape) for key, parameter in network.state_dict().items()}
+    weights = {key: laid_out(weight(set_name, key, parameter.shape)) for key, parameter in network.state_dict().items()}
     network.load_state_dict(weights, assign=True)
     return network.eval().requires_grad_(False)
 

@@ -18,7 +18,7 @@ from st3r_ros.errors import CheckpointError, ConfigError
 from st3r_ros.network.architecture import CROCO, read_architecture
 from st3r_ros.network.config import NetworkConfig
 from st3r_ros.network.keys import Shapes, compare, listing, resolve
-from st3r_ros.network.network import PairNetwork
+from st3r_ros.network.network import PairNetwork, laid_out
 from st3r_ros.network.sources import locate
 from st3r_ros.network.weights_file import StoredWeights, open_weights
 
@@ -26,6 +26,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 STORED_DTYPES = (*DTYPES, torch.float64)
 # While weights are converted, no more than this of the file is in memory beside the result.
 BATCH_BYTES = 512 * 2**20
+PAGE_BYTES = 4096
 HEADS_PREFIX = "downstream_head"
 
 
@@ -99,8 +100,8 @@ def load_network(
 ) -> PairNetwork:
     """The network of a checkpoint, ready for inference, its weights as `dtype` on `device`.
 
-    On the CPU, weights that are in the file as `dtype` stay mapped from it: they are read when first used, and processes share
-    them. Others are converted piece by piece, so that memory never holds much more than the result.
+    On the CPU, weights that are in the file as `dtype` stay mapped from it, and processes share them; the others, and convolutions,
+    which get another layout, are converted piece by piece, so that memory never holds much more than the result.
     trunk_only: leaves the heads out, which a CroCo checkpoint has not; `encode` and `decode` work then, `head` does not.
 
     Raises:
@@ -122,7 +123,15 @@ def load_network(
         state = {name: _converted(name, tensors[checkpoint.stored[name]], dtype, device) for name in names}
         network.load_state_dict(state, strict=False, assign=True)
         del tensors, state
+    _read_ahead(network)
     return network.eval().requires_grad_(False)
+
+
+def _read_ahead(network: PairNetwork) -> None:
+    """Touches every page of weights that are mapped, so that the file is read now and not during the first image."""
+    for weight in network.parameters():
+        if weight.device.type == "cpu" and weight.is_contiguous():
+            weight.flatten()[:: PAGE_BYTES // weight.itemsize].sum()
 
 
 def _checked_device(device: torch.device | str) -> torch.device:
@@ -186,11 +195,13 @@ def _sizes(config: NetworkConfig) -> str:
 
 
 def _batches(network: PairNetwork, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Iterator[list[str]]:
-    """Names of the parameters, in portions that may be in memory twice; all at once where nothing is copied anyway."""
+    """Names of the parameters, in portions that may be in memory twice; what is not copied anyway in one."""
     names = network.state_dict()
-    stays = device.type == "cpu" and set(checkpoint.dtypes) == {str(dtype).removeprefix("torch.")}
-    if stays or not checkpoint.weights.mapped:
-        yield list(names)
+    as_wanted = device.type == "cpu" and set(checkpoint.dtypes) == {str(dtype).removeprefix("torch.")}
+    if as_wanted or not checkpoint.weights.mapped:
+        stays = {name for name, value in names.items() if laid_out(value) is value}
+        yield list(names.keys() - stays)  # copied, into another layout
+        yield list(stays)
         return
     batch: list[str] = []
     held = 0
@@ -205,7 +216,7 @@ def _batches(network: PairNetwork, checkpoint: Checkpoint, dtype: torch.dtype, d
 
 def _converted(name: str, weight: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """The weight itself where it is as wanted already."""
-    converted = weight.to(device=device, dtype=dtype).contiguous()
+    converted = laid_out(weight.to(device=device, dtype=dtype))
     if dtype is torch.float16 and weight.dtype is not dtype and not converted.isfinite().all():
         raise CheckpointError(f"{name} holds values beyond the range of float16; load the checkpoint as bfloat16 or float32.")
     return converted

@@ -21,6 +21,11 @@ from st3r_ros.network.outputs import PairOutput, ViewOutput, confidence, pointma
 from st3r_ros.network.rope import rope_table
 
 
+def laid_out(weight: torch.Tensor) -> torch.Tensor:
+    """The weight as inference wants it in memory: convolutions channels last, as the pictures that heads make of tokens are."""
+    return weight.contiguous(memory_format=torch.channels_last if weight.dim() == 4 else torch.contiguous_format)
+
+
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """Decoder layers of both views that the heads read, each (B, n, dec_dim), the last one normalized.

@@ -93,6 +93,8 @@ class Inference:
             finest = self._image_part(images, view) if pointmaps else None
             part = ImagePart(_stack([features.tokens for features in images]), finest)
             views.append(self._head(view, own, grids[view], part, pointmaps, descriptors))
+        if (pointmaps, descriptors) == self.network.needed(True, True):
+            self._decoded = None  # nothing more can be asked of it
         return PairOutput(*views)
 
     def _decode(self, pairs: Sequence[Pair], grids: tuple[Grid, Grid]) -> Tensors:

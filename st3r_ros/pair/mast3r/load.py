@@ -34,9 +34,6 @@ def load_mast3r(checkpoint: str, config: MASt3RPairConfig) -> MASt3RPairModel:
     dtype = choose_dtype(config.dtype, device)
     network = load_network(checkpoint, dtype=dtype, device=device)
     if device.type == "cuda":
-        for weight in network.parameters():
-            if weight.dim() == 4:  # convolutions, as the heads' pictures lie in memory
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         torch.backends.cudnn.benchmark = True  # few sizes, many images: worth trying the convolutions out
     retrieval = load_retrieval_head(config.retrieval, device=device) if config.retrieval else None
     logger.info("%s on %s in %s.", network.config.kind, device, str(dtype).removeprefix("torch."))
