@@ -100,8 +100,8 @@ def load_network(
 ) -> PairNetwork:
     """The network of a checkpoint, ready for inference, its weights as `dtype` on `device`.
 
-    On the CPU, weights that are in the file as `dtype` stay mapped from it, and processes share them; the others, and convolutions,
-    which get another layout, are converted piece by piece, so that memory never holds much more than the result.
+    On the CPU, weights that are in the file as `dtype` stay mapped from it, and processes share them. The others, and
+    convolutions, which get another layout, are converted piece by piece, so that memory never holds much more than the result.
     trunk_only: leaves the heads out, which a CroCo checkpoint has not; `encode` and `decode` work then, `head` does not.
 
     Raises:

@@ -32,7 +32,7 @@ def test_the_full_size_network_costs_what_its_description_says():
     saved = 2 * 3 / 4 * 256 * 256 * (192 * 256 + 96 * 128 + 48 * 64 + 24 * 32) / GIGA  # out_conv before its enlargement
     assert flops.encode / GIGA == pytest.approx(523, abs=1)
     assert flops.decode / GIGA == pytest.approx(437, abs=1)
-    assert flops.geometry / GIGA == pytest.approx(187 - saved, abs=1)
+    assert flops.geometry / GIGA == pytest.approx(187 - saved, abs=2)  # the rows that strips share are computed twice
     assert flops.descriptors / GIGA == pytest.approx(90, abs=1)
     assert flops.tracked_frame / GIGA == pytest.approx(1510 - 2 * saved, abs=5)
     assert flops.symmetric_pair / GIGA == pytest.approx(3030 - 4 * saved, abs=10)
