@@ -87,6 +87,7 @@ def test_a_keyframe_is_not_read_again(network, calls):
     assert calls == {"encode": 5, "decode": 4, "head": 8} | ({"image_part": 5} if has_part else {})
 
 
+@pytest.mark.parametrize("network", ["mast3r", "one confidence"], indirect=True)
 def test_the_second_half_of_a_prediction_costs_no_second_decoding(network, calls):
     inference = Inference(network)
     pair = features(inference, 0), features(inference, 1)
