@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated room that several parts of the tests look at, rendered with exact depth, poses and intrinsics."""
+"""What several parts of the tests use: a simulated room, rendered with exact depth, poses and intrinsics; the command `st3r`."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
+from st3r_ros.cli import main
 from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
@@ -41,3 +42,26 @@ class Room:
 def room() -> Room:
     sequence = SimulatedSequence(SimulationConfig(seed=3, frames=90, width=320, height=240))
     return Room(sequence, sequence.T_world_cam[0])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def st3r(capfd):
+    """Runs `st3r ARGUMENTS` in this process."""
+
+    def run(*arguments) -> Outcome:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run

@@ -5,42 +5,17 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from st3r_ros.cli import main
 from st3r_ros.results import RESULT_FILES
 
 ROOT = Path(__file__).parents[1]
 ROOM = "sim:room?width=320&height=240&fps=6&frames="
 COMMANDS = ("map", "pair", "eval", "demo", "settings", "doctor", "download")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def st3r(capfd):
-    """Runs `st3r ARGUMENTS` in this process."""
-
-    def run(*arguments) -> Outcome:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 def start(*arguments, **options) -> subprocess.Popen:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,6 @@ import torch
 from small_networks import CONFIGS, TRUNK
 
 from procedural_weights import image, pool
-from st3r_ros.cli import main
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.ply import read_ply
 from st3r_ros.network.checkpoint import load_network
@@ -31,29 +29,6 @@ MODELS = {
     "linear": "AsymmetricCroCo3DStereo(head_type='linear', output_mode='pts3d'",
 }
 MODES = "two_confs=True, pos_embed='RoPE100', depth_mode=('exp', -inf, inf), conf_mode=('exp', 1, inf)"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def st3r(capfd):
-    """Runs `st3r ARGUMENTS` in this process."""
-
-    def run(*arguments) -> Outcome:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")
