@@ -100,6 +100,9 @@ def pair_command(
     out: str = typer.Option(_PAIR_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
     pair_model: str = typer.Option(_PAIR_DEFAULTS.pair_model, help="The two-view model: mast3r or opencv."),
     checkpoint: str = typer.Option(_PAIR_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
+    fine: bool = typer.Option(
+        _PAIR_DEFAULTS.fine, "--fine", help="Match again at full resolution, in overlapping windows (MASt3R)."
+    ),
     device: str = typer.Option("", help="auto, cuda or cpu; short for --set mast3r.device=..."),
     dtype: str = typer.Option("", help="auto, fp32, bf16 or fp16; short for --set mast3r.dtype=..."),
     settings: list[str] = _SETTINGS,
@@ -114,12 +117,13 @@ def pair_command(
       st3r download mast3r --accept-license    (once)
       st3r pair left.jpg right.jpg --checkpoint mast3r
       st3r pair left.jpg right.jpg --checkpoint weights.pth --out chair
+      st3r pair left.jpg right.jpg --checkpoint mast3r --fine  (large images: matches of their full resolution)
       st3r pair room.jpg --checkpoint mast3r   (one image: points and depth)
       st3r pair left.jpg right.jpg --pair-model opencv         (no weights)
     """
     from st3r_ros.commands.settings import parse_settings
 
-    config = PairCommandConfig(pair_model=pair_model, checkpoint=checkpoint, out=out)
+    config = PairCommandConfig(pair_model=pair_model, checkpoint=checkpoint, out=out, fine=fine)
     short = {"mast3r.device": device, "mast3r.dtype": dtype}
     parsed = parse_settings([*settings, *(f"{name}={value}" for name, value in short.items() if value)])
     from st3r_ros.commands.pair import run_pair

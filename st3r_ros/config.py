@@ -202,6 +202,7 @@ class PairCommandConfig(Validated):
     pair_model: str = setting("mast3r", "The two-view model: mast3r or opencv.")
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     out: str = setting("st3r_pair", "Folder for the results.")
+    fine: bool = setting(False, "Match again at full resolution, in overlapping windows (MASt3R).")
 
 
 @dataclass(frozen=True)

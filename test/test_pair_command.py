@@ -60,6 +60,15 @@ def rgb(path: Path) -> np.ndarray:
     return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
 
 
+def test_fine_matches_are_in_the_pixels_of_the_working_images(st3r, files, tmp_path):
+    arguments = ("pair", files / "wide.png", files / "tall.png", "--checkpoint", files / "mast3r.pth", "--out", tmp_path / "out")
+    outcome = st3r(*arguments, "--fine", "--set", "mast3r.match_subsample=2")
+    assert outcome.code == 0, outcome.err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["timings_ms"]["match fine"] > 0.0
+    assert summary["matches"] > 0
+
+
 @pytest.mark.parametrize("name", ["mast3r", "linear"])
 def test_a_pair_leaves_everything_that_was_promised(st3r, files, tmp_path, name):
     out = tmp_path / "out"

@@ -15,10 +15,13 @@ from st3r_ros.config import MASt3RPairConfig, PairCommandConfig
 from st3r_ros.errors import ConfigError
 from st3r_ros.geometry.focal import intrinsics_from_pointmap
 from st3r_ros.network.outputs import PairOutput
-from st3r_ros.network.preprocess import normalize, plan_image, resize_live
+from st3r_ros.network.preprocess import ImagePlan, normalize, plan_image, resize_live
 from st3r_ros.pair import load_pair_model
+from st3r_ros.pair.mast3r.fine import match_full_resolution
 from st3r_ros.pair.mast3r.inference import MASt3RFeatures
 from st3r_ros.pair.mast3r.load import load_mast3r
+from st3r_ros.pair.mast3r.model import MASt3RPairModel
+from st3r_ros.pair.matching.matches import DescriptorMatches, PixelMatches
 from st3r_ros.pair.matching.pointmaps import PointMaps, symmetric_pointmap_matches
 from st3r_ros.pair.matching.reciprocal import DescriptorMaps, symmetric_matches
 from st3r_ros.types import Features, Frame, PairPrediction
@@ -77,11 +80,13 @@ def ask_pair_model(images: Sequence[np.ndarray], config: PairCommandConfig, sett
         St3rError: the model cannot be loaded, or an image has no shape that it can see.
     """
     if config.pair_model == "mast3r":
-        return _ask_network(images, config.checkpoint, settings.mast3r, stages)
+        return _ask_network(images, config.checkpoint, settings.mast3r, stages, config.fine)
     return _ask_protocol(images, config, settings, stages)
 
 
-def _ask_network(images: Sequence[np.ndarray], checkpoint: str, config: MASt3RPairConfig, stages: Stages) -> PairReport:
+def _ask_network(
+    images: Sequence[np.ndarray], checkpoint: str, config: MASt3RPairConfig, stages: Stages, fine: bool
+) -> PairReport:
     with stages.stage("load", "Loading the weights"):
         # Graphs and compilation pay off from the second pair on.
         model = load_mast3r(checkpoint, replace(config, acceleration="eager") if config.acceleration == "auto" else config)
@@ -104,7 +109,11 @@ def _ask_network(images: Sequence[np.ndarray], checkpoint: str, config: MASt3RPa
     matches = None
     if len(seen) == 2:
         with stages.stage("match", "Matching"), torch.inference_mode():
-            matches = _match_outputs(outputs[0], outputs[1], config)
+            found = _match_outputs(outputs[0], outputs[1], config)
+            matches = _found(found, config)
+        if fine and network.config.desc_dim:
+            with stages.stage("match fine", "Matching at full resolution"):
+                matches = _found(_match_fine(model, images, plans, found, config), config)
     return PairReport(
         model=model.name,
         metric=model.metric,
@@ -116,19 +125,40 @@ def _ask_network(images: Sequence[np.ndarray], checkpoint: str, config: MASt3RPa
     )
 
 
-def _match_outputs(order01: PairOutput, order10: PairOutput, config: MASt3RPairConfig) -> FoundMatches:
+def _match_fine(
+    model: MASt3RPairModel,
+    images: Sequence[np.ndarray],
+    plans: Sequence[ImagePlan],
+    coarse: PixelMatches,
+    config: MASt3RPairConfig,
+) -> DescriptorMatches:
+    """Matches at full resolution, in pixels of the working images, without those on what was cropped of the images."""
+    plan0, plan1 = plans
+    full0, full1 = plan0.to_original(coarse.pixels0.cpu().numpy()), plan1.to_original(coarse.pixels1.cpu().numpy())
+    full = PixelMatches(torch.from_numpy(full0).float(), torch.from_numpy(full1).float())
+    found = match_full_resolution(model, images[0], images[1], full, subsample=config.match_subsample)
+    fine0, fine1 = plan0.to_working(found.pixels0.numpy()), plan1.to_working(found.pixels1.numpy())
+    inside = [((p >= 0) & (p <= np.array(plan.out) - 1)).all(axis=1) for p, plan in ((fine0, plan0), (fine1, plan1))]
+    kept = torch.from_numpy(inside[0] & inside[1])
+    return DescriptorMatches(torch.from_numpy(fine0)[kept], torch.from_numpy(fine1)[kept], found.conf[kept])
+
+
+def _found(matches: DescriptorMatches, config: MASt3RPairConfig) -> FoundMatches:
+    """Those that are confident enough."""
+    trusted = matches.conf >= config.min_match_conf
+    values = (x[trusted].cpu().numpy() for x in (matches.pixels0, matches.pixels1, matches.conf))
+    return FoundMatches(*(x.astype(np.float64) for x in values))
+
+
+def _match_outputs(order01: PairOutput, order10: PairOutput, config: MASt3RPairConfig) -> DescriptorMatches:
     """What both orders of the pair match: by descriptors or, where there are none, by points."""
     of0, of1 = (order01.view0, order10.view1), (order01.view1, order10.view0)
     orders = zip(of0, of1, strict=True)
     if order01.view0.desc is None:
         maps = [PointMaps(*map(_asked, (a.X, b.X, a.conf, b.conf))) for a, b in orders]
-        found = symmetric_pointmap_matches(*maps, subsample=config.match_subsample)
-    else:
-        descriptors = [DescriptorMaps(*map(_asked, (a.desc, b.desc, a.desc_conf, b.desc_conf))) for a, b in orders]
-        found = symmetric_matches(*descriptors, subsample=config.match_subsample)
-    trusted = found.conf >= config.min_match_conf
-    values = (x[trusted].cpu().numpy() for x in (found.pixels0, found.pixels1, found.conf))
-    return FoundMatches(*(x.astype(np.float64) for x in values))
+        return symmetric_pointmap_matches(*maps, subsample=config.match_subsample)
+    descriptors = [DescriptorMaps(*map(_asked, (a.desc, b.desc, a.desc_conf, b.desc_conf))) for a, b in orders]
+    return symmetric_matches(*descriptors, subsample=config.match_subsample)
 
 
 def _seen_by_network(features: MASt3RFeatures, outputs: Sequence[PairOutput], index: int) -> SeenImage:

@@ -70,7 +70,7 @@ def make_problem(
 
 def track(problem: TrackingProblem, T_kf_cam: Sim3) -> TrackingResult:
     """The pose that explains the matches best, from the guess `T_kf_cam`; from PnP when the guess turns out too far off."""
-    result = _refine(problem, T_kf_cam)
+    result = _refine(problem, T_kf_cam, draw_in=ITERATIONS // 2)
     known = problem.information > 25.0
     trusted = int((result.inliers & known).sum()), int(known.sum())
     if trusted[0] > 0.6 * trusted[1] and trusted[1] >= 6:
@@ -79,18 +79,18 @@ def track(problem: TrackingProblem, T_kf_cam: Sim3) -> TrackingResult:
     guess = solve_pnp(problem.points.cpu().numpy()[chosen], problem.pixels.cpu().numpy()[chosen], problem.K, INLIER_PX)
     if guess is None:
         return result
-    other = _refine(problem, guess.T_cam_points.inverse().sim3(float(T_kf_cam.scale)))
+    other = _refine(problem, guess.T_cam_points.inverse().sim3(float(T_kf_cam.scale)), draw_in=0)
     return other if other.inliers.sum() > result.inliers.sum() else result
 
 
-def _refine(problem: TrackingProblem, T_kf_cam: Sim3) -> TrackingResult:
+def _refine(problem: TrackingProblem, T_kf_cam: Sim3, draw_in: int) -> TrackingResult:
+    """draw_in: iterations in which what is far off still pulls, because the guess may be; then it is left out."""
     T_cam_kf = T_kf_cam.inverse()
     K = torch.tensor(problem.K, device=problem.points.device)
     delta = torch.zeros_like(problem.information)
     step_norm, damping = np.inf, 1e-6
     for iteration in range(ITERATIONS):
-        # First draw in what is far off, then leave out what stays far off.
-        system = _linearize(problem, T_cam_kf, delta, K, redescend=iteration >= ITERATIONS // 2)
+        system = _linearize(problem, T_cam_kf, delta, K, redescend=iteration >= draw_in)
         H = system.H + damping * torch.diag(torch.diag(system.H)) + SCALE_PRIOR * torch.eye(7, dtype=K.dtype, device=K.device)
         step = -torch.linalg.solve(H, system.g).cpu().numpy()
         step_norm = float(np.abs(step).max())
@@ -100,7 +100,7 @@ def _refine(problem: TrackingProblem, T_kf_cam: Sim3) -> TrackingResult:
         T_cam_kf = Sim3.exp(step) @ T_cam_kf
         moved = -(system.g_point + system.E @ torch.as_tensor(step, device=K.device)) / system.h_point
         delta = (delta + moved.clamp(-MAX_LOG_DEPTH_STEP, MAX_LOG_DEPTH_STEP)).clamp(-3.0, 3.0)
-        if step_norm < 1e-6 and iteration > ITERATIONS // 2:
+        if step_norm < 1e-6 and iteration > draw_in:
             break
     system = _linearize(problem, T_cam_kf, delta, K, redescend=True)
     inliers = (system.distance_px < INLIER_PX) & system.in_front

@@ -85,7 +85,7 @@ class SceneNetwork:
 
 @pytest.fixture(scope="module")
 def sequence() -> SimulatedSequence:
-    config = SimulationConfig(seed=2, frames=120, width=WIDTH, height=HEIGHT)
+    config = SimulationConfig(seed=5, frames=120, width=WIDTH, height=HEIGHT)
     return SimulatedSequence(config, range(0, 2 * FRAMES, 2))
 
 

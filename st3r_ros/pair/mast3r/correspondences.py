@@ -16,6 +16,7 @@ from st3r_ros.pair.matching.matches import DescriptorMatches, PixelMatches, imag
 from st3r_ros.pair.matching.pointmaps import pointmap_matches
 from st3r_ros.pair.matching.projective import ProjectiveMatches, projective_matches, seeds_from
 from st3r_ros.pair.matching.reciprocal import fast_reciprocal
+from st3r_ros.pair.matching.subpixel import refine_matches
 from st3r_ros.types import Matches
 
 FULL_TRUST = 0.9  # quantile of the confidences that gets weight 1
@@ -23,13 +24,14 @@ LEAST_WEIGHT = 1e-3
 
 
 def match_descriptors(output: PairOutput, subsample: int, min_conf: float) -> Matches:
-    """Reciprocal nearest descriptors: for any two views of a place."""
+    """Reciprocal nearest descriptors, finer than a pixel in image 0: for any two views of a place."""
     view0, view1 = output.view0, output.view1
     assert view0.desc is not None and view1.desc is not None
     assert view0.desc_conf is not None and view1.desc_conf is not None
     found = fast_reciprocal(view1.desc, view0.desc, subsample=subsample)
     conf = torch.minimum(values_at(view0.desc_conf, found.pixels1), values_at(view1.desc_conf, found.pixels0))
-    matches = DescriptorMatches(found.pixels1, found.pixels0, conf)
+    fine = refine_matches(view0.desc, view1.desc, PixelMatches(found.pixels1, found.pixels0))
+    matches = DescriptorMatches(fine.pixels0, fine.pixels1, conf)
     return _weighted(matches, min_conf, _queries(view1.desc_conf, subsample))
 
 

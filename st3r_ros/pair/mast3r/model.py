@@ -55,7 +55,11 @@ class MASt3RPairModel:
         self._estimated_K: dict[ImagePlan, np.ndarray] = {}
         self._last: tuple[Pair, PairOutput] | None = None
 
-    @torch.no_grad()
+    @property
+    def working_size(self) -> int:
+        """Longer side of the working images, pixels."""
+        return self._config.image_size or self.network.config.working_size
+
     def encode(self, frame: Frame) -> MASt3RFeatures:
         """Working image, intrinsics and tokens of an undistorted frame.
 
@@ -64,18 +68,22 @@ class MASt3RPairModel:
         Raises:
             FrameError: the image is so thin that nothing would be left of it.
         """
-        height, width = frame.image.shape[:2]
-        plan = plan_image(width, height, self._config.image_size or self.network.config.working_size)
-        image = resize_live(torch.from_numpy(frame.image).to(self.network.device), plan)
-        working = image.cpu().numpy()  # now, while the device has little to finish first
-        tokens = self._inference.encode(normalize(image[None], self.network.dtype))[0]
+        features = self.see(frame.image)
+        features.K_known = frame.camera is not None
+        features.K = self._intrinsics(features) if frame.camera is None else features.plan.scale_K(frame.camera.K)
+        return features
+
+    @torch.no_grad()
+    def see(self, image: np.ndarray) -> MASt3RFeatures:
+        """As `encode`, of an image (H, W, 3) uint8 RGB alone; its intrinsics are NaN."""
+        height, width = image.shape[:2]
+        plan = plan_image(width, height, self.working_size)
+        pixels = resize_live(torch.from_numpy(image).to(self.network.device), plan)
+        working = pixels.cpu().numpy()  # now, while the device has little to finish first
+        tokens = self._inference.encode(normalize(pixels[None], self.network.dtype))[0]
         patch = self.network.config.patch_size
         grid = plan.out[1] // patch, plan.out[0] // patch
-        K = plan.scale_K(frame.camera.K) if frame.camera else np.eye(3)
-        features = MASt3RFeatures(working, K, frame.camera is not None, tokens, grid, plan)
-        if not features.K_known:
-            features.K = self._intrinsics(features)
-        return features
+        return MASt3RFeatures(working, np.full((3, 3), np.nan), False, tokens, grid, plan)
 
     def infer(self, pairs: Sequence[Pair], *, pointmaps: bool = True, descriptors: bool = True) -> list[PairOutput]:
         """What the network says of each pair, on its device: see `Inference.infer`. Both orders of a pair make it symmetric."""
