@@ -92,7 +92,7 @@ class MASt3RPairConfig(Validated):
     image_size: int = setting(
         0, "Longer side of the working image, pixels; 0 is what the checkpoint was made for.", low=0, high=2048
     )
-    batch_size: int = setting(16, "Most pairs decoded at once.", low=1, high=256)
+    batch_size: int = setting(16, "Most pairs decoded at once on CUDA; a CPU takes them one by one.", low=1, high=256)
     matching: str = setting(
         "auto",
         "How pixels are matched: by reciprocal descriptors, or by projecting pointmaps from the last matches; auto does the "

@@ -50,7 +50,9 @@ class MASt3RPairModel:
         mode = self._config.acceleration
         if mode == "auto":
             mode = "graphs" if network.device.type == "cuda" else "eager"
-        self._inference = Inference(network, mode=mode, batch_size=self._config.batch_size)
+        # A CPU is as busy with one pair as with many, and a batch would only take more memory.
+        batch_size = self._config.batch_size if network.device.type == "cuda" else 1
+        self._inference = Inference(network, mode=mode, batch_size=batch_size)
         self._retrieval = retrieval
         self._estimated_K: dict[ImagePlan, np.ndarray] = {}
         self._last: tuple[Pair, PairOutput] | None = None
