@@ -40,7 +40,7 @@ class StageFlops:
 
 def stage_flops(config: NetworkConfig, width: int, height: int) -> StageFlops:
     """What the stages cost for images of one size, as this package computes them."""
-    with torch.device("meta"), torch.inference_mode():
+    with torch.device("meta"), torch.no_grad():
         network = PairNetwork(config)
         image = torch.empty(1, 3, height, width)
         grid = network.grid(image)

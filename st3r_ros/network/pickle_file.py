@@ -45,6 +45,8 @@ def read_pickle(path: Path) -> Pickled:
         zipped = start == _ZIP
         if zipped and not zipfile.is_zipfile(path):
             raise CheckpointError("it is cut off, or damaged; download it again (`st3r download` goes on where it stopped).")
+        if zipped and _is_program(path):
+            raise CheckpointError("it is a compiled TorchScript program; give the weights themselves (.pth or .safetensors).")
     except OSError as error:
         raise CheckpointError(f"it cannot be read ({error.strerror or error}).") from error
     if not zipped and not start.startswith(_PICKLE):
@@ -56,6 +58,15 @@ def read_pickle(path: Path) -> Pickled:
     except Exception as error:  # a damaged or hostile file makes torch raise nearly anything
         raise CheckpointError(_explain(str(error) or type(error).__name__)) from error
     return Pickled(content, zipped)
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a zip file is a TorchScript archive, which some versions of torch load whatever they are told."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False  # torch will say what is wrong with it
 
 
 @contextmanager
@@ -79,8 +90,6 @@ def _explain(message: str) -> str:
             f"it asks for '{refused[1]}' to be run while it is read, which weights do not need. It was refused and nothing ran; "
             "if you trust where it is from, ask there for a .safetensors file."
         )
-    if "TorchScript" in message:
-        return "it is a compiled TorchScript program; give the weights themselves (.pth or .safetensors)."
     lines = message.partition("Check the documentation")[0].strip().splitlines() or [message]
     reason = lines[-1] if "Weights only" in message else lines[0]
     return f"it is damaged, cut off, or no file of torch ({reason[:200]}); download it again."
