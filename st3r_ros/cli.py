@@ -26,7 +26,7 @@ app = typer.Typer(
 
 _INPUT = "Image folder, video, folder with rgb.txt (TUM layout), ROS 2 bag, webcam index, or sim:room."
 _SETTINGS = typer.Option([], "--set", metavar="NAME=VALUE", help="Change a setting (`st3r settings` lists them).")
-_WEIGHTS = "mast3r, mast3r-retrieval, dust3r, dust3r-224, a url, or a Hub id (owner/name)."
+_WEIGHTS = "mast3r, dust3r, dust3r-224, a url, or a Hub id (owner/name)."
 _VERSION = "Print the version."
 _DEFAULTS = MapCommandConfig()
 _PAIR_DEFAULTS = PairCommandConfig()

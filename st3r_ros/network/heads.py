@@ -121,7 +121,7 @@ class DPTHead(nn.Module):
         self.scratch = Scratch()
         self.head = nn.Sequential(
             conv3x3(DPT_WIDTH, DPT_LAST_WIDTH),
-            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            nn.Identity(),  # in its place the picture is made twice as large, by `_last_layers`
             conv3x3(DPT_LAST_WIDTH, DPT_LAST_WIDTH),
             nn.ReLU(inplace=True),
             nn.Conv2d(DPT_LAST_WIDTH, POINT_CHANNELS, 1),

@@ -41,12 +41,6 @@ CATALOGUE = (
         "MASt3R ViT-L/B 512: pointmaps in metres, descriptors (2.75 GB)",
     ),
     PublishedCheckpoint(
-        "mast3r-retrieval",
-        f"{SERVER}/MASt3R/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric_retrieval_trainingfree.pth",
-        "",
-        "whitening for image retrieval with the encoder of mast3r",
-    ),
-    PublishedCheckpoint(
         "dust3r",
         f"{SERVER}/DUSt3R/DUSt3R_ViTLarge_BaseDecoder_512_dpt.pth",
         "naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt",

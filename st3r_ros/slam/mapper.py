@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from st3r_ros.config import MapperConfig
-from st3r_ros.errors import FrameError
-from st3r_ros.geometry.camera import Camera, Undistorter
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.map_builder import MapBuilder
+from st3r_ros.slam.stream import FrameStream
 from st3r_ros.slam.tracker import Tracked, fuse_depths, solve_matches, track_against
 from st3r_ros.types import (
     Features,
@@ -31,7 +30,6 @@ RELOCALIZATION_CANDIDATES = 3
 TINY_MAP_KEYFRAMES = 3
 TINY_MAP_PATIENCE = 20
 EXPECTED_SHARE = 0.25
-MIN_SIDE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +65,6 @@ class Mapper:
     def __init__(self, model: PairModel, config: MapperConfig | None = None) -> None:
         self._config = config or MapperConfig()
         self._model = model
-        self._undistorter: Undistorter | None = None
-        self._distorted: Camera | None = None
         self.reset()
 
     @property
@@ -85,14 +81,14 @@ class Mapper:
         self.map = KeyframeMap()
         self.state = MappingState.WAITING
         self._builder = MapBuilder(self._model, self.map, self.config)
-        self._shape: tuple[int, ...] | None = None
+        self._stream = FrameStream()
         self._pending: list[_Pending] = []
         self._current: Keyframe | None = None
         self.reset_tracking()
 
     def reset_tracking(self) -> None:
         """Keeps the map and forgets the motion: stamps may start again, the next frames look for the last keyframes."""
-        self._last_stamp_ns: int | None = None
+        self._stream.forget_time()
         self._T_kf_cam = Sim3.identity()
         self._most_trusted = 0
         self._lost_frames = 0
@@ -108,9 +104,9 @@ class Mapper:
 
         Raises FrameError, changing nothing, for a frame that cannot be used.
         """
-        self._check(frame)
+        self._stream.admit(frame)
         step = _Step()
-        frame = self._undistort(frame)
+        frame = self._stream.undistorted(frame)
         step.lap("undistort")
         features = self._model.encode(frame)
         step.lap("encode")
@@ -268,36 +264,6 @@ class Mapper:
         step.message = f"Relocalized against keyframe {keyframe.id}."
 
     # Around the algorithm -------------------------------------------------------------------------------------------
-
-    def _check(self, frame: Frame) -> None:
-        shape = frame.image.shape
-        if frame.image.ndim != 3 or shape[2] != 3 or frame.image.dtype != np.uint8:
-            raise FrameError(f"Frame {frame.id} is an array of shape {shape}, {frame.image.dtype}; it must be (H, W, 3) uint8.")
-        if min(shape[:2]) < MIN_SIDE:
-            raise FrameError(f"Frame {frame.id} is {shape[1]}x{shape[0]} pixels; each side needs at least {MIN_SIDE}.")
-        if self._shape is not None and shape != self._shape:
-            raise FrameError(
-                f"Frame {frame.id} is {shape[1]}x{shape[0]} but the stream began with {self._shape[1]}x{self._shape[0]}; "
-                "one map needs one image size."
-            )
-        camera = frame.camera
-        if camera is not None and (camera.width, camera.height) != (shape[1], shape[0]):
-            raise FrameError(
-                f"Frame {frame.id} is {shape[1]}x{shape[0]} but its calibration is for {camera.width}x{camera.height}; "
-                "give the calibration of this image size."
-            )
-        if self._last_stamp_ns is not None and frame.stamp_ns <= self._last_stamp_ns:
-            last = self._last_stamp_ns * 1e-9
-            raise FrameError(f"Frame {frame.id} has stamp {frame.stamp:.9f} s, not later than the last one, {last:.9f} s.")
-        self._shape, self._last_stamp_ns = shape, frame.stamp_ns
-
-    def _undistort(self, frame: Frame) -> Frame:
-        camera = frame.camera
-        if camera is None or not camera.has_distortion:
-            return frame
-        if self._undistorter is None or self._distorted != camera:
-            self._undistorter, self._distorted = Undistorter(camera), camera
-        return Frame(frame.id, frame.stamp_ns, self._undistorter.rectify(frame.image), self._undistorter.camera)
 
     def _update(self, frame: Frame, step: _Step) -> MappingUpdate:
         pose, covariance = None, None

@@ -84,7 +84,7 @@ def test_a_url_needs_no_acceptance_but_a_warning(server, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["mast4r"], "give one of mast3r, mast3r-retrieval, dust3r, dust3r-224, a url, or a Hub id"),
+        (["mast4r"], "give one of mast3r, dust3r, dust3r-224, a url, or a Hub id"),
         (["http://127.0.0.1:9/"], "it names no file"),
         (["http://127.0.0.1:9/a.pth"], "cannot be reached"),
     ],

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes frames one stream: one image size, stamps that increase, and no lens distortion once they are let in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from st3r_ros.errors import FrameError
+from st3r_ros.geometry.camera import Camera, Undistorter
+from st3r_ros.types import Frame
+
+MIN_SIDE = 16
+
+
+class FrameStream:
+    """Remembers of a stream what its next frame must agree with."""
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, ...] | None = None
+        self._last_stamp_ns: int | None = None
+        self._undistorter: Undistorter | None = None
+        self._distorted: Camera | None = None
+
+    def forget_time(self) -> None:
+        """The next stamp may be any."""
+        self._last_stamp_ns = None
+
+    def admit(self, frame: Frame) -> None:
+        """Notes the frame as the newest of the stream.
+
+        Raises FrameError, changing nothing, for a frame that cannot be used.
+        """
+        shape = frame.image.shape
+        if frame.image.ndim != 3 or shape[2] != 3 or frame.image.dtype != np.uint8:
+            raise FrameError(f"Frame {frame.id} is an array of shape {shape}, {frame.image.dtype}; it must be (H, W, 3) uint8.")
+        if min(shape[:2]) < MIN_SIDE:
+            raise FrameError(f"Frame {frame.id} is {shape[1]}x{shape[0]} pixels; each side needs at least {MIN_SIDE}.")
+        if self._shape is not None and shape != self._shape:
+            raise FrameError(
+                f"Frame {frame.id} is {shape[1]}x{shape[0]} but the stream began with {self._shape[1]}x{self._shape[0]}; "
+                "one map needs one image size."
+            )
+        camera = frame.camera
+        if camera is not None and (camera.width, camera.height) != (shape[1], shape[0]):
+            raise FrameError(
+                f"Frame {frame.id} is {shape[1]}x{shape[0]} but its calibration is for {camera.width}x{camera.height}; "
+                "give the calibration of this image size."
+            )
+        if self._last_stamp_ns is not None and frame.stamp_ns <= self._last_stamp_ns:
+            last = self._last_stamp_ns * 1e-9
+            raise FrameError(f"Frame {frame.id} has stamp {frame.stamp:.9f} s, not later than the last one, {last:.9f} s.")
+        self._shape, self._last_stamp_ns = shape, frame.stamp_ns
+
+    def undistorted(self, frame: Frame) -> Frame:
+        """The frame as a camera without distortion would have taken it."""
+        camera = frame.camera
+        if camera is None or not camera.has_distortion:
+            return frame
+        if self._undistorter is None or self._distorted != camera:
+            self._undistorter, self._distorted = Undistorter(camera), camera
+        return Frame(frame.id, frame.stamp_ns, self._undistorter.rectify(frame.image), self._undistorter.camera)
