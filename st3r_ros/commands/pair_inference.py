@@ -93,9 +93,8 @@ def _ask_network(
     network, device = model.network, model.network.device
     if device.type == "cuda":
         stages.synchronize = torch.cuda.synchronize
-    size = config.image_size or network.config.working_size
     with stages.stage("preprocess", "Preparing the images"):
-        plans = [plan_image(image.shape[1], image.shape[0], size) for image in images]
+        plans = [plan_image(image.shape[1], image.shape[0], model.working_size) for image in images]
         working = [resize_live(torch.from_numpy(image).to(device), plan) for image, plan in zip(images, plans, strict=True)]
         inputs = [normalize(image[None], network.dtype) for image in working]
     with stages.stage("encode", "Encoding"), torch.inference_mode():
