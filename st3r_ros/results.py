@@ -269,7 +269,7 @@ def _write_depths(path: Path, keyframe_map: KeyframeMap, min_conf: float) -> Non
     for keyframe_id in chosen:
         depth = keyframe_map.keyframe_cloud(keyframe_id, min_conf).points[..., 2]
         step = -(-depth.shape[1] // MAX_DEPTH_WIDTH)
-        K = keyframe_map.keyframes[keyframe_id].features.K / np.array([[step], [step], [1.0]])
+        K = keyframe_map.keyframes[keyframe_id].K / np.array([[step], [step], [1.0]])
         stamps.append(keyframe_map.keyframes[keyframe_id].stamp_ns)
         depths.append(depth[::step, ::step])
         intrinsics.append(K)

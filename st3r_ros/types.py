@@ -9,6 +9,7 @@ frames (x right, y down, z forward); transforms are labelled `T_a_b` and map coo
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,12 +31,14 @@ class Frame:
     stamp_ns: capture time, integer nanoseconds, so that stamps pass through exactly.
     image: (H, W, 3) uint8 RGB, contiguous.
     camera: intrinsics of this image at this size, or None when uncalibrated.
+    T_odom_cam: where odometry says the camera was, metres, or None without odometry.
     """
 
     id: int
     stamp_ns: int
     image: np.ndarray
     camera: Camera | None = None
+    T_odom_cam: SE3 | None = None
 
     @property
     def stamp(self) -> float:
@@ -137,6 +140,10 @@ class PairModel(Protocol):
         """
         ...
 
+    def describe(self, features: Any) -> torch.Tensor:
+        """Global descriptor of the image, (D,) float32 of unit length: the dot product of two tells how alike the places look."""
+        ...
+
 
 class MappingState(enum.Enum):
     """Where the mapper stands after a frame."""
@@ -153,7 +160,12 @@ class MappingState(enum.Enum):
 class Keyframe:
     """A frame the map is anchored to. `T_world_cam` changes with every optimization, the pointmap with every fusion.
 
-    X: (h, w, 3) float32 canonical pointmap in the keyframe's own camera and scale. conf: (h, w) float32 summed confidence.
+    X: (h, w, 3) canonical pointmap in the keyframe's own camera and scale. conf: (h, w) summed confidence. Both float32 while
+    frames are fused into them, float16 afterwards.
+    image: (h, w, 3) uint8 RGB, undistorted, at the model's working size. K: (3, 3) float64 at that size.
+    calibrated: pixels become rays through K, be it known or assumed; otherwise through the directions of the pointmap.
+    descriptor: (D,) float32 global descriptor, None before it was asked for.
+    features: the pair model's, None when they have made room for others; `image` brings them back.
     """
 
     id: int
@@ -162,19 +174,58 @@ class Keyframe:
     T_world_cam: Sim3
     X: torch.Tensor
     conf: torch.Tensor
-    features: Features
+    image: np.ndarray
+    K: np.ndarray
+    K_known: bool = True
+    calibrated: bool = True
+    descriptor: torch.Tensor | None = None
+    features: Any | None = None
+
+
+EDGE_PIXEL_STEP = 1.0 / 16.0
+"""Resolution in pixels of the matches that an edge keeps."""
 
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """A pair of keyframes tied by sampled matches: `pixels_i`, `pixels_j` (N, 2) float32, `weight` (N,) float32."""
+    """A pair of keyframes tied by sampled matches, packed into ten bytes each; make it with `Edge.pack`.
+
+    kind: "sequential" between keyframes that follow each other or see the same by their poses, "loop" where the camera came
+    back to a place. packed_i, packed_j: (N, 2) int16 in sixteenths of a pixel. packed_weight: (N,) float16.
+    """
 
     i: int
     j: int
     kind: str
-    pixels_i: torch.Tensor
-    pixels_j: torch.Tensor
-    weight: torch.Tensor
+    packed_i: torch.Tensor
+    packed_j: torch.Tensor
+    packed_weight: torch.Tensor
+
+    @staticmethod
+    def pack(i: int, j: int, kind: str, pixels_i: torch.Tensor, pixels_j: torch.Tensor, weight: torch.Tensor) -> Edge:
+        """From pixels (N, 2) between 0 and 2047 and weights (N,)."""
+        import torch
+
+        packed = [(pixels / EDGE_PIXEL_STEP).round().to(torch.int16).cpu() for pixels in (pixels_i, pixels_j)]
+        return Edge(i, j, kind, packed[0], packed[1], weight.to(torch.float16).cpu())
+
+    @property
+    def pixels_i(self) -> torch.Tensor:
+        """Pixels of keyframe i, (N, 2) float32."""
+        return self.packed_i.float() * EDGE_PIXEL_STEP
+
+    @property
+    def pixels_j(self) -> torch.Tensor:
+        """Pixels of keyframe j, (N, 2) float32."""
+        return self.packed_j.float() * EDGE_PIXEL_STEP
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """Relative trust of each match, (N,) float32."""
+        return self.packed_weight.float()
+
+    def __len__(self) -> int:
+        return int(self.packed_weight.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +236,22 @@ class FramePose:
     stamp_ns: int
     keyframe_id: int
     T_kf_cam: Sim3
+
+
+@dataclass(frozen=True)
+class MapScale:
+    """Where the map's unit comes from: "none" (arbitrary), "network", "odometry" or "baseline" (metres).
+
+    sigma: relative standard deviation of the unit (0.07 = 7 %), NaN when nothing is known about it.
+    """
+
+    source: str = "none"
+    sigma: float = math.nan
+
+    @property
+    def metric(self) -> bool:
+        """Whether the map's unit is the metre."""
+        return self.source != "none"
 
 
 @dataclass(frozen=True, eq=False)

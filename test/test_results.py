@@ -22,7 +22,7 @@ from st3r_ros.results import (
     write_results,
 )
 from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.types import Features, FramePose, Keyframe, MappingState, MappingUpdate, Trajectory
+from st3r_ros.types import FramePose, Keyframe, MappingState, MappingUpdate, Trajectory
 
 INFO = RunInfo(input="garden", pair_model="opencv")
 CLOUD = CloudConfig()
@@ -40,8 +40,8 @@ def make_map(keyframes: int, width: int = 64, height: int = 48, scale: float = 1
     result = KeyframeMap()
     for k in range(keyframes):
         pose = Sim3(np.eye(3), np.array([np.cos(k / 5), np.sin(k / 5), 0.1 * k]), np.float64(scale))
-        features = Features(np.full((height, width, 3), 100, np.uint8), K, True)
-        result.keyframes[k] = Keyframe(k, 2 * k, k * PERIOD_NS, pose, X, conf, features)
+        image = np.full((height, width, 3), 100, np.uint8)
+        result.add_keyframe(Keyframe(k, 2 * k, k * PERIOD_NS, pose, X, conf, image, K))
         result.frames.append(FramePose(2 * k, k * PERIOD_NS, k, Sim3.identity()))
     return result
 
@@ -93,7 +93,7 @@ def test_keyframe_depths_survive_in_any_unit(tmp_path, scale):
         expected = keyframe_map.keyframe_cloud(k, CLOUD.min_conf).points[::step, ::step, 2]
         np.testing.assert_allclose(depths.depth[k], expected, rtol=1e-3)
         # A pixel of the reduced depth and its full-size original lie on the same ray.
-        reduced, full = np.linalg.inv(depths.K[k]), np.linalg.inv(keyframe_map.keyframes[k].features.K)
+        reduced, full = np.linalg.inv(depths.K[k]), np.linalg.inv(keyframe_map.keyframes[k].K)
         np.testing.assert_allclose(reduced @ [10, 5, 1], full @ [10 * step, 5 * step, 1])
 
 

@@ -154,6 +154,6 @@ class MappingOutputs:
             for keyframe in keyframe_map.keyframes.values()
         ]
         edges = [
-            KeyframeEdge(i=edge.i, j=edge.j, kind=_EDGE_KINDS[edge.kind], matches=len(edge.weight)) for edge in keyframe_map.edges
+            KeyframeEdge(i=edge.i, j=edge.j, kind=_EDGE_KINDS[edge.kind], matches=len(edge)) for edge in keyframe_map.edges
         ]
         return KeyframeGraph(header=header(self._stamp_ns, self.config.map_frame), keyframes=keyframes, edges=edges)

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.types import Edge, FramePose, Keyframe, PointCloud, Trajectory
+from st3r_ros.slam.frame_log import FrameLog
+from st3r_ros.types import Edge, Keyframe, MapScale, PointCloud, Trajectory
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,34 +27,100 @@ class OrganisedCloud:
     conf: np.ndarray
 
 
-@dataclass(eq=False)
 class KeyframeMap:
-    """Keyframes by id (in the order they were made), edges, and the tracked frames in the order they came."""
+    """Keyframes by id (in the order they were made), the edges between them, and the tracked frames tied to them."""
 
-    keyframes: dict[int, Keyframe] = field(default_factory=dict)
-    edges: list[Edge] = field(default_factory=list)
-    frames: list[FramePose] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.keyframes: dict[int, Keyframe] = {}
+        self.frames = FrameLog()
+        self.scale = MapScale()
+        self._edges: dict[tuple[int, int], Edge] = {}
+        self._neighbours: dict[int, set[int]] = {}
+
+    # The graph --------------------------------------------------------------------------------------------------------
+
+    @property
+    def edges(self) -> Collection[Edge]:
+        """All edges, the oldest first."""
+        return self._edges.values()
+
+    def add_keyframe(self, keyframe: Keyframe) -> None:
+        """Adds a keyframe with an id of its own."""
+        self.keyframes[keyframe.id] = keyframe
+        self._neighbours[keyframe.id] = set()
+
+    def add_edge(self, edge: Edge) -> None:
+        """Ties two keyframes; in the place of an edge that tied them before."""
+        self.remove_edge(edge.i, edge.j)
+        self._edges[edge.i, edge.j] = edge
+        self._neighbours[edge.i].add(edge.j)
+        self._neighbours[edge.j].add(edge.i)
+
+    def edge(self, i: int, j: int) -> Edge | None:
+        """The edge between two keyframes, in either direction."""
+        return self._edges.get((i, j)) or self._edges.get((j, i))
+
+    def neighbours(self, keyframe_id: int) -> Collection[int]:
+        """Ids of the keyframes that an edge ties to this one."""
+        return self._neighbours[keyframe_id]
+
+    def edges_of(self, keyframe_id: int) -> list[Edge]:
+        """The edges of one keyframe."""
+        found = (self.edge(keyframe_id, other) for other in sorted(self._neighbours[keyframe_id]))
+        return [edge for edge in found if edge is not None]
+
+    def remove_edge(self, i: int, j: int) -> None:
+        """Unties two keyframes, if they are tied."""
+        if self._edges.pop((i, j), None) is None and self._edges.pop((j, i), None) is None:
+            return
+        self._neighbours[i].discard(j)
+        self._neighbours[j].discard(i)
+
+    def remove_keyframe(self, keyframe_id: int, into: int, T_into_removed: Sim3) -> None:
+        """Takes a keyframe out of the map, with its edges; its frames are tied to the keyframe `into` from now on."""
+        for other in list(self._neighbours[keyframe_id]):
+            self.remove_edge(keyframe_id, other)
+        del self._neighbours[keyframe_id], self.keyframes[keyframe_id]
+        self.frames.retie(keyframe_id, into, T_into_removed)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self.__init__()  # type: ignore[misc]
+
+    def rescale(self, factor: float) -> None:
+        """Makes the unit of the world `factor` times smaller: every position and size is multiplied by it.
+
+        Frames and pointmaps are in their keyframe's own unit, so they follow.
+        """
+        for keyframe in self.keyframes.values():
+            T = keyframe.T_world_cam
+            keyframe.T_world_cam = Sim3(T.rotation, factor * T.translation, factor * T.scale)
+
+    # What others see of it --------------------------------------------------------------------------------------------
 
     def trajectory(self) -> Trajectory:
         """Pose of every tracked frame, as corrected as its keyframe is now, by stamp."""
         if not self.frames:
-            return _trajectory([], Sim3.identity((0,)))
-        T_world_kf = _stack([self.keyframes[f.keyframe_id].T_world_cam for f in self.frames])
-        return _trajectory([f.stamp_ns for f in self.frames], T_world_kf @ _stack([f.T_kf_cam for f in self.frames]))
+            return _trajectory(np.zeros(0, np.int64), Sim3.identity((0,)))
+        T_world_kf = _stack([k.T_world_cam for k in self.keyframes.values()])
+        ids = np.fromiter(self.keyframes, np.int64)
+        order = np.argsort(ids, kind="stable")
+        at = order[np.searchsorted(ids[order], self.frames.keyframe_ids)]
+        return _trajectory(self.frames.stamps_ns, T_world_kf[at] @ self.frames.T_kf_cam)
 
     def keyframe_trajectory(self) -> Trajectory:
         """Pose of every keyframe, by stamp."""
         keyframes = list(self.keyframes.values())
         poses = _stack([k.T_world_cam for k in keyframes]) if keyframes else Sim3.identity((0,))
-        return _trajectory([k.stamp_ns for k in keyframes], poses)
+        return _trajectory(np.array([k.stamp_ns for k in keyframes], np.int64), poses)
 
     def keyframe_cloud(self, keyframe_id: int, min_conf: float) -> OrganisedCloud:
         """The dense points of one keyframe, one per pixel."""
         keyframe = self.keyframes[keyframe_id]
         scale = float(keyframe.T_world_cam.scale)
         keep = keyframe.conf >= max(min_conf, 1e-9)
-        points = torch.where(keep[..., None], keyframe.X * scale, torch.nan)
-        return OrganisedCloud(points.cpu().numpy(), keyframe.features.image, keyframe.conf.cpu().numpy())
+        points = torch.where(keep[..., None], keyframe.X.float() * scale, torch.nan)
+        return OrganisedCloud(points.cpu().numpy(), keyframe.image, keyframe.conf.float().cpu().numpy())
 
     def cloud(self, config: CloudConfig) -> PointCloud:
         """All confident points in the world; of each voxel the most confident one."""
@@ -64,9 +132,9 @@ class KeyframeMap:
 
     def _keyframe_points(self, keyframe: Keyframe, config: CloudConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         keep = keyframe.conf >= max(config.min_conf, 1e-9)
-        points = keyframe.T_world_cam.act(keyframe.X[keep].cpu().numpy()).astype(np.float32)
+        points = keyframe.T_world_cam.act(keyframe.X[keep].float().cpu().numpy()).astype(np.float32)
         keep = keep.cpu().numpy()
-        thinned = _thin(PointCloud(points, keyframe.features.image[keep], keyframe.conf.cpu().numpy()[keep]), config.voxel_size)
+        thinned = _thin(PointCloud(points, keyframe.image[keep], keyframe.conf.float().cpu().numpy()[keep]), config.voxel_size)
         return thinned.points, thinned.colors, thinned.conf
 
 
@@ -77,10 +145,9 @@ def _stack(poses: list[Sim3]) -> Sim3:
     )
 
 
-def _trajectory(stamps_ns: list[int], T_world_cam: Sim3) -> Trajectory:
-    stamps = np.array(stamps_ns, np.int64)
-    order = np.argsort(stamps, kind="stable")
-    return Trajectory(stamps[order], T_world_cam.translation[order], T_world_cam.quaternion_xyzw[order])
+def _trajectory(stamps_ns: np.ndarray, T_world_cam: Sim3) -> Trajectory:
+    order = np.argsort(stamps_ns, kind="stable")
+    return Trajectory(stamps_ns[order], T_world_cam.translation[order], T_world_cam.quaternion_xyzw[order])
 
 
 def _thin(cloud: PointCloud, voxel_size: float) -> PointCloud:

@@ -87,7 +87,7 @@ class MapBuilder:
         everything = list(self._map.keyframes.values())
         newest = everything[-self.config.window_size :]
         ids = {k.id for k in newest}
-        edges = [e for e in self._map.edges if e.i in ids]
+        edges = list({(e.i, e.j): e for k in newest for e in self._map.edges_of(k.id) if e.i in ids}.values())
         seen_again = {e.j for e in edges} - ids
         # What lies before the window stays where it is; without such neighbours the window's oldest keyframe holds the map.
         fixed = seen_again or {newest[0].id}
@@ -113,9 +113,13 @@ class MapBuilder:
             T_world_cam=T_world_cam,
             X=X,
             conf=conf,
+            image=features.image,
+            K=features.K,
+            K_known=features.K_known,
+            calibrated=features.K_known or not self._model.sees_depth_alone,
             features=features,
         )
-        self._map.keyframes[keyframe.id] = keyframe
+        self._map.add_keyframe(keyframe)
         return keyframe
 
     def _fuse_back(self, previous: Keyframe, X_cam: torch.Tensor, conf: torch.Tensor, T_cam_kf: SE3) -> None:
@@ -147,7 +151,7 @@ class MapBuilder:
         for other in list(self._map.keyframes.values())[:-1]:
             if other is not previous:
                 T_cam_other = keyframe.T_world_cam.inverse() @ other.T_world_cam
-                views.append((other, expected_view(other, T_cam_other, keyframe.features.K, w, h)))
+                views.append((other, expected_view(other, T_cam_other, keyframe.K, w, h)))
         recent, older = views[-2:], sorted(views[:-2], key=lambda item: item[1].overlap)[-COVISIBLE_KEYFRAMES:]
         for other, view in recent + older:
             if view.overlap < MIN_OVERLAP:
@@ -158,8 +162,8 @@ class MapBuilder:
 
     def _add_edge(self, keyframe: Keyframe, other: Keyframe, matches: Matches) -> None:
         chosen = torch.linspace(0, len(matches) - 1, min(len(matches), self.config.edge_matches)).long()
-        self._map.edges.append(
-            Edge(
+        self._map.add_edge(
+            Edge.pack(
                 keyframe.id,
                 other.id,
                 "sequential",

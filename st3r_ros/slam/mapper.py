@@ -97,7 +97,7 @@ class Mapper:
             self.state = MappingState.LOST
         elif self.state is MappingState.INITIALIZING:
             self.state, self._current, self._pending = MappingState.WAITING, None, []
-            self.map.keyframes.clear()
+            self.map.clear()
 
     def register_frame(self, frame: Frame) -> MappingUpdate:
         """Places one frame, extends and corrects the map.
@@ -174,9 +174,7 @@ class Mapper:
 
     def _restart(self, frame: Frame, features: Features, step: _Step) -> None:
         """The view of the first keyframe is gone and showed no depth: begin again here."""
-        self.map.keyframes.clear()
-        self.map.frames.clear()
-        self.map.edges.clear()
+        self.map.clear()
         self._T_kf_cam, self._most_trusted = Sim3.identity(), 0
         self._start(frame, features, step)
 
@@ -229,7 +227,7 @@ class Mapper:
         """Makes a tracked frame the new keyframe."""
         assert self._current is not None
         keyframe = self._builder.add_keyframe(frame, features, self._current, tracked)
-        self.map.frames[-1] = FramePose(frame.id, frame.stamp_ns, keyframe.id, Sim3.identity())
+        self.map.frames.replace_last(FramePose(frame.id, frame.stamp_ns, keyframe.id, Sim3.identity()))
         step.lap("keyframe")
         step.changed |= {keyframe.id, *self._builder.optimize()}
         step.new_keyframe = keyframe.id

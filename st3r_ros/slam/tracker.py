@@ -62,7 +62,7 @@ def solve_matches(
         return None
     depth = torch.where(known, depth, depth[known].median())
     information = (conf.double() / model.relative_depth_sigma**2).clamp_min(UNKNOWN_DEPTH_INFORMATION)
-    problem = make_problem(matches, depth, information, keyframe.features.K, K)
+    problem = make_problem(matches, depth, information, keyframe.K, K)
     result = track(problem, T_kf_cam)
     trusted = int((result.inliers & (problem.information > KNOWN_DEPTH_INFORMATION)).sum())
     finite = np.isfinite(result.T_kf_cam.as_matrix()).all()

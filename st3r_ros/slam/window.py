@@ -122,7 +122,7 @@ def _collect(keyframes: list[Keyframe], edges: list[Edge], depth_sigma: float) -
         target=joined["target"][kept],
         pixels=joined["pixels"][kept],
         weight=joined["weight"][kept],
-        K=torch.stack([torch.as_tensor(k.features.K, device=point.device) for k in keyframes]),
+        K=torch.stack([torch.as_tensor(k.K, device=point.device) for k in keyframes]),
     )
 
 
@@ -143,7 +143,7 @@ def _seen_from(
     column, row = column[known], row[known]
     return {
         "key": (source * height + row) * width + column,
-        "X": rays(pixels, keyframe.features.K)[known] * z[known, None],
+        "X": rays(pixels, keyframe.K)[known] * z[known, None],
         "prior": conf[known].clamp_max(1.0) / depth_sigma**2,
         "row": row,
         "column": column,

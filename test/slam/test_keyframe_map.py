@@ -7,7 +7,7 @@ from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.types import Features, FramePose, Keyframe
+from st3r_ros.types import FramePose, Keyframe
 
 EVERYTHING = CloudConfig(voxel_size=0.0, min_conf=0.0)
 
@@ -18,7 +18,7 @@ def keyframe(number: int, T_world_cam: Sim3, size: tuple[int, int] = (12, 16)) -
     X = torch.from_numpy(rng.uniform((-1, -1, 2), (1, 1, 4), (*size, 3)).astype(np.float32))
     conf = torch.from_numpy(np.where(rng.random(size) < 0.25, 0.0, rng.uniform(0.1, 5.0, size)).astype(np.float32))
     image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
-    return Keyframe(number, 10 * number, number * 1_000, T_world_cam, X, conf, Features(image, np.eye(3), True))
+    return Keyframe(number, 10 * number, number * 1_000, T_world_cam, X, conf, image, np.eye(3))
 
 
 @pytest.fixture
@@ -29,7 +29,12 @@ def small_map() -> KeyframeMap:
     relative = [Sim3.exp(0.1 * np.random.default_rng(i).normal(size=7)) for i in range(4)]
     order = [(0, 0, 0), (2, 2000, 1), (1, 1000, 1), (3, 3000, 0)]
     frames = [FramePose(i, stamp, owner, relative[i]) for i, stamp, owner in order]
-    return KeyframeMap(keyframes, [], frames)
+    result = KeyframeMap()
+    for item in keyframes.values():
+        result.add_keyframe(item)
+    for frame in frames:
+        result.frames.append(frame)
+    return result
 
 
 def poses(trajectory) -> SE3:
@@ -76,7 +81,7 @@ def test_a_keyframe_cloud_is_organised_scaled_and_empty_where_nothing_is_known(s
     sure = kf.conf.numpy() >= 1.0
     np.testing.assert_array_equal(np.isfinite(cloud.points).all(-1), sure)
     np.testing.assert_array_equal(np.isnan(cloud.points).all(-1), ~sure)
-    np.testing.assert_array_equal(cloud.colors, kf.features.image)
+    np.testing.assert_array_equal(cloud.colors, kf.image)
     np.testing.assert_array_equal(cloud.conf, kf.conf)
     # In map units: the rigid part of the pose takes it to where the world has it.
     in_world = kf.T_world_cam.se3() @ cloud.points[sure]
@@ -95,7 +100,7 @@ def test_the_cloud_is_in_the_world_with_its_colours(small_map):
     for k in small_map.keyframes.values():
         known = (k.conf > 0).numpy()
         parts.append(k.T_world_cam @ k.X.numpy()[known])
-        colors.append(k.features.image[known])
+        colors.append(k.image[known])
         conf.append(k.conf.numpy()[known])
     np.testing.assert_allclose(cloud.points, np.concatenate(parts), atol=1e-5)
     np.testing.assert_array_equal(cloud.colors, np.concatenate(colors))

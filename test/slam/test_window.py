@@ -10,7 +10,7 @@ from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam import window
 from st3r_ros.slam.projection import GEMAN_MCCLURE
 from st3r_ros.slam.window import WindowResult, optimize_window
-from st3r_ros.types import Edge, Features, Keyframe
+from st3r_ros.types import Edge, Keyframe
 
 CAMERA = Camera.from_fov(160, 120, 70.0)
 KEYFRAMES = 4
@@ -56,8 +56,8 @@ def make(*, noise_px: float = 0.0, outliers: float = 0.0, seed: int = 0) -> Prob
     for i, (T, X, at) in enumerate(zip(T_world_cam, in_camera, np.rint(pixels).astype(int), strict=True)):
         pointmap, conf = np.zeros((120, 160, 3), np.float32), np.zeros((120, 160), np.float32)
         pointmap[at[:, 1], at[:, 0]], conf[at[:, 1], at[:, 0]] = X, 1.0
-        features = Features(np.zeros((120, 160, 3), np.uint8), np.array(CAMERA.K), True)
-        keyframes.append(Keyframe(i, i, i, T, torch.from_numpy(pointmap), torch.from_numpy(conf), features))
+        image = np.zeros((120, 160, 3), np.uint8)
+        keyframes.append(Keyframe(i, i, i, T, torch.from_numpy(pointmap), torch.from_numpy(conf), image, np.array(CAMERA.K)))
     edges = []
     for i in range(KEYFRAMES):
         for j in range(i):
@@ -65,7 +65,7 @@ def make(*, noise_px: float = 0.0, outliers: float = 0.0, seed: int = 0) -> Prob
             wrong = rng.random(len(kept)) < outliers
             seen_j[wrong] = pixels[j][rng.permutation(len(kept))[: wrong.sum()]]
             pair = (torch.from_numpy(p.astype(np.float32)) for p in (seen_i, seen_j))
-            edges.append(Edge(i, j, "sequential", *pair, torch.ones(len(kept))))
+            edges.append(Edge.pack(i, j, "sequential", *pair, torch.ones(len(kept))))
     return Problem(keyframes, edges, world, pixels)
 
 
@@ -99,7 +99,7 @@ def test_an_exact_map_stays_as_it_is():
     truth = [k.T_world_cam for k in problem.keyframes]
     result = problem.optimize({0, 1})
     assert max(pose_errors(problem, truth, result.poses)) < 1e-2
-    assert result.rmse_before_px < 0.01 and result.rmse_px < 0.01
+    assert result.rmse_before_px < 0.15 and result.rmse_px < 0.15  # edges keep sixteenths of a pixel
 
 
 @pytest.mark.parametrize("seed", range(3))
