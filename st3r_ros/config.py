@@ -134,7 +134,20 @@ class MapperConfig(Validated):
     min_inliers: int = setting(15, "Inliers below which a pose is not trusted.", low=6, high=10000, live=True)
     window_size: int = setting(10, "Keyframes in the local optimization.", low=2, high=50, live=True)
     edge_matches: int = setting(1024, "Most matches sampled per edge of the pose graph.", low=16, high=100000)
-    max_keyframes: int = setting(500, "Keyframes after which the map refuses to grow.", low=2, high=100000)
+    loop_closure: bool = setting(
+        True, "Look for places seen before, and correct the whole map when the camera comes back to one.", live=True
+    )
+    max_keyframes: int = setting(500, "Keyframes in the map at most; beyond that the most redundant ones are dropped.", low=4)
+    memory_budget_mb: int = setting(
+        2000, "Memory for keyframes, MB; beyond that the most redundant ones are dropped. 0 sets no limit.", low=0
+    )
+    relocalization_period: float = setting(
+        0.2, "Least seconds between two attempts to find a lost camera again.", low=0.0, high=60.0, live=True
+    )
+    known_baseline: float = setting(
+        0.0, "Metres between the cameras of the first two keyframes, where they were measured; 0 = not known.", low=0.0
+    )
+    localize_only: bool = setting(False, "Find the camera in a loaded map and leave the map as it is.")
 
 
 @dataclass(frozen=True)
