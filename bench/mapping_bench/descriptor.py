@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A global descriptor that behaves like a learned one: alike for views of the same place, from similar directions, with noise.
+
+It is the mean of random Fourier features (Rahimi and Recht, 2007) of what the image shows: world points, and from where each is
+seen. So the dot product of two descriptors is near the mean Gaussian kernel between the points of two views.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mapping_bench.correspondence import Twins, twin_folded
+from mapping_bench.views import TrueView
+
+SIZE = 256
+POINTS = 200
+REACH = 0.6
+"""Metres over which points count as the same place; an image shows a few square metres with 200 points."""
+ANGLE = 0.7
+"""Radians over which directions count as the same."""
+NOISE = 0.8
+"""Length of the noise relative to the descriptor."""
+
+
+def _fourier() -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies (6, SIZE) for position and direction, phases (SIZE,): the same for every model."""
+    rng = np.random.default_rng(0)
+    frequencies = rng.normal(size=(6, SIZE)) / np.repeat([REACH, ANGLE], 3)[:, None]
+    return frequencies, rng.uniform(0.0, 2.0 * np.pi, SIZE)
+
+
+FREQUENCIES, PHASES = _fourier()
+
+
+def place_descriptor(view: TrueView, rng: np.random.Generator, twins: Twins | None = None) -> np.ndarray:
+    """(SIZE,) float32 of unit length; noise alone for a view without depth."""
+    noise = rng.normal(0.0, NOISE / np.sqrt(SIZE), SIZE)
+    points = view.grid_points[:: max(1, len(view.grid_points) // POINTS)]
+    if len(points):
+        folded = twin_folded(np.concatenate([points, points + _directions(view, points)]), twins)
+        at, beyond = np.split(folded, 2)
+        mean = np.cos(np.concatenate([at, beyond - at], axis=1) @ FREQUENCIES + PHASES).mean(0)
+        noise += mean / np.linalg.norm(mean)
+    return (noise / np.linalg.norm(noise)).astype(np.float32)
+
+
+def _directions(view: TrueView, points: np.ndarray) -> np.ndarray:
+    """(N, 3) unit vectors from the camera to the points."""
+    rays = points - view.T_world_cam.translation
+    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
