@@ -29,7 +29,7 @@ RECENT_VIEWS = 4
 
 @dataclass(frozen=True, eq=False)
 class TrueView:
-    """depth: (h, w) float32 metres along the optical axis, 0 = none. K: (3, 3) float64, of an ideal lens. T_world_cam: its pose."""
+    """depth: (h, w) float32 metres along the optical axis, 0 = none. K: (3, 3) float64, of an ideal lens. T_world_cam: pose."""
 
     depth: np.ndarray
     K: np.ndarray
@@ -137,17 +137,18 @@ class DepthFrames:
     def __init__(self, sequence: Any, views: TrueViews, *, calibrated: bool = True, pictures: bool = False) -> None:
         self.name, self.kind, self.truth = sequence.name, sequence.kind, sequence.truth
         self.depth = sequence.depth
-        self.camera = sequence.camera if calibrated else None
-        self.length = None if sequence.length is None else min(sequence.length, len(sequence.depth))
+        self._calibrated = calibrated
+        self.length = None if sequence.length is None else min(sequence.length, len(sequence.depth.stamps_ns))
         self._sequence, self._views = sequence, views
         self._shaded = sequence.kind == "sim" and not pictures
+        camera = views.camera if self._shaded else sequence.camera
+        self.camera = camera if calibrated else None
 
     def __iter__(self) -> Iterator[Frame]:
         frames = self._shaded_frames() if self._shaded else (f for f in self._sequence if self._views.has(f.stamp_ns))
         for index, frame in enumerate(frames):
-            frame = replace(frame, id=index, camera=self.camera and frame.camera)
             self._views.of(frame)  # loaded here, so that it does not count as mapping
-            yield frame
+            yield replace(frame, id=index, camera=frame.camera if self._calibrated else None)
 
     def _shaded_frames(self) -> Iterator[Frame]:
         camera = self._views.camera

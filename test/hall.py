@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hall with a pillar, and its twin, seen exactly from anywhere: what the tests of noisy_depth look at."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from mapping_bench.views import TrueView
+
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.se3 import SE3
+
+HALL = np.array([3.0, 1.4, 4.0])  # metres: half sides of a box that the cameras are in, y down
+PILLAR = np.array([0.3, 1.4, 0.3])  # stands in its middle
+SPACING = np.array([0.0, 0.0, 30.0])  # from the hall's middle to that of its twin
+CAMERA = Camera.from_fov(96, 72, 65.0)
+
+
+def look(x: float, z: float, yaw_deg: float, room: int = 0) -> SE3:
+    """T_world_cam of a level camera at (x, 0, z) of a room, turned to the right from +z."""
+    turn = SE3.exp(np.array([0, 0, 0, 0, np.radians(yaw_deg), 0]))
+    return SE3(turn.rotation, np.array([x, 0.0, z]) + room * SPACING)
+
+
+def depth_of(T_world_cam: SE3, camera: Camera = CAMERA) -> np.ndarray:
+    """The exact depth (h, w) float32 in the hall or its twin."""
+    pixels = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
+    rays = camera.unproject(pixels) @ T_world_cam.rotation.T
+    origin = T_world_cam.translation - SPACING * round(T_world_cam.translation[2] / SPACING[2])
+    with np.errstate(divide="ignore"):
+        wall = ((np.sign(rays) * HALL - origin) / rays).min(-1)
+        enter = ((-np.sign(rays) * PILLAR - origin) / rays).max(-1)
+        leave = ((np.sign(rays) * PILLAR - origin) / rays).min(-1)
+    return np.where((enter > 0) & (enter < leave), enter, wall).astype(np.float32)
+
+
+@cache
+def view(T_world_cam: SE3) -> TrueView:
+    return TrueView(depth_of(T_world_cam), CAMERA.K, T_world_cam)
+
+
+class Halls:
+    """The hall and its twin as `Twins`."""
+
+    T_a_b = SE3(np.eye(3), -SPACING)
+
+    def in_a(self, points: np.ndarray) -> np.ndarray:
+        return np.abs(points[:, 2]) < 15.0
+
+    def in_b(self, points: np.ndarray) -> np.ndarray:
+        return np.abs(points[:, 2] - SPACING[2]) < 15.0

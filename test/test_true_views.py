@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which frames of a sequence have a true view, and what it is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hall import CAMERA, depth_of, look
+from mapping_bench.views import DepthFrames, TrueViews
+
+from st3r_ros.errors import FrameError, InputError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.types import Frame, Trajectory
+
+
+class Recorded(SimpleNamespace):
+    def __iter__(self):
+        for i in range(self.length):
+            yield Frame(i, i * 100_000_000, np.full((72, 96, 3), i, np.uint8), self.camera)
+
+
+def recorded(depth_camera: Camera | None = None, **changes):
+    """A sequence of four images with depth for every second one, from a depth camera of its own."""
+    stamps = np.arange(4) * 100_000_000
+    poses = [look(-2.0 + 0.1 * i, -3.5, 0.0) for i in range(4)]
+    truth = Trajectory(stamps, np.array([T.translation for T in poses]), np.array([T.quaternion_xyzw for T in poses]))
+    images = [depth_of(T, depth_camera or CAMERA) for T in poses[::2]]
+    depth = SimpleNamespace(stamps_ns=stamps[::2] + 15_000_000, camera=depth_camera, depth=images.__getitem__)
+    fields = {"name": "hall", "kind": "tum", "length": 4, "camera": CAMERA, "truth": truth, "depth": depth}
+    return Recorded(**{**fields, **changes})
+
+
+def test_frames_without_depth_are_left_out():
+    sequence = recorded()
+    views = TrueViews(sequence, 512)
+    frames = list(DepthFrames(sequence, views, calibrated=False))
+    assert [f.id for f in frames] == [0, 1] and [f.stamp_ns for f in frames] == [0, 200_000_000]
+    assert frames[1].image[0, 0, 0] == 2 and frames[0].camera is None
+    np.testing.assert_allclose(views.of(frames[1]).T_world_cam.translation, [-1.8, 0.0, -3.5])
+    with pytest.raises(FrameError, match="no depth image"):
+        views.of(Frame(1, 100_000_000, frames[0].image))
+
+
+def test_depth_of_another_camera_is_resampled_to_the_working_image():
+    sequence = recorded(Camera.from_fov(400, 300, 70.0))
+    views = TrueViews(sequence, 48)
+    frame = next(iter(DepthFrames(sequence, views)))
+    small = CAMERA.scaled(48, 36)
+    expected = depth_of(look(-2.0, -3.5, 0.0), small)
+    got = views.of(frame)
+    np.testing.assert_allclose(got.K, small.K)
+    assert np.mean(np.abs(got.depth / expected - 1.0) < 0.01) > 0.97
+
+
+@pytest.mark.parametrize("missing", ["depth", "truth", "camera"])
+def test_a_sequence_without_truth_is_refused(missing):
+    with pytest.raises(InputError, match=f"'hall' has no {missing}"):
+        TrueViews(recorded(**{missing: None}), 512)
