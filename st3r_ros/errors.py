@@ -38,6 +38,10 @@ class OutputError(St3rError):
     """A result cannot be written where it was asked for."""
 
 
+class MapFileError(St3rError):
+    """A saved map cannot be loaded: damaged, incomplete, of a newer version, or no saved map at all."""
+
+
 class MissingDependencyError(St3rError):
     """An optional program or library is needed and not installed."""
 

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "sim": BASE | {"geometry"},
     "io": BASE | {"geometry"},
     "eval": BASE | {"geometry", "io"},
+    "maps": BASE | {"geometry", "slam", "io"},
 }
 # What `st3r --help` and scripts load must start fast.
 LIGHT = {"st3r_ros", "st3r_ros.config", "st3r_ros.types", "st3r_ros.cli", "st3r_ros.geometry.sim3"}
@@ -132,6 +133,7 @@ def test_every_kind_of_import_is_seen(source, found):
         ("st3r_ros.io.video", "st3r_ros.sim.world"),
         ("st3r_ros.io.bag", "sensor_msgs.msg.Image"),
         ("st3r_ros.eval.trajectory", "st3r_ros.slam.mapper"),
+        ("st3r_ros.maps.load", "st3r_ros.pair.load_pair_model"),
         ("st3r_ros.cli", "rclpy"),
         ("st3r_ros.cli", "st3r_ros.ros.mapping_node"),
         ("st3r_ros.sequences", "st3r_ros.msg.MappingStatus"),

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A map to a folder. docs/map_format.md describes the files."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from st3r_ros.errors import MapFileError, OutputError
+from st3r_ros.maps.columns import MapColumns, find_fault, to_columns
+from st3r_ros.maps.format import (
+    IMAGE_FOLDER,
+    MANIFEST,
+    MANIFEST_SUM,
+    MAX_MANIFEST_BYTES,
+    POINTMAP_FOLDER,
+    FileEntry,
+    MapInfo,
+    image_name,
+    is_map_file,
+    pointmap_name,
+    read_manifest,
+    write_manifest,
+)
+from st3r_ros.maps.parallel import Progress, in_parallel
+from st3r_ros.maps.pictures import encode_jpeg
+from st3r_ros.maps.staging import files_below, staged_folder, write_synced
+from st3r_ros.maps.tensors import encode_tensors
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.types import Keyframe
+
+MAX_FLOAT16 = 65504.0
+
+
+def save_map(
+    folder: Path | str,
+    keyframe_map: KeyframeMap,
+    *,
+    pair_model: str,
+    checkpoint_sha256: str = "",
+    progress: Progress | None = None,
+) -> MapInfo:
+    """Saves a map, in the place of one that `folder` may hold; nobody may change the map meanwhile.
+
+    Pointmaps and confidences are rounded to float16, images compressed as JPEG; everything else is kept exactly. Whatever
+    happens, also to the process, the folder holds the old map or the new one, whole.
+    pair_model, checkpoint_sha256: what the map was made with. progress: told the keyframes that are done, and all.
+
+    Raises:
+        OutputError: the map is empty or broken, the folder cannot be written, or it holds something else than a map.
+    """
+    if not keyframe_map.keyframes or not keyframe_map.frames:
+        raise OutputError(f"'{folder}' is not written: the map is empty, no frame was tracked yet.")
+    columns = to_columns(keyframe_map)
+    size = _image_size(keyframe_map)
+    fault = find_fault(columns, size)
+    if fault:
+        raise OutputError(f"'{folder}' is not written: the map is broken ({fault}).")
+    with staged_folder(folder, is_map_file, _check_replaceable) as staging:
+        for name in (POINTMAP_FOLDER, IMAGE_FOLDER):
+            (staging / name).mkdir()
+        files: dict[str, FileEntry] = {}
+        for written in in_parallel(partial(_write_keyframe, staging), list(keyframe_map.keyframes.values()), progress):
+            files |= written
+        for name, table in columns.files().items():
+            files[name] = _write(staging / name, encode_tensors(table))
+        info = _describe(keyframe_map, columns, size, pair_model, checkpoint_sha256, files)
+        manifest = _checked_manifest(info, staging / MANIFEST)
+        write_synced(staging / MANIFEST, manifest)
+        write_synced(staging / MANIFEST_SUM, f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode())
+    return info
+
+
+def stored_pointmap(keyframe: Keyframe) -> dict[str, np.ndarray]:
+    """X (h, w, 3) and conf (h, w) float16 as they are saved: finite everywhere; where they were not, nothing is claimed."""
+    X = keyframe.X.detach().to("cpu", torch.float16)
+    conf = keyframe.conf.detach().cpu().clamp(0.0, MAX_FLOAT16).to(torch.float16)
+    claimed = X.isfinite().all(-1) & conf.isfinite()
+    if not claimed.all():
+        X, conf = torch.where(claimed[..., None], X, 0.0), torch.where(claimed, conf, 0.0)
+    return {"X": X.numpy(), "conf": conf.numpy()}
+
+
+def _write_keyframe(folder: Path, keyframe: Keyframe) -> dict[str, FileEntry]:
+    pointmap, image = pointmap_name(keyframe.id), image_name(keyframe.id)
+    return {
+        pointmap: _write(folder / pointmap, encode_tensors(stored_pointmap(keyframe))),
+        image: _write(folder / image, encode_jpeg(keyframe.image)),
+    }
+
+
+def _write(path: Path, data: bytes) -> FileEntry:
+    write_synced(path, data)
+    return FileEntry(len(data), hashlib.sha256(data).hexdigest())
+
+
+def _describe(
+    keyframe_map: KeyframeMap,
+    columns: MapColumns,
+    size: tuple[int, int],
+    pair_model: str,
+    checkpoint_sha256: str,
+    files: dict[str, FileEntry],
+) -> MapInfo:
+    return MapInfo(
+        pair_model=pair_model,
+        checkpoint_sha256=checkpoint_sha256,
+        image_size=size,
+        descriptor_size=columns.keyframes["descriptors"].shape[1],
+        scale=keyframe_map.scale,
+        keyframes=len(keyframe_map.keyframes),
+        edges=len(columns.edges["kinds"]),
+        matches=len(columns.edges["weights"]),
+        frames=len(keyframe_map.frames),
+        next_keyframe_id=max(keyframe_map.keyframes) + 1,
+        files=files,
+    )
+
+
+def _checked_manifest(info: MapInfo, path: Path) -> bytes:
+    """The text of map.json, which can be read again."""
+    data = write_manifest(info)
+    try:
+        read_manifest(data, path)
+    except MapFileError as error:
+        raise OutputError(f"The map is not saved, because it could not be loaded: {error}") from error
+    return data
+
+
+def _image_size(keyframe_map: KeyframeMap) -> tuple[int, int]:
+    """Width and height of all keyframes."""
+    sizes = {(k.image.shape[1], k.image.shape[0]) for k in keyframe_map.keyframes.values()}
+    sizes |= {(k.X.shape[1], k.X.shape[0]) for k in keyframe_map.keyframes.values()}
+    if len(sizes) != 1:
+        raise OutputError(f"The map is not saved: its keyframes are of different sizes ({', '.join(map(str, sorted(sizes)))}).")
+    return sizes.pop()
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises OutputError unless the folder holds a saved map and nothing else."""
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            info = read_manifest(file.read(MAX_MANIFEST_BYTES), path)
+    except (OSError, MapFileError) as error:
+        raise OutputError(
+            f"'{folder}' is not overwritten: it is not empty, and no map that can be read; choose another folder or delete it."
+        ) from error
+    known = {MANIFEST, MANIFEST_SUM, *info.files}
+    foreign = next((name for name in files_below(folder) if name not in known), None)
+    if foreign is not None:
+        raise OutputError(
+            f"'{folder}' is not overwritten: it holds '{foreign}', which is no part of the map; choose another folder."
+        )

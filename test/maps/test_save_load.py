@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import hashlib
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+from map_samples import assert_same_map, random_map
+
+import st3r_ros
+from st3r_ros.errors import OutputError
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.maps.format import is_map_file
+from st3r_ros.maps.load import load_map, read_info
+from st3r_ros.maps.save import save_map
+from st3r_ros.maps.staging import files_below
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.types import FramePose, MapScale
+
+SHA = hashlib.sha256(b"weights").hexdigest()
+
+
+def test_what_is_saved_is_loaded_exactly(tmp_path):
+    original = random_map()
+    info = save_map(tmp_path / "map", original, pair_model="mast3r", checkpoint_sha256=SHA)
+    saved = load_map(tmp_path / "map")
+    assert_same_map(saved.map, original)
+    assert saved.info == info == read_info(tmp_path / "map")
+    assert (info.pair_model, info.checkpoint_sha256, info.image_size) == ("mast3r", SHA, (32, 24))
+    assert (info.keyframes, info.edges, info.frames, info.next_keyframe_id) == (4, 4, 40, 8)
+    assert info.matches == sum(map(len, original.edges)) and info.package_version == st3r_ros.__version__
+
+
+def test_a_loaded_map_can_be_changed_and_saved_again_without_loss(tmp_path):
+    save_map(tmp_path / "map", random_map(), pair_model="opencv")
+    first = load_map(tmp_path / "map").map
+    save_map(tmp_path / "again", first, pair_model="opencv")
+    again = load_map(tmp_path / "again").map
+    assert_same_map(again, first, image_error=4)
+    keyframe = again.keyframes[5]
+    keyframe.X[0, 0], keyframe.conf[0, 0], keyframe.image[0, 0] = 1.0, 2.0, 3
+    again.frames.append(FramePose(99, 99, 5, Sim3.identity()))
+    again.rescale(2.0)
+    again.remove_keyframe(7, 0, Sim3.identity())
+    save_map(tmp_path / "again", again, pair_model="opencv")
+    assert_same_map(load_map(tmp_path / "again").map, again, image_error=255)
+
+
+@pytest.mark.parametrize("sigma", [math.nan, 0.0, 0.1 + 0.2])
+def test_the_scale_keeps_every_digit(tmp_path, sigma):
+    original = random_map((0,))
+    original.scale = MapScale("network", sigma)
+    save_map(tmp_path / "map", original, pair_model="mast3r")
+    assert_same_map(load_map(tmp_path / "map").map, original)
+
+
+def test_nothing_is_claimed_where_float16_has_no_number(tmp_path):
+    original = random_map((0,))
+    keyframe = original.keyframes[0]
+    keyframe.X, keyframe.conf = keyframe.X.float(), keyframe.conf.float().clamp(min=1.0)
+    keyframe.X[0, 0, 2], keyframe.X[0, 1, 0], keyframe.conf[0, 2] = 1e6, math.nan, math.nan
+    keyframe.conf[0, 3], keyframe.conf[0, 4] = 1e9, -1.0
+    save_map(tmp_path / "map", original, pair_model="opencv")
+    loaded = load_map(tmp_path / "map").map.keyframes[0]
+    assert loaded.conf[0, :5].tolist() == [0.0, 0.0, 0.0, 65504.0, 0.0]
+    assert torch.equal(loaded.X[1:], keyframe.X[1:].half()) and torch.equal(loaded.conf[1:], keyframe.conf[1:].half())
+    assert bool(loaded.X.isfinite().all())
+
+
+def test_the_folder_holds_what_map_json_lists_and_everybody_can_check_it(tmp_path):
+    save_map(tmp_path / "map", random_map(), pair_model="opencv")
+    content = json.loads((tmp_path / "map" / "map.json").read_text())
+    assert {*content["files"], "map.json", "map.json.sha256"} == set(files_below(tmp_path / "map"))
+    assert all(map(is_map_file, files_below(tmp_path / "map")))
+    for name, entry in content["files"].items():
+        data = (tmp_path / "map" / name).read_bytes()
+        assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert os.listdir(tmp_path) == ["map"]
+
+
+def test_progress_is_told_for_every_keyframe(tmp_path):
+    told: dict[str, list] = {"save": [], "load": []}
+    save_map(tmp_path / "map", random_map(), pair_model="opencv", progress=lambda *numbers: told["save"].append(numbers))
+    load_map(tmp_path / "map", progress=lambda *numbers: told["load"].append(numbers))
+    assert told["save"] == told["load"] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_an_interrupted_save_changes_nothing(tmp_path):
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    original = random_map()
+    save_map(tmp_path / "map", original, pair_model="opencv")
+    with pytest.raises(KeyboardInterrupt):
+        save_map(tmp_path / "map", random_map((1, 2)), pair_model="opencv", progress=interrupt)
+    assert_same_map(load_map(tmp_path / "map").map, original)
+    assert os.listdir(tmp_path) == ["map"]
+
+
+def broken_maps():
+    def no_pose(m):
+        m.keyframes[5].T_world_cam = Sim3(np.full((3, 3), np.nan), np.zeros(3), 1.0)
+
+    def stray_frame(m):
+        m.frames.append(FramePose(77, 0, 3, Sim3.identity()))
+
+    def match_outside(m):
+        edge = next(iter(m.edges))
+        m.add_edge(dataclasses.replace(edge, packed_i=edge.packed_i + 16 * 32))
+
+    def other_size(m):
+        m.keyframes[5].X = m.keyframes[5].X[:-1]
+
+    return {
+        "keyframe 5 has a pose": no_pose,
+        "frame 77 belongs to a keyframe that is not there": stray_frame,
+        "lies outside of the image": match_outside,
+        "of different sizes": other_size,
+    }
+
+
+@pytest.mark.parametrize("sentence", broken_maps())
+def test_a_map_that_could_not_be_loaded_is_not_saved_over_a_good_one(tmp_path, sentence):
+    save_map(tmp_path / "map", random_map(), pair_model="opencv")
+    broken = random_map()
+    broken_maps()[sentence](broken)
+    with pytest.raises(OutputError, match=sentence):
+        save_map(tmp_path / "map", broken, pair_model="opencv")
+    assert_same_map(load_map(tmp_path / "map").map, random_map())
+
+
+def test_an_empty_map_is_not_saved(tmp_path):
+    for empty in (KeyframeMap(), random_map((0,))):
+        empty.frames.clear()
+        with pytest.raises(OutputError, match="no frame was tracked"):
+            save_map(tmp_path / "map", empty, pair_model="opencv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_map_without_edges_and_descriptors(tmp_path):
+    original = random_map((7,))
+    assert not original.edges and original.keyframes[7].descriptor is None
+    save_map(tmp_path / "map", original, pair_model="opencv")
+    assert_same_map(load_map(tmp_path / "map").map, original)
