@@ -1,15 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pinhole projection and its derivative, batched, for the optimizers of this room."""
+"""From the pixels of keyframes to points and back to what a camera sees of them, batched, for everything that optimises."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.residuals import Observations, PixelObservations, RayObservations
+from st3r_ros.types import Keyframe
 
-HUBER = 1.345
-GEMAN_MCCLURE = 3.0
+
+@dataclass(frozen=True, eq=False)
+class PixelPoints:
+    """What pixels of a keyframe show: points (N, 3) float64 in its camera and unit; conf (N,) float64, 0 = nothing is known."""
+
+    points: torch.Tensor
+    conf: torch.Tensor
+
+
+def points_at(keyframe: Keyframe, pixels: torch.Tensor) -> PixelPoints:
+    """The points that pixels (N, 2) of a keyframe show: exactly at the pixel, as far off as the pointmap says next to it."""
+    nearest = sample(keyframe.X, pixels).double()
+    conf = sample(keyframe.conf, pixels).double()
+    if keyframe.calibrated:
+        points = rays(pixels, keyframe.K) * nearest[:, 2:]
+    else:
+        points = directions(keyframe.X, pixels) * torch.linalg.vector_norm(nearest, dim=1, keepdim=True)
+    return PixelPoints(points, conf)
+
+
+def observations_at(keyframe: Keyframe, pixels: torch.Tensor) -> Observations:
+    """What the keyframe's camera sees at pixels (N, 2): pixels of a calibrated one, rays of one that is not."""
+    if keyframe.calibrated:
+        K = torch.tensor(keyframe.K, device=keyframe.X.device)
+        return PixelObservations(pixels.to(K), K)
+    return RayObservations(directions(keyframe.X, pixels), pixels_per_radian(keyframe.K))
 
 
 def rays(pixels: torch.Tensor, K: np.ndarray) -> torch.Tensor:
@@ -19,37 +48,30 @@ def rays(pixels: torch.Tensor, K: np.ndarray) -> torch.Tensor:
     return torch.stack([x, y, torch.ones_like(x)], dim=1)
 
 
-def project(points: torch.Tensor, K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels (N, 2) of camera points (N, 3), and their derivative by the points, (N, 2, 3). K: (3, 3) or (N, 3, 3)."""
-    fx, fy, cx, cy = K[..., 0, 0], K[..., 1, 1], K[..., 0, 2], K[..., 1, 2]
-    inverse_z = 1.0 / points[:, 2].clamp_min(1e-6)
-    x, y = points[:, 0] * inverse_z, points[:, 1] * inverse_z
-    zero = torch.zeros_like(x)
-    J = torch.stack([fx * inverse_z, zero, -fx * x * inverse_z, zero, fy * inverse_z, -fy * y * inverse_z], dim=1)
-    return torch.stack([fx * x + cx, fy * y + cy], dim=1), J.view(-1, 2, 3)
+def directions(X: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """The unit directions (N, 3) float64 in which a pointmap X (h, w, 3) sees at pixels (N, 2), between the pixels too.
+
+    Bilinear over the pixels that have a point; 0 where none of the four has.
+    """
+    h, w = X.shape[:2]
+    pixels = pixels.to(X.device, torch.float64)
+    x, y = pixels[:, 0].clamp(0, w - 1), pixels[:, 1].clamp(0, h - 1)
+    column, row = x.floor().clamp_max(max(w - 2, 0)), y.floor().clamp_max(max(h - 2, 0))
+    right, down = x - column, y - row
+    weight = torch.stack([(1 - right) * (1 - down), right * (1 - down), (1 - right) * down, right * down], dim=1)
+    first = row.long() * w + column.long()
+    steps = torch.tensor([0, min(w - 1, 1), w * min(h - 1, 1), w * min(h - 1, 1) + min(w - 1, 1)], device=X.device)
+    corners = X.reshape(-1, 3)[first[:, None] + steps].double()
+    length = torch.linalg.vector_norm(corners, dim=-1, keepdim=True)
+    # NaN and infinity are no points either.
+    units = torch.where((length > 0) & (length < math.inf), corners / length, 0.0)
+    mean = (weight[:, :, None] * units).sum(1)
+    return mean / torch.linalg.vector_norm(mean, dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def left_jacobian(points: torch.Tensor) -> torch.Tensor:
-    """Derivative (N, 3, 7) of `exp(xi) @ points` at xi = 0, tangent order (translation, rotation, log-scale)."""
-    n = len(points)
-    J = points.new_zeros(n, 3, 7)
-    J[:, 0, 0] = J[:, 1, 1] = J[:, 2, 2] = 1.0
-    x, y, z = points.unbind(1)
-    J[:, 0, 4], J[:, 0, 5] = z, -y
-    J[:, 1, 3], J[:, 1, 5] = -z, x
-    J[:, 2, 3], J[:, 2, 4] = y, -x
-    J[:, :, 6] = points
-    return J
-
-
-def huber_weight(normalized: torch.Tensor) -> torch.Tensor:
-    """IRLS weight of residual norms in standard deviations."""
-    return HUBER / normalized.clamp_min(HUBER)
-
-
-def robust_weight(normalized: torch.Tensor) -> torch.Tensor:
-    """IRLS weight of Geman and McClure: residuals beyond a few standard deviations hardly count."""
-    return (1.0 + (normalized / GEMAN_MCCLURE) ** 2) ** -2
+def pixels_per_radian(K: np.ndarray) -> float:
+    """Around the principal point of intrinsics (3, 3), which may be assumed ones: it only sets the unit of residuals."""
+    return math.sqrt(K[0, 0] * K[1, 1])
 
 
 def as_tensors(T: Sim3, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

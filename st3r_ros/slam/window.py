@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.projection import as_tensors, left_jacobian, pixel_index, project, rays, robust_weight
+from st3r_ros.slam.projection import as_tensors, pixel_index, rays
+from st3r_ros.slam.residuals import PixelObservations, geman_mcclure, linear_rows
 from st3r_ros.types import Edge, Keyframe
 
 PIXEL_SIGMA = 0.6
@@ -189,13 +190,13 @@ def _linearize(obs: _Observations, poses: list[Sim3], delta: torch.Tensor) -> _S
     X = (obs.X * delta.exp()[:, None])[obs.point]
     offset = (A[pair] @ X[:, :, None])[..., 0]
     Y = offset + t[pair]
-    predicted, J_projection = project(Y, obs.K[obs.target])
-    residual = (predicted - obs.pixels) / PIXEL_SIGMA
+    seen = PixelObservations(obs.pixels, obs.K[obs.target]).residuals(Y)
+    rows = linear_rows(seen, Y, offset).movedim(0, -1).transpose(0, 1) / PIXEL_SIGMA  # (M, 2, 9)
+    residual = rows[..., 8]
     distance = residual.norm(dim=1)
-    weight = obs.weight * robust_weight(distance) * (Y[:, 2] > 1e-6)
-    J_target = -(J_projection @ left_jacobian(Y)) / PIXEL_SIGMA
-    J_source = (J_projection @ A[pair]) @ left_jacobian(X) / PIXEL_SIGMA
-    j_depth = (J_projection @ offset[:, :, None])[..., 0] / PIXEL_SIGMA
+    weight = obs.weight * geman_mcclure(distance).weight * seen.visible
+    J_target, j_depth = -rows[..., :7], rows[..., 7]
+    J_source = -(J_target @ _adjoint(A, t)[pair])
 
     J = torch.cat([J_source, J_target], dim=2)  # (M, 2, 14)
     weighted_J = weight[:, None, None] * J
@@ -215,6 +216,18 @@ def _linearize(obs: _Observations, poses: list[Sim3], delta: torch.Tensor) -> _S
     g_point = (obs.prior * delta).index_add_(0, obs.point, weight * (j_depth * residual).sum(1))
     near = distance.clamp_max(10.0)
     return _System(H, g, E.view(P, 7 * n), h_point, g_point, float((near**2).mean().sqrt()) * PIXEL_SIGMA)
+
+
+def _adjoint(sR: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The adjoints (..., 7, 7) of similarities with scaled rotation sR (..., 3, 3) and translation t (..., 3)."""
+    scale = torch.linalg.det(sR).pow(1.0 / 3.0)
+    R = sR / scale[..., None, None]
+    Ad = sR.new_zeros(*t.shape[:-1], 7, 7)
+    Ad[..., :3, :3], Ad[..., 3:6, 3:6] = sR, R
+    Ad[..., :3, 3:6] = torch.linalg.cross(t[..., :, None].expand_as(R), R, dim=-2)
+    Ad[..., :3, 6] = -t
+    Ad[..., 6, 6] = 1.0
+    return Ad
 
 
 def _solve(system: _System, free: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,47 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
+import pytest
 import torch
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.projection import as_tensors, left_jacobian, pixel_index, project, rays, sample
+from st3r_ros.slam.projection import as_tensors, directions, observations_at, pixel_index, points_at, rays, sample
+from st3r_ros.slam.residuals import PixelObservations, RayObservations
+from st3r_ros.types import Keyframe
 
-CAMERA = Camera(320, 240, np.array([[300.0, 0.0, 155.0], [0.0, 280.0, 130.0], [0.0, 0.0, 1.0]]))
-K = torch.tensor(CAMERA.K)
-POINTS = torch.from_numpy(np.random.default_rng(0).uniform((-1, -1, 1), (1, 1, 5), (20, 3)))
-
-
-def test_projection_is_the_cameras_and_rays_undo_it():
-    pixels, _ = project(POINTS, K)
-    np.testing.assert_allclose(pixels, CAMERA.project(POINTS.numpy()))
-    np.testing.assert_allclose(rays(pixels, CAMERA.K), POINTS / POINTS[:, 2:])
+CAMERA = Camera(64, 48, np.array([[60.0, 0.0, 31.0], [0.0, 56.0, 26.0], [0.0, 0.0, 1.0]]))
+PIXELS = torch.from_numpy(np.random.default_rng(0).uniform((0, 0), (63, 47), (50, 2)).astype(np.float32))
+GRID = np.stack(np.meshgrid(np.arange(64.0), np.arange(48.0)), axis=-1)
 
 
-def test_the_derivative_of_the_projection():
-    _, J = project(POINTS, K)
-    for axis, e in enumerate(1e-6 * torch.eye(3, dtype=torch.float64)):
-        numeric = (project(POINTS + e, K)[0] - project(POINTS - e, K)[0]) / 2e-6
-        np.testing.assert_allclose(J[:, :, axis], numeric, rtol=1e-6, atol=1e-5)
+def keyframe(calibrated: bool, dtype: torch.dtype = torch.float32) -> Keyframe:
+    """A slanted wall; where it is confident counts up."""
+    X = torch.from_numpy(CAMERA.unproject(GRID, 2.0 + 0.01 * GRID[..., 0])).to(dtype)
+    conf = torch.arange(48 * 64).view(48, 64).to(dtype)
+    K = np.array(CAMERA.K) if calibrated else np.diag([100.0, 100.0, 1.0])  # assumed ones are not used for directions
+    image = np.zeros((48, 64, 3), np.uint8)
+    return Keyframe(0, 0, 0, Sim3.identity(), X, conf, image, K, K_known=calibrated, calibrated=calibrated)
 
 
-def test_one_camera_per_point_is_possible():
-    several = torch.stack([K, 2 * K]).repeat(10, 1, 1)
-    pixels, J = project(POINTS, several)
-    np.testing.assert_allclose(pixels[1::2], 2 * project(POINTS, K)[0][1::2])
-    np.testing.assert_allclose(J[::2], project(POINTS, K)[1][::2])
+def test_rays_go_through_their_pixels():
+    np.testing.assert_allclose(CAMERA.project(5.0 * rays(PIXELS, CAMERA.K).numpy()), PIXELS, atol=1e-5)
 
 
-def test_the_left_jacobian_is_the_derivative_of_the_exponential():
-    J, points = left_jacobian(POINTS).numpy(), POINTS.numpy()
-    for axis, e in enumerate(1e-6 * np.eye(7)):
-        numeric = (Sim3.exp(e) @ points - Sim3.exp(-e) @ points) / 2e-6
-        np.testing.assert_allclose(J[:, :, axis], numeric, atol=1e-7)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_points_lie_on_the_rays_of_their_pixels_at_the_depth_next_to_them(calibrated, dtype):
+    frame = keyframe(calibrated, dtype)
+    found = points_at(frame, PIXELS)
+    assert found.points.dtype == found.conf.dtype == torch.float64
+    digits = 0.02 if dtype is torch.float32 else 0.15
+    np.testing.assert_allclose(CAMERA.project(found.points.numpy()), PIXELS, atol=digits)
+    nearest = sample(frame.X, PIXELS).double()
+    expected = nearest[:, 2] if calibrated else nearest.norm(dim=1)
+    np.testing.assert_allclose(found.points[:, 2] if calibrated else found.points.norm(dim=1), expected, rtol=1e-3)
+    np.testing.assert_array_equal(found.conf, sample(frame.conf, PIXELS).double())
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_a_keyframe_sees_its_own_points_where_they_are(calibrated):
+    frame = keyframe(calibrated)
+    seen = observations_at(frame, PIXELS)
+    assert isinstance(seen, PixelObservations if calibrated else RayObservations)
+    assert float(seen.residuals(points_at(frame, PIXELS).points).distance.max()) < 1e-6
+
+
+def test_directions_are_bilinear_and_of_unit_length():
+    X = keyframe(False).X
+    found = directions(X, PIXELS)
+    np.testing.assert_allclose(found.norm(dim=1), 1.0)
+    truth = rays(PIXELS, CAMERA.K)
+    assert float((found - truth / truth.norm(dim=1, keepdim=True)).norm(dim=1).max()) < 1e-4
+
+
+def test_directions_do_not_depend_on_the_depth_and_leave_pixels_without_a_point_out():
+    X = keyframe(False).X
+    rough = X * torch.from_numpy(np.random.default_rng(1).uniform(0.5, 2.0, (48, 64, 1))).float()
+    np.testing.assert_allclose(directions(rough, PIXELS), directions(X, PIXELS), atol=1e-6)
+    X[10, 20], X[10, 21], X[30, 40] = 0.0, torch.nan, torch.inf
+    near = directions(X, torch.tensor([[20.4, 10.6], [39.8, 30.0], [20.5, 10.0]]))
+    expected = directions(keyframe(False).X, torch.tensor([[20.4, 11.0], [39.0, 30.0]]))
+    np.testing.assert_allclose(near[:2], expected, atol=1e-6)
+    assert near[2].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_directions_at_and_beyond_the_border_are_those_of_the_border():
+    X = keyframe(False).X
+    found = directions(X, torch.tensor([[63.0, 47.0], [70.0, 50.0], [-3.0, 20.0]]))
+    expected = X[[47, 47, 20], [63, 63, 0]].double()
+    np.testing.assert_allclose(found, expected / expected.norm(dim=1, keepdim=True), atol=1e-6)
 
 
 def test_transforms_act_the_same_as_tensors():
     T = Sim3.exp(np.array([0.3, 0.1, -0.2, 0.2, 0.1, 0.4, 0.3]))
-    sR, t = as_tensors(T, POINTS)
-    np.testing.assert_allclose(POINTS @ sR.T + t, T @ POINTS.numpy())
+    points = torch.from_numpy(np.random.default_rng(0).uniform((-1, -1, 1), (1, 1, 5), (20, 3)))
+    sR, t = as_tensors(T, points)
+    np.testing.assert_allclose(points @ sR.T + t, T @ points.numpy())
 
 
 def test_sampling_takes_the_nearest_pixel_inside_the_image():
