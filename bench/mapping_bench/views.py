@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -17,11 +17,11 @@ from st3r_ros.errors import FrameError, InputError
 from st3r_ros.eval.association import MATCH_TOLERANCE_NS, associate
 from st3r_ros.eval.depth import resample_depth
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.io.sequence import Selection, SkippedFrame
 from st3r_ros.types import Frame
 
 if TYPE_CHECKING:
     from st3r_ros.geometry.camera import Camera
-    from st3r_ros.io.sequence import SkippedFrame
 
 GRID_PX = 4
 RECENT_VIEWS = 4
@@ -126,40 +126,61 @@ class TrueViews:
 
 
 class DepthFrames:
-    """The frames of a sequence that have depth and a true pose, numbered anew, at the working size. Follows `ImageSequence`.
+    """The frames of a sequence that have depth and a true pose, numbered anew. Follows `ImageSequence`.
 
-    calibrated: whether frames carry their camera. pictures: False gives simulated frames a shading of their depth instead of
-    their textures, which is faster and makes no difference to noisy_depth.
+    calibrated: whether frames carry their camera. every, max_frames: which of them are taken, 0 = all. pictures: False gives
+    simulated frames a shading of their depth instead of their textures, at the working size; that is faster and makes no
+    difference to noisy_depth.
     """
 
-    skipped: tuple[SkippedFrame, ...] = ()
-
-    def __init__(self, sequence: Any, views: TrueViews, *, calibrated: bool = True, pictures: bool = False) -> None:
-        self.name, self.kind, self.truth = sequence.name, sequence.kind, sequence.truth
-        self.depth = sequence.depth
-        self._calibrated = calibrated
-        self.length = None if sequence.length is None else min(sequence.length, len(sequence.depth.stamps_ns))
-        self._sequence, self._views = sequence, views
+    def __init__(
+        self,
+        sequence: Any,
+        views: TrueViews,
+        *,
+        calibrated: bool = True,
+        every: int = 1,
+        max_frames: int = 0,
+        pictures: bool = False,
+    ) -> None:
+        self.name, self.kind, self.truth, self.depth = sequence.name, sequence.kind, sequence.truth, sequence.depth
+        self._sequence, self._views, self._calibrated = sequence, views, calibrated
+        self.skipped: list[SkippedFrame] = []
+        self._selection = Selection(every, max_frames or None)
         self._shaded = sequence.kind == "sim" and not pictures
         camera = views.camera if self._shaded else sequence.camera
         self.camera = camera if calibrated else None
+        with_depth = len(sequence.depth.stamps_ns)
+        self.length = self._selection.count(with_depth if sequence.length is None else min(sequence.length, with_depth))
 
     def __iter__(self) -> Iterator[Frame]:
-        frames = self._shaded_frames() if self._shaded else (f for f in self._sequence if self._views.has(f.stamp_ns))
+        stamps = self.truth.stamps_ns
+        self.skipped.clear()
+        frames = self._shaded_frames(stamps[self._selection.indices(len(stamps))]) if self._shaded else self._recorded_frames()
         for index, frame in enumerate(frames):
-            self._views.of(frame)  # loaded here, so that it does not count as mapping
-            yield replace(frame, id=index, camera=frame.camera if self._calibrated else None)
+            try:
+                self._views.of(frame)  # loaded here, so that it does not count as mapping
+            except FrameError as error:
+                self.skipped.append(SkippedFrame(index, f"{frame.stamp:.6f} s", str(error)))
+                continue
+            yield replace(frame, id=index)
 
-    def _shaded_frames(self) -> Iterator[Frame]:
-        camera = self._views.camera
-        for stamp_ns in self._sequence.truth.stamps_ns:
-            frame = Frame(0, int(stamp_ns), np.zeros((0, 0, 3), np.uint8), camera)
+    def at(self, stamps_ns: Collection[int]) -> dict[int, Frame]:
+        """The frames of these stamps."""
+        if self._shaded:
+            return {frame.stamp_ns: frame for frame in self._shaded_frames(sorted(stamps_ns))}
+        return {frame.stamp_ns: frame for frame in self._recorded_frames() if frame.stamp_ns in stamps_ns}
+
+    def _recorded_frames(self) -> Iterator[Frame]:
+        seen = (frame for frame in self._sequence if self._views.has(frame.stamp_ns))
+        count = self._selection.max_frames
+        for frame in islice(seen, 0, None if count is None else count * self._selection.every, self._selection.every):
+            yield frame if self._calibrated else replace(frame, camera=None)
+
+    def _shaded_frames(self, stamps_ns: Iterable[int]) -> Iterator[Frame]:
+        for stamp_ns in stamps_ns:
+            frame = Frame(0, int(stamp_ns), np.zeros((0, 0, 3), np.uint8), self.camera)
             yield replace(frame, image=shaded(self._views.of(frame)))
-
-
-def take(frames: Any, count: int | None) -> Iterator[Frame]:
-    """The first `count` frames, all for None."""
-    return islice(iter(frames), count)
 
 
 def shaded(view: TrueView) -> np.ndarray:

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one run of the benchmark maps, and with what."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mapping_bench.noisy_depth import NoisyDepthModel
+from mapping_bench.views import DepthFrames, TrueViews
+from st3r_ros.config import MapperConfig, SimulationConfig
+from st3r_ros.errors import InputError
+from st3r_ros.pair import PAIR_MODELS, load_pair_model
+from st3r_ros.sequences import SIMULATOR, ImageSequence, open_sequence
+from st3r_ros.types import Frame, PairModel
+
+NOISY_DEPTH = "noisy_depth"
+MODELS = (*PAIR_MODELS, NOISY_DEPTH)
+RECORDED_SIZE, SIMULATED_SIZE = 512, 320
+"""Longer side of noisy_depth's working images, pixels."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: a source of images as `st3r map` takes it, a pair model and its seed, and the settings.
+
+    calibrated: whether the mapper is told the camera. loops: whether it closes them. max_frames: 0 = all. size: longer side of
+    noisy_depth's images, 0 = 512, simulated 320. group: what runs that differ only in their seed have in common.
+    """
+
+    source: str
+    pair_model: str
+    seed: int
+    group: str
+    checkpoint: str = ""
+    calibrated: bool = True
+    loops: bool = True
+    every: int = 1
+    max_frames: int = 0
+    size: int = 0
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return f"{self.source}, {self.pair_model}, seed {self.seed}" + ("" if self.loops else ", loops off")
+
+    @property
+    def mapper_config(self) -> MapperConfig:
+        """The defaults, but for the loops."""
+        return dataclasses.replace(MapperConfig(), loop_closure=self.loops)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """sequence: the whole source, with its truth. frames: what is mapped of it."""
+
+    sequence: Any
+    frames: ImageSequence
+    model: PairModel
+
+
+def open_case(case: Case) -> Opened:
+    """The images and the pair model of a run.
+
+    Raises:
+        St3rError: either cannot be used.
+    """
+    if case.pair_model == NOISY_DEPTH:
+        return _open_noisy_depth(case)
+    frames = open_sequence(case.source, every=case.every, max_frames=case.max_frames or None)
+    model = load_pair_model(case.pair_model, case.checkpoint)
+    return Opened(frames, frames if case.calibrated else Uncalibrated(frames), model)
+
+
+def _open_noisy_depth(case: Case) -> Opened:
+    simulated = case.source.startswith(SIMULATOR)
+    size = case.size or (SIMULATED_SIZE if simulated else RECORDED_SIZE)
+    sequence: Any = open_sequence(_rendered_at(case.source, size) if simulated else case.source)
+    views = TrueViews(sequence, size)
+    frames = DepthFrames(sequence, views, calibrated=case.calibrated, every=case.every, max_frames=case.max_frames)
+    twins = getattr(sequence, "twins", None)
+    model = NoisyDepthModel(views.of, seed=case.seed, calibrated=case.calibrated, twins=twins)
+    return Opened(sequence, frames, model)
+
+
+def _rendered_at(source: str, size: int) -> str:
+    """The simulated source with images of this longer side, unless it says how large they are."""
+    if "width=" in source or "height=" in source:
+        return source
+    scale = size / max(SimulationConfig.width, SimulationConfig.height)
+    width, height = round(SimulationConfig.width * scale), round(SimulationConfig.height * scale)
+    return f"{source}{'&' if '?' in source else '?'}width={width}&height={height}"
+
+
+class Uncalibrated:
+    """A sequence whose frames do not tell their camera. Follows `ImageSequence`."""
+
+    camera = None
+
+    def __init__(self, sequence: ImageSequence) -> None:
+        self._sequence = sequence
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sequence, name)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (dataclasses.replace(frame, camera=None) for frame in self._sequence)
+
+    def at(self, stamps_ns: Collection[int]) -> dict[int, Frame]:
+        """The frames of these stamps."""
+        return {stamp: dataclasses.replace(frame, camera=None) for stamp, frame in frames_at(self._sequence, stamps_ns).items()}
+
+
+def frames_at(frames: Any, stamps_ns: Collection[int]) -> dict[int, Frame]:
+    """The frames of these stamps, read again."""
+    if hasattr(frames, "at"):
+        return frames.at(stamps_ns)
+    if frames.kind == "sim":
+        chosen = (frames.frame(int(index)) for index in np.flatnonzero(np.isin(frames.truth.stamps_ns, list(stamps_ns))))
+    else:
+        chosen = (frame for frame in frames if frame.stamp_ns in stamps_ns)
+    return {frame.stamp_ns: frame for frame in chosen}
+
+
+def expand(sources: list[str], models: list[str], seeds: list[int], loops: list[bool], settings: dict[str, Any]) -> list[Case]:
+    """Every source with every model and seed; `{seed}` in a source becomes the seed."""
+    return [
+        Case(_seeded(source, seed), model, seed, source, loops=closing, **settings)
+        for source in sources
+        for model in models
+        for closing in loops
+        for seed in seeds
+    ]
+
+
+def _seeded(source: str, seed: int) -> str:
+    text = source.replace("{seed}", str(seed))
+    if not text.strip():
+        raise InputError("A sequence has an empty name; give a folder or sim:room.")
+    return text
