@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 from mapping_bench.views import TrueView
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.types import Frame, Trajectory
 
 HALL = np.array([3.0, 1.4, 4.0])  # metres: half sides of a box that the cameras are in, y down
 PILLAR = np.array([0.3, 1.4, 0.3])  # stands in its middle
@@ -50,3 +52,20 @@ class Halls:
 
     def in_b(self, points: np.ndarray) -> np.ndarray:
         return np.abs(points[:, 2] - SPACING[2]) < 15.0
+
+
+class Recorded(SimpleNamespace):
+    def __iter__(self):
+        for i in range(self.length):
+            yield Frame(i, i * 100_000_000, np.full((72, 96, 3), i, np.uint8), self.camera)
+
+
+def recorded(depth_camera: Camera | None = None, **changes):
+    """A sequence of four images with depth for every second one, from a depth camera of its own."""
+    stamps = np.arange(4) * 100_000_000
+    poses = [look(-2.0 + 0.1 * i, -3.5, 0.0) for i in range(4)]
+    truth = Trajectory(stamps, np.array([T.translation for T in poses]), np.array([T.quaternion_xyzw for T in poses]))
+    images = [depth_of(T, depth_camera or CAMERA) for T in poses[::2]]
+    depth = SimpleNamespace(stamps_ns=stamps[::2] + 15_000_000, camera=depth_camera, depth=images.__getitem__)
+    fields = {"name": "hall", "kind": "tum", "length": 4, "camera": CAMERA, "truth": truth, "depth": depth}
+    return Recorded(**{**fields, **changes})

@@ -3,33 +3,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-from hall import CAMERA, depth_of, look
+from hall import CAMERA, depth_of, look, recorded
 from mapping_bench.views import DepthFrames, TrueViews
 
 from st3r_ros.errors import FrameError, InputError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.types import Frame, Trajectory
-
-
-class Recorded(SimpleNamespace):
-    def __iter__(self):
-        for i in range(self.length):
-            yield Frame(i, i * 100_000_000, np.full((72, 96, 3), i, np.uint8), self.camera)
-
-
-def recorded(depth_camera: Camera | None = None, **changes):
-    """A sequence of four images with depth for every second one, from a depth camera of its own."""
-    stamps = np.arange(4) * 100_000_000
-    poses = [look(-2.0 + 0.1 * i, -3.5, 0.0) for i in range(4)]
-    truth = Trajectory(stamps, np.array([T.translation for T in poses]), np.array([T.quaternion_xyzw for T in poses]))
-    images = [depth_of(T, depth_camera or CAMERA) for T in poses[::2]]
-    depth = SimpleNamespace(stamps_ns=stamps[::2] + 15_000_000, camera=depth_camera, depth=images.__getitem__)
-    fields = {"name": "hall", "kind": "tum", "length": 4, "camera": CAMERA, "truth": truth, "depth": depth}
-    return Recorded(**{**fields, **changes})
+from st3r_ros.types import Frame
 
 
 def test_frames_without_depth_are_left_out():
