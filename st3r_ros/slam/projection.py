@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.residuals import Observations, PixelObservations, RayObservations
@@ -41,6 +43,67 @@ def observations_at(keyframe: Keyframe, pixels: torch.Tensor) -> Observations:
     return RayObservations(directions(keyframe.X, pixels), pixels_per_radian(keyframe.K))
 
 
+# Of many keyframes at once ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class PixelIndices:
+    """Rows and columns of pixels, (M,) int64."""
+
+    row: torch.Tensor
+    column: torch.Tensor
+
+
+def pixel_indices(keyframes: list[Keyframe], owner: torch.Tensor, pixels: torch.Tensor) -> PixelIndices:
+    """`pixel_index` for pixels (M, 2) of many keyframes, each of keyframe number owner (M,)."""
+    last = torch.tensor([(k.conf.shape[1] - 1, k.conf.shape[0] - 1) for k in keyframes], device=owner.device)
+    nearest = torch.minimum(pixels.round().long().clamp_min(0), last[owner])
+    return PixelIndices(nearest[:, 1], nearest[:, 0])
+
+
+def joint_points(keyframes: list[Keyframe], owner: torch.Tensor, pixels: torch.Tensor) -> PixelPoints:
+    """`points_at` for pixels (M, 2) of many keyframes, each of keyframe number owner (M,)."""
+    points = _each(keyframes, owner, pixels, lambda k, at: points_at(k, at).points)
+    return PixelPoints(points, joint_conf(keyframes, owner, pixels))
+
+
+def joint_conf(keyframes: list[Keyframe], owner: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Confidence (M,) float64 next to pixels (M, 2) of many keyframes, each of keyframe number owner (M,)."""
+    return _each(keyframes, owner, pixels, lambda k, at: sample(k.conf, at).double())
+
+
+def joint_observations(keyframes: list[Keyframe], owner: torch.Tensor, pixels: torch.Tensor) -> Observations:
+    """`observations_at` for pixels (M, 2) of many keyframes, each of keyframe number owner (M,).
+
+    Of one kind: rays of all where one of them is not calibrated.
+    """
+    device = keyframes[0].X.device
+    K = torch.tensor(np.array([k.K for k in keyframes]), device=device)
+    if all(k.calibrated for k in keyframes):
+        return PixelObservations(pixels.to(K), K[owner])
+    seen = _each(keyframes, owner, pixels, _rays_at)
+    return RayObservations(seen, (K[:, 0, 0] * K[:, 1, 1]).sqrt()[owner])
+
+
+def _rays_at(keyframe: Keyframe, pixels: torch.Tensor) -> torch.Tensor:
+    """Unit rays (N, 3) float64 of pixels (N, 2), of any keyframe."""
+    return normalize(rays(pixels, keyframe.K), dim=1) if keyframe.calibrated else directions(keyframe.X, pixels)
+
+
+def _each(
+    keyframes: list[Keyframe],
+    owner: torch.Tensor,
+    pixels: torch.Tensor,
+    look_up: Callable[[Keyframe, torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """What `look_up` finds at the pixels of each keyframe, in the order of the pixels (M, 2)."""
+    order = torch.argsort(owner, stable=True)
+    counts = torch.bincount(owner, minlength=len(keyframes)).tolist()
+    parts = [look_up(k, at) for k, at in zip(keyframes, pixels[order].split(counts), strict=True) if len(at)]
+    found = torch.cat(parts) if parts else pixels.new_zeros(0, 3, dtype=torch.float64)
+    return torch.empty_like(found).index_copy_(0, order, found)
+
+
 def rays(pixels: torch.Tensor, K: np.ndarray) -> torch.Tensor:
     """Pixels (N, 2) to rays with z = 1, (N, 3) float64."""
     pixels = pixels.double()
@@ -65,8 +128,7 @@ def directions(X: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     length = torch.linalg.vector_norm(corners, dim=-1, keepdim=True)
     # NaN and infinity are no points either.
     units = torch.where((length > 0) & (length < math.inf), corners / length, 0.0)
-    mean = (weight[:, :, None] * units).sum(1)
-    return mean / torch.linalg.vector_norm(mean, dim=1, keepdim=True).clamp_min(1e-12)
+    return normalize((weight[:, :, None] * units).sum(1), dim=1)
 
 
 def pixels_per_radian(K: np.ndarray) -> float:

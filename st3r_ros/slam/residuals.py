@@ -159,6 +159,18 @@ def sim3_exp(xi: torch.Tensor) -> torch.Tensor:
     return series
 
 
+def sim3_adjoint(T: torch.Tensor) -> torch.Tensor:
+    """The adjoints (..., 7, 7) of similarities T (..., 4, 4), as `Sim3.adjoint`: T exp(x) T^-1 = exp(adjoint @ x)."""
+    sR, t = T[..., :3, :3], T[..., :3, 3]
+    R = sR / torch.linalg.vector_norm(sR[..., 0], dim=-1)[..., None, None]
+    Ad = T.new_zeros(*T.shape[:-2], 7, 7)
+    Ad[..., :3, :3], Ad[..., 3:6, 3:6] = sR, R
+    Ad[..., :3, 3:6] = torch.linalg.cross(t[..., None].expand_as(R), R, dim=-2)
+    Ad[..., :3, 6] = -t
+    Ad[..., 6, 6] = 1.0
+    return Ad
+
+
 @lru_cache(maxsize=8)
 def _generators(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """What a sixteenth of each tangent direction is as a matrix, (7, 16)."""
