@@ -44,4 +44,5 @@ def decode_jpeg(data: bytes, size: tuple[int, int], path: Path) -> np.ndarray:
                 raise ValueError("it has more than one scan")
             return np.array(picture)
     except Exception as error:  # Pillow's decoders raise whatever the bytes lead them to
-        raise MapFileError(f"'{path}' is damaged: {error}; restore the map from a copy or map again.") from error
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise MapFileError(f"'{path}' is damaged: {reason}; restore the map from a copy or map again.") from error
