@@ -23,6 +23,7 @@ OVERRIDES = {
     "image_transport": "raw or compressed",
     "map_frame": "TF frame of the map",
     "base_frame": "TF frame of the robot; '' when there is only a camera",
+    "odom_frame": "TF frame of odometry; '' when there is none",
     "pair_model": "the two-view model",
     "checkpoint": "weights file of the pair model",
     "output_dir": "folder for map and trajectory at the end",

@@ -169,9 +169,23 @@ class MappingNodeConfig(Validated):
     image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
     map_frame: str = setting("map", "TF frame of the map and of everything published in it.")
     base_frame: str = setting("base_link", "TF frame of the robot whose pose is published; '' for the camera itself.")
-    publish_tf: bool = setting(True, "Broadcast map -> base_frame at the stamp of each tracked image.", live=True)
+    odom_frame: str = setting(
+        "", "TF frame of odometry; with it the map is metric and map -> odom_frame is broadcast. '' for no odometry."
+    )
+    odom_wait: float = setting(0.1, "Seconds that an image may wait for the odometry of its stamp.", low=0.0, high=5.0)
+    publish_tf: bool = setting(
+        True, "Broadcast map -> base_frame at the stamp of each tracked image, or map -> odom_frame where it is set.", live=True
+    )
+    transform_publish_period: float = setting(0.05, "Seconds between two broadcasts of map -> odom_frame.", low=0.005, high=10.0)
+    transform_tolerance: float = setting(
+        0.1,
+        "Seconds that map -> odom_frame is stamped ahead, so that it is there when it is needed.",
+        low=0.0,
+        high=5.0,
+        live=True,
+    )
     input_wait: float = setting(
-        2.0, "Seconds that the first images wait for camera_info and for the camera's TF.", low=0.0, high=60.0
+        2.0, "Seconds that the first images wait for camera_info and for the TF of camera and odometry.", low=0.0, high=60.0
     )
     map_publish_period: float = setting(
         1.0, "Least seconds between two map clouds, keyframe graphs or paths.", low=0.0, high=3600.0, live=True

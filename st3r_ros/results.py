@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import resource
 import sys
 import zipfile
@@ -31,7 +32,7 @@ from st3r_ros.io.atomic import atomic_path, write_file
 from st3r_ros.io.ply import write_ply
 from st3r_ros.io.trajectory import load_tum, write_tum
 from st3r_ros.recorder import Latency, LostSpan, RunRecorder, Skip
-from st3r_ros.types import Trajectory
+from st3r_ros.types import MapScale, Trajectory
 
 if TYPE_CHECKING:
     from st3r_ros.eval.depth import KeyframeDepths
@@ -46,11 +47,10 @@ MAX_FLOAT16 = 65504.0
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What was mapped with what. metric: whether the map's unit is the metre."""
+    """What was mapped with what."""
 
     input: str
     pair_model: str
-    metric: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class TruthSummary:
 class RunSummary:
     """summary.json. Times in the units of their names; `frames` were processed, `skipped` could not be.
 
+    metric: whether the map's unit is the metre; scale_source and scale_sigma as in `MapScale`, None for an unknown sigma.
     truth: errors against the true trajectory where there is one; otherwise truth_note says why not, "" without truth.
     """
 
@@ -86,6 +87,8 @@ class RunSummary:
     input: str
     pair_model: str
     metric: bool
+    scale_source: str
+    scale_sigma: float | None
     frames: int
     tracked: int
     tracked_share: float
@@ -144,14 +147,19 @@ def write_results(
 
     errors, note = _compare_with_truth(trajectory, truth, recorder.stamps_ns)
     sizes = Sizes(tracked=len(trajectory), keyframes=len(keyframes), edges=len(keyframe_map.edges), points=len(cloud))
-    summary = _summarise(recorder, info, sizes, errors, note)
+    summary = _summarise(recorder, info, keyframe_map.scale, sizes, errors, note)
     aligned = None
     if truth is not None and errors is not None:
         aligned = align_truth(_during(truth, recorder.stamps_ns), errors.T_truth_map)
-    unit = "m" if info.metric else "map units"
+    unit = unit_name(metric=summary.metric)
     write_file(out / "map.png", draw_map(cloud, trajectory, keyframes, aligned, title=headline(summary), unit=unit))
     write_file(out / "summary.json", (json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False) + "\n").encode())
     return summary
+
+
+def unit_name(*, metric: bool) -> str:
+    """What lengths in a map are measured in."""
+    return "m" if metric else "map units"
 
 
 def headline(summary: RunSummary) -> str:
@@ -236,12 +244,16 @@ def _during(trajectory: Trajectory, stamps_ns: np.ndarray) -> Trajectory:
     return Trajectory(trajectory.stamps_ns[inside], trajectory.positions[inside], trajectory.quaternions_xyzw[inside])
 
 
-def _summarise(recorder: RunRecorder, info: RunInfo, sizes: Sizes, errors: TrajectoryErrors | None, note: str) -> RunSummary:
+def _summarise(
+    recorder: RunRecorder, info: RunInfo, scale: MapScale, sizes: Sizes, errors: TrajectoryErrors | None, note: str
+) -> RunSummary:
     return RunSummary(
         version=st3r_ros.__version__,
         input=info.input,
         pair_model=info.pair_model,
-        metric=info.metric,
+        metric=scale.metric,
+        scale_source=scale.source,
+        scale_sigma=None if math.isnan(scale.sigma) else scale.sigma,
         frames=recorder.frames,
         tracked=sizes.tracked,
         tracked_share=sizes.tracked / recorder.frames if recorder.frames else 0.0,

@@ -22,7 +22,7 @@ from st3r_ros.results import (
     write_results,
 )
 from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.types import FramePose, Keyframe, MappingState, MappingUpdate, Trajectory
+from st3r_ros.types import FramePose, Keyframe, MappingState, MappingUpdate, MapScale, Trajectory
 
 INFO = RunInfo(input="garden", pair_model="opencv")
 CLOUD = CloudConfig()
@@ -80,6 +80,24 @@ def test_everything_is_written_and_reads_back(tmp_path):
     assert len(load_tum(out / "keyframes.txt").trajectory) == 10
     run = read_results(out)
     np.testing.assert_array_equal(run.processed_ns, np.arange(12) * PERIOD_NS)
+
+
+@pytest.mark.parametrize(
+    ("scale", "stored", "unit"),
+    [
+        (MapScale(), {"metric": False, "scale_source": "none", "scale_sigma": None}, "map units"),
+        (MapScale("odometry", 0.02), {"metric": True, "scale_source": "odometry", "scale_sigma": 0.02}, "m"),
+    ],
+)
+def test_the_summary_and_the_picture_tell_the_unit(tmp_path, monkeypatch, scale, stored, unit):
+    drawn = []
+    monkeypatch.setattr("st3r_ros.eval.picture.draw_map", lambda *items, **options: drawn.append(options["unit"]) or b"png")
+    keyframe_map = make_map(3)
+    keyframe_map.scale = scale
+    write_results(tmp_path, keyframe_map, make_recorder(3, 3), INFO, cloud_config=CLOUD)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {key: summary[key] for key in stored} == stored
+    assert drawn == [unit]
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])

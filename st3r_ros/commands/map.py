@@ -35,7 +35,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     model = load_pair_model(config.pair_model, config.checkpoint, opencv=settings.opencv, mast3r=settings.mast3r)
     mapper = Mapper(model, settings.mapper)
     recorder = RunRecorder()
-    info = RunInfo(input=sequence.name, pair_model=model.name, metric=model.metric)
+    info = RunInfo(input=sequence.name, pair_model=model.name)
 
     with Interrupt() as interrupt:
         ended = False

@@ -15,7 +15,7 @@ from st3r_ros.io.atomic import write_file
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum
 from st3r_ros.msg import MappingStatus
-from st3r_ros.results import TruthSummary, read_results, summarise_truth
+from st3r_ros.results import TruthSummary, read_results, summarise_truth, unit_name
 from st3r_ros.types import Trajectory
 
 SHOWN_FILES = ("cloud.ply", "trajectory.txt", "map.png", "summary.json")
@@ -42,6 +42,7 @@ def compare_with_truth(out: Path, truth: Trajectory | None) -> None:
             read_tum(out / "keyframes.txt"),
             align_truth(truth, errors.T_truth_map),
             title=f"ATE {errors.ate_sim3:.3g} after Sim(3) alignment",
+            unit=unit_name(metric=summary["metric"]),
         )
         write_file(out / "map.png", picture)
     write_file(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())

@@ -14,20 +14,29 @@ from st3r_ros.config import MappingNodeConfig
 from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info
+from st3r_ros.ros.odometry import Odometry
 from st3r_ros.ros.qos import NEWEST_IMAGE
-from st3r_ros.ros.transforms import OPTICAL, MapAnchor, TransformListener
+from st3r_ros.ros.transform_tree import TransformListener
+from st3r_ros.ros.transforms import OPTICAL, MapAnchor
 
 _IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
+_LISTEN_S = 2.0
+"""Seconds after the first image in which TF may show who else tells where the robot is."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageInput:
-    """An image message with what is known about its camera. error: why the calibration cannot be used, or None."""
+    """An image message with what is known about its camera. error: why the calibration cannot be used, or None.
+
+    odometry: to be asked for the stamp of the image. parent: who else is the parent of the anchor's frame in TF.
+    """
 
     message: Image | CompressedImage
     camera: Camera | None
     anchor: MapAnchor
     error: CalibrationError | None = None
+    odometry: Odometry | None = None
+    parent: str | None = None
 
 
 @dataclass
@@ -42,8 +51,8 @@ class ImageSource:
     """Subscribes to `image` and `camera_info` and hands on every image, still encoded, unless `muted`.
     last_image: when one arrived, `time.monotonic` seconds; at first, when listening began.
 
-    The first images wait up to `input_wait` seconds for a camera_info and for the camera's TF; newer ones replace them. Then the
-    camera counts as uncalibrated, or as mounted at the base frame and looking forward, until `restart`.
+    The first images wait up to `input_wait` seconds for a camera_info and for the TF of camera and odometry; newer ones replace
+    them. Then the camera counts as uncalibrated until `restart`, and as mounted at the base frame and looking forward.
     """
 
     def __init__(self, node: Node, config: MappingNodeConfig, counts: ImageCounts, deliver: Callable[[ImageInput], None]) -> None:
@@ -60,7 +69,11 @@ class ImageSource:
         self.topic = f"{image}/compressed" if config.image_transport == "compressed" else image
         self.info_topic = _info_topic(node, image)
         self._type = _IMAGE_TYPES[config.image_transport]
-        self._tf = TransformListener(node) if config.base_frame else None
+        self._tf = TransformListener(node)
+        self._odometry: Odometry | None = None
+        if config.odom_frame:
+            self._odometry = Odometry(self._tf.tree, config.odom_frame, config.odom_wait, node.get_logger())
+        self._parent: str | None = None
         self._subscriptions = [
             node.create_subscription(CameraInfo, self.info_topic, self._on_info, NEWEST_IMAGE),
             node.create_subscription(self._type, self.topic, self._on_image, NEWEST_IMAGE),
@@ -70,8 +83,7 @@ class ImageSource:
         """Stop listening."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-        if self._tf is not None:
-            self._tf.close()
+        self._tf.close()
 
     def restart(self) -> None:
         """Forget how the camera was taken to be calibrated: a new map begins."""
@@ -118,7 +130,8 @@ class ImageSource:
         self._counts.received += 1
         if self._first_image is None:
             self._first_image = self.last_image
-        patient = self.last_image - self._first_image < self._config.input_wait
+        waited = self.last_image - self._first_image
+        patient = waited < self._config.input_wait
         anchor = self._anchored(message.header.frame_id, patient)
         if anchor is None or (self._info is None and patient):
             self._counts.dropped += 1
@@ -126,19 +139,26 @@ class ImageSource:
         if self._info is None and not self._uncalibrated:
             self._uncalibrated = True
             self._node.get_logger().warning(f"No camera_info on {self.info_topic}: the camera is taken as uncalibrated.")
-        if self._uncalibrated:
-            self._deliver(ImageInput(message, None, anchor))
-        else:
-            self._deliver(ImageInput(message, self._camera, anchor, self._error))
+        if self._odometry is None and self._tf.listening:
+            self._notice_parent(anchor.frame_id)
+            if waited > _LISTEN_S:
+                self._tf.close()
+        camera, error = (None, None) if self._uncalibrated else (self._camera, self._error)
+        self._deliver(ImageInput(message, camera, anchor, error, self._odometry, self._parent))
 
     def _anchored(self, camera_frame: str, patient: bool) -> MapAnchor | None:
-        """Where the camera sits, found once; None while TF may still tell."""
-        if self._anchor is not None:
-            return self._anchor
-        if self._tf is None:
-            self._anchor = MapAnchor.camera_only(camera_frame or "camera")
-            return self._anchor
+        """Where the camera sits, found once; None while TF may still tell, or has not told of odometry yet."""
+        if self._anchor is None:
+            self._anchor = self._find_anchor(camera_frame, patient)
+        odometry = self._odometry
+        if patient and self._anchor is not None and odometry is not None and not odometry.known(self._anchor.frame_id):
+            return None
+        return self._anchor
+
+    def _find_anchor(self, camera_frame: str, patient: bool) -> MapAnchor | None:
         base_frame = self._config.base_frame
+        if not base_frame:
+            return MapAnchor.camera_only(camera_frame or "camera")
         T_base_cam = self._tf.tree.lookup(base_frame, camera_frame) if camera_frame else None
         if T_base_cam is None:
             if patient:
@@ -148,9 +168,19 @@ class ImageSource:
                 "to look forward. Publish the static transform, or set base_frame to '' when there is no robot."
             )
             T_base_cam = OPTICAL
-        self._tf.close()
-        self._anchor = MapAnchor.on_robot(base_frame, T_base_cam)
-        return self._anchor
+        return MapAnchor.on_robot(base_frame, T_base_cam)
+
+    def _notice_parent(self, frame_id: str) -> None:
+        """A frame has one parent: who else is it?"""
+        parent = self._tf.tree.parent(frame_id)
+        if parent in (None, self._config.map_frame, self._parent):
+            return
+        self._parent = parent
+        map_frame = self._config.map_frame
+        self._node.get_logger().warning(
+            f"TF has {parent} as the parent of {frame_id} already, so {map_frame} -> {frame_id} is not broadcast. Set odom_frame "
+            f"to the frame of odometry to have {map_frame} -> odom_frame instead."
+        )
 
 
 def _info_topic(node: Node, image_topic: str) -> str:

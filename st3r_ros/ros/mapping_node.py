@@ -127,13 +127,15 @@ class MappingNode(LifecycleNode):
         mapper = Mapper(model, parameters.read(self, "mapper", MapperConfig))
         self._counts = ImageCounts()
         self._outputs = MappingOutputs(self, mapper, self._config, parameters.read(self, "cloud", CloudConfig))
-        info = RunInfo(self.resolve_topic_name("image"), model.name, model.metric)
+        info = RunInfo(self.resolve_topic_name("image"), model.name)
         self.session = MappingSession(mapper, self._outputs, info, self.get_logger())
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", LATCHED)
         group = MutuallyExclusiveCallbackGroup()  # a service that waits for the worker must not keep images and timers waiting
         for name, callback in (("reset", self._on_reset), ("pause", self._on_pause), ("resume", self._on_resume)):
             self.create_service(Trigger, f"~/{name}", callback, callback_group=group)
         self.create_timer(self._config.status_period, self._publish_status)
+        if self._config.odom_frame:
+            self.create_timer(self._config.transform_publish_period, self._outputs.repeat_transform)
         self._worker: Worker[ImageInput] = Worker(self._process, idle=self.session.idle, report=self._report, name="mapping")
         self._worker.start()
 
@@ -177,9 +179,9 @@ class MappingNode(LifecycleNode):
         """On the worker: map an image."""
         session = self.session
         assert session is not None
-        before = session.mapper.state
+        before = session.mapper.state, session.mapper.map.scale.source
         session.process(item)
-        if session.mapper.state is not before:
+        if (session.mapper.state, session.mapper.map.scale.source) != before:
             self._publish_status()
 
     def _report(self, error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,15 +61,25 @@ class LatchedOutput:
         self._sent, self._cost = begin, time.monotonic() - begin
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """Where an image comes from. T_odom_cam: the camera by odometry. has_parent: whether TF has another parent for its frame."""
+
+    anchor: MapAnchor
+    camera_frame: str
+    T_odom_cam: SE3 | None = None
+    has_parent: bool = False
+
+
 class MappingOutputs:
     """The publishers of the mapping node; the worker uses them. `config` and `cloud` may be replaced while running."""
 
     def __init__(self, node: LifecycleNode, mapper: Mapper, config: MappingNodeConfig, cloud: CloudConfig) -> None:
         self.config, self.cloud = config, cloud
         self._mapper = mapper
-        self._anchor = MapAnchor.camera_only("")
-        self._camera_frame = ""
+        self._view = View(MapAnchor.camera_only(""), "")
         self._stamp_ns = 0
+        self._scale_source = mapper.map.scale.source
         self._path = PathMessage()
         self._transforms = TransformBroadcaster(node)
         self._pose = node.create_lifecycle_publisher(PoseWithCovarianceStamped, "~/pose", stream(10))
@@ -82,9 +93,9 @@ class MappingOutputs:
             )
         ]
 
-    def publish(self, update: MappingUpdate, anchor: MapAnchor, camera_frame: str) -> None:
+    def publish(self, update: MappingUpdate, view: View) -> None:
         """Publish what one frame has brought; all with the stamp of its image."""
-        self._anchor, self._camera_frame, self._stamp_ns = anchor, camera_frame, update.stamp_ns
+        self._view, self._stamp_ns = view, update.stamp_ns
         if update.T_world_cam is not None and update.covariance is not None:
             self._publish_pose(update.T_world_cam, update.covariance)
         if update.new_keyframe is not None and self._keyframe_cloud.get_subscription_count():
@@ -93,6 +104,9 @@ class MappingOutputs:
             self._path_output.mark()
         if update.changed_keyframes:
             self.mark_changed()
+        if self._scale_source != self._mapper.map.scale.source:
+            self._scale_source = self._mapper.map.scale.source
+            self.flush()  # the unit has changed: cloud, keyframes and path go with the pose
         self.poll(idle=False)
 
     def mark_changed(self) -> None:
@@ -110,39 +124,50 @@ class MappingOutputs:
         for output in self._latched:
             output.poll(0.0, idle=True)
 
+    def repeat_transform(self) -> None:
+        """Send map -> odom once more; called by a timer."""
+        self._transforms.repeat(self.config)
+
+    def forget_odometry(self) -> None:
+        """Odometry or the map begins anew."""
+        self._transforms.forget_odometry()
+
     @property
     def _path_output(self) -> LatchedOutput:
         return self._latched[1]
 
     def _publish_pose(self, T_world_cam: SE3, covariance: np.ndarray) -> None:
-        anchor = self._anchor
+        anchor, config = self._view.anchor, self.config
         T_map_frame = anchor.T_map_frame(T_world_cam)
         lever = T_world_cam.rotation @ anchor.T_frame_cam.inverse().translation
-        message = PoseWithCovarianceStamped(header=header(self._stamp_ns, self.config.map_frame))
+        message = PoseWithCovarianceStamped(header=header(self._stamp_ns, config.map_frame))
         message.pose.pose = pose_message(T_map_frame)
         message.pose.covariance = moved_covariance(covariance, anchor.T_map_world.rotation, lever).reshape(-1)
         self._pose.publish(message)
-        if self.config.publish_tf:
-            self._transforms.send(T_map_frame, self._stamp_ns, self.config.map_frame, anchor.frame_id)
+        if self._view.T_odom_cam is not None:
+            T_map_cam = anchor.T_map_world @ T_world_cam
+            self._transforms.send_odometry(T_map_cam @ self._view.T_odom_cam.inverse(), config)
+        elif not config.odom_frame and not self._view.has_parent:
+            self._transforms.send_pose(T_map_frame, self._stamp_ns, anchor.frame_id, config)
 
     def _publish_keyframe_cloud(self, keyframe_id: int) -> None:
         keyframe = self._mapper.map.keyframes[keyframe_id]
         cloud = self._mapper.map.keyframe_cloud(keyframe_id, self.cloud.min_conf)
-        at = header(keyframe.stamp_ns, self._camera_frame)
+        at = header(keyframe.stamp_ns, self._view.camera_frame)
         self._keyframe_cloud.publish(cloud_message(at, cloud.points, cloud.colors, cloud.conf))
 
     def _build_cloud(self) -> PointCloud2:
         cloud = self._mapper.map.cloud(self.cloud)
-        points = self._anchor.T_map_world @ cloud.points
+        points = self._view.anchor.T_map_world @ cloud.points
         return cloud_message(header(self._stamp_ns, self.config.map_frame), points, cloud.colors, cloud.conf)
 
     def _build_path(self) -> Path:
         trajectory = self._mapper.map.trajectory()
-        poses = self._anchor.T_map_frame(SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions))
+        poses = self._view.anchor.T_map_frame(SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions))
         return self._path.update(trajectory.stamps_ns, poses, self.config.map_frame)
 
     def _build_keyframes(self) -> KeyframeGraph:
-        T_map_world = self._anchor.T_map_world
+        T_map_world = self._view.anchor.T_map_world
         keyframe_map = self._mapper.map
         keyframes = [
             Keyframe(
@@ -153,7 +178,5 @@ class MappingOutputs:
             )
             for keyframe in keyframe_map.keyframes.values()
         ]
-        edges = [
-            KeyframeEdge(i=edge.i, j=edge.j, kind=_EDGE_KINDS[edge.kind], matches=len(edge)) for edge in keyframe_map.edges
-        ]
+        edges = [KeyframeEdge(i=edge.i, j=edge.j, kind=_EDGE_KINDS[edge.kind], matches=len(edge)) for edge in keyframe_map.edges]
         return KeyframeGraph(header=header(self._stamp_ns, self.config.map_frame), keyframes=keyframes, edges=edges)

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from st3r_ros.errors import FrameError, OutputError
+from st3r_ros.geometry.se3 import SE3
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, write_results
 from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
 from st3r_ros.ros.image_input import ImageInput
-from st3r_ros.ros.outputs import MappingOutputs
+from st3r_ros.ros.outputs import MappingOutputs, View
+from st3r_ros.ros.transforms import MapAnchor
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame
 
@@ -33,11 +36,13 @@ class MappingSession:
         self.message = ""
         self.stamp_ns = 0
         self._images = 0
+        self._T_map_world: SE3 | None = None
 
     def reset(self) -> None:
         """Forget the map and all counts; subscribers get the empty map."""
         self.mapper.reset()
         self._begin()
+        self._outputs.forget_odometry()
         self._outputs.mark_changed()
         self._outputs.flush()
 
@@ -61,7 +66,8 @@ class MappingSession:
         if update.message:
             self.message = update.message
             self._logger.info(update.message)
-        self._outputs.publish(update, item.anchor, item.message.header.frame_id)
+        view = View(self._anchored(frame, item.anchor), item.message.header.frame_id, frame.T_odom_cam, item.parent is not None)
+        self._outputs.publish(update, view)
 
     def _skip(self, index: int, reason: str) -> None:
         """Count an image that cannot be used."""
@@ -88,10 +94,24 @@ class MappingSession:
     def _frame(self, index: int, item: ImageInput) -> Frame:
         if item.error is not None:
             raise FrameError(str(item.error))
-        return Frame(index, stamp_to_ns(item.message.header.stamp), image_from_message(item.message), item.camera)
+        stamp_ns, image = stamp_to_ns(item.message.header.stamp), image_from_message(item.message)
+        T_odom_cam = None
+        if item.odometry is not None:
+            T_odom_frame = item.odometry.pose(item.anchor.frame_id, stamp_ns)
+            T_odom_cam = T_odom_frame @ item.anchor.T_frame_cam if T_odom_frame is not None else None
+        return Frame(index, stamp_ns, image, item.camera, T_odom_cam)
+
+    def _anchored(self, frame: Frame, anchor: MapAnchor) -> MapAnchor:
+        """Where the map is in TF: settled, and levelled by odometry, with the frame that the map begins with."""
+        keyframes = self.mapper.map.keyframes
+        begins = len(keyframes) == 1 and next(iter(keyframes.values())).frame_id == frame.id
+        if begins or self._T_map_world is None:
+            self._T_map_world = anchor.T_map_world if frame.T_odom_cam is None else anchor.levelled(frame.T_odom_cam).T_map_world
+        return replace(anchor, T_map_world=self._T_map_world)
 
     def _notice_time_jump(self, frame: Frame) -> None:
         if frame.stamp_ns < self.stamp_ns - TIME_JUMP_NS:
             self.message = f"Time went back by {(self.stamp_ns - frame.stamp_ns) * 1e-9:.1f} s: tracking starts again."
             self._logger.warning(self.message)
             self.mapper.reset_tracking()
+            self._outputs.forget_odometry()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 
@@ -20,7 +19,7 @@ _STATES = {state: getattr(MappingStatus, state.name) for state in MappingState}
 def status_message(session: MappingSession, counts: ImageCounts, state: MappingState, map_frame: str) -> MappingStatus:
     """The status now. Safe to call while the worker works: every number is right, at most one frame old."""
     recorder, keyframe_map = session.recorder, session.mapper.map
-    latencies = recorder.latencies()
+    latencies, scale = recorder.latencies(), keyframe_map.scale
     return MappingStatus(
         header=header(session.stamp_ns, map_frame),
         state=_STATES[state],
@@ -35,8 +34,8 @@ def status_message(session: MappingSession, counts: ImageCounts, state: MappingS
         stage_names=list(latencies),
         stage_median_ms=[latency.median_ms for latency in latencies.values()],
         stage_p95_ms=[latency.p95_ms for latency in latencies.values()],
-        scale_source="network" if session.info.metric else "none",
-        scale_sigma=math.nan,
+        scale_source=scale.source,
+        scale_sigma=scale.sigma,
         memory_mb=rss_mb(),
     )
 

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TF in and out: where the camera sits on the robot, where the map is, and the broadcast of the robot's pose in it."""
+"""Where the map is in TF, and TF out: the place of the robot, or of its odometry, in the map."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
-from st3r_ros.errors import GeometryError
+from st3r_ros.config import MappingNodeConfig
+from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.ros.conversions import transform_from_message, transform_message
+from st3r_ros.ros.conversions import transform_message
 from st3r_ros.ros.qos import stream
 
 OPTICAL = SE3(np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]), np.zeros(3))
@@ -22,15 +21,15 @@ OPTICAL = SE3(np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]), n
 
 @dataclass(frozen=True, eq=False)
 class MapAnchor:
-    """Ties the mapper's world to TF: `map` starts at the first pose of the base frame.
+    """Ties the mapper's world, which is the camera of the first keyframe, to TF.
 
     frame_id: the frame whose pose in `map` is published, the base frame, or the camera frame when there is no robot.
-    T_base_cam: the camera in the base frame. T_frame_cam: the camera in `frame_id`.
+    T_frame_cam: the camera in it. T_map_world: the world in `map`, which starts at the first pose of the base frame.
     """
 
     frame_id: str
-    T_base_cam: SE3
     T_frame_cam: SE3
+    T_map_world: SE3
 
     @staticmethod
     def on_robot(base_frame: str, T_base_cam: SE3) -> MapAnchor:
@@ -40,82 +39,58 @@ class MapAnchor:
     @staticmethod
     def camera_only(camera_frame: str) -> MapAnchor:
         """The pose of the camera frame is published; `map` is level with the first image: x forward, z up in it."""
-        return MapAnchor(camera_frame, OPTICAL, SE3.identity())
+        return MapAnchor(camera_frame, SE3.identity(), OPTICAL)
 
-    @property
-    def T_map_world(self) -> SE3:
-        """The mapper's world, which is the first keyframe's camera, in `map`."""
-        return self.T_base_cam
+    def levelled(self, T_odom_cam: SE3) -> MapAnchor:
+        """The anchor of a map that is as level as odometry, and still starts at the same point and looks the same way.
+
+        T_odom_cam: the camera of the first keyframe in odometry's frame, whose z points up (REP-105).
+        """
+        R_odom_start = T_odom_cam.rotation @ self.T_map_world.rotation.T
+        yaw = np.arctan2(R_odom_start[1, 0], R_odom_start[0, 0])
+        tilt = SE3(so3.exp(np.array([0.0, 0.0, -yaw])) @ R_odom_start, np.zeros(3))
+        return replace(self, T_map_world=tilt @ self.T_map_world)
 
     def T_map_frame(self, T_world_cam: SE3) -> SE3:
         """The pose of `frame_id` in `map`, of one camera pose or of a batch."""
         return self.T_map_world @ T_world_cam @ self.T_frame_cam.inverse()
 
 
-class TransformTree:
-    """The newest transform of every frame to its parent, as heard on TF."""
-
-    def __init__(self) -> None:
-        self._parents: dict[str, tuple[str, SE3]] = {}
-
-    def add(self, message: TFMessage) -> None:
-        """Take the transforms of a message; one that is no rigid transform is left out."""
-        for item in message.transforms:
-            try:
-                T_parent_child = transform_from_message(item.transform)
-            except GeometryError:
-                continue
-            self._parents[_plain(item.child_frame_id)] = (_plain(item.header.frame_id), T_parent_child)
-
-    def lookup(self, target: str, source: str) -> SE3 | None:
-        """`T_target_source`, or None while the two frames are not connected."""
-        above_target, above_source = self._chain(_plain(target)), self._chain(_plain(source))
-        for frame, T_frame_source in above_source.items():
-            if frame in above_target:
-                return above_target[frame].inverse() @ T_frame_source
-        return None
-
-    def _chain(self, frame: str) -> dict[str, SE3]:
-        """Every ancestor of a frame, itself first, with `T_ancestor_frame`."""
-        chain = {frame: SE3.identity()}
-        while frame in self._parents:
-            parent, T_parent_frame = self._parents[frame]
-            if parent in chain:
-                break
-            chain[parent] = T_parent_frame @ chain[frame]
-            frame = parent
-        return chain
-
-
-class TransformListener:
-    """Feeds a `TransformTree` from /tf and /tf_static until it is closed."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self.tree = TransformTree()
-        static = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._subscriptions = [
-            node.create_subscription(TFMessage, "/tf_static", self.tree.add, static),
-            node.create_subscription(TFMessage, "/tf", self.tree.add, stream(100)),
-        ]
-
-    def close(self) -> None:
-        """Stop listening: a robot's TF costs more than it is worth once the camera's place is known."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = []
-
-
 class TransformBroadcaster:
-    """Sends transforms on /tf while the node is active."""
+    """Tells TF, while the node is active, where the robot is in the map.
+
+    Without odometry that is map -> base at the stamp of each image. With odometry, which is the parent of base, it is
+    map -> odom, the newest again and again, so that TF has it at all times. Nothing is sent when `publish_tf` is off.
+    """
 
     def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
         self._publisher = node.create_lifecycle_publisher(TFMessage, "/tf", stream(100))
+        self._T_map_odom: SE3 | None = None
+        self._last_ns = 0
 
-    def send(self, T_parent_child: SE3, stamp_ns: int, parent: str, child: str) -> None:
-        """Broadcast one transform at a stamp."""
+    def send_pose(self, T_map_frame: SE3, stamp_ns: int, frame_id: str, config: MappingNodeConfig) -> None:
+        """Where the base is, without odometry."""
+        if config.publish_tf:
+            self._send(T_map_frame, stamp_ns, config.map_frame, frame_id)
+
+    def send_odometry(self, T_map_odom: SE3, config: MappingNodeConfig) -> None:
+        """Where odometry's origin is, now and in every `repeat`."""
+        self._T_map_odom = T_map_odom
+        self.repeat(config)
+
+    def repeat(self, config: MappingNodeConfig) -> None:
+        """The last `send_odometry` once more; it is valid a little into the future, until the next."""
+        T_map_odom = self._T_map_odom
+        if T_map_odom is not None and config.publish_tf:
+            stamp_ns = self._node.get_clock().now().nanoseconds + int(config.transform_tolerance * 1e9)
+            if stamp_ns != self._last_ns:  # simulated time stands still between two ticks, and TF complains about repetitions
+                self._send(T_map_odom, stamp_ns, config.map_frame, config.odom_frame)
+            self._last_ns = stamp_ns
+
+    def forget_odometry(self) -> None:
+        """Odometry begins anew; there is nothing to repeat."""
+        self._T_map_odom = None
+
+    def _send(self, T_parent_child: SE3, stamp_ns: int, parent: str, child: str) -> None:
         self._publisher.publish(TFMessage(transforms=[transform_message(T_parent_child, stamp_ns, parent, child)]))
-
-
-def _plain(frame: str) -> str:
-    return frame.lstrip("/")

@@ -142,15 +142,22 @@ def test_compressed_images(ros: Ros) -> None:
     np.testing.assert_array_equal(conversions.image_from_message(setup.receive().message), IMAGE)
 
 
-def test_the_place_of_the_camera_comes_from_tf(ros: Ros) -> None:
+def test_the_place_of_the_camera_comes_from_tf(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("st3r_ros.ros.image_input._LISTEN_S", 0.1)
     T_base_cam = SE3.exp(np.arange(6) * 0.1)
     setup = Setup(ros, base_frame="base_link", input_wait=60.0)
     setup.send_info()
     setup.tf.publish(TFMessage(transforms=[conversions.transform_message(T_base_cam, 0, "base_link", "camera")]))
-    anchor = setup.receive().anchor
-    assert anchor.frame_id == "base_link"
-    np.testing.assert_allclose(anchor.T_base_cam.as_matrix(), T_base_cam.as_matrix(), atol=1e-12)
-    wait_until(lambda: setup.tf.get_subscription_count() == 0, "the source to stop listening to TF")
+    item = setup.receive()
+    assert item.anchor.frame_id == "base_link"
+    np.testing.assert_allclose(item.anchor.T_frame_cam.as_matrix(), T_base_cam.as_matrix(), atol=1e-12)
+    assert item.odometry is None
+
+    def left() -> bool:
+        setup.receive()
+        return setup.tf.get_subscription_count() == 0
+
+    wait_until(left, "the source to stop listening to TF")
 
 
 def test_without_tf_the_camera_sits_at_the_base_and_looks_forward(ros: Ros) -> None:
@@ -158,8 +165,48 @@ def test_without_tf_the_camera_sits_at_the_base_and_looks_forward(ros: Ros) -> N
     setup.send_info()
     anchor = setup.receive().anchor
     assert anchor.frame_id == "base_link"
-    np.testing.assert_array_equal(anchor.T_base_cam.as_matrix(), OPTICAL.as_matrix())
+    np.testing.assert_array_equal(anchor.T_frame_cam.as_matrix(), OPTICAL.as_matrix())
     assert setup.counts.dropped > 0
+
+
+@pytest.mark.parametrize(("parent", "told"), [("odom", "odom"), ("map", None)])
+def test_another_parent_of_the_base_is_noticed(ros: Ros, parent: str, told: str | None) -> None:
+    """The map itself is none: that is what the node broadcasts."""
+    setup = Setup(ros, base_frame="base_link", input_wait=60.0)
+    setup.send_info()
+    transforms = [
+        conversions.transform_message(SE3.identity(), 0, parent, "base_link"),
+        conversions.transform_message(SE3.identity(), 0, "base_link", "camera"),
+    ]
+    setup.tf.publish(TFMessage(transforms=transforms))
+    assert setup.receive().parent == told
+
+
+def test_the_first_images_wait_for_odometry(ros: Ros) -> None:
+    setup = Setup(ros, odom_frame="odom", input_wait=60.0)
+    setup.send_info()
+    wait_until(lambda: setup.tf.get_subscription_count() > 0, "the source to listen to TF")
+    for _ in range(10):
+        setup.send_image()
+    wait_until(lambda: setup.counts.dropped > 0, "an image to be held back")
+    assert not setup.inputs
+    T_odom_cam = SE3.exp(np.arange(6) * 0.1)
+    setup.tf.publish(TFMessage(transforms=[conversions.transform_message(T_odom_cam, 0, "odom", "camera")]))
+    item = setup.receive()
+    assert item.odometry is not None
+    assert item.parent is None
+    pose = item.odometry.pose("camera", 123)
+    assert pose is not None
+    np.testing.assert_allclose(pose.as_matrix(), T_odom_cam.as_matrix(), atol=1e-12)
+    assert setup.tf.get_subscription_count() > 0
+
+
+def test_without_odometry_the_images_come_nevertheless(ros: Ros) -> None:
+    setup = Setup(ros, odom_frame="odom", odom_wait=0.0)
+    setup.send_info()
+    item = setup.receive()
+    assert item.odometry is not None
+    assert item.odometry.pose("camera", 1) is None
 
 
 def test_muted_it_hands_nothing_on(ros: Ros) -> None:

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TF in: the transforms that were heard of late, and where one frame was in another at a stamp."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from geometry_msgs.msg import Transform
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from tf2_msgs.msg import TFMessage
+
+from st3r_ros.geometry import so3
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.ros.conversions import transform_from_message
+from st3r_ros.ros.qos import stream
+
+HISTORY_NS = 5_000_000_000
+"""How far back a frame's place is remembered, at least."""
+TIME_JUMP_NS = 1_000_000_000
+"""A stamp this much earlier than the last one means that time has begun again."""
+
+
+class TransformTree:
+    """Every frame's transforms to its parent, as heard on TF. One thread may add while others look up."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, _Link] = {}
+        self._changed = threading.Condition()
+
+    def add(self, message: TFMessage, *, static: bool = False) -> None:
+        """Take the transforms of a message; one that is no rigid transform is left out. static: they hold at any time."""
+        with self._changed:
+            for item in message.transforms:
+                if not _is_rigid(item.transform):
+                    continue
+                parent, child = _plain(item.header.frame_id), _plain(item.child_frame_id)
+                link = self._links.get(child)
+                if link is None or link.parent != parent or link.static != static:
+                    link = self._links[child] = _Link(parent, static)
+                link.add(item.header.stamp.sec * 10**9 + item.header.stamp.nanosec, item.transform)
+            self._changed.notify_all()
+
+    def parent(self, frame: str) -> str | None:
+        """The parent of a frame."""
+        with self._changed:
+            link = self._links.get(_plain(frame))
+            return link.parent if link is not None else None
+
+    def lookup(self, target: str, source: str, stamp_ns: int | None = None, *, patience_s: float = 0.0) -> SE3 | None:
+        """`T_target_source` at a stamp, or by the newest transforms; None while it is not known.
+
+        Between two transforms of a frame it is interpolated; beyond the newest one there is nothing, but the calling thread may
+        wait `patience_s` seconds for it.
+        """
+        end = time.monotonic() + patience_s
+        with self._changed:
+            while True:
+                found = self._between(_plain(target), _plain(source), stamp_ns)
+                left = end - time.monotonic()
+                if found is not None or left <= 0.0:
+                    return found
+                self._changed.wait(left)
+
+    def _between(self, target: str, source: str, stamp_ns: int | None) -> SE3 | None:
+        above_target, above_source = self._ancestors(target), self._ancestors(source)
+        common = next((frame for frame in above_source if frame in above_target), None)
+        if common is None:
+            return None
+        T_common_target, T_common_source = (
+            self._climb(frames[: frames.index(common)], stamp_ns) for frames in (above_target, above_source)
+        )
+        if T_common_target is None or T_common_source is None:
+            return None
+        return T_common_target.inverse() @ T_common_source
+
+    def _ancestors(self, frame: str) -> list[str]:
+        """A frame and those above it, upwards; a loop ends where it closes."""
+        frames = [frame]
+        while frame in self._links and self._links[frame].parent not in frames:
+            frame = self._links[frame].parent
+            frames.append(frame)
+        return frames
+
+    def _climb(self, frames: list[str], stamp_ns: int | None) -> SE3 | None:
+        """The first frame in the parent of the last one, each being the parent of the one before."""
+        T_top_first = SE3.identity()
+        for frame in frames:
+            T_parent_frame = self._links[frame].at(stamp_ns)
+            if T_parent_frame is None:
+                return None
+            T_top_first = T_parent_frame @ T_top_first
+        return T_top_first
+
+
+@dataclass(eq=False)
+class _Link:
+    """What TF has said of late about a frame's place in its parent, by increasing stamps."""
+
+    parent: str
+    static: bool
+    stamps_ns: list[int] = field(default_factory=list)
+    transforms: list[Transform] = field(default_factory=list)
+
+    def add(self, stamp_ns: int, transform: Transform) -> None:
+        stamps, transforms = self.stamps_ns, self.transforms
+        if self.static or (stamps and stamp_ns < stamps[-1] - TIME_JUMP_NS):
+            stamps.clear()
+            transforms.clear()
+        if stamps and stamp_ns < stamps[-1]:
+            return
+        if stamps and stamp_ns == stamps[-1]:
+            transforms[-1] = transform
+            return
+        stamps.append(stamp_ns)
+        transforms.append(transform)
+        if stamp_ns - stamps[0] > 2 * HISTORY_NS:
+            old = bisect_left(stamps, stamp_ns - HISTORY_NS)
+            del stamps[:old], transforms[:old]
+
+    def at(self, stamp_ns: int | None) -> SE3 | None:
+        if self.static or stamp_ns is None:
+            return transform_from_message(self.transforms[-1])
+        after = bisect_left(self.stamps_ns, stamp_ns)
+        if after == len(self.stamps_ns):
+            return None
+        T_after = transform_from_message(self.transforms[after])
+        if self.stamps_ns[after] == stamp_ns:
+            return T_after
+        if after == 0:
+            return None
+        begin, end = self.stamps_ns[after - 1], self.stamps_ns[after]
+        return _interpolate(transform_from_message(self.transforms[after - 1]), T_after, (stamp_ns - begin) / (end - begin))
+
+
+class TransformListener:
+    """Feeds a `TransformTree` from /tf and /tf_static until it is closed."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.tree = TransformTree()
+        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._subscriptions = [
+            node.create_subscription(TFMessage, "/tf_static", lambda message: self.tree.add(message, static=True), latched),
+            node.create_subscription(TFMessage, "/tf", self.tree.add, stream(100)),
+        ]
+
+    @property
+    def listening(self) -> bool:
+        """Whether it is not closed."""
+        return bool(self._subscriptions)
+
+    def close(self) -> None:
+        """Stop listening: a robot's TF costs more than it is worth once nothing more is asked of it."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+
+def _interpolate(T0: SE3, T1: SE3, share: float) -> SE3:
+    """From T0 (share 0) to T1 (share 1), turning about one axis."""
+    turn = so3.exp(share * so3.log(T0.rotation.T @ T1.rotation))
+    return SE3(T0.rotation @ turn, (1.0 - share) * T0.translation + share * T1.translation)
+
+
+def _is_rigid(transform: Transform) -> bool:
+    t, q = transform.translation, transform.rotation
+    return math.isfinite(t.x + t.y + t.z) and 1e-6 < math.hypot(q.x, q.y, q.z, q.w) < math.inf
+
+
+def _plain(frame: str) -> str:
+    return frame.lstrip("/")

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+import time
+
+import numpy as np
+import pytest
+from rclpy.logging import get_logger
+from tf2_msgs.msg import TFMessage
+
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.ros.conversions import transform_message
+from st3r_ros.ros.odometry import Odometry
+from st3r_ros.ros.transform_tree import TransformTree
+
+
+@pytest.fixture
+def tree() -> TransformTree:
+    return TransformTree()
+
+
+def hear(tree: TransformTree, stamp_ns: int, x: float) -> None:
+    T_odom_base = SE3(np.eye(3), np.array([x, 0.0, 0.0]))
+    tree.add(TFMessage(transforms=[transform_message(T_odom_base, stamp_ns, "odom", "base_link")]))
+
+
+def test_it_gives_the_pose_at_the_stamp(tree: TransformTree) -> None:
+    odometry = Odometry(tree, "odom", 0.0, get_logger("test"))
+    assert not odometry.known("base_link")
+    hear(tree, 100, 1.0)
+    hear(tree, 200, 2.0)
+    assert odometry.known("base_link")
+    pose = odometry.pose("base_link", 150)
+    assert pose is not None
+    np.testing.assert_allclose(pose.translation, [1.5, 0.0, 0.0])
+
+
+def test_without_odometry_one_image_waits_and_the_next_ones_do_not(tree: TransformTree) -> None:
+    odometry = Odometry(tree, "odom", 0.2, get_logger("test"))
+    begin = time.monotonic()
+    assert odometry.pose("base_link", 100) is None
+    waited = time.monotonic() - begin
+    assert waited >= 0.2
+    for stamp in range(101, 121):
+        assert odometry.pose("base_link", stamp) is None
+    assert time.monotonic() - begin - waited < 0.2
+    hear(tree, 200, 1.0)
+    assert odometry.pose("base_link", 200) is not None
+
+
+def test_patience_comes_back(tree: TransformTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("st3r_ros.ros.odometry._RETRY_S", 0.1)
+    odometry = Odometry(tree, "odom", 0.05, get_logger("test"))
+    assert odometry.pose("base_link", 100) is None
+    time.sleep(0.11)
+    begin = time.monotonic()
+    assert odometry.pose("base_link", 100) is None
+    assert time.monotonic() - begin >= 0.05
