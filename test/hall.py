@@ -48,10 +48,10 @@ class Halls:
     T_a_b = SE3(np.eye(3), -SPACING)
 
     def in_a(self, points: np.ndarray) -> np.ndarray:
-        return np.abs(points[:, 2]) < 15.0
+        return (np.abs(points) < HALL + 0.01).all(1)
 
     def in_b(self, points: np.ndarray) -> np.ndarray:
-        return np.abs(points[:, 2] - SPACING[2]) < 15.0
+        return self.in_a(points - SPACING)
 
 
 class Recorded(SimpleNamespace):

@@ -55,11 +55,6 @@ def correspond(view0: TrueView, view1: TrueView, twins: Twins | None = None) -> 
     return max([truth, *seeming], key=lambda found: found.overlap)
 
 
-def twin_folded(points: np.ndarray, twins: Twins | None) -> np.ndarray:
-    """World points (N, 3), those of room b moved to room a."""
-    return points if twins is None else np.where(twins.in_b(points)[:, None], twins.T_a_b @ points, points)
-
-
 def _seen_from(view0: TrueView, view1: TrueView, T_world_moved: SE3, belongs: np.ndarray | None) -> Correspondence:
     """What image 0 shows of image 1's points after these have been moved; only those that belong, (N,) bool, if given."""
     T_0_world = view0.T_world_cam.inverse() @ T_world_moved

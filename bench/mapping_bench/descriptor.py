@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mapping_bench.correspondence import Twins, twin_folded
+from mapping_bench.correspondence import Twins
 from mapping_bench.views import TrueView
 
 SIZE = 256
@@ -37,14 +37,12 @@ def place_descriptor(view: TrueView, rng: np.random.Generator, twins: Twins | No
     noise = rng.normal(0.0, NOISE / np.sqrt(SIZE), SIZE)
     points = view.grid_points[:: max(1, len(view.grid_points) // POINTS)]
     if len(points):
-        folded = twin_folded(np.concatenate([points, points + _directions(view, points)]), twins)
-        at, beyond = np.split(folded, 2)
-        mean = np.cos(np.concatenate([at, beyond - at], axis=1) @ FREQUENCIES + PHASES).mean(0)
+        directions = points - view.T_world_cam.translation
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        if twins is not None:
+            in_twin = twins.in_b(points)[:, None]
+            points = np.where(in_twin, twins.T_a_b @ points, points)
+            directions = np.where(in_twin, directions @ twins.T_a_b.rotation.T, directions)
+        mean = np.cos(np.concatenate([points, directions], axis=1) @ FREQUENCIES + PHASES).mean(0)
         noise += mean / np.linalg.norm(mean)
     return (noise / np.linalg.norm(noise)).astype(np.float32)
-
-
-def _directions(view: TrueView, points: np.ndarray) -> np.ndarray:
-    """(N, 3) unit vectors from the camera to the points."""
-    rays = points - view.T_world_cam.translation
-    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
