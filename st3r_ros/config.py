@@ -220,6 +220,25 @@ class MapCommandConfig(Validated):
     out: str = setting("st3r_map", "Folder for the results.")
     every: int = setting(1, "Take only every n-th image.", low=1)
     max_frames: int = setting(0, "Images after which the mapping ends; 0 takes all.", low=0)
+    save_map: str = setting("", "Folder in which the map is saved at the end; '' saves none.")
+    map: str = setting("", "Folder of a saved map that is mapped on in; '' begins a new one.")
+
+
+EXPORT_FORMATS = ("ply", "tum", "colmap", "nerfstudio")
+
+
+@dataclass(frozen=True)
+class ExportCommandConfig(Validated):
+    """The command `st3r export`."""
+
+    format: str = setting("ply", "What is written.", choices=EXPORT_FORMATS)
+    out: str = setting("", "File (ply) or new folder for the result; '' for a name beside the map.")
+    points: str = setting(
+        "both",
+        "Points of a COLMAP model: those of the matches, with tracks; those of the thinned cloud, without; or both.",
+        choices=("both", "matches", "cloud"),
+    )
+    text: bool = setting(False, "Write a COLMAP model as text instead of binary.")
 
 
 @dataclass(frozen=True)
@@ -244,7 +263,7 @@ class DemoConfig(Validated):
 class SimulationConfig(Validated):
     """A simulated sequence; these are the options of `sim:room?seed=3&frames=200`."""
 
-    world: str = setting("room", "What is built.", choices=("room", "corridor"))
+    world: str = setting("room", "What is built.", choices=("room", "corridor", "rooms", "twins"))
     seed: int = setting(0, "Another seed is another world.", low=0, high=2**31 - 1)
     frames: int = setting(300, "Images of the sequence.", low=1, high=100000)
     fps: float = setting(15.0, "Images per second.", low=1.0, high=200.0)
@@ -253,3 +272,7 @@ class SimulationConfig(Validated):
     fov_deg: float = setting(65.0, "Horizontal field of view, degrees.", low=20.0, high=120.0)
     noise: float = setting(1.5, "Standard deviation of the image noise, grey levels.", low=0.0, high=50.0)
     exposure: float = setting(0.0, "Share by which the brightness slowly rises and falls.", low=0.0, high=0.9)
+    length: float = setting(100.0, "Way through all the rooms of sim:rooms, metres.", low=40.0, high=200.0)
+    kidnap: str = setting(
+        "none", "What befalls the camera: a black second, a white wall, a jump.", choices=("none", "black", "white", "jump")
+    )

@@ -65,8 +65,9 @@ def open_sequence(source: str, camera: Camera | None = None, every: int = 1, max
     """The frames of a source.
 
     source: an image folder, a folder with rgb.txt (TUM layout), a video file, a ROS 2 bag (folder, .mcap or .db3), the index of
-    a webcam, `sim:room` or `sim:corridor`. Options follow a question mark: `folder?fps=10`, `bag?topic=/camera/image_raw`,
-    `sim:room?seed=3&frames=200`.
+    a webcam, or a simulated world: `sim:room`, `sim:corridor`, `sim:rooms` (a round through many rooms) or `sim:twins` (two
+    rooms that look alike). Options follow a question mark: `folder?fps=10`, `bag?topic=/camera/image_raw`,
+    `sim:room?seed=3&frames=200`, `sim:rooms?length=60&frames=600`, `sim:room?kidnap=jump`.
     camera: used instead of the calibration that comes with the source. every: take each n-th frame. max_frames: stop after them.
 
     Raises:

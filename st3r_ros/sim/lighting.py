@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -14,8 +16,22 @@ _LAMP_SPOTS = 0.18 * np.array([(-1.0, -0.6, 0.0), (0.6, -1.0, 0.0), (1.0, 0.6, 0
 _CELL = 0.15  # metres between the points where the light is computed
 
 
-def lit_textures(scene: Scene, seed: int) -> list[np.ndarray]:
-    """The textures (h, w, 3) uint8 of all surfaces under the light of the scene's lamps, in the order of `Scene.surfaces`."""
+def lit_textures(scenes: Sequence[Scene], seed: int, grain: float = 1.0) -> list[np.ndarray]:
+    """The textures (h, w, 3) uint8 of all surfaces, each scene under the light of its own lamps, in the order of their surfaces.
+
+    grain: how many times coarser than the materials paint them the textures are.
+    """
+    surfaces = [surface for scene in scenes for surface in scene.surfaces]
+    lights = [light for scene in scenes for light in _lights(scene)]
+    paints = [np.random.default_rng([seed, index]) for index in range(len(surfaces))]
+    return [
+        _lit(surface.material(paint, *(side / grain for side in surface.size)), light)
+        for surface, paint, light in zip(surfaces, paints, lights, strict=True)
+    ]
+
+
+def _lights(scene: Scene) -> list[np.ndarray]:
+    """How bright each surface is, on a coarse grid (rows, columns)."""
     caster = RayCaster(scene)
     patches = [_patch(surface) for surface in scene.surfaces]
     points = np.concatenate([points.reshape(-1, 3) for points, _ in patches])
@@ -25,12 +41,7 @@ def lit_textures(scene: Scene, seed: int) -> list[np.ndarray]:
         for spot in lamp + _LAMP_SPOTS:
             brightness += _LAMP / len(_LAMP_SPOTS) * _received(caster, spot, points, normals)
     ends = np.cumsum([points.shape[0] * points.shape[1] for points, _ in patches])[:-1]
-    lights = [part.reshape(at.shape[:2]) for part, (at, _) in zip(np.split(brightness, ends), patches, strict=True)]
-    paints = [np.random.default_rng([seed, index]) for index in range(len(lights))]
-    return [
-        _lit(surface.material(paint, *surface.size), light)
-        for surface, paint, light in zip(scene.surfaces, paints, lights, strict=True)
-    ]
+    return [part.reshape(at.shape[:2]) for part, (at, _) in zip(np.split(brightness, ends), patches, strict=True)]
 
 
 def _lit(texture: np.ndarray, light: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ class Path:
         frequency, phase = self.sway[..., 0, None], self.sway[..., 1, None]
         sway = _SWAY[:, None] * np.sin(2 * np.pi * frequency * seconds + phase).mean(1)
         position = np.stack([x, y, np.full(frames, self.height)], axis=1) + sway[:3].T
-        return _looking(position, yaw + sway[3], sway[4] - 0.12, sway[5])
+        return looking(position, yaw + sway[3], sway[4] - 0.12, sway[5])
 
     def _travelled(self, frames: int, fps: float) -> np.ndarray:
         """Rounds (frames,) made until each frame."""
@@ -102,7 +102,7 @@ def _smooth(yaw: np.ndarray, width: int) -> np.ndarray:
     return np.convolve(wrapped, kernel / kernel.sum(), mode="valid")
 
 
-def _looking(position: np.ndarray, yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> SE3:
+def looking(position: np.ndarray, yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> SE3:
     """T_world_cam of optical frames at positions (N, 3), yaw from the x axis counter-clockwise, pitch up, roll; radians."""
     forward = np.stack([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)], axis=1)
     level = np.stack([np.sin(yaw), -np.cos(yaw), np.zeros_like(yaw)], axis=1)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures and exact depth of a scene."""
+"""Pictures and exact depth of a world."""
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -10,8 +12,9 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.sim.atlas import Atlas
 from st3r_ros.sim.lighting import lit_textures
-from st3r_ros.sim.raycast import Hits, RayCaster
+from st3r_ros.sim.raycast import Hits
 from st3r_ros.sim.scene import Scene
+from st3r_ros.sim.zones import Zone, ZoneCaster
 
 _SLANT = 0.6  # between 0, sharp but glittering where a surface is seen at a flat angle, and 1, calm but blurred
 _DITHER = np.array(
@@ -20,22 +23,22 @@ _DITHER = np.array(
 
 
 class Renderer:
-    """Renders one scene. Making it takes a second or two: it paints the textures and bakes the light into them.
+    """Renders one world. The first image takes a second or two more, ten for a house: textures are painted, light is baked in.
 
-    seed: of the textures. supersampling: rays per pixel along each side; more of them make smoother edges.
+    seed: of the textures. grain: how many times coarser than usual the textures are. supersampling: rays per pixel along each
+    side; more of them make smoother edges.
     """
 
-    def __init__(self, scene: Scene, seed: int = 0, supersampling: float = 1.5) -> None:
+    def __init__(self, zones: tuple[Zone, ...], seed: int = 0, grain: float = 1.0, supersampling: float = 1.5) -> None:
+        self._zones, self._seed, self._grain = zones, seed, grain
         self._supersampling = supersampling
-        self._atlas = Atlas.pack(lit_textures(scene, seed))
-        self._caster = RayCaster(scene)
-        self._density = self._atlas.boxes[:, 2] / np.array([surface.size[0] for surface in scene.surfaces])
+        self._caster = ZoneCaster(zones)
 
     def image(self, camera: Camera, T_world_cam: SE3) -> np.ndarray:
         """What an ideal camera sees, (H, W, 3) uint8 RGB; black where there is nothing."""
         fine = camera.scaled(round(camera.width * self._supersampling), round(camera.height * self._supersampling))
         hits = self._caster.cast(fine, T_world_cam)
-        x, y, width, height = (np.take(side, hits.surface, mode="clip") for side in self._atlas.boxes.T)
+        x, y, width, height = (np.take(side, hits.surface, mode="clip") for side in self._boxes.T)
         colors = self._atlas.sample(x + hits.u * width, y + hits.v * height, self._level(hits, fine))
         colors[hits.surface < 0] = 0
         return cv2.resize(colors, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
@@ -43,6 +46,31 @@ class Renderer:
     def depth(self, camera: Camera, T_world_cam: SE3) -> np.ndarray:
         """The depth along the optical axis at the pixel centres, (H, W) float32 metres, 0 where there is nothing."""
         return self._caster.depth(self._caster.cast(camera, T_world_cam), camera, T_world_cam)
+
+    def zones_in_sight(self, camera: Camera, T_world_cam: SE3) -> set[int]:
+        """The zones of which something may be seen, by number."""
+        return self._caster.in_sight(camera, T_world_cam)
+
+    @cached_property
+    def _scenes(self) -> list[Scene]:
+        """Each scene once, however many zones look like it."""
+        return list({id(zone.scene): zone.scene for zone in self._zones}.values())
+
+    @cached_property
+    def _atlas(self) -> Atlas:
+        return Atlas.pack(lit_textures(self._scenes, self._seed, self._grain))
+
+    @cached_property
+    def _boxes(self) -> np.ndarray:
+        """Where in the atlas the texture of each surface lies, (surfaces, 4)."""
+        ends = np.cumsum([len(scene.surfaces) for scene in self._scenes])[:-1]
+        boxes = {id(scene): part for scene, part in zip(self._scenes, np.split(self._atlas.boxes, ends), strict=True)}
+        return np.concatenate([boxes[id(zone.scene)] for zone in self._zones])
+
+    @cached_property
+    def _density(self) -> np.ndarray:
+        """Texels per metre of each surface."""
+        return self._boxes[:, 2] / np.array([surface.size[0] for zone in self._zones for surface in zone.scene.surfaces])
 
     def _level(self, hits: Hits, camera: Camera) -> np.ndarray:
         """log2 of the texels under a pixel. They grow with the depth 1/w and with the slant: ray length / (w * distance)."""

@@ -72,6 +72,13 @@ class Place:
         """A local point (3,) in the world."""
         return self.rotated(point) + np.array([self.x, self.y, 0.0])
 
+    def to_local(self, points: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Points (..., 3) of the world in local coordinates."""
+        c, s = np.cos(self.yaw), np.sin(self.yaw)
+        x, y, z = np.moveaxis(np.asarray(points, dtype=np.float64), -1, 0)
+        x, y = x - self.x, y - self.y
+        return np.stack([c * x + s * y, c * y - s * x, z], axis=-1)
+
     def rotated(self, vector: Sequence[float] | np.ndarray) -> np.ndarray:
         """A local direction (3,) in the world."""
         c, s = np.cos(self.yaw), np.sin(self.yaw)

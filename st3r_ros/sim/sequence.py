@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import cv2
@@ -12,8 +12,9 @@ import numpy as np
 from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.sim.disturbances import WHITE, WHITE_LEVEL, Disturbance, disturbed, kidnapping
 from st3r_ros.sim.renderer import Renderer
-from st3r_ros.sim.worlds import WORLDS
+from st3r_ros.sim.worlds import build
 from st3r_ros.types import Frame, Trajectory
 
 _NOISE_MARGIN = 64  # pixels by which the sheet of noise is larger than the images
@@ -24,7 +25,7 @@ class SimulatedDepth:
 
     def __init__(self, sequence: SimulatedSequence) -> None:
         self._sequence = sequence
-        self.stamps_ns = sequence.truth.stamps_ns
+        self.stamps_ns = sequence.stamps_ns
         self.camera = sequence.camera
 
     def __len__(self) -> int:
@@ -32,30 +33,50 @@ class SimulatedDepth:
 
     def depth(self, index: int) -> np.ndarray:
         """Depth of frame `index`, (H, W) float32 metres along the optical axis at the pixel centres, 0 = none."""
+        if self._sequence.shown[index] < 0:
+            return np.zeros((self.camera.height, self.camera.width), dtype=np.float32)
         return self._sequence.renderer.depth(self.camera, self._sequence.T_world_cam[index])
 
 
 class SimulatedSequence:
     """Images of a simulated world along a smooth path; the same interface as the readers of `io`. Nothing is ever skipped.
 
-    selected: the frames that are taken, all when None; they are numbered anew, from 0.
-    T_world_cam: (N,) exact poses of the taken frames. truth: the same as a Trajectory. camera: ideal, known exactly.
+    selected: the frames that are taken, all when None; they are numbered anew, from 0. disturbances: what befalls the camera
+    besides the setting `kidnap`.
+    stamps_ns: (N,) int64 of the taken frames. T_world_cam: (N,) their exact poses, also of those that show black or white.
+    truth: the poses of those that show the world, as a Trajectory. camera: ideal, known exactly.
+    shown: (N,) int64, the number of the frame of the undisturbed sequence that each shows, else disturbances.BLACK or WHITE.
+    twins: the two rooms that look alike, where the world has such; `twin_rooms` tells which frames show them.
+
+    Raises:
+        ConfigError: a length for a world that has one of its own, or a disturbance that reaches out of the sequence.
     """
 
     kind = "sim"
     skipped: tuple[()] = ()
 
-    def __init__(self, config: SimulationConfig | None = None, selected: range | None = None) -> None:
+    def __init__(
+        self,
+        config: SimulationConfig | None = None,
+        selected: range | None = None,
+        disturbances: Sequence[Disturbance] = (),
+    ) -> None:
         self.config = config = config or SimulationConfig()
-        self.name = f"sim:{config.world}?seed={config.seed}"
-        self._world = WORLDS[config.world](config.seed)
+        self.name = _name(config)
+        self._world = build(config)
         self._selected = range(config.frames)[:] if selected is None else selected
         taken = np.array(self._selected, dtype=np.int64)
-        self.T_world_cam: SE3 = self._world.path.poses(config.frames, config.fps)[taken]
-        stamps_ns = np.round(taken * (1e9 / config.fps)).astype(np.int64)
-        self.truth = Trajectory(stamps_ns, self.T_world_cam.translation, self.T_world_cam.quaternion_xyzw)
+        befalls = [*kidnapping(config.kidnap, config.frames, config.fps), *disturbances]
+        self.shown = disturbed(config.frames, befalls)[taken]
+        poses = self._world.path.poses(config.frames, config.fps)
+        self.T_world_cam: SE3 = poses[np.where(self.shown < 0, taken, self.shown)]
+        self.stamps_ns = np.round(taken * (1e9 / config.fps)).astype(np.int64)
+        seen = self.shown >= 0
+        positions, quaternions = self.T_world_cam.translation[seen], self.T_world_cam.quaternion_xyzw[seen]
+        self.truth = Trajectory(self.stamps_ns[seen], positions, quaternions)
         self.camera = Camera.from_fov(config.width, config.height, config.fov_deg)
         self.depth = SimulatedDepth(self)
+        self.twins = self._world.twins
 
     @property
     def length(self) -> int:
@@ -64,8 +85,18 @@ class SimulatedSequence:
 
     @cached_property
     def renderer(self) -> Renderer:
-        """Of the world; made when the first image or depth is asked for, which takes a second or two."""
-        return Renderer(self._world.scene, self.config.seed)
+        """Of the world. Its first image takes a while, its first depth does not."""
+        return Renderer(self._world.zones, self.config.seed, self._world.grain)
+
+    @cached_property
+    def twin_rooms(self) -> np.ndarray:
+        """Which of the twin rooms each frame shows, and nothing else: (N,) uint8, 1 for a, 2 for b; 0 = something else."""
+        rooms = np.zeros(self.length, dtype=np.uint8)
+        if self.twins is not None:
+            for index in np.flatnonzero(self.shown >= 0).tolist():
+                sight = self.renderer.zones_in_sight(self.camera, self.T_world_cam[index])
+                rooms[index] = 1 if sight <= self.twins.a.keys() else 2 if sight <= self.twins.b.keys() else 0
+        return rooms
 
     def __iter__(self) -> Iterator[Frame]:
         for index in range(self.length):
@@ -73,9 +104,12 @@ class SimulatedSequence:
 
     def frame(self, index: int) -> Frame:
         """Frame `index` of the taken ones."""
-        image = self.renderer.image(self.camera, self.T_world_cam[index])
-        stamp_ns = int(self.truth.stamps_ns[index])
-        return Frame(index, stamp_ns, self._exposed(image, self._selected[index]), self.camera)
+        if self.shown[index] < 0:
+            level = WHITE_LEVEL if self.shown[index] == WHITE else 0
+            image = np.full((self.camera.height, self.camera.width, 3), level, dtype=np.uint8)
+        else:
+            image = self.renderer.image(self.camera, self.T_world_cam[index])
+        return Frame(index, int(self.stamps_ns[index]), self._exposed(image, self._selected[index]), self.camera)
 
     def _exposed(self, image: np.ndarray, number: int) -> np.ndarray:
         """The image (H, W, 3) as a real sensor would give it: with noise and the exposure of that moment."""
@@ -94,3 +128,10 @@ class SimulatedSequence:
         """A sheet of noise, int16; each image gets another part of it."""
         size = (self.config.height + _NOISE_MARGIN, self.config.width + _NOISE_MARGIN, 3)
         return np.rint(np.random.default_rng(self.config.seed).normal(0.0, self.config.noise, size)).astype(np.int16)
+
+
+def _name(config: SimulationConfig) -> str:
+    """How a person opens this world again; the settings of the images are left out."""
+    length = f"&length={config.length:g}" if config.length != SimulationConfig.length else ""
+    kidnap = f"&kidnap={config.kidnap}" if config.kidnap != SimulationConfig.kidnap else ""
+    return f"sim:{config.world}?seed={config.seed}{length}{kidnap}"

@@ -7,6 +7,7 @@ from st3r_ros.geometry.camera import Camera, pixel_grid
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.sim.raycast import RayCaster
 from st3r_ros.sim.scene import Place, Rectangle, Scene
+from st3r_ros.sim.zones import Zone, ZoneCaster
 
 CAMERA = Camera.from_fov(80, 60, 80.0)
 
@@ -15,7 +16,7 @@ CAMERA = Camera.from_fov(80, 60, 80.0)
 def test_depth_is_that_of_the_nearest_surface(seed):
     rng = np.random.default_rng(seed)
     scene, T_world_cam = random_scene(rng), random_pose(rng)
-    caster = RayCaster(scene)
+    caster = ZoneCaster((Zone(scene),))
     depth = caster.depth(caster.cast(CAMERA, T_world_cam), CAMERA, T_world_cam)
     pixels = rng.integers(0, (CAMERA.width, CAMERA.height), (150, 2))
     rays = CAMERA.unproject(pixels) @ T_world_cam.rotation.T
@@ -29,7 +30,7 @@ def test_depth_is_that_of_the_nearest_surface(seed):
 def test_hits_lie_on_their_surface_at_their_texture_coordinates(seed):
     rng = np.random.default_rng(seed + 100)
     scene, T_world_cam = random_scene(rng), random_pose(rng)
-    caster = RayCaster(scene)
+    caster = ZoneCaster((Zone(scene),))
     hits = caster.cast(CAMERA, T_world_cam)
     depth = caster.depth(hits, CAMERA, T_world_cam)
     seen = hits.surface >= 0
@@ -49,12 +50,13 @@ def test_a_picture_hangs_the_right_way_round():
     scene = Scene()
     scene.rectangle(Place(), (-1, 2, 1), (2, 0, 0), (0, 0, -2), material=grey)  # on a wall, seen by who looks along +y
     forward = SE3(np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]), np.zeros(3))  # x right, y down, z along the world's y
-    hits = RayCaster(scene).cast(CAMERA, forward)
+    caster = ZoneCaster((Zone(scene),))
+    hits = caster.cast(CAMERA, forward)
     assert (hits.surface == 0).any()
     row, column = np.nonzero(hits.surface == 0)
     assert (np.diff(hits.u[row[0]][np.unique(column)]) > 0).all() and (np.diff(hits.v[np.unique(row), column[0]]) > 0).all()
     behind = SE3(forward.rotation, np.array([0.0, 4.0, 0.0]))
-    assert (RayCaster(scene).cast(CAMERA, behind).surface == -1).all()
+    assert (caster.cast(CAMERA, behind).surface == -1).all()
 
 
 def test_a_box_is_closed():
@@ -72,8 +74,9 @@ def test_a_box_is_closed():
 def test_a_lamp_lights_exactly_what_it_sees(seed):
     rng = np.random.default_rng(seed + 200)
     scene, T_world_cam = random_scene(rng), random_pose(rng)
-    caster, lamp = RayCaster(scene), T_world_cam.translation
+    caster, lamp = ZoneCaster((Zone(scene),)), T_world_cam.translation
     depth = caster.depth(caster.cast(CAMERA, T_world_cam), CAMERA, T_world_cam)
     points = (T_world_cam @ CAMERA.unproject(pixel_grid(80, 60), depth))[depth > 0]
-    assert caster.occluded(lamp, lamp + 0.99 * (points - lamp)).mean() == 0
-    assert caster.occluded(lamp, lamp + 1.2 * (points - lamp)).mean() > 0.98
+    shadows = RayCaster(scene)
+    assert shadows.occluded(lamp, lamp + 0.99 * (points - lamp)).mean() == 0
+    assert shadows.occluded(lamp, lamp + 1.2 * (points - lamp)).mean() > 0.98

@@ -1,14 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
+from functools import cache
+
 import numpy as np
 import pytest
 from scene_samples import distance_to
 
+from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.sim.raycast import RayCaster
+from st3r_ros.sim.world import World
 from st3r_ros.sim.worlds import WORLDS
+from st3r_ros.sim.zones import ZoneCaster
 
 FPS = 15.0
 SEEDS = (0, 1, 2, 3, 12345)
+CLOSED = ("room", "corridor")  # one zone, and a path by time
+HOUSES = ("rooms", "twins")  # many zones, and a route by frames
+
+
+@cache
+def world_of(kind: str, seed: int) -> World:
+    """A world; the round of rooms is a short one."""
+    length = {"length": 40.0} if kind == "rooms" else {}
+    return WORLDS[kind](SimulationConfig(world=kind, seed=seed, **length))
 
 
 def motion(poses):
@@ -21,29 +34,44 @@ def motion(poses):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", WORLDS)
 def test_the_camera_never_touches_anything(kind, seed):
-    world = WORLDS[kind](seed)
+    world = world_of(kind, seed)
     centers = world.path.poses(700, FPS).translation
-    assert min(distance_to(surface, centers).min() for surface in world.scene.surfaces) > 0.4
+    for zone in world.zones:
+        here = zone.T_world_zone.inverse() @ centers[zone.contains(centers)]
+        assert not len(here) or min(distance_to(surface, here).min() for surface in zone.scene.surfaces) > 0.4
+    assert np.any([zone.contains(centers) for zone in world.zones], axis=0).all()
 
 
 @pytest.mark.parametrize("frames", [60, 150, 300, 450, 900])
-@pytest.mark.parametrize("kind", WORLDS)
+@pytest.mark.parametrize("kind", CLOSED)
 def test_the_camera_moves_smoothly_like_a_robot(kind, frames):
-    speed, turn = motion(WORLDS[kind](4).path.poses(frames, FPS))
+    speed, turn = motion(world_of(kind, 4).path.poses(frames, FPS))
     assert speed.max() < 0.9 and turn.max() < 50
     assert np.abs(np.diff(speed)).max() < 0.1 and np.abs(np.diff(turn)).max() < 10
     assert speed.mean() > 0.15  # parallax for a monocular camera
 
 
+@pytest.mark.parametrize("frames", [300, 1200])
+@pytest.mark.parametrize("kind", HOUSES)
+def test_a_route_is_smooth_and_slower_in_turns(kind, frames):
+    poses = world_of(kind, 4).path.poses(frames, FPS)
+    steps, turns = np.array(motion(poses)) / FPS
+    assert steps.max() < 1.8 * steps.mean() and np.abs(np.diff(steps)).max() < 100 / frames * steps.mean()
+    assert turns.max() < 2000 / frames and np.abs(np.diff(turns)).max() < 150000 / frames**2
+    assert steps[turns > 2 * turns.mean()].mean() < 0.8 * steps[turns < 0.5 * turns.mean()].mean()
+    finer = world_of(kind, 4).path.poses(2 * frames - 1, 30.0).translation[::2]
+    assert np.linalg.norm(finer - poses.translation, axis=1).max() < steps.mean()
+
+
 @pytest.mark.parametrize("frames", [60, 150, 300, 600])
 def test_the_round_in_the_room_ends_where_it_began(frames):
-    poses = WORLDS["room"](5).path.poses(frames, FPS)
+    poses = world_of("room", 5).path.poses(frames, FPS)
     (gap,) = (poses[:1].inverse() @ poses[-1:]).log()
     assert np.linalg.norm(gap[:3]) < 0.15 and np.degrees(np.linalg.norm(gap[3:])) < 10
 
 
 def test_the_corridor_is_closed_when_there_is_time():
-    path = WORLDS["corridor"](5).path
+    path = world_of("corridor", 5).path
     frames = round(len(path.points) * path.spacing / path.speed * FPS) + 1
     poses = path.poses(frames, FPS)
     assert np.linalg.norm(poses.translation[0] - poses.translation[-1]) < 0.2
@@ -51,17 +79,21 @@ def test_the_corridor_is_closed_when_there_is_time():
 
 @pytest.mark.parametrize("kind", WORLDS)
 def test_the_camera_is_upright_and_looks_at_something_at_a_distance(kind):
-    world = WORLDS[kind](6)
-    caster, camera = RayCaster(world.scene), Camera.from_fov(80, 60, 65.0)
+    world = world_of(kind, 6)
+    caster, camera = ZoneCaster(world.zones), Camera.from_fov(80, 60, 65.0)
     poses = world.path.poses(300, FPS)
     assert (poses.rotation[:, 2, 1] < -0.9).all()  # the image's y axis points down
-    for index in range(0, 300, 20):
+    nearest_wall = 0.9 if kind == "twins" else 1.5  # lobbies are narrow
+    for index in range(0, 300, 6 if kind in HOUSES else 20):
         depth = caster.depth(caster.cast(camera, poses[index]), camera, poses[index])
-        assert depth.min() > 0.4 and np.median(depth) > 1.5  # the world is closed, and no wall fills the view
+        assert depth.min() > 0.4 and np.median(depth) > nearest_wall  # the world is closed, and no wall fills the view
 
 
 @pytest.mark.parametrize("kind", WORLDS)
 def test_every_seed_is_another_world_and_always_the_same(kind):
-    centers = [np.array([r.origin for r in WORLDS[kind](seed).scene.rectangles]) for seed in (7, 7, 8)]
+    centers = []
+    for seed in (7, 7, 8):
+        world_of.cache_clear()
+        centers.append(np.array([r.origin for zone in world_of(kind, seed).zones for r in zone.scene.rectangles]))
     np.testing.assert_array_equal(centers[0], centers[1])
     assert centers[0].shape != centers[2].shape or np.abs(centers[0] - centers[2]).max() > 0.1

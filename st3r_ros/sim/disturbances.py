@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What befalls a camera: a covered lens, a white wall, being carried to a place where it has been before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from st3r_ros.errors import ConfigError
+
+BLACK, WHITE = -1, -2
+WHITE_LEVEL = 235  # grey level of a white wall
+
+_WHITE_FRAMES = 30
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """`count` frames from frame `first` on that do not show what they should; the frames after them do again.
+
+    shows: BLACK, WHITE, or the number of the frame that the first of them shows instead; the next ones go on from there.
+    """
+
+    first: int
+    count: int
+    shows: int
+
+
+def disturbed(frames: int, disturbances: Sequence[Disturbance]) -> np.ndarray:
+    """What each frame shows: (frames,) int64, the number of a frame of the undisturbed sequence, BLACK or WHITE.
+
+    Raises:
+        ConfigError: a disturbance reaches out of the sequence.
+    """
+    shown = np.arange(frames)
+    for each in disturbances:
+        last = each.first + each.count
+        if min(each.first, each.count) < 0 or last > frames or each.shows < WHITE or each.shows + each.count > frames:
+            raise ConfigError(f"{each} reaches out of a sequence of {frames} frames; move it or make it shorter.")
+        shown[each.first : last] = each.shows if each.shows < 0 else np.arange(each.shows, each.shows + each.count)
+    return shown
+
+
+def kidnapping(kind: str, frames: int, fps: float) -> list[Disturbance]:
+    """The disturbances of the setting `kidnap`: a black second or 30 frames of a white wall half-way, or a jump back.
+
+    The camera moves on behind what covers it. A jump comes after three fifths of the frames and leads back to the first fifth;
+    from there on the camera goes the same way again.
+    """
+    half, three_fifths = frames // 2, 3 * frames // 5
+    spans = {
+        "black": [Disturbance(half, min(max(1, round(fps)), frames - half), BLACK)],
+        "white": [Disturbance(half, min(_WHITE_FRAMES, frames - half), WHITE)],
+        "jump": [Disturbance(three_fifths, frames - three_fifths, frames // 5)],
+    }
+    return spans.get(kind, [])
