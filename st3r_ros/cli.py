@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 import st3r_ros
-from st3r_ros.config import DemoConfig, MapCommandConfig, PairCommandConfig
+from st3r_ros.config import EXPORT_FORMATS, DemoConfig, ExportCommandConfig, MapCommandConfig, PairCommandConfig
 from st3r_ros.errors import St3rError
 
 USER_ERROR = 2
@@ -30,6 +30,7 @@ _WEIGHTS = "mast3r, dust3r, dust3r-224, a url, or a Hub id (owner/name)."
 _VERSION = "Print the version."
 _DEFAULTS = MapCommandConfig()
 _PAIR_DEFAULTS = PairCommandConfig()
+_EXPORT_DEFAULTS = ExportCommandConfig()
 _DEMO_DEFAULTS = DemoConfig()
 
 
@@ -65,6 +66,7 @@ def map_command(
     camera: str = typer.Option(_DEFAULTS.camera, help="Calibration file (ROS yaml), instead of the one that comes with INPUT."),
     every: int = typer.Option(_DEFAULTS.every, help="Take only every n-th image."),
     max_frames: int = typer.Option(_DEFAULTS.max_frames, help="Stop after so many images; 0 takes all."),
+    save_map: str = typer.Option(_DEFAULTS.save_map, metavar="FOLDER", help="Save the map, for --map and `st3r export`."),
     settings: list[str] = _SETTINGS,
 ) -> int:
     """Map a sequence of images: trajectory, dense cloud, picture and summary.
@@ -79,11 +81,18 @@ def map_command(
       st3r map 0                       (webcam; Ctrl-C ends)
       st3r map sim:room                (a simulated room)
       st3r map images/ --pair-model mast3r --checkpoint mast3r     (after: st3r download mast3r)
+      st3r map images/ --save-map office_map                       (then: st3r export office_map --format colmap)
     """
     from st3r_ros.commands.settings import parse_settings
 
     config = MapCommandConfig(
-        pair_model=pair_model, checkpoint=checkpoint, camera=camera, out=out, every=every, max_frames=max_frames
+        pair_model=pair_model,
+        checkpoint=checkpoint,
+        camera=camera,
+        out=out,
+        every=every,
+        max_frames=max_frames,
+        save_map=save_map,
     )
     parsed = parse_settings(settings)
     from st3r_ros.commands.map import run_map
@@ -150,6 +159,42 @@ def eval_command(
     from st3r_ros.commands.evaluate import run_eval
 
     run_eval(results, sequence, camera, json_target)
+    return 0
+
+
+@app.command("export")
+@_reported
+def export_command(
+    saved_map: str = typer.Argument(..., metavar="MAP", help="Folder that `st3r map --save-map` has written."),
+    *,
+    export_format: str = typer.Option(_EXPORT_DEFAULTS.format, "--format", "-f", help=f"One of {', '.join(EXPORT_FORMATS)}."),
+    out: str = typer.Option(_EXPORT_DEFAULTS.out, "--out", "-o", help="File (ply) or new folder; without it, beside the map."),
+    points: str = typer.Option(
+        _EXPORT_DEFAULTS.points, help="Points of a COLMAP model: of the matches (with tracks), of the cloud (without), or both."
+    ),
+    text: bool = typer.Option(_EXPORT_DEFAULTS.text, "--text", help="A COLMAP model as text instead of binary."),
+    settings: list[str] = _SETTINGS,
+) -> int:
+    """Write a saved map for other programs.
+
+    ply: the cloud. tum: the poses of all frames and of the keyframes. colmap: images and a COLMAP model, for COLMAP and
+    Gaussian-splatting programs. nerfstudio: images, transforms.json and the cloud.
+
+    \b
+    Examples:
+      st3r map sim:room --save-map room_map
+      st3r export room_map --format ply --out room.ply --set cloud.voxel_size=0.01
+      st3r export room_map --format tum --out room_poses
+      st3r export room_map --format colmap --out room_colmap
+      st3r export room_map --format nerfstudio --out room_ns
+    """
+    from st3r_ros.commands.settings import parse_settings
+
+    config = ExportCommandConfig(format=export_format, out=out, points=points, text=text)
+    parsed = parse_settings(settings)
+    from st3r_ros.commands.export import run_export
+
+    run_export(saved_map, config, parsed)
     return 0
 
 

@@ -28,7 +28,7 @@ from st3r_ros.maps.format import (
 )
 from st3r_ros.maps.parallel import Progress, in_parallel
 from st3r_ros.maps.pictures import encode_jpeg
-from st3r_ros.maps.staging import files_below, staged_folder, write_synced
+from st3r_ros.maps.staging import check_staging, files_below, staged_folder, write_synced
 from st3r_ros.maps.tensors import encode_tensors
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
@@ -73,6 +73,15 @@ def save_map(
         write_synced(staging / MANIFEST, manifest)
         write_synced(staging / MANIFEST_SUM, f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode())
     return info
+
+
+def check_map_folder(folder: Path | str) -> None:
+    """Proves that a map can be saved there.
+
+    Raises:
+        OutputError: it cannot: the folder cannot be written, or holds something else than a map.
+    """
+    check_staging(folder, is_map_file, _check_replaceable)
 
 
 def stored_pointmap(keyframe: Keyframe) -> dict[str, np.ndarray]:

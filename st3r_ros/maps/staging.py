@@ -37,30 +37,23 @@ def staged_folder(
     Raises:
         OutputError: the folder cannot be made or written to, or must not be replaced.
     """
-    folder = resolved(folder)
-    staging = folder.with_name(f".{folder.name}.st3r-save-{uuid.uuid4().hex}")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _bring_back(folder)
+    with _begun(resolved(folder), is_ours, check_replaceable) as staging, _in_use(staging):
+        yield staging
+        for directory, _, _ in os.walk(staging):
+            _sync_folder(Path(directory))
+        folder = resolved(folder)
         _check(folder, check_replaceable)
-        _clean_up(folder, is_ours)
-        staging.mkdir()
-        with _in_use(staging):
-            yield staging
-            for directory, _, _ in os.walk(staging):
-                _sync_folder(Path(directory))
-            _check(folder, check_replaceable)
-            _put_in_place(staging, folder, replace=check_replaceable is not None)
-            with suppress(OSError):  # it is in place; whether a power cut would undo that is not known then
-                _sync_folder(folder.parent)
-    except OSError as error:
-        where = f" ('{error.filename}')" if error.filename else ""
-        raise OutputError(
-            f"'{folder}' cannot be written: {error.strerror or error}{where}; make room or choose another place. What was there "
-            "before is unchanged."
-        ) from error
-    finally:
-        _remove(staging, is_ours)
+        _put_in_place(staging, folder, replace=check_replaceable is not None)
+        with suppress(OSError):  # it is in place; whether a power cut would undo that is not known then
+            _sync_folder(folder.parent)
+
+
+def check_staging(
+    folder: Path | str, is_ours: Callable[[str], bool], check_replaceable: Callable[[Path], None] | None = None
+) -> None:
+    """Raises what `staged_folder` would raise before anything is written."""
+    with _begun(resolved(folder), is_ours, check_replaceable):
+        pass
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -114,6 +107,27 @@ def exchange(a: Path, b: Path) -> bool:
     if number in _NO_EXCHANGE:
         return False
     raise OSError(number, os.strerror(number), str(b))
+
+
+@contextmanager
+def _begun(folder: Path, is_ours: Callable[[str], bool], check_replaceable: Callable[[Path], None] | None) -> Iterator[Path]:
+    """The new folder, which is there for the time of the block."""
+    staging = folder.with_name(f".{folder.name}.st3r-save-{uuid.uuid4().hex}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _bring_back(folder)
+        _check(folder, check_replaceable)
+        _clean_up(folder, is_ours)
+        staging.mkdir()
+        yield staging
+    except OSError as error:
+        where = f" ('{error.filename}')" if error.filename else ""
+        raise OutputError(
+            f"'{folder}' cannot be written: {error.strerror or error}{where}; make room or choose another place. What was there "
+            "before is unchanged."
+        ) from error
+    finally:
+        _remove(staging, is_ours)
 
 
 def _check(folder: Path, check_replaceable: Callable[[Path], None] | None) -> None:

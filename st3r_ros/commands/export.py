@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`st3r export`: a saved map for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from st3r_ros.commands.settings import Settings
+from st3r_ros.config import ExportCommandConfig
+from st3r_ros.maps.export import export_colmap, export_nerfstudio, export_ply, export_tum
+from st3r_ros.maps.load import load_map
+from st3r_ros.maps.staging import resolved
+
+
+def run_export(folder: str, config: ExportCommandConfig, settings: Settings) -> None:
+    """Exports a saved map and says what was written.
+
+    Raises:
+        St3rError: the map cannot be loaded, or the place cannot be written.
+    """
+    saved = load_map(folder)
+    out = Path(config.out) if config.out else _beside(folder, config.format)
+    if config.format == "ply":
+        written = export_ply(out, saved.map, settings.cloud)
+    elif config.format == "tum":
+        written = export_tum(out, saved.map)
+    elif config.format == "colmap":
+        written = export_colmap(out, saved.map, settings.cloud, points=config.points, text=config.text)
+    else:
+        written = export_nerfstudio(out, saved.map, settings.cloud)
+    unit = f"metres (from {saved.map.scale.source})" if saved.map.scale.metric else "arbitrary units"
+    print(f"Wrote {written} to {out}, in {unit}.")
+
+
+def _beside(folder: str, export_format: str) -> Path:
+    """The place that is named after the map."""
+    path = resolved(folder)
+    return path.with_name(f"{path.name}.ply" if export_format == "ply" else f"{path.name}_{export_format}")

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a saved map can be mapped on in, or localized in, with a pair model and its images."""
+
+from __future__ import annotations
+
+from st3r_ros.errors import MapFileError
+from st3r_ros.maps.format import MapInfo
+
+
+def check_model(info: MapInfo, pair_model: str, checkpoint_sha256: str) -> None:
+    """Raises MapFileError unless the map was made with this pair model and these weights."""
+    if info.pair_model != pair_model:
+        raise MapFileError(
+            f"The map was made with the pair model '{info.pair_model}', but this run uses '{pair_model}'; choose the pair model "
+            f"'{info.pair_model}', or begin a new map."
+        )
+    if info.checkpoint_sha256 != checkpoint_sha256:
+        made, used = (sha256[:12] or "none" for sha256 in (info.checkpoint_sha256, checkpoint_sha256))
+        raise MapFileError(
+            f"The map was made with other weights (SHA-256 {made}...) than those of this run ({used}...); give the checkpoint "
+            "that the map was made with, or begin a new map."
+        )
+
+
+def check_image_size(info: MapInfo, width: int, height: int) -> None:
+    """Raises MapFileError unless the images have, at the model's working size, the size of the map's keyframes."""
+    if info.image_size != (width, height):
+        made = "{}x{}".format(*info.image_size)
+        raise MapFileError(
+            f"The map has keyframes of {made} pixels, but the images of this run are {width}x{height} at the model's working "
+            "size; give images of the same shape and the same image_size, or begin a new map."
+        )

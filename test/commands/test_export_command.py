@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`st3r map --save-map` and `st3r export` as a user meets them."""
+
+import hashlib
+import json
+
+import pytest
+
+from st3r_ros.commands.weights import weights_sha256
+from st3r_ros.errors import CheckpointNotFoundError
+from st3r_ros.io.ply import read_ply
+from st3r_ros.io.trajectory import read_tum
+from st3r_ros.maps.load import load_map
+
+ROOM = "sim:room?width=320&height=240&fps=6&frames=14"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A saved map of the simulated room, and the results of the run that made it."""
+    from st3r_ros.commands.map import run_map
+    from st3r_ros.commands.settings import Settings
+    from st3r_ros.config import MapCommandConfig
+
+    folder = tmp_path_factory.mktemp("saved")
+    assert run_map(ROOM, MapCommandConfig(out=str(folder / "out"), save_map=str(folder / "room_map")), Settings()) == 0
+    return folder
+
+
+def test_what_was_mapped_is_saved(saved):
+    summary = json.loads((saved / "out" / "summary.json").read_text())
+    loaded = load_map(saved / "room_map")
+    assert (loaded.info.pair_model, loaded.info.checkpoint_sha256) == ("opencv", "")
+    assert (loaded.info.keyframes, loaded.info.edges) == (summary["keyframes"], summary["edges"])
+    assert loaded.info.frames == summary["tracked"]
+    assert list(saved.iterdir()) and not [path for path in saved.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("export_format", ["ply", "tum", "colmap", "nerfstudio"])
+def test_every_format_is_written_where_it_was_asked_for(st3r, saved, tmp_path, export_format):
+    outcome = st3r("export", saved / "room_map", "--format", export_format, "--out", tmp_path / "result")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("Wrote ") and "result, in arbitrary units." in outcome.out
+    loaded, out = load_map(saved / "room_map").map, tmp_path / "result"
+    if export_format == "ply":
+        assert len(read_ply(out)) > 1000
+    elif export_format == "tum":
+        assert len(read_tum(out / "trajectory.txt")) == len(loaded.frames)
+        assert (out / "keyframes.txt").read_text() == (saved / "out" / "keyframes.txt").read_text()
+    else:
+        assert len(list((out / "images").iterdir())) == len(loaded.keyframes)
+        assert (out / ("sparse/0/points3D.bin" if export_format == "colmap" else "transforms.json")).is_file()
+
+
+def test_without_a_place_the_result_lies_beside_the_map(st3r, saved):
+    assert st3r("export", saved / "room_map", "--format", "colmap", "--points", "matches", "--text").code == 0
+    lines = (saved / "room_map_colmap" / "sparse" / "0" / "points3D.txt").read_text().splitlines()
+    assert len(lines) > 100 and all(len(line.split()) >= 12 for line in lines[1:])
+    coarse, fine = (f"cloud.voxel_size={size}" for size in (0.5, 0.05))
+    sizes = []
+    for setting in (coarse, fine):
+        assert st3r("export", saved / "room_map", "--set", setting).code == 0
+        sizes.append(len(read_ply(saved / "room_map.ply")))
+    assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["export", "{tmp}/nowhere"], "is not there; give a folder that `st3r map --save-map` has written"),
+        (["export", "{tmp}"], "is no saved map (map.json is missing)"),
+        (["export", "{saved}/room_map", "--format", "obj"], "format is 'obj'; it must be one of ply, tum, colmap"),
+        (["export", "{saved}/room_map", "--points", "some"], "points is 'some'; it must be one of both"),
+        (
+            ["export", "{saved}/room_map", "--format", "tum", "--out", "{saved}/out"],
+            "is not empty; give the name of a new folder",
+        ),
+        (["export", "{saved}/room_map", "--out", "{saved}/out"], "it is a folder; give the name of a file"),
+        (["map", ROOM, "--save-map", "{saved}/out"], "out' is not overwritten: it is not empty, and no map that can be read"),
+        (["map", ROOM, "--save-map", "{tmp}/file/map"], "cannot be written"),
+        (["map", ROOM, "--out", "{tmp}/x", "--save-map", "{tmp}/x"], "the results would lie in it"),
+        (["map", ROOM, "--out", "{tmp}/x/out", "--save-map", "{tmp}/x"], "the results would lie in it"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_sentence_and_code_2(st3r, saved, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    outcome = st3r(*(argument.format(tmp=tmp_path, saved=saved) for argument in arguments))
+    assert outcome.code == 2
+    assert outcome.err.startswith("Error: ") and outcome.err.count("\n") == 1
+    assert sentence in outcome.err
+
+
+def test_an_empty_map_is_not_saved(st3r, saved, tmp_path):
+    outcome = st3r("map", ROOM, "--max-frames", "1", "--out", tmp_path / "out", "--save-map", tmp_path / "map")
+    assert outcome.code == 1
+    assert "No map is saved" in outcome.out and not (tmp_path / "map").exists()
+
+
+def test_the_hash_of_weights(tmp_path):
+    assert weights_sha256("") == ""
+    one, two = (hashlib.sha256(data).hexdigest() for data in (b"1", b"2"))
+    (tmp_path / "a.safetensors").write_bytes(b"1")
+    assert weights_sha256(str(tmp_path / "a.safetensors")) == weights_sha256(str(tmp_path)) == one
+    (tmp_path / "b.safetensors").write_bytes(b"2")
+    listing = f"{one}  a.safetensors\n{two}  b.safetensors\n"
+    assert weights_sha256(str(tmp_path)) == hashlib.sha256(listing.encode()).hexdigest()
+    with pytest.raises(CheckpointNotFoundError):
+        weights_sha256(str(tmp_path / "none.pth"))
