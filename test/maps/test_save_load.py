@@ -81,6 +81,46 @@ def test_the_folder_holds_what_map_json_lists_and_everybody_can_check_it(tmp_pat
     assert os.listdir(tmp_path) == ["map"]
 
 
+def read_by_the_documentation(path):
+    """The arrays of a safetensors file, with nothing but docs/map_format.md and the format's own page at hand."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    types = {"I64": "<i8", "F64": "<f8", "F32": "<f4", "F16": "<f2", "I16": "<i2", "U8": "u1"}
+    header = json.loads(data[8:start]).items()
+    return {
+        name: np.frombuffer(data[start:][slice(*entry["data_offsets"])], types[entry["dtype"]]).reshape(entry["shape"])
+        for name, entry in header
+    }
+
+
+def test_another_program_finds_points_and_matches_by_the_documentation(tmp_path):
+    original = random_map()
+    save_map(tmp_path / "map", original, pair_model="opencv")
+    tables = {
+        name: read_by_the_documentation(tmp_path / "map" / f"{name}.safetensors") for name in ("keyframes", "edges", "frames")
+    }
+    row = tables["keyframes"]["ids"].tolist().index(7)
+    pose = tables["keyframes"]["T_world_cam"][row]
+    X = read_by_the_documentation(tmp_path / "map" / "pointmaps" / "000007.safetensors")["X"].astype(np.float64)
+    world = pose[12] * X @ pose[:9].reshape(3, 3).T + pose[9:12]
+    keyframe = original.keyframes[7]
+    np.testing.assert_allclose(world, keyframe.T_world_cam.act(keyframe.X.double().numpy()))
+    first = next(iter(original.edges))
+    assert tables["edges"]["keyframe_ids"][0].tolist() == [first.i, first.j]
+    count = tables["edges"]["match_counts"][0]
+    np.testing.assert_array_equal(tables["edges"]["pixels_j"][:count] / 16, first.pixels_j)
+    assert tables["frames"]["keyframe_ids"].tolist() == original.frames.keyframe_ids.tolist()
+
+
+def test_fields_that_a_later_program_may_add_are_ignored(tmp_path):
+    save_map(tmp_path / "map", random_map(), pair_model="opencv")
+    manifest = tmp_path / "map" / "map.json"
+    text = json.dumps({**json.loads(manifest.read_text()), "place": "office"})
+    manifest.write_text(text)
+    (tmp_path / "map" / "map.json.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  map.json")
+    assert_same_map(load_map(tmp_path / "map").map, random_map())
+
+
 def test_progress_is_told_for_every_keyframe(tmp_path):
     told: dict[str, list] = {"save": [], "load": []}
     save_map(tmp_path / "map", random_map(), pair_model="opencv", progress=lambda *numbers: told["save"].append(numbers))
