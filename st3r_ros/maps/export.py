@@ -58,7 +58,7 @@ def export_colmap(
         (folder / MODEL_FOLDER).mkdir(parents=True)
         (write_text if text else write_binary)(folder / MODEL_FOLDER, model)
     tracked = int((model.points["track_length"] > 0).sum())
-    return f"{len(model.images)} images, {len(model.cameras)} cameras, {len(model.points)} points ({tracked} of them with tracks)"
+    return f"{len(model.images)} images and {len(model.points)} points ({tracked} of them with tracks)"
 
 
 def export_nerfstudio(out: Path | str, keyframe_map: KeyframeMap, cloud: CloudConfig) -> str:
