@@ -91,7 +91,7 @@ class ScaleEstimator:
         if estimate is None:
             return None
         keyframe_map.scale = self._given = MapScale(estimate.source, estimate.total_sigma)
-        if known.metric and abs(estimate.log) < max(2.0 * estimate.sigma, SMALLEST_CORRECTION):
+        if known.metric and abs(estimate.log) < max(estimate.sigma, SMALLEST_CORRECTION):
             return None
         factor = math.exp(estimate.log)
         keyframe_map.rescale(factor)
