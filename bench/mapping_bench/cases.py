@@ -120,7 +120,7 @@ def frames_at(frames: Any, stamps_ns: Collection[int]) -> dict[int, Frame]:
     if hasattr(frames, "at"):
         return frames.at(stamps_ns)
     if frames.kind == "sim":
-        chosen = (frames.frame(int(index)) for index in np.flatnonzero(np.isin(frames.truth.stamps_ns, list(stamps_ns))))
+        chosen = (frames.frame(int(index)) for index in np.flatnonzero(np.isin(frames.stamps_ns, list(stamps_ns))))
     else:
         chosen = (frame for frame in frames if frame.stamp_ns in stamps_ns)
     return {frame.stamp_ns: frame for frame in chosen}

@@ -74,7 +74,8 @@ class TrueViews:
                 "(in TUM layout depth.txt, groundtruth.txt and camera.yaml), or a simulated sequence."
             )
         self.source_camera: Camera = sequence.camera
-        self._depth, self._truth = sequence.depth, sequence.truth
+        self._depth = sequence.depth
+        self._stamps_ns, self._T_world_cam = _poses(sequence)
         scale = min(1.0, longer_side / max(sequence.camera.width, sequence.camera.height))
         size = (round(sequence.camera.width * scale), round(sequence.camera.height * scale))
         self.camera: Camera = sequence.camera.without_distortion().scaled(*size)
@@ -106,14 +107,12 @@ class TrueViews:
                 f"Frame {frame.id} at {frame.stamp:.6f} s has no depth image and true pose within "
                 f"{MATCH_TOLERANCE_NS / 1e6:.0f} ms; leave it out."
             )
-        of_depth, of_truth = indices
-        truth = self._truth
-        pose = SE3.from_quaternion_xyzw(truth.quaternions_xyzw[of_truth], truth.positions[of_truth])
-        return TrueView(self._resampled(self._depth.depth(of_depth)), self.camera.K, pose)
+        of_depth, of_pose = indices
+        return TrueView(self._resampled(self._depth.depth(of_depth)), self.camera.K, self._T_world_cam[of_pose])
 
     def _indices(self, stamp_ns: int) -> tuple[int, int] | None:
         """Of the depth image and of the true pose."""
-        found = [associate(np.array([stamp_ns]), stamps) for stamps in (self._depth.stamps_ns, self._truth.stamps_ns)]
+        found = [associate(np.array([stamp_ns]), stamps) for stamps in (self._depth.stamps_ns, self._stamps_ns)]
         return (int(found[0].references[0]), int(found[1].references[0])) if len(found[0]) and len(found[1]) else None
 
     def _resampled(self, depth: np.ndarray) -> np.ndarray:
@@ -123,6 +122,14 @@ class TrueViews:
             size = self.camera.height, self.camera.width
             self._lookups[depth.shape] = resample_depth(numbered, self._depth_camera, self.camera.K, *size).astype(np.int32)
         return np.take(np.append(np.float32(0.0), depth.astype(np.float32)), self._lookups[depth.shape])
+
+
+def _poses(sequence: Any) -> tuple[np.ndarray, SE3]:
+    """Stamps (N,) and true poses (N,). A simulated camera has a pose also when it is shown a white wall, without depth."""
+    if sequence.kind == "sim":
+        return sequence.stamps_ns, sequence.T_world_cam
+    truth = sequence.truth
+    return truth.stamps_ns, SE3.from_quaternion_xyzw(truth.quaternions_xyzw, truth.positions)
 
 
 class DepthFrames:
@@ -154,9 +161,8 @@ class DepthFrames:
         self.length = self._selection.count(with_depth if sequence.length is None else min(sequence.length, with_depth))
 
     def __iter__(self) -> Iterator[Frame]:
-        stamps = self.truth.stamps_ns
         self.skipped.clear()
-        frames = self._shaded_frames(stamps[self._selection.indices(len(stamps))]) if self._shaded else self._recorded_frames()
+        frames = self._shaded_frames(self._chosen_stamps()) if self._shaded else self._recorded_frames()
         for index, frame in enumerate(frames):
             try:
                 self._views.of(frame)  # loaded here, so that it does not count as mapping
@@ -170,6 +176,11 @@ class DepthFrames:
         if self._shaded:
             return {frame.stamp_ns: frame for frame in self._shaded_frames(sorted(stamps_ns))}
         return {frame.stamp_ns: frame for frame in self._recorded_frames() if frame.stamp_ns in stamps_ns}
+
+    def _chosen_stamps(self) -> np.ndarray:
+        """Those of the simulated frames that are taken."""
+        stamps = self._sequence.stamps_ns
+        return stamps[self._selection.indices(len(stamps))]
 
     def _recorded_frames(self) -> Iterator[Frame]:
         seen = (frame for frame in self._sequence if self._views.has(frame.stamp_ns))
