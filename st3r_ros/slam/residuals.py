@@ -81,7 +81,7 @@ class PixelObservations:
         focal = torch.stack([self.K[..., 0, 0], self.K[..., 1, 1]], dim=-1)
         return (self.pixels - self.K[..., :2, 2]) / focal
 
-    def __getitem__(self, index: torch.Tensor) -> PixelObservations:
+    def __getitem__(self, index: torch.Tensor | slice) -> PixelObservations:
         """Some of them."""
         return PixelObservations(self.pixels[index], self.K if self.K.ndim == 2 else self.K[index])
 
@@ -119,7 +119,7 @@ class RayObservations:
         """The rays with z = 1, as (..., 2); meaningless where they do not point forward."""
         return self.rays[..., :2] / self.rays[..., 2:].clamp_min(NEAREST)
 
-    def __getitem__(self, index: torch.Tensor) -> RayObservations:
+    def __getitem__(self, index: torch.Tensor | slice) -> RayObservations:
         """Some of them."""
         factor = self.pixels_per_radian
         if isinstance(factor, torch.Tensor) and factor.ndim > 0:
