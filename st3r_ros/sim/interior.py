@@ -46,13 +46,38 @@ def walls(corner: tuple[float, float], inside: bool) -> list[Wall]:
 def raise_wall(scene: Scene, wall: Wall, material: Material, doorways: Sequence[float] = ()) -> None:
     """A wall with doorways at these places along it, metres from its middle, in order."""
     half, top = wall.length / 2 + wall.overlap, HEIGHT + OVERLAP
-    reach = DOOR_WIDTH / 2 - _LIP
-    starts, ends = [-half, *(at + reach for at in doorways)], [*(at - reach for at in doorways), half]
-    for start, end in zip(starts, ends, strict=True):
-        scene.rectangle(wall.place, (start, 0, top), (end - start, 0, 0), (0, 0, -top - OVERLAP), material=material)
-    for at in doorways:
-        above = top - DOOR_HEIGHT + _LIP
-        scene.rectangle(wall.place, (at - reach, 0, top), (2 * reach, 0, 0), (0, 0, -above), material=material)
+    if not doorways:
+        scene.rectangle(wall.place, (-half, 0, top), (2 * half, 0, 0), (0, 0, -top - OVERLAP), material=material)
+        return
+    sheet, reach = _Sheet(material, (2 * half, top + OVERLAP)), DOOR_WIDTH / 2
+    ends = [-half, *(end for at in doorways for end in (at - reach + _LIP, at + reach - _LIP)), half]
+    beside = [(x0, x1, top + OVERLAP) for x0, x1 in zip(ends[::2], ends[1::2], strict=True)]
+    above = [(at - reach, at + reach, top - DOOR_HEIGHT + _LIP) for at in doorways]
+    for x0, x1, height in beside + above:
+        cut = sheet.cut(x0 + half, x1 - x0, height)
+        scene.rectangle(wall.place, (x0, 0, top), (x1 - x0, 0, 0), (0, 0, -height), material=cut)
+
+
+@dataclass(eq=False)
+class _Sheet:
+    """A material painted once over a whole surface of a size in metres, of which parts are cut."""
+
+    material: Material
+    size: tuple[float, float]
+    painting: np.ndarray | None = None
+
+    def cut(self, start: float, across: float, down: float) -> Material:
+        """The part of so many metres from `start` along the upper edge on; it may be asked for at a coarser grain."""
+
+        def paint(rng: np.random.Generator, width: float, height: float) -> np.ndarray:
+            grain = across / width
+            if self.painting is None:
+                self.painting = self.material(rng, self.size[0] / grain, self.size[1] / grain)
+            (rows, columns), (_, left) = textures.pixels(width, height), textures.pixels(start / grain, 1.0)
+            left = min(left if start else 0, self.painting.shape[1] - columns)
+            return self.painting[:rows, left : left + columns]
+
+        return paint
 
 
 def frame_doorway(scene: Scene, place: Place, material: Material) -> None:
