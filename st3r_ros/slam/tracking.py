@@ -38,6 +38,8 @@ INLIER_PX = 4.0
 SOLVED_MATCHES = 1500
 DRAW_IN = 4
 ITERATIONS = 9
+ENOUGH, ENOUGH_TO_DRAW_IN = 0.01, 1.0
+"""A step that lowers the cost, half a sum of squares in standard deviations, by less than this is the last one."""
 SETTLE_ITERATIONS = 3
 MAX_LOG_DEPTH_STEP = 0.5
 MAX_LOG_DEPTH = 3.0
@@ -201,11 +203,13 @@ def _in_claimed_scale(problem: TrackingProblem, T: torch.Tensor) -> torch.Tensor
 
 
 def _descend(problem: TrackingProblem, T: torch.Tensor, delta: torch.Tensor, iterations: int, redescend: bool) -> _System:
-    """Levenberg-Marquardt: of each step the better end is kept. No number leaves the device."""
+    """Levenberg-Marquardt: of each step the better end is kept. No number leaves a device, so only a CPU can stop early."""
     best = _linearize(problem, T, delta, redescend)
     damping = torch.full_like(best.cost, 1e-4)
     for _ in range(iterations):
         tried = _linearize(problem, *_step(problem, best, damping), redescend)
+        if T.device.type == "cpu" and 0.0 <= best.cost - tried.cost < (ENOUGH if redescend else ENOUGH_TO_DRAW_IN):
+            return tried
         best, better = best.or_better(tried)
         damping = torch.where(better, 0.1 * damping, 10.0 * damping).clamp(1e-8, 1e6)
     return best
