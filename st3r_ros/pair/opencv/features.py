@@ -61,14 +61,12 @@ class PointFinder:
         features.points = np.concatenate([kept, self._fresh_corners(features.gray, kept)])
 
     def describe(self, features: OpenCVFeatures) -> None:
-        """SIFT keypoints with RootSIFT descriptors (Arandjelovic and Zisserman, CVPR 2012)."""
+        """SIFT keypoints with RootSIFT descriptors."""
         if features.keypoints is not None:
             return
         keypoints, descriptors = self._sift.detectAndCompute(features.gray, None)
         features.keypoints = np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2)
-        if descriptors is not None:
-            root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-12))
-            features.descriptors = torch.from_numpy(root)
+        features.descriptors = torch.from_numpy(root_sift(descriptors))
 
     def _fresh_corners(self, gray: np.ndarray, taken: np.ndarray) -> np.ndarray:
         wanted = self._max_points - len(taken)
@@ -81,6 +79,13 @@ class PointFinder:
         mask = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(distance) + 1,) * 2))
         found = cv2.goodFeaturesToTrack(gray, wanted, 0.003, distance, mask=mask)
         return np.zeros((0, 2), np.float32) if found is None else found.reshape(-1, 2)
+
+
+def root_sift(descriptors: np.ndarray | None) -> np.ndarray:
+    """Unit RootSIFT descriptors (N, 128) float32 of what SIFT found (Arandjelovic and Zisserman, CVPR 2012)."""
+    if descriptors is None:
+        return np.zeros((0, 128), np.float32)
+    return np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-12))
 
 
 def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, points1: np.ndarray, seed: Matches | None) -> PixelPairs:

@@ -18,6 +18,7 @@ from st3r_ros.config import OpenCVPairConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized, triangulate
 from st3r_ros.pair.opencv.features import OpenCVFeatures, PixelPairs, PointFinder, follow_points, match_keypoints
+from st3r_ros.pair.opencv.place import PlaceDescriber
 from st3r_ros.pair.opencv.stereo import DenseDepth, interpolated_depth, rectify, semi_global_depth
 from st3r_ros.pair.opencv.two_view import TwoViewGeometry, classify_matches, estimate_two_view
 from st3r_ros.types import Frame, Matches, PairPrediction
@@ -55,6 +56,7 @@ class OpenCVPairModel:
     def __init__(self, config: OpenCVPairConfig) -> None:
         self._config = config
         self._finder = PointFinder(config.max_points, config.max_features)
+        self._places = PlaceDescriber()
         self._warned = False
 
     def encode(self, frame: Frame) -> OpenCVFeatures:
@@ -69,6 +71,10 @@ class OpenCVPairModel:
     def adopt(self, features: OpenCVFeatures, pixels: torch.Tensor) -> None:
         """Later matches with this image start from `pixels` (N, 2), the points the map knows there, and from new corners."""
         self._finder.adopt(features, pixels.cpu().numpy())
+
+    def describe(self, features: OpenCVFeatures) -> torch.Tensor:
+        """Global descriptor (D,) float32 of unit length, for finding images of the same place by dot product."""
+        return self._places.describe(features.gray)
 
     def predict(
         self,
