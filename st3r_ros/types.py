@@ -262,6 +262,7 @@ class MappingUpdate:
     (translation, rotation about fixed axes), in world axes, metres (map units) and radians, None with it.
     changed_keyframes: ids whose pose or pointmap changed. new_keyframe: id, or None.
     timings_ms: stage name -> milliseconds. message: one sentence when something noteworthy happened, else "".
+    rescaled: what every length of the map was multiplied by with this frame, when its unit changed, else 1.
     """
 
     frame_id: int
@@ -273,6 +274,7 @@ class MappingUpdate:
     changed_keyframes: tuple[int, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     message: str = ""
+    rescaled: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future as WorkerFuture
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -124,7 +125,8 @@ class MappingNode(LifecycleNode):
         )
         seconds = warm_up(model)
         self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
-        mapper = Mapper(model, parameters.read(self, "mapper", MapperConfig))
+        self._optimizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="optimizer")
+        mapper = Mapper(model, parameters.read(self, "mapper", MapperConfig), self._optimizer)
         self._counts = ImageCounts()
         self._outputs = MappingOutputs(self, mapper, self._config, parameters.read(self, "cloud", CloudConfig))
         info = RunInfo(self.resolve_topic_name("image"), model.name)
@@ -157,6 +159,7 @@ class MappingNode(LifecycleNode):
         if self.session is None:
             return
         self._worker.stop()
+        self._optimizer.shutdown(cancel_futures=True)
         self.session = None
         for timer in list(self.timers):
             self.destroy_timer(timer)

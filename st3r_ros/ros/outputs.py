@@ -79,7 +79,6 @@ class MappingOutputs:
         self._mapper = mapper
         self._view = View(MapAnchor.camera_only(""), "")
         self._stamp_ns = 0
-        self._scale_source = mapper.map.scale.source
         self._path = PathMessage()
         self._transforms = TransformBroadcaster(node)
         self._pose = node.create_lifecycle_publisher(PoseWithCovarianceStamped, "~/pose", stream(10))
@@ -104,8 +103,7 @@ class MappingOutputs:
             self._path_output.mark()
         if update.changed_keyframes:
             self.mark_changed()
-        if self._scale_source != self._mapper.map.scale.source:
-            self._scale_source = self._mapper.map.scale.source
+        if update.rescaled != 1.0:
             self.flush()  # the unit has changed: cloud, keyframes and path go with the pose
         self.poll(idle=False)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keyframes see the same part of the world, and roughly where, by projecting their pointmaps with the current poses."""
+"""Which keyframes see the same part of the world, by projecting a few of their points with the current poses."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.types import Keyframe, Matches
 
 GRID_STEP = 12
+GRID_ROWS, GRID_COLUMNS = 6, 8
+MAX_VIEW_ANGLE_DEG = 40.0
+MAX_DISTANCE_RATIO = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,3 +41,49 @@ def expected_view(keyframe: Keyframe, T_cam_kf: Sim3, K: np.ndarray, width: int,
     target = torch.from_numpy(pixels[inside].astype(np.float32))
     matches = Matches(target, source, torch.ones(len(source)), max(len(points), 1))
     return ExpectedView(matches, float(inside.mean()) if len(inside) else 0.0)
+
+
+class CovisibilityIndex:
+    """A coarse grid of points of every keyframe, to ask in one batch which of them a camera should see."""
+
+    def __init__(self) -> None:
+        self._points: dict[int, np.ndarray] = {}
+
+    def update(self, keyframe: Keyframe) -> None:
+        """Takes the keyframe's pointmap as it is now."""
+        h, w = keyframe.conf.shape
+        row = torch.linspace(0, h - 1, GRID_ROWS + 2)[1:-1].long().repeat_interleave(GRID_COLUMNS)
+        column = torch.linspace(0, w - 1, GRID_COLUMNS + 2)[1:-1].long().repeat(GRID_ROWS)
+        points = keyframe.X[row, column].float()
+        known = keyframe.conf[row, column] > 0
+        self._points[keyframe.id] = torch.where(known[:, None], points, torch.nan).cpu().numpy()
+
+    def remove(self, keyframe_id: int) -> None:
+        """Forgets a keyframe."""
+        self._points.pop(keyframe_id, None)
+
+    def overlap(self, keyframes: Sequence[Keyframe], T_world_cam: Sim3, K: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Share (N,) of each keyframe's known points that a camera sees inside its image, from about where the keyframe does.
+
+        From about where: the directions to the point differ by at most 40 degrees and the distances by at most a factor of 2.
+        """
+        if not keyframes:
+            return np.zeros(0)
+        points = np.stack([self._points[k.id] for k in keyframes])
+        rotation = np.stack([k.T_world_cam.rotation for k in keyframes])
+        centre = np.stack([k.T_world_cam.translation for k in keyframes])
+        scale = np.array([float(k.T_world_cam.scale) for k in keyframes])
+        from_keyframe = scale[:, None, None] * points @ rotation.swapaxes(1, 2)  # world axes, from the keyframe's centre
+        from_camera = from_keyframe + (centre - T_world_cam.translation)[:, None]
+        in_camera = from_camera @ T_world_cam.rotation
+        z = in_camera[..., 2]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            x, y = (in_camera[..., axis] / z * K[axis, axis] + K[axis, 2] for axis in (0, 1))
+            near, far = np.linalg.norm(from_keyframe, axis=-1), np.linalg.norm(from_camera, axis=-1)
+            cosine = (from_keyframe * from_camera).sum(-1) / (near * far)
+            ratio = far / near
+            seen = (z > 0) & (x >= 0) & (y >= 0) & (x < width) & (y < height)
+            seen &= cosine > np.cos(np.radians(MAX_VIEW_ANGLE_DEG))
+            seen &= (ratio < MAX_DISTANCE_RATIO) & (ratio > 1.0 / MAX_DISTANCE_RATIO)
+        known = np.isfinite(points[..., 0]).sum(1)
+        return seen.sum(1) / np.maximum(known, 1)

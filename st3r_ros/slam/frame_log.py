@@ -78,6 +78,17 @@ class FrameLog:
         row = self._poses[at]
         return FramePose(frame_id, stamp_ns, keyframe_id, Sim3(row[:9].reshape(3, 3), row[9:12], row[12]))
 
+    def bend(self, start: int, end: int, D: Sim3) -> None:
+        """Spreads a correction over the frames from `start` to `end`, by their stamps: nothing at the first, all of `D` at `end`.
+
+        The frames belong to one keyframe; `D` acts in its camera, left of T_kf_cam. `end` itself is not changed.
+        """
+        stamps = self.stamps_ns[start : end + 1]
+        share = (stamps[:-1] - stamps[0]) / max(int(stamps[-1] - stamps[0]), 1)
+        rows = self._poses[start:end]
+        poses = Sim3(rows[:, :9].reshape(-1, 3, 3), rows[:, 9:12], rows[:, 12])
+        self._poses[start:end] = _columns(Sim3.exp(share[:, None] * D.log()) @ poses)
+
     def retie(self, old: int, new: int, T_new_old: Sim3) -> None:
         """Ties the frames of keyframe `old` to keyframe `new`."""
         tied = np.flatnonzero(self.keyframe_ids == old)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +95,35 @@ class KeyframeMap:
         for keyframe in self.keyframes.values():
             T = keyframe.T_world_cam
             keyframe.T_world_cam = Sim3(T.rotation, factor * T.translation, factor * T.scale)
+
+    def move(self, poses: Mapping[int, Sim3]) -> None:
+        """Gives keyframes other poses. Frames follow their keyframe, and on their way to the next one more and more that one.
+
+        Otherwise the path would jump where a keyframe has been corrected against the one before it.
+        """
+        bends = [(s, n, self._seen_from_before(n)) for s, n in self._runs_to_keyframes(poses)]
+        for keyframe_id, T_world_cam in poses.items():
+            self.keyframes[keyframe_id].T_world_cam = T_world_cam
+        for start, end, T_before in bends:
+            self.frames.bend(start, end, self._seen_from_before(end) @ T_before.inverse())
+
+    def _runs_to_keyframes(self, moved: Collection[int]) -> list[tuple[int, int]]:
+        """Where frames were tracked against one keyframe until the next frame, at `end`, became one: (start, end) of the runs."""
+        ids = self.frames.keyframe_ids
+        starts = np.flatnonzero(np.diff(ids, prepend=-1))
+        runs = zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+        born = self.frames.frame_ids
+        return [
+            (s, n)
+            for s, n in runs
+            if n - s > 1 and (ids[s] in moved or ids[n] in moved) and self.keyframes[int(ids[n])].frame_id == born[n]
+        ]
+
+    def _seen_from_before(self, n: int) -> Sim3:
+        """Frame n in the keyframe of the frame before it."""
+        before = self.keyframes[int(self.frames.keyframe_ids[n - 1])].T_world_cam
+        frame = self.frames[n]
+        return before.inverse() @ self.keyframes[frame.keyframe_id].T_world_cam @ frame.T_kf_cam
 
     # What others see of it --------------------------------------------------------------------------------------------
 

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.covisibility import expected_view
-from st3r_ros.slam.fusion import fuse_pointmap
+from st3r_ros.slam.covisibility import CovisibilityIndex, expected_view
+from st3r_ros.slam.fusion import distrust_specks, fuse_pointmap, moved, smooth_correction
 from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.projection import pixel_index, rays, sample
-from st3r_ros.slam.tracker import CarriedPoints, Tracked, carried_points
+from st3r_ros.slam.loops import LOCAL_HOPS, is_solid, within_hops
+from st3r_ros.slam.memory import FeatureStore, retire, revive
+from st3r_ros.slam.projection import pixel_index, sample
+from st3r_ros.slam.retrieval import PlaceIndex
+from st3r_ros.slam.tracker import CarriedPoints, Tracked, Tracker, carried_points
 from st3r_ros.slam.window import optimize_window
 from st3r_ros.types import Edge, Features, Frame, Keyframe, Matches, PairModel
 
+RECENT_KEYFRAMES = 2
 COVISIBLE_KEYFRAMES = 4
 MIN_OVERLAP = 0.25
 INITIAL_MEDIAN_DEPTH = 2.0
@@ -26,10 +29,35 @@ MAX_CONF = 100.0
 class MapBuilder:
     """Adds keyframes to a map and keeps its newest part optimal."""
 
-    def __init__(self, model: PairModel, keyframes: KeyframeMap, config: MapperConfig) -> None:
+    def __init__(
+        self,
+        model: PairModel,
+        keyframe_map: KeyframeMap,
+        tracker: Tracker,
+        store: FeatureStore,
+        index: CovisibilityIndex,
+        places: PlaceIndex,
+    ) -> None:
         self._model = model
-        self._map = keyframes
-        self.config = config
+        self._map = keyframe_map
+        self._tracker = tracker
+        self._store = store
+        self._index = index
+        self._places = places
+        self._next_id = max(keyframe_map.keyframes, default=-1) + 1
+
+    @property
+    def config(self) -> MapperConfig:
+        """Those of the tracker."""
+        return self._tracker.config
+
+    def learn_all(self) -> None:
+        """Takes note of the keyframes of a loaded map."""
+        for keyframe in self._map.keyframes.values():
+            if keyframe.descriptor is None:
+                keyframe.descriptor = self._model.describe(self._store.of(keyframe)).float().cpu()
+            self._index.update(keyframe)
+            self._places.add(keyframe.id, keyframe.descriptor)
 
     def first_keyframe(self, frame: Frame, features: Features) -> Keyframe:
         """A keyframe at the origin, without depth."""
@@ -60,54 +88,79 @@ class MapBuilder:
             return False
         # Without a metric model the first scene gets a depth that suits a room, so that the map is of a handy size.
         scale = 1.0 if self._model.metric else INITIAL_MEDIAN_DEPTH / float(depths.median())
+        if self._model.sees_depth_alone:
+            conf = distrust_specks(X, conf, self._model.relative_depth_sigma)
         first.X, first.conf = X * scale, conf
+        self._index.update(first)
         return True
 
     def add_keyframe(self, frame: Frame, features: Features, previous: Keyframe, tracked: Tracked) -> Keyframe:
-        """Makes a tracked frame a keyframe: pointmap from its pair with `previous`, edges to the newest keyframes."""
-        T_cam_kf = tracked.result.T_kf_cam.se3().inverse()
-        prediction = self._model.predict(features, previous.features, T_0_1=T_cam_kf, seed=tracked.matches)
+        """Makes a tracked frame a keyframe: pointmap from its pair with `previous`, edges to the keyframes around it."""
+        T_kf_cam = tracked.result.T_kf_cam.se3()
+        prediction, fused = tracked.prediction, True
+        if prediction.X_0_0 is None:
+            features_of_previous = self._store.of(previous)
+            prediction = self._model.predict(features, features_of_previous, T_0_1=T_kf_cam.inverse(), seed=tracked.matches)
+            fused = False
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         carried = carried_points(tracked)
-        # The prediction has a scale of its own; the points carried over from the previous keyframe tell it.
-        claimed = sample(prediction.X_0_0, carried.pixels)[:, 2]
-        both = sample(prediction.conf0, carried.pixels) > 0
-        scale = float((carried.depth[both] / claimed[both]).median()) if int(both.sum()) >= self.config.min_inliers else 1.0
-        X, conf = prediction.X_0_0 * scale, prediction.conf0.clone()
-        if prediction.X_0_1 is not None and prediction.conf1 is not None:
-            self._fuse_back(previous, prediction.X_0_1 * scale, prediction.conf1, T_cam_kf)
-        self._carry_over(X, conf, carried, features.K)
-        keyframe = self._insert(frame, features, previous.T_world_cam @ T_cam_kf.inverse(), X, conf)
+        correction = self._correction(prediction.X_0_0, prediction.conf0, carried)
+        X, conf = prediction.X_0_0 * correction, prediction.conf0.clone()
+        if not fused and prediction.X_0_1 is not None and prediction.conf1 is not None:
+            self._fuse_back(previous, prediction.X_0_1 * correction, prediction.conf1, T_kf_cam)
+        if self._model.sees_depth_alone:
+            conf = distrust_specks(X, conf, self._model.relative_depth_sigma)
+        self._carry_over(X, conf, carried)
+        keyframe = self._insert(frame, features, previous.T_world_cam @ T_kf_cam, X, conf)
         self._connect(keyframe, previous, tracked)
-        self._model.adopt(features, tracked.matches.pixels0[tracked.result.inliers])
+        self._model.adopt(features, tracked.agreed.pixels0)
         return keyframe
+
+    def _correction(self, X: torch.Tensor, conf: torch.Tensor, carried: CarriedPoints) -> torch.Tensor:
+        """What a prediction's pointmap is multiplied by to agree with the points carried over: a number, or a field (h, w, 1)."""
+        claimed = sample(X, carried.pixels)
+        both = sample(conf, carried.pixels) > 0
+        if int(both.sum()) < self.config.min_inliers:
+            return torch.ones(1)
+        log_ratio = (carried.X[both].norm(dim=1) / claimed[both].norm(dim=1).clamp_min(1e-9)).log()
+        if not self._model.sees_depth_alone:
+            return log_ratio.median().exp().float()
+        weight = carried.information[both].clamp_max(1e4)
+        return smooth_correction(carried.pixels[both], log_ratio, weight / weight.mean(), *conf.shape).exp()[..., None]
 
     def optimize(self) -> list[int]:
         """Optimizes the newest keyframes, with the older ones that see the same things; the ids of those that moved."""
-        everything = list(self._map.keyframes.values())
-        newest = everything[-self.config.window_size :]
+        newest = [self._map.keyframes[k] for k in list(self._map.keyframes)[-self.config.window_size :]]
         ids = {k.id for k in newest}
-        edges = list({(e.i, e.j): e for k in newest for e in self._map.edges_of(k.id) if e.i in ids}.values())
-        seen_again = {e.j for e in edges} - ids
+        edges = list({(e.i, e.j): e for k in newest for e in self._map.edges_of(k.id)}.values())
+        seen_again = {other for e in edges for other in (e.i, e.j)} - ids
         # What lies before the window stays where it is; without such neighbours the window's oldest keyframe holds the map.
         fixed = seen_again or {newest[0].id}
-        window = [k for k in everything if k.id in ids | seen_again]
+        window = [self._map.keyframes[k] for k in sorted(ids | seen_again)]
         if len(window) < 2:
             return []
         result = optimize_window(window, edges, fixed, self._model.depth_prior_sigma)
         if result is None:
             return []
+        self._map.move({k.id: result.poses[k.id] for k in newest})
         for keyframe in newest:
-            keyframe.T_world_cam = result.poses[keyframe.id]
             update = result.points[keyframe.id]
+            revive(keyframe)
             keyframe.X[update.rows, update.columns] *= update.log_depth.exp()[:, None].to(keyframe.X.dtype)
             seen = update.information * self._model.relative_depth_sigma**2
             keyframe.conf[update.rows, update.columns] = seen.clamp(1e-3, MAX_CONF).to(keyframe.conf.dtype)
+            self._index.update(keyframe)
         return [k.id for k in newest]
+
+    def _retire_old(self) -> None:
+        """Keyframes that leave the window are packed."""
+        leaving = list(self._map.keyframes)[-self.config.window_size - 2 : -self.config.window_size]
+        for keyframe_id in leaving:
+            retire(self._map.keyframes[keyframe_id])
 
     def _insert(self, frame: Frame, features: Features, T_world_cam: Sim3, X: torch.Tensor, conf: torch.Tensor) -> Keyframe:
         keyframe = Keyframe(
-            id=max(self._map.keyframes, default=-1) + 1,
+            id=self._next_id,
             frame_id=frame.id,
             stamp_ns=frame.stamp_ns,
             T_world_cam=T_world_cam,
@@ -117,58 +170,61 @@ class MapBuilder:
             K=features.K,
             K_known=features.K_known,
             calibrated=features.K_known or not self._model.sees_depth_alone,
+            descriptor=self._model.describe(features).float().cpu(),
             features=features,
         )
+        self._next_id += 1
         self._map.add_keyframe(keyframe)
+        self._store.of(keyframe)
+        self._index.update(keyframe)
+        self._places.add(keyframe.id, keyframe.descriptor)
+        self._retire_old()
         return keyframe
 
-    def _fuse_back(self, previous: Keyframe, X_cam: torch.Tensor, conf: torch.Tensor, T_cam_kf: SE3) -> None:
+    def _fuse_back(self, previous: Keyframe, X_cam: torch.Tensor, conf: torch.Tensor, T_kf_cam: SE3) -> None:
         """Fuses the pair's pointmap of the previous keyframe, given in the new camera, into its canonical one."""
-        T_kf_cam = T_cam_kf.inverse()
-        R = torch.tensor(T_kf_cam.rotation, dtype=X_cam.dtype, device=X_cam.device)
-        t = torch.tensor(T_kf_cam.translation, dtype=X_cam.dtype, device=X_cam.device)
-        previous.X, previous.conf = fuse_pointmap(
-            previous.X, previous.conf, X_cam @ R.T + t, conf, self._model.relative_depth_sigma
-        )
+        X = moved(X_cam, T_kf_cam.sim3(1.0))
+        previous.X, previous.conf = fuse_pointmap(previous.X, previous.conf, X, conf, self._model.relative_depth_sigma)
 
-    def _carry_over(self, X: torch.Tensor, conf: torch.Tensor, points: CarriedPoints, K: np.ndarray) -> None:
+    def _carry_over(self, X: torch.Tensor, conf: torch.Tensor, points: CarriedPoints) -> None:
         """Puts the depths known from earlier keyframes, which rest on more views, at their pixels of the new one."""
         column, row = pixel_index(points.pixels, conf.shape[1], conf.shape[0])
         known = (points.information * self._model.relative_depth_sigma**2).to(conf.dtype)
-        better = (known > 0.5 * conf[row, column]) & (points.depth > 0)
+        better = (known > 0.5 * conf[row, column]) & (points.X[:, 2] > 0)
         row, column = row[better], column[better]
-        X[row, column] = (rays(points.pixels[better], K) * points.depth[better, None]).to(X.dtype)
+        X[row, column] = points.X[better].to(X.dtype)
         conf[row, column] = known[better]
 
     def _connect(self, keyframe: Keyframe, previous: Keyframe, tracked: Tracked) -> None:
-        """Edges to the previous keyframe and, where they still share a view, to the ones before it."""
-        inliers = tracked.result.inliers
-        matches = tracked.matches
-        agreed = Matches(matches.pixels0[inliers], matches.pixels1[inliers], matches.weight[inliers], matches.possible)
-        self._add_edge(keyframe, previous, agreed)
+        """Edges to the previous keyframe and, where they still share a view, to those around it in the graph."""
+        self._map.add_edge(self.edge(keyframe, previous, tracked.agreed, "sequential"))
+        around = within_hops(self._map, previous.id, LOCAL_HOPS) - {keyframe.id, previous.id}
+        others = [self._map.keyframes[k] for k in sorted(around)]
         h, w = keyframe.conf.shape
-        views = []
-        for other in list(self._map.keyframes.values())[:-1]:
-            if other is not previous:
-                T_cam_other = keyframe.T_world_cam.inverse() @ other.T_world_cam
-                views.append((other, expected_view(other, T_cam_other, keyframe.K, w, h)))
-        recent, older = views[-2:], sorted(views[:-2], key=lambda item: item[1].overlap)[-COVISIBLE_KEYFRAMES:]
-        for other, view in recent + older:
-            if view.overlap < MIN_OVERLAP:
-                continue
-            prediction = self._model.predict(keyframe.features, other.features, seed=view.matches, dense=False)
-            if len(prediction.matches) >= 2 * self.config.min_inliers:
-                self._add_edge(keyframe, other, prediction.matches)
+        overlap = self._index.overlap(others, keyframe.T_world_cam, keyframe.K, w, h)
+        recent = set(list(self._map.keyframes)[-1 - RECENT_KEYFRAMES :])
+        order = sorted(range(len(others)), key=lambda n: (others[n].id in recent, overlap[n]), reverse=True)
+        for n in order[: RECENT_KEYFRAMES + COVISIBLE_KEYFRAMES]:
+            if overlap[n] >= MIN_OVERLAP:
+                self.connect(keyframe, others[n], "sequential")
 
-    def _add_edge(self, keyframe: Keyframe, other: Keyframe, matches: Matches) -> None:
+    def connect(self, keyframe: Keyframe, other: Keyframe, kind: str) -> Tracked | None:
+        """Ties two keyframes whose poses say that they share a view, if their images agree."""
+        h, w = keyframe.conf.shape
+        view = expected_view(other, keyframe.T_world_cam.inverse() @ other.T_world_cam, keyframe.K, w, h)
+        tied = self._tracker.tie(keyframe, self._store.of(keyframe), other, self._store.of(other), view.matches)
+        if tied is None or not is_solid(tied, self.config):
+            return None
+        self._map.add_edge(self.edge(keyframe, other, tied.agreed, kind))
+        return tied
+
+    def forget(self, keyframe_id: int) -> None:
+        """A keyframe has left the map."""
+        self._store.forget(keyframe_id)
+        self._index.remove(keyframe_id)
+        self._places.remove(keyframe_id)
+
+    def edge(self, keyframe: Keyframe, other: Keyframe, matches: Matches, kind: str) -> Edge:
+        """An edge with at most `edge_matches` of the matches (0 = keyframe, 1 = other)."""
         chosen = torch.linspace(0, len(matches) - 1, min(len(matches), self.config.edge_matches)).long()
-        self._map.add_edge(
-            Edge.pack(
-                keyframe.id,
-                other.id,
-                "sequential",
-                matches.pixels0[chosen],
-                matches.pixels1[chosen],
-                matches.weight[chosen],
-            )
-        )
+        return Edge.pack(keyframe.id, other.id, kind, matches.pixels0[chosen], matches.pixels1[chosen], matches.weight[chosen])

@@ -4,68 +4,203 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.correction import GlobalOptimizer
+from st3r_ros.slam.covisibility import CovisibilityIndex
+from st3r_ros.slam.frontend import Frontend
+from st3r_ros.slam.initialization import Initialization
 from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.loop_finder import LoopFinder
 from st3r_ros.slam.map_builder import MapBuilder
+from st3r_ros.slam.memory import FeatureStore
+from st3r_ros.slam.retrieval import PlaceIndex
+from st3r_ros.slam.scale import ScaleEstimator
 from st3r_ros.slam.stream import FrameStream
-from st3r_ros.slam.tracker import Tracked, fuse_depths, solve_matches, track_against
-from st3r_ros.types import (
-    Features,
-    Frame,
-    FramePose,
-    Keyframe,
-    MappingState,
-    MappingUpdate,
-    PairModel,
-    PairPrediction,
-)
+from st3r_ros.slam.thinning import Thinner
+from st3r_ros.slam.tracker import Tracked, Tracker
+from st3r_ros.types import Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
 
-MAX_PENDING = 300
-RELOCALIZATION_CANDIDATES = 3
 TINY_MAP_KEYFRAMES = 3
 TINY_MAP_PATIENCE = 20
-EXPECTED_SHARE = 0.25
-
-
-@dataclass(frozen=True, eq=False)
-class _Pending:
-    """A frame seen before the map exists: matched against the first keyframe, placed once that has depth."""
-
-    frame_id: int
-    stamp_ns: int
-    K: np.ndarray
-    prediction: PairPrediction
-
-
-@dataclass(eq=False)
-class _Step:
-    """What happened while one frame was processed."""
-
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    changed: set[int] = field(default_factory=set)
-    new_keyframe: int | None = None
-    message: str = ""
-    tracked: Tracked | None = None
-    clock: float = field(default_factory=time.perf_counter)
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + 1000 * (now - self.clock)
-        self.clock = now
+PROTECTED_KEYFRAMES = 3
+LOOKING = "Lost: looking for a known place."
 
 
 class Mapper:
-    """Builds a `KeyframeMap` from frames, with any pair model. Not thread-safe: one thread calls it."""
+    """Builds a `KeyframeMap` from frames, with any pair model. Not thread-safe: one thread calls it.
 
-    def __init__(self, model: PairModel, config: MapperConfig | None = None) -> None:
+    executor: where the whole map is optimized after a loop; None does it within `register_frame`, which makes runs repeatable.
+    """
+
+    def __init__(self, model: PairModel, config: MapperConfig | None = None, executor: Executor | None = None) -> None:
         self._config = config or MapperConfig()
         self._model = model
+        self._executor = executor
         self.reset()
+
+    def register_frame(self, frame: Frame) -> MappingUpdate:
+        """Places one frame, extends and corrects the map.
+
+        Raises FrameError, changing nothing, for a frame that cannot be used.
+        """
+        step = _Step()
+        self._stream.admit(frame)
+        if self.state is MappingState.LOST and not self._stream.time_to_look(frame, self.config.relocalization_period):
+            step.message = LOOKING  # but not at every frame: a lost camera must not starve the machine
+            return self._update(frame, step)
+        frame = self._stream.undistorted(frame)
+        step.lap("undistort")
+        features = self._model.encode(frame)
+        step.lap("encode")
+
+        self._correct(step)  # what the optimization of the whole map has found since the last frame
+        if self.state in (MappingState.WAITING, MappingState.INITIALIZING):
+            self._start(frame, features, step)
+        elif self.state is MappingState.LOST:
+            self._relocalize(frame, features, step)
+        else:
+            self._track(frame, features, step)
+        if step.new_keyframe is not None:
+            self._close_loops(self.map.keyframes[step.new_keyframe], step)
+            step.changed |= set(self._builder.optimize())
+            step.lap("optimize")
+        self._correct_scale(step)
+        return self._update(frame, step)
+
+    def _start(self, frame: Frame, features: Any, step: _Step) -> None:
+        """Frames until the first keyframe has depth."""
+        self.state = MappingState.INITIALIZING
+        start = self._initialization.register(frame, features)
+        step.lap("initialize")
+        if start.first is None:
+            step.message = "Waiting for the camera to move sideways."
+            return
+        self._frontend.enter(start.first)
+        self.state = MappingState.TRACKING
+        step.changed.add(start.first.id)
+        if start.lost:
+            self._lose(step)
+        elif start.tracked is not None:
+            self._accept(frame, features, start.tracked, step)
+            self._promote(frame, features, start.tracked, step)
+
+    def _track(self, frame: Frame, features: Any, step: _Step) -> None:
+        """Against the current keyframe; where that shows too little of the view, against another one of the map, or a new one."""
+        tracked = self._frontend.follow(features)
+        if tracked is None and self._frontend.previous is not None and self._has_room(step):
+            # A sudden move: the last frame is nearer to this one than the keyframe is. Make it the keyframe and try again.
+            self._promote(*self._frontend.previous, step)
+            tracked = self._frontend.follow(features)
+        step.lap("track")
+        if tracked is None:
+            self._lose(step)
+            return
+        changed = self._frontend.view_has_changed(tracked)
+        known_place = self._frontend.switch(features, tracked) if changed else None
+        step.lap("switch")
+        self._accept(frame, features, known_place or tracked, step)
+        if changed and known_place is None and self._has_room(step):
+            self._promote(frame, features, tracked, step)
+
+    def _accept(self, frame: Frame, features: Any, tracked: Tracked, step: _Step) -> None:
+        """Records the frame's pose and lets the keyframe learn from it."""
+        keyframe = self._frontend.keyframe
+        assert keyframe is not None
+        self.state = MappingState.TRACKING
+        self._frontend.accept(frame, features, tracked)
+        self.map.frames.append(FramePose(frame.id, frame.stamp_ns, keyframe.id, tracked.result.T_kf_cam))
+        if not self.config.localize_only:
+            units = self._tracker.fuse(keyframe, tracked)
+            if units is not None and self._model.metric:
+                self._scale.observe_prediction(keyframe.id, units)
+        if frame.T_odom_cam is not None:
+            self._scale.observe_odometry(self.map, frame.T_odom_cam)
+        step.tracked = tracked
+        step.lap("fuse")
+
+    def _promote(self, frame: Frame, features: Any, tracked: Tracked, step: _Step) -> None:
+        """Makes the newest tracked frame a keyframe."""
+        assert self._frontend.keyframe is not None
+        keyframe = self._builder.add_keyframe(frame, features, self._frontend.keyframe, tracked)
+        self.map.frames.replace_last(FramePose(frame.id, frame.stamp_ns, keyframe.id, Sim3.identity()))
+        self._frontend.enter(keyframe)
+        step.new_keyframe = keyframe.id
+        step.changed.add(keyframe.id)
+        step.lap("keyframe")
+
+    def _close_loops(self, keyframe: Keyframe, step: _Step) -> None:
+        """Looks whether the new keyframe shows a place that the map knows from elsewhere."""
+        if not self.config.loop_closure:
+            return
+        recent = set(list(self.map.keyframes)[-self.config.window_size :])
+        found = self._loop_finder.search(keyframe, recent)
+        self.loops_rejected += found.rejected
+        self._optimizer.close([self._builder.edge(keyframe, loop.other, loop.matches, "loop") for loop in found.loops])
+        step.lap("loops")
+        self._correct(step)
+
+    def _correct(self, step: _Step) -> None:
+        """Applies what the optimization of the whole map has found, all of it between two frames."""
+        correction = self._optimizer.step()
+        if correction is None:
+            return
+        self.loops_rejected += len(correction.rejected)
+        step.changed |= set(correction.moved)
+        if correction.accepted:
+            newest = correction.accepted[-1]
+            step.message = f"Closed a loop: keyframe {newest.i} shows what keyframe {newest.j} shows."
+        step.lap("global")
+
+    def _correct_scale(self, step: _Step) -> None:
+        """Gives the map another unit when what tells the metre says so: one event for poses, clouds and status."""
+        change = None if self.config.localize_only else self._scale.update(self.map)
+        if change is not None:
+            step.changed |= set(self.map.keyframes)
+            step.rescaled, step.message = change.factor, change.message
+
+    def _has_room(self, step: _Step) -> bool:
+        """Whether the map may take another keyframe; redundant ones make room."""
+        if self.config.localize_only or self._frontend.keyframe is None:
+            return False
+        protected = {self._frontend.keyframe.id, *list(self.map.keyframes)[-PROTECTED_KEYFRAMES:]}
+        has_room = self._thinner.make_room(self.config, protected)
+        step.changed |= self._thinner.take_dropped()
+        if not has_room:
+            step.message = (
+                f"The map is full with {len(self.map.keyframes)} keyframes and none is redundant; raise max_keyframes or "
+                "memory_budget_mb to map further."
+            )
+        return has_room
+
+    def _lose(self, step: _Step) -> None:
+        self.state, self._lost_frames = MappingState.LOST, 0
+        self._frontend.forget_motion()
+        step.message = "Lost: too few of the last keyframe's points are seen. Point the camera back to where it was."
+
+    def _relocalize(self, frame: Frame, features: Any, step: _Step) -> None:
+        """Looks for the view in the keyframes that look most like it."""
+        self._lost_frames += 1
+        tracked = self._frontend.find(features)
+        step.lap("relocalize")
+        if tracked is not None:
+            self._accept(frame, features, tracked, step)
+            self.state = MappingState.RELOCALIZED
+            step.message = f"Relocalized against keyframe {self.map.frames[-1].keyframe_id}."
+            return
+        step.message = LOOKING
+        if self._is_tiny and self._lost_frames > TINY_MAP_PATIENCE:
+            self._use(KeyframeMap())
+            self._start(frame, features, step)
+            step.message = "The camera was lost right after the start; starting again here."
+
+    # Around the algorithm -------------------------------------------------------------------------------------------
 
     @property
     def config(self) -> MapperConfig:
@@ -74,201 +209,61 @@ class Mapper:
 
     @config.setter
     def config(self, config: MapperConfig) -> None:
-        self._config = self._builder.config = config
+        self._config = self._tracker.config = config
+
+    @property
+    def keyframes_dropped(self) -> int:
+        """How many redundant keyframes have made room for others."""
+        return self._thinner.dropped
+
+    @property
+    def _is_tiny(self) -> bool:
+        return not self._loaded and len(self.map.keyframes) <= TINY_MAP_KEYFRAMES
 
     def reset(self) -> None:
         """Forgets everything."""
-        self.map = KeyframeMap()
-        self.state = MappingState.WAITING
-        self._builder = MapBuilder(self._model, self.map, self.config)
         self._stream = FrameStream()
-        self._pending: list[_Pending] = []
-        self._current: Keyframe | None = None
-        self.reset_tracking()
+        self._use(KeyframeMap())
+
+    def load(self, keyframe_map: KeyframeMap) -> None:
+        """Goes on in a map made before: the camera is looked for in it."""
+        self._stream = FrameStream()
+        self._use(keyframe_map)
+        self._loaded, self.state = True, MappingState.LOST
 
     def reset_tracking(self) -> None:
-        """Keeps the map and forgets the motion: stamps may start again, the next frames look for the last keyframes."""
+        """Keeps the map and forgets the motion: stamps may start again, the next frames look for known places."""
         self._stream.forget_time()
-        self._T_kf_cam = Sim3.identity()
-        self._most_trusted = 0
         self._lost_frames = 0
-        self._previous: tuple[Frame, Features, Tracked] | None = None
+        self._frontend.forget_motion()
         if self.state in (MappingState.TRACKING, MappingState.RELOCALIZED):
             self.state = MappingState.LOST
         elif self.state is MappingState.INITIALIZING:
-            self.state, self._current, self._pending = MappingState.WAITING, None, []
-            self.map.clear()
+            self._use(KeyframeMap())
 
-    def register_frame(self, frame: Frame) -> MappingUpdate:
-        """Places one frame, extends and corrects the map.
-
-        Raises FrameError, changing nothing, for a frame that cannot be used.
-        """
-        self._stream.admit(frame)
-        step = _Step()
-        frame = self._stream.undistorted(frame)
-        step.lap("undistort")
-        features = self._model.encode(frame)
-        step.lap("encode")
-
-        if self._current is None:
-            self._start(frame, features, step)
-        elif self.state is MappingState.INITIALIZING:
-            self._initialize(frame, features, self._current, step)
-        elif self.state is MappingState.LOST:
-            self._relocalize(frame, features, step)
-        else:
-            self._track(frame, features, self._current, step)
-        return self._update(frame, step)
-
-    # Before there is a map ------------------------------------------------------------------------------------------
-
-    def _start(self, frame: Frame, features: Features, step: _Step) -> None:
-        """The first frame becomes the first keyframe; whether it has depth at once depends on the model."""
-        self._current = self._builder.first_keyframe(frame, features)
-        self._pending = []
-        if self._model.sees_depth_alone and self._builder.give_own_depth(self._current):
-            self._begin_tracking(self._current, step)
-            return
-        self.state = MappingState.INITIALIZING
-        step.message = "Waiting for the camera to move sideways."
-
-    def _begin_tracking(self, first: Keyframe, step: _Step) -> None:
-        """The first keyframe has its depth."""
-        self.state = MappingState.TRACKING
-        self._most_trusted = 0
-        self.map.frames.append(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
-        step.changed.add(first.id)
-        step.lap("initialize")
-
-    def _initialize(self, frame: Frame, features: Features, first: Keyframe, step: _Step) -> None:
-        """The first frame with enough parallax gives the first keyframe its depth; the frames in between are placed then."""
-        seed = self._pending[-1].prediction.matches if self._pending else None
-        prediction = self._model.predict(features, first.features, seed=seed, dense=False)
-        step.lap("predict")
-        matches = len(prediction.matches)
-        self._most_trusted = max(self._most_trusted, matches)
-        fading = matches < 1.3 * self.config.keyframe_match_fraction * self._most_trusted
-        needed = self.config.init_parallax_deg * (0.5 if fading else 1.0)
-        if prediction.parallax_deg < needed or not self._builder.give_depth(first, features, prediction.matches):
-            gone = matches < max(self.config.keyframe_match_fraction * self._most_trusted, self.config.min_inliers)
-            if gone or len(self._pending) >= MAX_PENDING:
-                self._restart(frame, features, step)
-            else:
-                self._pending.append(_Pending(frame.id, frame.stamp_ns, features.K, prediction))
-            step.lap("initialize")
-            return
-        self._begin_tracking(first, step)
-        for pending in self._pending:
-            placed = solve_matches(self._model, pending.prediction, pending.K, first, self._T_kf_cam, self.config.min_inliers)
-            if placed is not None:
-                self._T_kf_cam = placed.result.T_kf_cam
-                self.map.frames.append(FramePose(pending.frame_id, pending.stamp_ns, first.id, self._T_kf_cam))
-        self._pending = []
-        tracked = solve_matches(self._model, prediction, features.K, first, self._T_kf_cam, self.config.min_inliers)
-        if tracked is None:
-            self._lose(step)
-            return
-        self._accept(frame, features, first, tracked, step)
-        self._promote(frame, features, tracked, step)
-
-    def _restart(self, frame: Frame, features: Features, step: _Step) -> None:
-        """The view of the first keyframe is gone and showed no depth: begin again here."""
-        self.map.clear()
-        self._T_kf_cam, self._most_trusted = Sim3.identity(), 0
-        self._start(frame, features, step)
-
-    # Tracking -------------------------------------------------------------------------------------------------------
-
-    def _track(self, frame: Frame, features: Features, keyframe: Keyframe, step: _Step) -> None:
-        seed = self._previous[2].matches if self._previous else None
-        tracked = track_against(self._model, features, keyframe, self._T_kf_cam, self.config.min_inliers, seed)
-        step.lap("track")
-        has_room = len(self.map.keyframes) < self.config.max_keyframes
-        if not self._good(tracked) and self._previous is not None and has_room:
-            # A sudden move: the last frame is nearer to this one than the keyframe is. Make it the keyframe and try again.
-            keyframe = self._promote(*self._previous, step)
-            tracked = track_against(self._model, features, keyframe, self._T_kf_cam, self.config.min_inliers)
-            step.lap("track")
-        if tracked is None or not self._good(tracked):
-            self._lose(step)
-            return
-        self._accept(frame, features, keyframe, tracked, step)
-        if self._view_has_changed(tracked):
-            if len(self.map.keyframes) < self.config.max_keyframes:
-                self._promote(frame, features, tracked, step)
-            else:
-                step.message = f"The map is full: max_keyframes is {self.config.max_keyframes}; raise it to map further."
-
-    def _lose(self, step: _Step) -> None:
-        self.state, self._previous, self._lost_frames = MappingState.LOST, None, 0
-        step.message = "Lost: too few of the last keyframe's points are seen. Point the camera back to where it was."
-
-    def _view_has_changed(self, tracked: Tracked) -> bool:
-        """Whether the keyframe shares too little with the frame, compared with what it once did and could at all."""
-        expected = max(self._most_trusted, EXPECTED_SHARE * tracked.matches.possible)
-        return tracked.trusted < self.config.keyframe_match_fraction * expected
-
-    def _good(self, tracked: Tracked | None) -> bool:
-        return tracked is not None and tracked.trusted >= self.config.lost_match_fraction * self._most_trusted
-
-    def _accept(self, frame: Frame, features: Features, keyframe: Keyframe, tracked: Tracked, step: _Step) -> None:
-        """Records the frame's pose and lets the keyframe learn from it."""
-        self.state = MappingState.TRACKING
-        self._most_trusted = max(self._most_trusted, tracked.trusted)
-        self._T_kf_cam = tracked.result.T_kf_cam
-        self._previous = (frame, features, tracked)
-        self.map.frames.append(FramePose(frame.id, frame.stamp_ns, keyframe.id, self._T_kf_cam))
-        fuse_depths(keyframe, tracked, self._model.relative_depth_sigma)
-        step.tracked = tracked
-        step.lap("fuse")
-
-    def _promote(self, frame: Frame, features: Features, tracked: Tracked, step: _Step) -> Keyframe:
-        """Makes a tracked frame the new keyframe."""
-        assert self._current is not None
-        keyframe = self._builder.add_keyframe(frame, features, self._current, tracked)
-        self.map.frames.replace_last(FramePose(frame.id, frame.stamp_ns, keyframe.id, Sim3.identity()))
-        step.lap("keyframe")
-        step.changed |= {keyframe.id, *self._builder.optimize()}
-        step.new_keyframe = keyframe.id
-        self._current, self._previous = keyframe, None
-        self._T_kf_cam, self._most_trusted = Sim3.identity(), 0
-        step.lap("optimize")
-        return keyframe
-
-    # Lost -----------------------------------------------------------------------------------------------------------
-
-    def _relocalize(self, frame: Frame, features: Features, step: _Step) -> None:
-        """Looks for the view of the last keyframes."""
-        keyframes = list(self.map.keyframes.values())
-        last, older = keyframes[-RELOCALIZATION_CANDIDATES:], keyframes[:-RELOCALIZATION_CANDIDATES]
-        # Some of the older ones each time, in turn: the cost per frame stays the same however large the map is.
-        turn = self._lost_frames * RELOCALIZATION_CANDIDATES % max(len(older), 1)
-        candidates = last + older[turn : turn + RELOCALIZATION_CANDIDATES]
-        self._lost_frames += 1
-        found = [(track_against(self._model, features, k, Sim3.identity(), 2 * self.config.min_inliers), k) for k in candidates]
-        step.lap("relocalize")
-        best, keyframe = max(found, key=lambda item: item[0].trusted if item[0] else 0)
-        if best is None:
-            step.message = "Lost: looking for the last keyframes."
-            if len(keyframes) <= TINY_MAP_KEYFRAMES and self._lost_frames > TINY_MAP_PATIENCE:
-                self._restart(frame, features, step)
-                step.message = "The camera was lost right after the start; starting again here."
-            return
-        self._current = keyframe
-        self._most_trusted = 0
-        self._accept(frame, features, keyframe, best, step)
-        self.state = MappingState.RELOCALIZED
-        step.message = f"Relocalized against keyframe {keyframe.id}."
-
-    # Around the algorithm -------------------------------------------------------------------------------------------
+    def _use(self, keyframe_map: KeyframeMap) -> None:
+        """Builds everything around a map."""
+        model = self._model
+        self.map = keyframe_map
+        self.state = MappingState.WAITING
+        self.loops_rejected = 0
+        self._loaded, self._lost_frames = False, 0
+        store, index, places = FeatureStore(model), CovisibilityIndex(), PlaceIndex()
+        self._tracker = Tracker(model, self._config)
+        self._builder = MapBuilder(model, keyframe_map, self._tracker, store, index, places)
+        self._initialization = Initialization(model, self._builder, self._tracker, keyframe_map)
+        self._frontend = Frontend(model, keyframe_map, self._tracker, store, index, places)
+        self._loop_finder = LoopFinder(keyframe_map, self._tracker, store, index, places)
+        self._optimizer = GlobalOptimizer(keyframe_map, model.relative_depth_sigma, self._executor)
+        self._thinner = Thinner(keyframe_map, self._builder, index)
+        self._scale = ScaleEstimator(self._config.known_baseline)
+        self._builder.learn_all()
 
     def _update(self, frame: Frame, step: _Step) -> MappingUpdate:
         pose, covariance = None, None
         if step.tracked is not None and self.map.frames:
             record = self.map.frames[-1]
-            T_world_kf = self.map.keyframes[record.keyframe_id].T_world_cam
-            T_world_cam = T_world_kf @ record.T_kf_cam
+            T_world_cam = self.map.keyframes[record.keyframe_id].T_world_cam @ record.T_kf_cam
             pose = T_world_cam.se3()
             # The tangent is applied in camera axes and units; the pose is reported in world axes and units.
             to_world = np.zeros((6, 6))
@@ -285,4 +280,24 @@ class Mapper:
             tuple(sorted(step.changed)),
             step.timings_ms,
             step.message,
+            step.rescaled,
         )
+
+
+@dataclass(eq=False)
+class _Step:
+    """What happened while one frame was processed."""
+
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    changed: set[int] = field(default_factory=set)
+    new_keyframe: int | None = None
+    message: str = ""
+    rescaled: float = 1.0
+    tracked: Tracked | None = None
+    clock: float = field(default_factory=time.perf_counter)
+
+    def lap(self, stage: str) -> None:
+        """Books the time since the last lap to a stage."""
+        now = time.perf_counter()
+        self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + 1000 * (now - self.clock)
+        self.clock = now

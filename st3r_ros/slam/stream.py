@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from st3r_ros.errors import FrameError
@@ -18,12 +20,21 @@ class FrameStream:
     def __init__(self) -> None:
         self._shape: tuple[int, ...] | None = None
         self._last_stamp_ns: int | None = None
+        self._looked_ns: int | None = None
         self._undistorter: Undistorter | None = None
         self._distorted: Camera | None = None
 
     def forget_time(self) -> None:
         """The next stamp may be any."""
         self._last_stamp_ns = None
+        self._looked_ns: int | None = None
+
+    def time_to_look(self, frame: Frame, period: float) -> bool:
+        """Whether the last True was at least `period` seconds of the stream ago."""
+        if self._looked_ns is not None and 0 <= frame.stamp_ns - self._looked_ns < period * 1e9:
+            return False
+        self._looked_ns = frame.stamp_ns
+        return True
 
     def admit(self, frame: Frame) -> None:
         """Notes the frame as the newest of the stream.
@@ -58,4 +69,4 @@ class FrameStream:
             return frame
         if self._undistorter is None or self._distorted != camera:
             self._undistorter, self._distorted = Undistorter(camera), camera
-        return Frame(frame.id, frame.stamp_ns, self._undistorter.rectify(frame.image), self._undistorter.camera)
+        return dataclasses.replace(frame, image=self._undistorter.rectify(frame.image), camera=self._undistorter.camera)

@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.projection import pixel_index, sample
-from st3r_ros.slam.tracking import TrackingProblem, TrackingResult, make_problem, track
+from st3r_ros.slam.fusion import fuse_pointmap, moved, unit_ratio
+from st3r_ros.slam.projection import directions, observations_at, pixel_index, pixels_per_radian, points_at, rays, sample
+from st3r_ros.slam.residuals import Observations, PixelObservations, RayObservations
+from st3r_ros.slam.tracking import TrackingProblem, TrackingResult, track
 from st3r_ros.types import Features, Keyframe, Matches, PairModel, PairPrediction
 
 UNKNOWN_DEPTH_INFORMATION = 1.0
 KNOWN_DEPTH_INFORMATION = 25.0
+MIN_INLIER_SHARE = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,44 +36,119 @@ class Tracked:
         """Matches of the frame (0) with the keyframe (1)."""
         return self.prediction.matches
 
+    @property
+    def inlier_share(self) -> float:
+        """Share of the matches that agree on the pose."""
+        return float(self.result.inliers.double().mean())
 
-def track_against(
-    model: PairModel,
-    features: Features,
-    keyframe: Keyframe,
-    T_kf_cam: Sim3,
-    min_inliers: int,
-    seed: Matches | None = None,
-) -> Tracked | None:
-    """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam` and the matches `seed` of the frame before.
+    @property
+    def median_distance(self) -> float:
+        """Of the matched points from the keyframe, in its unit."""
+        return float(self.problem.points.norm(dim=1).median())
 
-    None when fewer than `min_inliers` points agree.
-    """
-    prediction = model.predict(features, keyframe.features, seed=seed, dense=False)
-    return solve_matches(model, prediction, features.K, keyframe, T_kf_cam, min_inliers)
+    @property
+    def agreed(self) -> Matches:
+        """The matches that agree on the pose."""
+        m, kept = self.matches, self.result.inliers
+        return Matches(m.pixels0[kept], m.pixels1[kept], m.weight[kept], m.possible)
 
 
-def solve_matches(
-    model: PairModel, prediction: PairPrediction, K: np.ndarray, keyframe: Keyframe, T_kf_cam: Sim3, min_inliers: int
-) -> Tracked | None:
-    """As `track_against`, when the prediction is there already. K: (3, 3) intrinsics of the frame."""
-    matches = prediction.matches
-    if len(matches) < min_inliers:
-        return None
-    conf = sample(keyframe.conf, matches.pixels1)
-    depth = sample(keyframe.X, matches.pixels1)[:, 2]
-    known = conf > 0
-    if int(known.sum()) < min_inliers:
-        return None
-    depth = torch.where(known, depth, depth[known].median())
-    information = (conf.double() / model.relative_depth_sigma**2).clamp_min(UNKNOWN_DEPTH_INFORMATION)
-    problem = make_problem(matches, depth, information, keyframe.K, K)
-    result = track(problem, T_kf_cam)
-    trusted = int((result.inliers & (problem.information > KNOWN_DEPTH_INFORMATION)).sum())
-    finite = np.isfinite(result.T_kf_cam.as_matrix()).all()
-    if trusted < min_inliers or not finite:
-        return None
-    return Tracked(prediction, problem, result, trusted)
+class Tracker:
+    """Finds poses relative to keyframes with one pair model."""
+
+    def __init__(self, model: PairModel, config: MapperConfig) -> None:
+        self.model = model
+        self.config = config
+
+    def track(
+        self, features: Features, keyframe: Keyframe, keyframe_features: Any, T_kf_cam: Sim3, seed: Matches | None = None
+    ) -> Tracked | None:
+        """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam` and the matches `seed` of the frame before.
+
+        None when too few points agree.
+        """
+        prediction = self.model.predict(features, keyframe_features, seed=seed, dense=self.model.sees_depth_alone)
+        return self.solve(prediction, features.K, keyframe, T_kf_cam, K_known=features.K_known)
+
+    def solve(
+        self, prediction: PairPrediction, K: np.ndarray, keyframe: Keyframe, T_kf_cam: Sim3, *, K_known: bool = True
+    ) -> Tracked | None:
+        """As `track`, when the prediction is there already. K: (3, 3) intrinsics of the frame."""
+        pixels = prediction.matches.pixels0
+        if len(pixels) < self.config.min_inliers:
+            return None
+        calibrated = K_known or not self.model.sees_depth_alone or prediction.X_0_0 is None
+        seen: Observations
+        if calibrated:
+            seen = PixelObservations(pixels.double(), torch.as_tensor(K, device=pixels.device))
+        else:
+            assert prediction.X_0_0 is not None
+            seen = RayObservations(directions(prediction.X_0_0, pixels), pixels_per_radian(K))
+        if prediction.X_0_0 is None or prediction.conf0 is None:
+            return self._solve(prediction, seen, keyframe, T_kf_cam)
+        claimed = sample(prediction.X_0_0, pixels).double()
+        depth = claimed[:, 2] if calibrated else claimed.norm(dim=1)
+        information = sample(prediction.conf0, pixels).double() / self.model.relative_depth_sigma**2
+        return self._solve(prediction, seen, keyframe, T_kf_cam, depth, information)
+
+    def tie(
+        self, keyframe0: Keyframe, features0: Any, keyframe1: Keyframe, features1: Any, seed: Matches | None
+    ) -> Tracked | None:
+        """Pose of `keyframe0` relative to `keyframe1`, with the pointmaps of both; None when too few points agree."""
+        prediction = self.model.predict(features0, features1, seed=seed, dense=False)
+        if len(prediction.matches) < self.config.min_inliers:
+            return None
+        own = points_at(keyframe0, prediction.matches.pixels0)
+        depth = own.points[:, 2] if keyframe0.calibrated else own.points.norm(dim=1)
+        seen = observations_at(keyframe0, prediction.matches.pixels0)
+        guess = keyframe1.T_world_cam.inverse() @ keyframe0.T_world_cam
+        return self._solve(prediction, seen, keyframe1, guess, depth, own.conf / self.model.relative_depth_sigma**2)
+
+    def _solve(
+        self,
+        prediction: PairPrediction,
+        seen: Observations,
+        keyframe: Keyframe,
+        T_kf_cam: Sim3,
+        frame_depth: torch.Tensor | None = None,
+        frame_information: torch.Tensor | None = None,
+    ) -> Tracked | None:
+        pixels = prediction.matches.pixels1
+        own = points_at(keyframe, pixels)
+        known = own.conf > 0
+        if int(known.sum()) < self.config.min_inliers:
+            return None
+        towards = rays(pixels, keyframe.K) if keyframe.calibrated else directions(keyframe.X, pixels)
+        typical = own.points[known].norm(dim=1).median() / towards[known].norm(dim=1).median()
+        points = torch.where(known[:, None], own.points, towards * typical)
+        information = (own.conf / self.model.relative_depth_sigma**2).clamp_min(UNKNOWN_DEPTH_INFORMATION)
+        weight = prediction.matches.weight.double()
+        problem = TrackingProblem(points, information, seen, weight, frame_depth, frame_information)
+        result = track(problem, T_kf_cam)
+        trusted = int((result.inliers & (problem.information > KNOWN_DEPTH_INFORMATION)).sum())
+        share = float(result.inliers.double().mean())
+        finite = np.isfinite(result.T_kf_cam.as_matrix()).all()
+        if trusted < self.config.min_inliers or share < MIN_INLIER_SHARE or not finite:
+            return None
+        return Tracked(prediction, problem, result, trusted)
+
+    def fuse(self, keyframe: Keyframe, tracked: Tracked) -> float | None:
+        """Lets the keyframe's pointmap learn from a tracked frame: matched points by their parallax, all by the prediction.
+
+        Returns the prediction's units per unit of the keyframe, None when that is not known.
+        """
+        fuse_depths(keyframe, tracked, self.model.relative_depth_sigma)
+        prediction = tracked.prediction
+        if prediction.X_0_1 is None or prediction.conf1 is None:
+            return None
+        T_kf_cam = tracked.result.T_kf_cam
+        ratio = unit_ratio(keyframe.X, keyframe.conf, T_kf_cam, prediction.X_0_1, prediction.conf1)
+        if ratio is None:
+            return None
+        X = moved(prediction.X_0_1, Sim3(T_kf_cam.rotation, T_kf_cam.translation, np.float64(ratio)))
+        sigma = self.model.relative_depth_sigma
+        keyframe.X, keyframe.conf = fuse_pointmap(keyframe.X, keyframe.conf, X, prediction.conf1, sigma)
+        return 1.0 / ratio
 
 
 def fuse_depths(keyframe: Keyframe, tracked: Tracked, depth_sigma: float) -> None:
@@ -87,10 +167,10 @@ def fuse_depths(keyframe: Keyframe, tracked: Tracked, depth_sigma: float) -> Non
 
 @dataclass(frozen=True, eq=False)
 class CarriedPoints:
-    """Points of a keyframe as a tracked frame sees them: pixels (n, 2), depth (n,) in keyframe units, information (n,)."""
+    """Points of a keyframe as a frame sees them: pixels (n, 2), X (n, 3) in its camera and keyframe units, information (n,)."""
 
     pixels: torch.Tensor
-    depth: torch.Tensor
+    X: torch.Tensor
     information: torch.Tensor
 
 
@@ -100,5 +180,5 @@ def carried_points(tracked: Tracked) -> CarriedPoints:
     chosen = result.inliers & (tracked.problem.information > KNOWN_DEPTH_INFORMATION)
     T_cam_kf = result.T_kf_cam.se3().inverse()
     points = tracked.problem.points[chosen] * result.log_depth[chosen].exp()[:, None]
-    depth = torch.from_numpy(T_cam_kf.act(points.cpu().numpy())[:, 2]).to(points.device)
-    return CarriedPoints(tracked.matches.pixels0[chosen], depth, tracked.problem.information[chosen] + result.information[chosen])
+    X = torch.from_numpy(T_cam_kf.act(points.cpu().numpy())).to(points.device)
+    return CarriedPoints(tracked.matches.pixels0[chosen], X, tracked.problem.information[chosen] + result.information[chosen])

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mapping node on a robot with odometry, which is right but for a little noise. The tests share it and run in their order."""
 
-import pathlib
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,7 +28,6 @@ from st3r_ros.ros.process import Stop
 from st3r_ros.ros.qos import LATCHED, stream
 from st3r_ros.ros.transforms import OPTICAL
 from st3r_ros.sim.sequence import SimulatedSequence
-from st3r_ros.slam import mapper
 from st3r_ros.types import Frame, Trajectory
 
 FIRST_NS = 1_700_000_000_123_456_789
@@ -38,9 +36,6 @@ T_BASE_CAM = SE3(OPTICAL.rotation, np.array([0.3, -0.1, 0.5]))
 TOLERANCE_NS = 100_000_000
 SEQUENCE = SimulatedSequence(SimulationConfig(seed=2, frames=180, width=320, height=240), range(45, 180, 3))
 FRAMES = [Frame(frame.id, FIRST_NS + frame.stamp_ns, frame.image, frame.camera) for frame in SEQUENCE]
-needs_scale = pytest.mark.skipif(
-    "slam.scale" not in pathlib.Path(mapper.__file__).read_text(), reason="the mapper does not ask for the scale yet"
-)
 LATCHED_TOPICS = {"path": Path, "keyframes": KeyframeGraph, "map_cloud": PointCloud2}
 
 
@@ -158,7 +153,6 @@ def robot(module_ros: Ros) -> Robot:
     return robot
 
 
-@needs_scale
 def test_the_map_is_in_metres_by_odometry(robot: Robot) -> None:
     assert robot.status.state == MappingStatus.TRACKING
     assert robot.status.scale_source == "odometry"
@@ -167,7 +161,6 @@ def test_the_map_is_in_metres_by_odometry(robot: Robot) -> None:
     assert sources == sorted(sources)  # first none, then odometry
 
 
-@needs_scale
 def test_cloud_keyframes_and_path_get_the_new_unit_with_the_pose(robot: Robot) -> None:
     """In the update that made the map metric; the next ones would have had to wait for a quarter of an hour."""
     change = next(stamp_of(status) for status in robot.heard["status"] if status.scale_source == "odometry")
@@ -192,7 +185,6 @@ def test_cloud_keyframes_and_path_get_the_new_unit_with_the_pose(robot: Robot) -
     assert np.median(points[inside, 2] / true_depth) == pytest.approx(1.0, abs=0.08)
 
 
-@needs_scale
 def test_the_path_has_its_true_length(robot: Robot) -> None:
     before = len(robot.heard["path"])
     assert robot.mapping.set_parameters_atomically([Parameter("map_publish_period", value=0.0)]).successful

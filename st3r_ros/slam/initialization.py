@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The start of a map: from the first frame to a first keyframe with depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from st3r_ros.config import MapperConfig
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.map_builder import MapBuilder
+from st3r_ros.slam.tracker import Tracked, Tracker
+from st3r_ros.types import Frame, FramePose, Keyframe, PairModel, PairPrediction
+
+MAX_PENDING = 300
+
+
+@dataclass(frozen=True, eq=False)
+class _Pending:
+    """A frame seen before the map exists: matched against the first keyframe, placed once that has depth."""
+
+    frame_id: int
+    stamp_ns: int
+    K: np.ndarray
+    prediction: PairPrediction
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a frame did for the start. first: the first keyframe, once it has depth.
+
+    tracked: the frame against it; None for the first frame itself, and when it could not be placed (`lost`).
+    """
+
+    first: Keyframe | None = None
+    tracked: Tracked | None = None
+    lost: bool = False
+
+
+@dataclass(eq=False)
+class Initialization:
+    """Waits for depth: that of the first frame alone, where the model sees it, or that of the first pair with enough parallax."""
+
+    model: PairModel
+    builder: MapBuilder
+    tracker: Tracker
+    map: KeyframeMap
+    _first: Keyframe | None = None
+    _pending: list[_Pending] = field(default_factory=list)
+    _most_matches: int = 0
+
+    @property
+    def config(self) -> MapperConfig:
+        """Those of the tracker."""
+        return self.tracker.config
+
+    def register(self, frame: Frame, features: Any) -> Start:
+        """Takes the next frame."""
+        return self._begin(frame, features) if self._first is None else self._continue(frame, features, self._first)
+
+    def _begin(self, frame: Frame, features: Any) -> Start:
+        """The first frame becomes the first keyframe."""
+        self.map.clear()
+        self._pending, self._most_matches = [], 0
+        self._first = self.builder.first_keyframe(frame, features)
+        if self.model.sees_depth_alone and self.builder.give_own_depth(self._first):
+            return Start(self._place_first(self._first))
+        return Start()
+
+    def _continue(self, frame: Frame, features: Any, first: Keyframe) -> Start:
+        """The first frame with enough parallax gives the first keyframe its depth; the frames in between are placed then."""
+        seed = self._pending[-1].prediction.matches if self._pending else None
+        prediction = self.model.predict(features, first.features, seed=seed, dense=self.model.sees_depth_alone)
+        matches = len(prediction.matches)
+        self._most_matches = max(self._most_matches, matches)
+        fading = matches < 1.3 * self.config.keyframe_match_fraction * self._most_matches
+        needed = self.config.init_parallax_deg * (0.5 if fading else 1.0)
+        if prediction.parallax_deg < needed or not self.builder.give_depth(first, features, prediction.matches):
+            gone = matches < max(self.config.keyframe_match_fraction * self._most_matches, self.config.min_inliers)
+            if gone or len(self._pending) >= MAX_PENDING:
+                return self._begin(frame, features)  # the first view is gone and showed no depth
+            self._pending.append(_Pending(frame.id, frame.stamp_ns, features.K, prediction))
+            return Start()
+        self._place_first(first)
+        guess = Sim3.identity()
+        for pending in self._pending:
+            placed = self.tracker.solve(pending.prediction, pending.K, first, guess)
+            if placed is not None:
+                guess = placed.result.T_kf_cam
+                self.map.frames.append(FramePose(pending.frame_id, pending.stamp_ns, first.id, guess))
+        self._pending = []
+        tracked = self.tracker.solve(prediction, features.K, first, guess)
+        return Start(first, tracked, lost=tracked is None)
+
+    def _place_first(self, first: Keyframe) -> Keyframe:
+        self.map.frames.append(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
+        return first

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the map may hold: features of the last used keyframes, half-precision pointmaps, and a bounded number of keyframes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import torch
+
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.types import Frame, Keyframe, PairModel
+
+FEATURES_KEPT = 48
+
+
+class FeatureStore:
+    """The features of the keyframes used last; those of the others are computed again from their images."""
+
+    def __init__(self, model: PairModel, kept: int = FEATURES_KEPT) -> None:
+        self._model = model
+        self._kept = kept
+        self._order: OrderedDict[int, Keyframe] = OrderedDict()
+
+    def of(self, keyframe: Keyframe) -> Any:
+        """The pair model's features of a keyframe."""
+        if keyframe.features is None:
+            height, width = keyframe.image.shape[:2]
+            camera = Camera(width, height, keyframe.K) if keyframe.K_known else None
+            features = self._model.encode(Frame(keyframe.frame_id, keyframe.stamp_ns, keyframe.image, camera))
+            features.K = keyframe.K
+            keyframe.features = features
+        self._order[keyframe.id] = keyframe
+        self._order.move_to_end(keyframe.id)
+        while len(self._order) > self._kept:
+            self._order.popitem(last=False)[1].features = None
+        return keyframe.features
+
+    def forget(self, keyframe_id: int) -> None:
+        """A keyframe has left the map."""
+        self._order.pop(keyframe_id, None)
+
+
+def retire(keyframe: Keyframe) -> None:
+    """Halves the memory of a pointmap into which nothing is fused for now."""
+    if keyframe.X.dtype != torch.float16:
+        limit = torch.finfo(torch.float16).max
+        keyframe.X = keyframe.X.clamp(-limit, limit).to(torch.float16)
+        keyframe.conf = keyframe.conf.clamp_max(limit).to(torch.float16)
+
+
+def revive(keyframe: Keyframe) -> None:
+    """Full precision again: small shares of many predictions add up."""
+    if keyframe.X.dtype != torch.float32:
+        keyframe.X, keyframe.conf = keyframe.X.float(), keyframe.conf.float()
+
+
+def map_bytes(keyframe_map: KeyframeMap) -> int:
+    """Memory of the keyframes with what they keep, the edges and the frames, bytes."""
+    keyframes = sum(
+        _bytes(vars(k).values()) + (_bytes(vars(k.features).values()) if k.features is not None else 0)
+        for k in keyframe_map.keyframes.values()
+    )
+    return keyframes + sum(10 * len(e) for e in keyframe_map.edges) + 128 * len(keyframe_map.frames)
+
+
+def _bytes(values: Any) -> int:
+    """Of the arrays among some values, once each."""
+    arrays = {id(v): v.nbytes for v in values if isinstance(v, torch.Tensor | np.ndarray)}
+    return sum(arrays.values())

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which keyframe a full map can do without, and how it leaves the map."""
+
+from __future__ import annotations
+
+from st3r_ros.config import MapperConfig
+from st3r_ros.slam.covisibility import CovisibilityIndex
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.loops import reached_from
+from st3r_ros.slam.map_builder import MapBuilder
+from st3r_ros.slam.memory import map_bytes
+from st3r_ros.types import Keyframe
+
+ATTEMPTS = 5
+
+
+class Thinner:
+    """Drops the most redundant keyframes: those that a neighbour sees best, and whose neighbours hold together without them."""
+
+    def __init__(self, keyframe_map: KeyframeMap, builder: MapBuilder, index: CovisibilityIndex) -> None:
+        self._map = keyframe_map
+        self._builder = builder
+        self._index = index
+        self.dropped = 0
+        self._newly: set[int] = set()
+
+    def make_room(self, config: MapperConfig, protected: set[int]) -> bool:
+        """Drops keyframes until one more fits; False when only `protected` or indispensable ones are left."""
+        while self._is_full(config):
+            if self._drop_one(protected) is None:
+                return False
+        return True
+
+    def take_dropped(self) -> set[int]:
+        """Ids of the keyframes dropped since the last call."""
+        newly, self._newly = self._newly, set()
+        return newly
+
+    def _is_full(self, config: MapperConfig) -> bool:
+        if len(self._map.keyframes) >= config.max_keyframes:
+            return True
+        return config.memory_budget_mb > 0 and map_bytes(self._map) > config.memory_budget_mb * 1e6
+
+    def _drop_one(self, protected: set[int]) -> int | None:
+        """Id of the keyframe that was dropped, or None when no other than the `protected` ones can be."""
+        into, overlap = self._best_witness()
+        order = sorted((k for k in overlap if k not in protected), key=lambda k: overlap[k], reverse=True)
+        for keyframe_id in order[:ATTEMPTS]:
+            keyframe, witness = self._map.keyframes[keyframe_id], self._map.keyframes[into[keyframe_id]]
+            if self._holds_without(keyframe, witness):
+                T_witness_keyframe = witness.T_world_cam.inverse() @ keyframe.T_world_cam
+                self._map.remove_keyframe(keyframe_id, witness.id, T_witness_keyframe)
+                self._builder.forget(keyframe_id)
+                self.dropped += 1
+                self._newly.add(keyframe_id)
+                return keyframe_id
+        return None
+
+    def _best_witness(self) -> tuple[dict[int, int], dict[int, float]]:
+        """Of each keyframe the neighbour that sees most of its points, and their share."""
+        into: dict[int, int] = {}
+        overlap: dict[int, float] = {}
+        for witness in self._map.keyframes.values():
+            seen = [self._map.keyframes[k] for k in sorted(self._map.neighbours(witness.id))]
+            h, w = witness.conf.shape
+            shares = self._index.overlap(seen, witness.T_world_cam, witness.K, w, h).tolist()
+            for keyframe, share in zip(seen, shares, strict=True):
+                if share > overlap.get(keyframe.id, -1.0):
+                    into[keyframe.id], overlap[keyframe.id] = witness.id, share
+        return into, overlap
+
+    def _holds_without(self, keyframe: Keyframe, witness: Keyframe) -> bool:
+        """Whether the neighbours stay tied to each other, with new edges to the witness where needed."""
+        others = set(self._map.neighbours(keyframe.id)) - {witness.id}
+        left = others - reached_from(self._map, witness.id, without=keyframe.id)
+        for other in sorted(left):
+            self._builder.connect(self._map.keyframes[other], witness, "sequential")
+        return not others - reached_from(self._map, witness.id, without=keyframe.id)
