@@ -159,6 +159,7 @@ class MapBuilder:
             retire(self._map.keyframes[keyframe_id])
 
     def _insert(self, frame: Frame, features: Features, T_world_cam: Sim3, X: torch.Tensor, conf: torch.Tensor) -> Keyframe:
+        descriptor = self._model.describe(features).float().cpu()
         keyframe = Keyframe(
             id=self._next_id,
             frame_id=frame.id,
@@ -170,14 +171,14 @@ class MapBuilder:
             K=features.K,
             K_known=features.K_known,
             calibrated=features.K_known or not self._model.sees_depth_alone,
-            descriptor=self._model.describe(features).float().cpu(),
+            descriptor=descriptor,
             features=features,
         )
         self._next_id += 1
         self._map.add_keyframe(keyframe)
         self._store.of(keyframe)
         self._index.update(keyframe)
-        self._places.add(keyframe.id, keyframe.descriptor)
+        self._places.add(keyframe.id, descriptor)
         self._retire_old()
         return keyframe
 

@@ -27,7 +27,7 @@ class FrameStream:
     def forget_time(self) -> None:
         """The next stamp may be any."""
         self._last_stamp_ns = None
-        self._looked_ns: int | None = None
+        self._looked_ns = None
 
     def time_to_look(self, frame: Frame, period: float) -> bool:
         """Whether the last True was at least `period` seconds of the stream ago."""
