@@ -36,6 +36,8 @@ class Row:
     ms_track: median over the tracked frames that became no keyframe, all stages together. ms_optimize: median over the frames in
     which something was optimized, of those stages. peak_rss_mb, peak_device_mb: of this run's process, MB (10^6 bytes), and of
     its CUDA tensors, 0 without CUDA. loops: loop edges in the map at the end; loops_rejected: candidates that failed a check.
+    path_length: of the true positions of the frames; truth_spread: their RMS distance to their centroid. stages_ms: medians over
+    the frames that went through a stage.
     """
 
     sequence: str
@@ -56,6 +58,7 @@ class Row:
     loops_rejected: int
     ate_share_of_path: float | None
     path_length: float | None
+    truth_spread: float | None
     calibrated: bool
     loop_closure: bool
     frames: int
@@ -187,6 +190,7 @@ def _outcome(case: Case, opened: Opened, mapper: Mapper, log: _Log, fusion: Fusi
         loops_rejected=int(getattr(mapper, "loops_rejected", 0)),
         ate_share_of_path=errors.ate_sim3 / length if errors and length else None,
         path_length=length,
+        truth_spread=errors.truth_spread if errors else None,
         calibrated=case.calibrated,
         loop_closure=case.loops,
         frames=frames,
