@@ -67,6 +67,12 @@ def map_command(
     every: int = typer.Option(_DEFAULTS.every, help="Take only every n-th image."),
     max_frames: int = typer.Option(_DEFAULTS.max_frames, help="Stop after so many images; 0 takes all."),
     save_map: str = typer.Option(_DEFAULTS.save_map, metavar="FOLDER", help="Save the map, for --map and `st3r export`."),
+    saved_map: str = typer.Option(_DEFAULTS.map, "--map", metavar="FOLDER", help="Map on in a saved map."),
+    localize_only: bool = typer.Option(
+        False,
+        "--localize-only",
+        help="With --map: find the camera, change nothing; short for --set mapper.localize_only=true.",
+    ),
     settings: list[str] = _SETTINGS,
 ) -> int:
     """Map a sequence of images: trajectory, dense cloud, picture and summary.
@@ -82,6 +88,8 @@ def map_command(
       st3r map sim:room                (a simulated room)
       st3r map images/ --pair-model mast3r --checkpoint mast3r     (after: st3r download mast3r)
       st3r map images/ --save-map office_map                       (then: st3r export office_map --format colmap)
+      st3r map more/ --map office_map --save-map office_map        (goes on in the map, and saves it in its place)
+      st3r map more/ --map office_map --localize-only              (only where the camera is)
     """
     from st3r_ros.commands.settings import parse_settings
 
@@ -93,8 +101,9 @@ def map_command(
         every=every,
         max_frames=max_frames,
         save_map=save_map,
+        map=saved_map,
     )
-    parsed = parse_settings(settings)
+    parsed = parse_settings([*settings, *(["mapper.localize_only=true"] if localize_only else [])])
     from st3r_ros.commands.map import run_map
 
     return run_map(source, config, parsed)

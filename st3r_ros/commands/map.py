@@ -3,26 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from st3r_ros.commands.byte_progress import megabytes
 from st3r_ros.commands.interrupt import Interrupt
 from st3r_ros.commands.progress import Display, make_display
 from st3r_ros.commands.report import print_summary
+from st3r_ros.commands.saved_map import begin_in_saved_map, check_map_options, save_for_later, with_frames_from
 from st3r_ros.commands.settings import Settings
-from st3r_ros.commands.weights import weights_sha256
 from st3r_ros.config import MapCommandConfig
-from st3r_ros.errors import ConfigError, FrameError
+from st3r_ros.errors import FrameError
 from st3r_ros.io.calibration import read_camera
-from st3r_ros.maps.save import check_map_folder, save_map
-from st3r_ros.maps.staging import resolved
 from st3r_ros.pair import load_pair_model
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, check_output_folder, write_results
 from st3r_ros.sequences import ImageSequence, open_sequence
-from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import MappingState
+from st3r_ros.types import Frame, MappingState
 
 NOTHING_TRACKED = 1
 
@@ -36,13 +33,12 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     camera = read_camera(config.camera) if config.camera else None
     sequence = open_sequence(source, camera=camera, every=config.every, max_frames=config.max_frames or None)
     out = Path(config.out)
-    if config.save_map:
-        if resolved(config.save_map) in (resolved(out), *resolved(out).parents):
-            raise ConfigError(f"save_map is '{config.save_map}', and the results would lie in it; give the map its own folder.")
-        check_map_folder(config.save_map)
+    check_map_options(config, settings.mapper)
     check_output_folder(out)
     model = load_pair_model(config.pair_model, config.checkpoint, opencv=settings.opencv, mast3r=settings.mast3r)
     mapper = Mapper(model, settings.mapper)
+    check_frame = begin_in_saved_map(mapper, model, config)
+    loaded_frames = len(mapper.map.frames)
     recorder = RunRecorder()
     info = RunInfo(input=sequence.name, pair_model=model.name)
 
@@ -50,35 +46,38 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
         ended = False
         try:
             with make_display(sequence.name, sequence.length) as display:
-                map_sequence(mapper, sequence, recorder, display, interrupt)
+                map_sequence(mapper, sequence, recorder, display, interrupt, check_frame)
             ended = True
         finally:
             # Also when something breaks half way: what was mapped so far is not lost.
             if ended or recorder.frames:
                 try:
-                    summary = write_results(out, mapper.map, recorder, info, cloud_config=settings.cloud, truth=sequence.truth)
+                    shown = with_frames_from(mapper.map, loaded_frames)
+                    summary = write_results(out, shown, recorder, info, cloud_config=settings.cloud, truth=sequence.truth)
                     print_summary(summary, out, interrupted_by=interrupt.name if interrupt.signal else "")
                 finally:
-                    if config.save_map:
-                        save_for_later(mapper.map, model.name, config)
+                    save_for_later(mapper.map, model.name, config)
     return interrupt.exit_code or (0 if summary.tracked else NOTHING_TRACKED)
 
 
-def save_for_later(keyframe_map: KeyframeMap, pair_model: str, config: MapCommandConfig) -> None:
-    """Saves the map, if there is one, and says so."""
-    if not keyframe_map.frames:
-        print(f"No map is saved in {config.save_map}: it would be empty.")
-        return
-    saved = save_map(config.save_map, keyframe_map, pair_model=pair_model, checkpoint_sha256=weights_sha256(config.checkpoint))
-    print(f"Saved the map in {config.save_map}: {saved.keyframes} keyframes, {megabytes(saved.bytes)}.")
+def map_sequence(
+    mapper: Mapper,
+    sequence: ImageSequence,
+    recorder: RunRecorder,
+    display: Display,
+    interrupt: Interrupt,
+    check_frame: Callable[[Frame], None],
+) -> None:
+    """Feeds every frame to the mapper until the sequence ends or a signal comes. Unusable frames are skipped and counted.
 
-
-def map_sequence(mapper: Mapper, sequence: ImageSequence, recorder: RunRecorder, display: Display, interrupt: Interrupt) -> None:
-    """Feeds every frame to the mapper until the sequence ends or a signal comes. Unusable frames are skipped and counted."""
+    check_frame: raises an error that ends the run, for the first frame.
+    """
     unreadable = 0
     for frame in sequence:
         if interrupt.signal is not None:
             break
+        if not recorder.frames:
+            check_frame(frame)
         unreadable = _note_unreadable(sequence, recorder, unreadable)
         before = mapper.state
         try:

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r map --save-map` and `st3r export` as a user meets them."""
+"""Saved maps as a user meets them: `st3r map` with --save-map, --map and --localize-only, and `st3r export`."""
 
 import hashlib
 import json
+import shutil
 
+import numpy as np
 import pytest
 
+from st3r_ros.commands.saved_map import with_frames_from
 from st3r_ros.commands.weights import weights_sha256
 from st3r_ros.errors import CheckpointNotFoundError
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum
 from st3r_ros.maps.load import load_map
+from st3r_ros.maps.save import save_map
 
 ROOM = "sim:room?width=320&height=240&fps=6&frames=14"
 
@@ -34,6 +38,60 @@ def test_what_was_mapped_is_saved(saved):
     assert (loaded.info.keyframes, loaded.info.edges) == (summary["keyframes"], summary["edges"])
     assert loaded.info.frames == summary["tracked"]
     assert list(saved.iterdir()) and not [path for path in saved.iterdir() if path.name.startswith(".")]
+
+
+def test_a_saved_map_is_mapped_on_in(st3r, saved, tmp_path):
+    before = load_map(saved / "room_map").map
+    shutil.copytree(saved / "room_map", tmp_path / "room_map")
+    again = "sim:room?width=320&height=240&fps=6&frames=22"
+    outcome = st3r("map", again, "--map", tmp_path / "room_map", "--save-map", tmp_path / "room_map", "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "Relocalized" in outcome.err
+    after = load_map(tmp_path / "room_map").map
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["frames"] == 22 and summary["tracked"] == len(read_tum(tmp_path / "out" / "trajectory.txt")) > 15
+    assert len(after.frames) == len(before.frames) + summary["tracked"]
+    assert set(before.keyframes) <= set(after.keyframes) and len(after.keyframes) == summary["keyframes"]
+    assert summary["truth"]["ate_sim3"] < 0.05
+
+
+def test_the_camera_is_found_in_a_saved_map_that_stays_as_it_is(st3r, saved, tmp_path):
+    def content():
+        return {path: path.read_bytes() for path in (saved / "room_map").rglob("*") if path.is_file()}
+
+    before = content()
+    outcome = st3r("map", ROOM, "--map", saved / "room_map", "--localize-only", "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert content() == before
+    assert (tmp_path / "out" / "keyframes.txt").read_text() == (saved / "out" / "keyframes.txt").read_text()
+    first, found = (read_tum(out / "trajectory.txt") for out in (saved / "out", tmp_path / "out"))
+    both = np.isin(first.stamps_ns, found.stamps_ns)
+    assert both.mean() > 0.7
+    extent = np.ptp(first.positions, axis=0).max()
+    apart = np.linalg.norm(first.positions[both] - found.positions[np.isin(found.stamps_ns, first.stamps_ns)], axis=1)
+    assert np.median(apart) < 0.05 * extent
+
+
+def test_only_the_frames_of_this_run_are_reported(saved):
+    loaded = load_map(saved / "room_map").map
+    shown = with_frames_from(loaded, 5)
+    assert shown.frames.frame_ids.tolist() == loaded.frames.frame_ids[5:].tolist()
+    assert shown.trajectory().positions.tolist() == loaded.trajectory().positions[5:].tolist()
+    assert len(shown.edges) == len(loaded.edges) and shown.scale == loaded.scale
+    assert with_frames_from(loaded, 0) is loaded
+
+
+def test_a_map_of_another_model_or_size_is_refused(st3r, saved, tmp_path):
+    loaded = load_map(saved / "room_map").map
+    save_map(tmp_path / "map", loaded, pair_model="mast3r", checkpoint_sha256="ab" * 32)
+    outcome = st3r("map", ROOM, "--map", tmp_path / "map", "--out", tmp_path / "out")
+    assert outcome.code == 2 and "made with the pair model 'mast3r', but this run uses 'opencv'" in outcome.err
+    save_map(tmp_path / "map", loaded, pair_model="opencv", checkpoint_sha256="ab" * 32)
+    assert "made with other weights" in st3r("map", ROOM, "--map", tmp_path / "map", "--out", tmp_path / "out").err
+    wide = "sim:room?width=320&height=200&fps=6&frames=3"
+    outcome = st3r("map", wide, "--map", saved / "room_map", "--out", tmp_path / "out")
+    assert outcome.code == 2 and "keyframes of 320x240 pixels, but the images of this run are 320x200" in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 @pytest.mark.parametrize("export_format", ["ply", "tum", "colmap", "nerfstudio"])
@@ -79,6 +137,9 @@ def test_without_a_place_the_result_lies_beside_the_map(st3r, saved):
         (["map", ROOM, "--save-map", "{saved}/out"], "out' is not overwritten: it is not empty, and no map that can be read"),
         (["map", ROOM, "--save-map", "{tmp}/file/map"], "cannot be written"),
         (["map", ROOM, "--out", "{tmp}/x", "--save-map", "{tmp}/x"], "the results would lie in it"),
+        (["map", ROOM, "--localize-only"], "localize_only needs a saved map: give its folder with --map"),
+        (["map", ROOM, "--map", "{saved}/room_map", "--localize-only", "--save-map", "{tmp}/x"], "the map stays as it was"),
+        (["map", ROOM, "--map", "{tmp}/nowhere"], "is not there"),
         (["map", ROOM, "--out", "{tmp}/x/out", "--save-map", "{tmp}/x"], "the results would lie in it"),
     ],
 )

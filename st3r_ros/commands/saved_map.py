@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saved maps in `st3r map`: mapped on in, localized in, saved at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from st3r_ros.commands.byte_progress import megabytes
+from st3r_ros.commands.weights import weights_sha256
+from st3r_ros.config import MapCommandConfig, MapperConfig
+from st3r_ros.errors import ConfigError
+from st3r_ros.maps.fit import check_image_size, check_model
+from st3r_ros.maps.load import load_map
+from st3r_ros.maps.save import check_map_folder, save_map
+from st3r_ros.maps.staging import resolved
+from st3r_ros.slam.frame_log import FrameLog
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.mapper import Mapper
+from st3r_ros.types import Frame, PairModel
+
+
+def check_map_options(config: MapCommandConfig, mapper: MapperConfig) -> None:
+    """Finds mistakes before an hour of mapping is lost to them.
+
+    Raises:
+        ConfigError: options that contradict each other.
+        OutputError: the map cannot be saved where it was asked for.
+    """
+    if mapper.localize_only and not config.map:
+        raise ConfigError("localize_only needs a saved map: give its folder with --map.")
+    if not config.save_map:
+        return
+    if mapper.localize_only:
+        raise ConfigError(
+            f"save_map is '{config.save_map}', but with localize_only the map stays as it was; leave one of them out."
+        )
+    if resolved(config.save_map) in (resolved(config.out), *resolved(config.out).parents):
+        raise ConfigError(f"save_map is '{config.save_map}', and the results would lie in it; give the map its own folder.")
+    check_map_folder(config.save_map)
+
+
+def begin_in_saved_map(mapper: Mapper, model: PairModel, config: MapCommandConfig) -> Callable[[Frame], None]:
+    """Loads the map that was asked for into the mapper; what it returns checks the first frame of the run.
+
+    Raises:
+        MapFileError: the map cannot be loaded, or was made with another pair model.
+    """
+    if not config.map:
+        return lambda frame: None
+    saved = load_map(config.map)
+    check_model(saved.info, model.name, weights_sha256(config.checkpoint))
+    mapper.load(saved.map)
+
+    def check_frame(frame: Frame) -> None:
+        height, width = model.encode(frame).image.shape[:2]
+        check_image_size(saved.info, width, height)
+
+    return check_frame
+
+
+def with_frames_from(keyframe_map: KeyframeMap, first: int) -> KeyframeMap:
+    """The same map with only those of its frames that came last, from number `first` on: those of this run."""
+    if first == 0:
+        return keyframe_map
+    result, frames = KeyframeMap(), keyframe_map.frames
+    for keyframe in keyframe_map.keyframes.values():
+        result.add_keyframe(keyframe)
+    for edge in keyframe_map.edges:
+        result.add_edge(edge)
+    result.frames = FrameLog.of(
+        frames.frame_ids[first:], frames.stamps_ns[first:], frames.keyframe_ids[first:], frames.T_kf_cam[first:]
+    )
+    result.scale = keyframe_map.scale
+    return result
+
+
+def save_for_later(keyframe_map: KeyframeMap, pair_model: str, config: MapCommandConfig) -> None:
+    """Saves the map, if that was asked for and there is one, and says so."""
+    if not config.save_map:
+        return
+    if not keyframe_map.frames:
+        print(f"No map is saved in {config.save_map}: it would be empty.")
+        return
+    saved = save_map(config.save_map, keyframe_map, pair_model=pair_model, checkpoint_sha256=weights_sha256(config.checkpoint))
+    print(f"Saved the map in {Path(config.save_map)}: {saved.keyframes} keyframes, {megabytes(saved.bytes)}.")
