@@ -24,6 +24,8 @@ from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import MappingState, Trajectory
 
 PROGRESS_S = 0.5
+OPTIMIZATION = ("optimize", "global")
+"""The stages of a frame that optimize the newest keyframes and, after a loop, the whole map."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,10 @@ class Row:
     tracked: share of the frames that have a pose in the map at the end. ate_sim3, ate_se3: RMSE of the positions after the best
     similarity and the best rigid alignment, in the truth's unit; scale: units of the truth per unit of the map.
     depth_absrel, depth_absrel_single: see depth_errors.py. fps: frames per second inside the mapper alone, reading not counted.
-    ms_track: median over the tracked frames that became no keyframe, all stages together. ms_optimize: median over the frames in
-    which something was optimized, of those stages. peak_rss_mb, peak_device_mb: of this run's process, MB (10^6 bytes), and of
-    its CUDA tensors, 0 without CUDA. loops: loop edges in the map at the end; loops_rejected: candidates that failed a check.
+    ms_track: median over the tracked frames that became no keyframe, all stages together. ms_optimize: median over the new
+    keyframes, of the optimization of the newest ones and, after a loop, of the whole map.
+    peak_rss_mb, peak_device_mb: of this run's process, MB (10^6 bytes), and of its CUDA tensors, 0 without CUDA.
+    loops: loop edges in the map at the end; loops_rejected: candidates that failed a check.
     path_length: of the true positions of the frames; truth_spread: their RMS distance to their centroid. stages_ms: medians over
     the frames that went through a stage.
     """
@@ -102,6 +105,7 @@ class _Log:
     stamps_ns: list[int]
     track_ms: list[float]
     keyframe_ms: list[float]
+    optimize_ms: list[float]
     stages_ms: dict[str, list[float]]
     mapping_s: float = 0.0
     skipped: int = 0
@@ -127,7 +131,7 @@ def run(case: Case, progress: bool = False) -> Outcome:
 
 def _map(mapper: Mapper, opened: Opened, title: str) -> _Log:
     """Feeds every frame to the mapper; title: of the progress, "" for none."""
-    log, shown = _Log([], [], [], defaultdict(list)), 0.0
+    log, shown = _Log([], [], [], [], defaultdict(list)), 0.0
     for frame in opened.frames:
         started = time.perf_counter()
         try:
@@ -143,16 +147,12 @@ def _map(mapper: Mapper, opened: Opened, title: str) -> _Log:
             log.stages_ms[stage].append(ms)
         if update.new_keyframe is not None:
             log.keyframe_ms.append(1000 * elapsed)
+            log.optimize_ms.append(sum(update.timings_ms.get(stage, 0.0) for stage in OPTIMIZATION))
         elif update.T_world_cam is not None:
             log.track_ms.append(1000 * elapsed)
         if title and started - shown > PROGRESS_S:
             shown = started
             _show(f"{title}: frame {frame.id + 1} of {opened.frames.length or '?'}, {len(mapper.map.keyframes)} keyframes")
-    started = time.perf_counter()
-    finish = getattr(mapper, "finish", None)
-    if finish is not None:
-        finish()  # what the mapper still does off the tracking thread belongs to the map, and to its time
-    log.mapping_s += time.perf_counter() - started
     log.skipped += len(opened.frames.skipped)
     if title:
         _show("")
@@ -170,7 +170,6 @@ def _outcome(case: Case, opened: Opened, mapper: Mapper, log: _Log, fusion: Fusi
     length = float(np.linalg.norm(np.diff(passed.positions, axis=0), axis=1).sum()) if passed is not None else None
     kinds = [edge.kind for edge in mapper.map.edges]
     frames = len(log.stamps_ns) + log.skipped
-    optimize_ms = [ms for stage, times in log.stages_ms.items() if "optimi" in stage for ms in times]
     row = Row(
         sequence=case.source if opened.sequence.kind == "sim" else opened.sequence.name,
         pair_model=case.pair_model,
@@ -183,11 +182,11 @@ def _outcome(case: Case, opened: Opened, mapper: Mapper, log: _Log, fusion: Fusi
         depth_absrel_single=_known(fusion.single),
         fps=len(log.stamps_ns) / log.mapping_s if log.mapping_s else 0.0,
         ms_track=_median(log.track_ms),
-        ms_optimize=_median(optimize_ms),
+        ms_optimize=_median(log.optimize_ms),
         peak_rss_mb=memory[0],
         peak_device_mb=memory[1],
         loops=kinds.count("loop"),
-        loops_rejected=int(getattr(mapper, "loops_rejected", 0)),
+        loops_rejected=mapper.loops_rejected,
         ate_share_of_path=errors.ate_sim3 / length if errors and length else None,
         path_length=length,
         truth_spread=errors.truth_spread if errors else None,
