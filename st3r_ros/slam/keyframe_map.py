@@ -112,11 +112,11 @@ class KeyframeMap:
         ids = self.frames.keyframe_ids
         starts = np.flatnonzero(np.diff(ids, prepend=-1))
         runs = zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
-        born = self.frames.frame_ids
+        stamps = self.frames.stamps_ns
         return [
             (s, n)
             for s, n in runs
-            if n - s > 1 and (ids[s] in moved or ids[n] in moved) and self.keyframes[int(ids[n])].frame_id == born[n]
+            if n - s > 1 and (ids[s] in moved or ids[n] in moved) and self.keyframes[int(ids[n])].stamp_ns == stamps[n]
         ]
 
     def _seen_from_before(self, n: int) -> Sim3:
