@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How well a pair model's global descriptors find places again: every image of a sequence is looked up among the others.
+
+Two images show the same place when each shows at least 30 % of what the other one shows, and other places below 3 %; that is
+computed from true depth and poses. Without depth the viewing directions decide (below 35 degrees, above 60), which is right for
+a camera that goes around a thing. Images less than --gap seconds apart are left out: finding them is too easy.
+
+recall@k: share of the images whose place is seen at another time for which one of the k most similar images shows at least 20 %
+of the same. AP: average precision over all pairs of the same and of other places. The similarities are those of same places (the
+5 % and 50 % quantiles) and of other places (50 %, 95 %, 99 %): where they lie apart there is a threshold between them.
+wasted: the images per query that pass --min-similarity and --min-lift, of the three most similar ones, when everything that
+shows any of the same is taken away: what a mapper would check in vain on new ground.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mapping_bench.cases import MODELS, NOISY_DEPTH
+from mapping_bench.correspondence import correspond
+from mapping_bench.noisy_depth import NoisyDepthModel
+from mapping_bench.views import DepthFrames, TrueView, TrueViews
+
+from st3r_ros.errors import InputError, St3rError
+from st3r_ros.pair import load_pair_model
+from st3r_ros.sequences import open_sequence
+from st3r_ros.slam.retrieval import PlaceIndex
+from st3r_ros.types import Trajectory
+
+DEFAULT_SEQUENCES = ["sim:room?seed=1", "sim:corridor?seed=1&frames=600"]
+SAME, FOUND, OTHER = 0.3, 0.2, 0.03
+SAME_DEG, OTHER_DEG = 35.0, 60.0
+VIEW_SIZE = 160
+ALIKE = 3
+HEADER = f"{'sequence':40} images recall@1 recall@3    AP | same 5%   50% | other 50%   95%   99% | wasted | ms"
+EXAMPLES = """examples:
+  python bench/retrieval.py
+  python bench/retrieval.py ../shared/data/{kitchen,fox} sim:{room,corridor}'?seed=1&frames=600' --min-similarity 0.08
+  python bench/retrieval.py ../shared/data/kitchen --pair-model mast3r --checkpoint mast3r"""
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """N images. seconds: (N,). descriptors: (N, D) unit float32. overlap: (N, N) the smaller share that two images show of each
+    other, in [0, 1]. ms: median CPU time of describing an image.
+    """
+
+    seconds: np.ndarray
+    descriptors: torch.Tensor
+    overlap: np.ndarray
+    ms: float
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What one line of the table says; `same` and `other` are quantiles of similarities."""
+
+    recall: tuple[float, float]
+    precision: float
+    same: np.ndarray
+    other: np.ndarray
+    wasted: float
+
+
+def describe(source: str, chosen: argparse.Namespace) -> Described:
+    """Encodes and describes the images of a sequence, and finds out which of them show the same.
+
+    Raises:
+        St3rError: the sequence or the pair model cannot be used.
+    """
+    sequence: Any = open_sequence(source)
+    if sequence.truth is None:
+        raise InputError(f"'{source}' has no true poses; give a folder with groundtruth.txt, or a simulated world.")
+    noisy = chosen.pair_model == NOISY_DEPTH
+    views = TrueViews(sequence, VIEW_SIZE) if noisy or getattr(sequence, "depth", None) is not None else None
+    model: Any = NoisyDepthModel(views.of) if noisy and views else load_pair_model(chosen.pair_model, chosen.checkpoint)
+    if views:
+        frames: Any = DepthFrames(sequence, views, every=chosen.every, pictures=True)
+    else:
+        frames = open_sequence(source, every=chosen.every)
+    seconds, descriptors, seen, took = [], [], [], []
+    for frame in frames:
+        features = model.encode(frame)
+        began = time.process_time()
+        descriptors.append(model.describe(features).cpu())
+        took.append(time.process_time() - began)
+        seconds.append(frame.stamp)
+        seen.append(views.of(frame) if views else frame.stamp_ns)
+    overlap = overlap_of_views(seen) if views else overlap_of_directions(sequence.truth, np.array(seen))
+    return Described(np.array(seconds), torch.stack(descriptors), overlap, 1e3 * float(np.median(took)))
+
+
+def overlap_of_views(views: list[TrueView]) -> np.ndarray:
+    """(N, N) shares that two views show of each other, the smaller one."""
+    shares = np.array([[correspond(view0, view1).overlap for view1 in views] for view0 in views])
+    return np.minimum(shares, shares.T)
+
+
+def overlap_of_directions(truth: Trajectory, stamps_ns: np.ndarray) -> np.ndarray:
+    """(N, N): 1 where two images look in a similar direction, 0 where they do not, something between elsewhere."""
+    nearest = np.abs(truth.stamps_ns[None] - stamps_ns[:, None]).argmin(1)
+    x, y, z, w = truth.quaternions_xyzw[nearest].T
+    axes = np.stack([2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y)], axis=1)
+    degrees = np.degrees(np.arccos(np.clip(axes @ axes.T, -1.0, 1.0)))
+    return np.where(degrees < SAME_DEG, 1.0, np.where(degrees > OTHER_DEG, 0.0, (SAME + OTHER) / 2))
+
+
+def evaluate(described: Described, gap: float = 3.0, min_similarity: float = -1.0, min_lift: float = -2.0) -> Figures:
+    """The figures of one sequence; NaN where nothing is seen twice. gap: seconds between images that are compared."""
+    overlap, similarity = described.overlap, (described.descriptors @ described.descriptors.T).numpy()
+    apart = np.abs(described.seconds[:, None] - described.seconds) > gap
+    asked = ((overlap >= SAME) & apart).any(1)
+    ranked = np.argsort(-np.where(apart, similarity, -np.inf), axis=1, kind="stable")[asked]
+    found = np.take_along_axis(overlap[asked] >= FOUND, ranked, 1)
+    once = np.triu(apart)
+    same, other = similarity[once & (overlap >= SAME)], similarity[once & (overlap < OTHER)]
+    return Figures(
+        (_mean(found[:, 0]), _mean(found[:, :ALIKE].any(1))),
+        average_precision(same, other),
+        _quantiles(same, [0.05, 0.5]),
+        _quantiles(other, [0.5, 0.95, 0.99]),
+        wasted_checks(described, apart, min_similarity, min_lift),
+    )
+
+
+def average_precision(same: np.ndarray, other: np.ndarray) -> float:
+    """The mean precision at each of the same places when all pairs are sorted by similarity."""
+    correct = np.concatenate([np.ones(len(same)), np.zeros(len(other))])[np.argsort(-np.concatenate([same, other]))]
+    precision = np.cumsum(correct) / np.arange(1, len(correct) + 1)
+    return _mean(precision[correct > 0])
+
+
+def wasted_checks(described: Described, apart: np.ndarray, min_similarity: float, min_lift: float) -> float:
+    """Candidates per image when nothing of the index shows the same."""
+    counts = []
+    index = PlaceIndex()
+    for id, descriptor in enumerate(described.descriptors):
+        index.add(id, descriptor)
+    for id, descriptor in enumerate(described.descriptors):
+        known = np.flatnonzero((described.overlap[id] >= OTHER) | ~apart[id])
+        candidates = index.query(descriptor, ALIKE, exclude=known, min_similarity=min_similarity, min_lift=min_lift)
+        counts.append(len(candidates))
+    return float(np.mean(counts))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else np.nan
+
+
+def _quantiles(values: np.ndarray, shares: list[float]) -> np.ndarray:
+    return np.quantile(values, shares) if len(values) else np.full(len(shares), np.nan)
+
+
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "sequences", nargs="*", metavar="SEQ", default=DEFAULT_SEQUENCES, help="what `st3r map` takes, with truth"
+    )
+    parser.add_argument("--pair-model", choices=MODELS, default="opencv")
+    parser.add_argument("--checkpoint", default="", help="weights for mast3r: file, folder, Hub id or published name")
+    parser.add_argument("--every", type=int, default=10, metavar="N", help="take every n-th image (of those with depth)")
+    parser.add_argument("--gap", type=float, default=3.0, metavar="S", help="seconds between images that are compared")
+    parser.add_argument("--min-similarity", type=float, default=-1.0)
+    parser.add_argument("--min-lift", type=float, default=-2.0)
+    chosen = parser.parse_args(arguments)
+    if chosen.every < 1:
+        parser.error(f"--every is {chosen.every}; it must be at least 1.")
+    return chosen
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints a line per sequence; 2 when one cannot be used."""
+    chosen = options(arguments)
+    status = 0
+    print(HEADER)
+    for source in chosen.sequences:
+        try:
+            described = describe(source, chosen)
+        except St3rError as error:
+            print(f"{source}: {error}", file=sys.stderr)
+            status = 2
+            continue
+        f = evaluate(described, chosen.gap, chosen.min_similarity, chosen.min_lift)
+        print(
+            f"{source[-40:]:40} {len(described.seconds):6} {f.recall[0]:8.0%} {f.recall[1]:8.0%} {f.precision:5.2f}"
+            f" | {f.same[0]:7.3f} {f.same[1]:5.3f} | {f.other[0]:9.3f} {f.other[1]:5.3f} {f.other[2]:5.3f}"
+            f" | {f.wasted:6.2f} | {described.ms:.0f}",
+            flush=True,
+        )
+    return status
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())
