@@ -53,7 +53,7 @@ class LoopFinder:
         loops: list[Loop] = []
         rejected = 0
         for other, seed in self._candidates(keyframe, near):
-            there = self._verified(keyframe, other, seed)
+            there = self.verified(keyframe, other, seed)
             if there is None:
                 continue
             if not check_cycle(self._map, keyframe, other, there.result.T_kf_cam).passed:
@@ -81,7 +81,7 @@ class LoopFinder:
             chosen.setdefault(place.id, (self._map.keyframes[place.id], None))
         return list(chosen.values())
 
-    def _verified(self, keyframe: Keyframe, other: Keyframe, seed: Matches | None) -> Tracked | None:
+    def verified(self, keyframe: Keyframe, other: Keyframe, seed: Matches | None) -> Tracked | None:
         """The pose of the keyframe relative to the other one, if matches from either image agree on it."""
         features, features_other = self._store.of(keyframe), self._store.of(other)
         there = self._tracker.tie(keyframe, features, other, features_other, seed)
