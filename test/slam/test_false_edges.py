@@ -93,7 +93,7 @@ def tour(room: int) -> list[SE3]:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_loop_of_a_round_is_between_views_that_overlap(seed):
     poses = [*tour(0), *tour(0)[:6]]
-    mapper = Mapper(model_of(poses, seed))
+    mapper = Mapper(model_of(poses, seed), MapperConfig(window_size=4))
     states = [mapper.register_frame(frame).state for frame in frames(poses)]
     assert set(states) == {MappingState.TRACKING}
     loops = [edge for edge in mapper.map.edges if edge.kind == "loop"]
