@@ -34,6 +34,7 @@ NETWORK_FLOOR = 0.03
 """The predictions of one scene share a part of their error."""
 BASELINE_SIGMA = 0.05
 """How well the first two keyframes, a few degrees of parallax apart, tell the unit of the whole map."""
+MIN_PREDICTIONS = 5
 MAX_PREDICTIONS = 256
 
 
@@ -126,7 +127,7 @@ class ScaleEstimator:
     def _from_network(self, keyframe_map: KeyframeMap) -> _Estimate | None:
         present = ((keyframe_map.keyframes.get(item.keyframe_id), item.log_metres) for item in self._predictions)
         logs = np.array([log - math.log(float(keyframe.T_world_cam.scale)) for keyframe, log in present if keyframe is not None])
-        if len(logs) == 0:
+        if len(logs) < MIN_PREDICTIONS:
             return None
         mean = robust_mean(logs, np.ones(len(logs)))
         return _Estimate("network", mean.value, max(NETWORK_SIGMA, mean.scatter) / math.sqrt(mean.count), NETWORK_FLOOR)

@@ -295,9 +295,11 @@ def network_map(predictions: np.ndarray, estimator: ScaleEstimator) -> tuple[Key
     return keyframe_map, changes
 
 
-def test_a_metric_network_tells_the_scale_from_the_first_prediction() -> None:
-    keyframe_map, changes = network_map(np.array([1.0]), ScaleEstimator())
-    assert keyframe_map.scale == MapScale("network", 0.08)
+def test_a_metric_network_tells_the_scale_from_the_first_few_predictions() -> None:
+    keyframe_map, changes = network_map(np.ones(4), ScaleEstimator())
+    assert not keyframe_map.scale.metric and not changes
+    keyframe_map, changes = network_map(np.ones(5), ScaleEstimator())
+    assert keyframe_map.scale == MapScale("network", pytest.approx(0.08 / math.sqrt(5)))
     assert [change.factor for change in changes] == [pytest.approx(1.0)]
 
 
