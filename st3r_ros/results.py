@@ -55,12 +55,16 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much a map holds."""
+    """How much a map holds, as in `RunSummary`."""
 
     tracked: int
     keyframes: int
+    keyframes_dropped: int
     edges: int
+    loops: int
+    loops_rejected: int
     points: int
+    map_mb: float
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class RunSummary:
     """summary.json. Times in the units of their names; `frames` were processed, `skipped` could not be.
 
     metric: whether the map's unit is the metre; scale_source and scale_sigma as in `MapScale`, None for an unknown sigma.
+    keyframes_dropped: redundant ones that made room for others. loops: edges to places seen again; loops_rejected: those that
+    had matches but did not fit the map. map_mb: memory of the keyframes and edges.
     truth: errors against the true trajectory where there is one; otherwise truth_note says why not, "" without truth.
     """
 
@@ -97,8 +103,12 @@ class RunSummary:
     skipped: int
     skips: tuple[Skip, ...]
     keyframes: int
+    keyframes_dropped: int
     edges: int
+    loops: int
+    loops_rejected: int
     points: int
+    map_mb: float
     duration_s: float
     fps: float
     latency_ms: dict[str, Latency]
@@ -136,6 +146,7 @@ def write_results(
     """
     from st3r_ros.eval.picture import draw_map
     from st3r_ros.eval.trajectory import align_truth
+    from st3r_ros.slam.memory import map_bytes
 
     trajectory, keyframes = keyframe_map.trajectory(), keyframe_map.keyframe_trajectory()
     write_tum(out / "trajectory.txt", trajectory)
@@ -146,7 +157,16 @@ def write_results(
     _write_depths(out / "keyframes.npz", keyframe_map, cloud_config.min_conf)
 
     errors, note = _compare_with_truth(trajectory, truth, recorder.stamps_ns)
-    sizes = Sizes(tracked=len(trajectory), keyframes=len(keyframes), edges=len(keyframe_map.edges), points=len(cloud))
+    sizes = Sizes(
+        tracked=len(trajectory),
+        keyframes=len(keyframes),
+        keyframes_dropped=keyframe_map.keyframes_dropped,
+        edges=len(keyframe_map.edges),
+        loops=keyframe_map.loops,
+        loops_rejected=keyframe_map.loops_rejected,
+        points=len(cloud),
+        map_mb=map_bytes(keyframe_map) / 1e6,
+    )
     summary = _summarise(recorder, info, keyframe_map.scale, sizes, errors, note)
     aligned = None
     if truth is not None and errors is not None:
@@ -262,8 +282,12 @@ def _summarise(
         skipped=recorder.skipped,
         skips=recorder.skips,
         keyframes=sizes.keyframes,
+        keyframes_dropped=sizes.keyframes_dropped,
         edges=sizes.edges,
+        loops=sizes.loops,
+        loops_rejected=sizes.loops_rejected,
         points=sizes.points,
+        map_mb=sizes.map_mb,
         duration_s=recorder.duration_s,
         fps=recorder.fps,
         latency_ms=recorder.latencies(),

@@ -186,7 +186,7 @@ def _outcome(case: Case, opened: Opened, mapper: Mapper, log: _Log, fusion: Fusi
         peak_rss_mb=memory[0],
         peak_device_mb=memory[1],
         loops=kinds.count("loop"),
-        loops_rejected=mapper.loops_rejected,
+        loops_rejected=mapper.map.loops_rejected,
         ate_share_of_path=errors.ate_sim3 / length if errors and length else None,
         path_length=length,
         truth_spread=errors.truth_spread if errors else None,

@@ -24,6 +24,10 @@ def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> li
         f"Mapped {summary.frames} frames of {summary.input} in {summary.duration_s:.1f} s ({summary.fps:.1f} frames/s): "
         f"{summary.tracked} tracked ({summary.tracked_share:.1%}), {summary.keyframes} keyframes, {summary.points} points."
     )
+    lines.append(
+        f"Map: {summary.loops} loops closed, {summary.loops_rejected} rejected; {summary.keyframes_dropped} keyframes dropped; "
+        f"{summary.map_mb:.0f} MB."
+    )
     total = summary.latency_ms.get("total")
     if total is not None:
         lines.append(

@@ -11,6 +11,7 @@ from st3r_ros.results import peak_rss_mb
 from st3r_ros.ros.conversions import header
 from st3r_ros.ros.image_input import ImageCounts
 from st3r_ros.ros.session import MappingSession
+from st3r_ros.slam.memory import map_bytes
 from st3r_ros.types import MappingState
 
 _STATES = {state: getattr(MappingStatus, state.name) for state in MappingState}
@@ -30,12 +31,16 @@ def status_message(session: MappingSession, counts: ImageCounts, state: MappingS
         frames_dropped=counts.dropped,
         frames_skipped=recorder.skipped,
         keyframes=len(keyframe_map.keyframes),
+        keyframes_dropped=keyframe_map.keyframes_dropped,
+        loops=keyframe_map.loops,
+        loops_rejected=keyframe_map.loops_rejected,
         fps=recorder.recent_fps,
         stage_names=list(latencies),
         stage_median_ms=[latency.median_ms for latency in latencies.values()],
         stage_p95_ms=[latency.p95_ms for latency in latencies.values()],
         scale_source=scale.source,
         scale_sigma=scale.sigma,
+        map_mb=map_bytes(keyframe_map) / 1e6,
         memory_mb=rss_mb(),
     )
 

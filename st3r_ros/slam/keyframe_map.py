@@ -28,12 +28,17 @@ class OrganisedCloud:
 
 
 class KeyframeMap:
-    """Keyframes by id (in the order they were made), the edges between them, and the tracked frames tied to them."""
+    """Keyframes by id (in the order they were made), the edges between them, and the tracked frames tied to them.
+
+    loops_rejected: loops that had matches but did not fit the map. keyframes_dropped: redundant ones that made room for others.
+    """
 
     def __init__(self) -> None:
         self.keyframes: dict[int, Keyframe] = {}
         self.frames = FrameLog()
         self.scale = MapScale()
+        self.loops_rejected = 0
+        self.keyframes_dropped = 0
         self._edges: dict[tuple[int, int], Edge] = {}
         self._neighbours: dict[int, set[int]] = {}
 
@@ -43,6 +48,11 @@ class KeyframeMap:
     def edges(self) -> Collection[Edge]:
         """All edges, the oldest first."""
         return self._edges.values()
+
+    @property
+    def loops(self) -> int:
+        """How many of the edges tie places seen again."""
+        return sum(edge.kind == "loop" for edge in list(self._edges.values()))
 
     def add_keyframe(self, keyframe: Keyframe) -> None:
         """Adds a keyframe with an id of its own."""
@@ -82,6 +92,7 @@ class KeyframeMap:
             self.remove_edge(keyframe_id, other)
         del self._neighbours[keyframe_id], self.keyframes[keyframe_id]
         self.frames.retie(keyframe_id, into, T_into_removed)
+        self.keyframes_dropped += 1
 
     def clear(self) -> None:
         """Forgets everything."""

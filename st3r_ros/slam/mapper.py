@@ -25,7 +25,7 @@ from st3r_ros.slam.scale import NETWORK_SIGMA, ScaleEstimator
 from st3r_ros.slam.stream import FrameStream
 from st3r_ros.slam.thinning import Thinner
 from st3r_ros.slam.tracker import Tracked, Tracker
-from st3r_ros.types import Frame, FramePose, Keyframe, MapScale, MappingState, MappingUpdate, PairModel
+from st3r_ros.types import Frame, FramePose, Keyframe, MappingState, MappingUpdate, MapScale, PairModel
 
 TINY_MAP_KEYFRAMES = 3
 TINY_MAP_PATIENCE = 20
@@ -141,7 +141,7 @@ class Mapper:
             return
         recent = set(list(self.map.keyframes)[-self.config.window_size :])
         found = self._loop_finder.search(keyframe, recent)
-        self.loops_rejected += found.rejected
+        self.map.loops_rejected += found.rejected
         self._optimizer.close([self._builder.edge(keyframe, loop.other, loop.matches, "loop") for loop in found.loops])
         step.lap("loops")
         self._correct(step)
@@ -151,7 +151,7 @@ class Mapper:
         correction = self._optimizer.step()
         if correction is None:
             return
-        self.loops_rejected += len(correction.rejected)
+        self.map.loops_rejected += len(correction.rejected)
         step.changed |= set(correction.moved)
         if correction.accepted:
             newest = correction.accepted[-1]
@@ -212,11 +212,6 @@ class Mapper:
         self._config = self._tracker.config = config
 
     @property
-    def keyframes_dropped(self) -> int:
-        """How many redundant keyframes have made room for others."""
-        return self._thinner.dropped
-
-    @property
     def _is_tiny(self) -> bool:
         return not self._loaded and len(self.map.keyframes) <= TINY_MAP_KEYFRAMES
 
@@ -246,7 +241,6 @@ class Mapper:
         model = self._model
         self.map = keyframe_map
         self.state = MappingState.WAITING
-        self.loops_rejected = 0
         self._loaded, self._lost_frames = False, 0
         store, index, places = FeatureStore(model), CovisibilityIndex(), PlaceIndex()
         self._tracker = Tracker(model, self._config)

@@ -61,9 +61,9 @@ def map_bytes(keyframe_map: KeyframeMap) -> int:
     """Memory of the keyframes with what they keep, the edges and the frames, bytes."""
     keyframes = sum(
         _bytes(vars(k).values()) + (_bytes(vars(k.features).values()) if k.features is not None else 0)
-        for k in keyframe_map.keyframes.values()
+        for k in list(keyframe_map.keyframes.values())
     )
-    return keyframes + sum(10 * len(e) for e in keyframe_map.edges) + 128 * len(keyframe_map.frames)
+    return keyframes + sum(10 * len(e) for e in list(keyframe_map.edges)) + 128 * len(keyframe_map.frames)
 
 
 def _bytes(values: Any) -> int:

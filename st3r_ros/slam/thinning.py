@@ -21,7 +21,6 @@ class Thinner:
         self._map = keyframe_map
         self._builder = builder
         self._index = index
-        self.dropped = 0
         self._newly: set[int] = set()
 
     def make_room(self, config: MapperConfig, protected: set[int]) -> bool:
@@ -51,7 +50,6 @@ class Thinner:
                 T_witness_keyframe = witness.T_world_cam.inverse() @ keyframe.T_world_cam
                 self._map.remove_keyframe(keyframe_id, witness.id, T_witness_keyframe)
                 self._builder.forget(keyframe_id)
-                self.dropped += 1
                 self._newly.add(keyframe_id)
                 return keyframe_id
         return None
