@@ -57,6 +57,8 @@ class NoisyDepthModel:
     sees_depth_alone = True
     relative_depth_sigma = 0.1
     depth_prior_sigma = 0.03
+    place_similarity = -1.0
+    place_lift = 0.0
 
     def __init__(
         self, views: Callable[[Frame], TrueView], *, seed: int = 0, calibrated: bool = True, twins: Twins | None = None

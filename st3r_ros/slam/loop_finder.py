@@ -77,7 +77,8 @@ class LoopFinder:
             T_cam_other = keyframe.T_world_cam.inverse() @ far[n].T_world_cam
             chosen[far[n].id] = far[n], expected_view(far[n], T_cam_other, keyframe.K, w, h).matches
         assert keyframe.descriptor is not None
-        for place in self._places.query(keyframe.descriptor, ALIKE, exclude=near):
+        gate = {"min_similarity": self._tracker.model.place_similarity, "min_lift": self._tracker.model.place_lift}
+        for place in self._places.query(keyframe.descriptor, ALIKE, exclude=near, **gate):
             chosen.setdefault(place.id, (self._map.keyframes[place.id], None))
         return list(chosen.values())
 
