@@ -12,7 +12,7 @@ from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.covisibility import CovisibilityIndex, expected_view
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.loops import check_cycle, is_solid
-from st3r_ros.slam.memory import FeatureStore, revive
+from st3r_ros.slam.memory import FeatureStore, retire, revive
 from st3r_ros.slam.retrieval import PlaceIndex
 from st3r_ros.slam.tracker import Tracked, Tracker
 from st3r_ros.types import Frame, Keyframe, PairModel
@@ -56,8 +56,11 @@ class Frontend:
 
     def enter(self, keyframe: Keyframe) -> None:
         """Tracks against this keyframe from now on; the camera is where it is, as far as anyone knows."""
-        if self.keyframe is not None and self.keyframe.id in self._map.keyframes:
-            self._index.update(self.keyframe)
+        left = self.keyframe
+        if left is not None and left is not keyframe and left.id in self._map.keyframes:
+            self._index.update(left)
+            if left.id not in list(self._map.keyframes)[-self.config.window_size :]:
+                retire(left)  # those of the window are packed when they leave it
         if not self.config.localize_only:
             revive(keyframe)
         self.keyframe, self.previous = keyframe, None

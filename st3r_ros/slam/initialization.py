@@ -63,7 +63,7 @@ class Initialization:
 
     def _begin(self, frame: Frame, features: Any) -> Start:
         """The first frame becomes the first keyframe."""
-        self.map.clear()
+        self.builder.begin_anew()
         self._pending, self._most_matches = [], 0
         self._first = self.builder.first_keyframe(frame, features)
         if self.model.sees_depth_alone and self.builder.give_own_depth(self._first):

@@ -68,7 +68,8 @@ class KeyframeMap:
 
     def edge(self, i: int, j: int) -> Edge | None:
         """The edge between two keyframes, in either direction."""
-        return self._edges.get((i, j)) or self._edges.get((j, i))
+        found = self._edges.get((i, j))
+        return self._edges.get((j, i)) if found is None else found
 
     def neighbours(self, keyframe_id: int) -> Collection[int]:
         """Ids of the keyframes that an edge ties to this one."""

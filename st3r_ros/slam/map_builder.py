@@ -51,6 +51,13 @@ class MapBuilder:
         """Those of the tracker."""
         return self._tracker.config
 
+    def begin_anew(self) -> None:
+        """Empties the map."""
+        for keyframe_id in list(self._map.keyframes):
+            self.forget(keyframe_id)
+        self._map.clear()
+        self._next_id = 0
+
     def learn_all(self) -> None:
         """Takes note of the keyframes of a loaded map."""
         for keyframe in self._map.keyframes.values():

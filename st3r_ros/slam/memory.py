@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -59,14 +60,12 @@ def revive(keyframe: Keyframe) -> None:
 
 def map_bytes(keyframe_map: KeyframeMap) -> int:
     """Memory of the keyframes with what they keep, the edges and the frames, bytes."""
-    keyframes = sum(
-        _bytes(vars(k).values()) + (_bytes(vars(k.features).values()) if k.features is not None else 0)
-        for k in list(keyframe_map.keyframes.values())
-    )
+    holders = (holder for k in list(keyframe_map.keyframes.values()) for holder in (k, k.features) if holder is not None)
+    keyframes = _bytes(value for holder in holders for value in vars(holder).values())
     return keyframes + sum(10 * len(e) for e in list(keyframe_map.edges)) + 128 * len(keyframe_map.frames)
 
 
-def _bytes(values: Any) -> int:
-    """Of the arrays among some values, once each."""
+def _bytes(values: Iterable[Any]) -> int:
+    """Of the arrays among some values, once each: a keyframe and its features share the image."""
     arrays = {id(v): v.nbytes for v in values if isinstance(v, torch.Tensor | np.ndarray)}
     return sum(arrays.values())
