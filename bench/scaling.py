@@ -26,7 +26,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scale_bench.memory import MemoryRow, edge_bytes, map_memory, parts_mb
 from scale_bench.timing import TimingRow, time_sizes
 
@@ -37,7 +41,7 @@ MAX_RATIO = 1.2
 MAX_MAP_MB = 2 * 1024**3 / 1e6
 MAX_EDGE_BYTES = 20_000
 ABOVE, FAILED = 1, 2
-MB_PER_KEYFRAME = "#2563eb", "#94a3b8", "#ea580c", "#16a34a", "#9333ea"
+COLORS = "#2563eb", "#94a3b8", "#ea580c", "#16a34a", "#9333ea"
 EXAMPLES = """examples:
   python bench/scaling.py                                    both, some ten minutes on a free core
   python bench/scaling.py --part time --sizes 20,60 --probe-frames 60
@@ -97,40 +101,44 @@ def print_memory(row: MemoryRow, per_edge: float) -> None:
 
 def draw(times: list[TimingRow], memory: MemoryRow | None) -> bytes:
     """Times over sizes, and what takes the memory, as PNG bytes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.0, 3.8), dpi=130, facecolor="white", layout="constrained")
+    panels = 2 * bool(times) + (memory is not None)
+    figure = Figure(figsize=(3.7 * panels, 3.8), dpi=130, facecolor="white", layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    track, keyframe, taken = figure.subplots(1, 3)
-    sizes = [r.keyframes for r in times]
-    for axes, title, curves in (
-        (track, "tracked frame", {"all": "track", "without the pair model": "track_mapper"}),
-        (keyframe, "new keyframe", {"all": "keyframe"}),
-    ):
-        for (label, name), color in zip(curves.items(), MB_PER_KEYFRAME, strict=False):
-            axes.plot(sizes, [getattr(r, name) for r in times], "o-", color=color, lw=1.5, ms=4, label=label)
-        axes.set(title=title, xlabel="keyframes in the map", ylabel="milliseconds")
-    for stage, color in zip(times[0].stages if times else (), MB_PER_KEYFRAME[1:], strict=False):
-        keyframe.plot(sizes, [r.stages.get(stage, 0.0) for r in times], "o-", color=color, lw=1.2, ms=3, label=stage)
-    for axes in (track, keyframe):
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
-        axes.legend(fontsize=8, frameon=False)
-        axes.grid(color="#94a3b8", alpha=0.25, lw=0.6)
-    taken.set(title="memory of the map", ylabel="MB")
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
+    if times:
+        stages = list(dict.fromkeys(stage for row in times for stage in row.stages))
+        of_track = {"all": [r.track for r in times], "without the pair model": [r.track_mapper for r in times]}
+        of_keyframe = {"all": [r.keyframe for r in times]}
+        of_keyframe |= {stage: [r.stages.get(stage, np.nan) for r in times] for stage in stages}
+        _draw_times(axes[0], "tracked frame", [r.keyframes for r in times], of_track)
+        _draw_times(axes[1], "new keyframe", [r.keyframes for r in times], of_keyframe)
     if memory is not None:
-        bottom = 0.0
-        for (name, mb), color in zip(parts_mb(memory).items(), MB_PER_KEYFRAME, strict=False):
-            taken.bar(0, mb, bottom=bottom, color=color, label=f"{name}, {mb:.0f}")
-            bottom += mb
-        taken.bar(1, memory.rss_mb, color="#cbd5e1")
-        taken.axhline(MAX_MAP_MB, color="#dc2626", lw=1.0, ls="--")
-        taken.set_xticks([0, 1], ["as counted", "process"])
-        taken.legend(fontsize=8, frameon=False)
+        _draw_memory(axes[-1], memory)
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     return buffer.getvalue()
+
+
+def _draw_times(axes: Axes, title: str, sizes: list[int], curves: dict[str, list[float]]) -> None:
+    for (label, ms), color in zip(curves.items(), COLORS, strict=False):
+        axes.plot(sizes, ms, "o-", color=color, lw=1.5, ms=4, label=label)
+    axes.set(title=title, xlabel="keyframes in the map", ylabel="milliseconds")
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 1.15 * np.nanmax(list(curves.values())))
+    axes.legend(fontsize=8, frameon=False)
+    axes.grid(color="#94a3b8", alpha=0.25, lw=0.6)
+
+
+def _draw_memory(axes: Axes, memory: MemoryRow) -> None:
+    bottom = 0.0
+    for (name, mb), color in zip(parts_mb(memory).items(), COLORS, strict=True):
+        axes.bar(0, mb, bottom=bottom, color=color, label=f"{name}, {mb:.0f}")
+        bottom += mb
+    axes.bar(1, memory.rss_mb, color="#cbd5e1")
+    axes.axhline(MAX_MAP_MB, color="#dc2626", lw=1.0, ls="--")
+    axes.set_xticks([0, 1], ["as counted", "process"])
+    axes.set(title=f"{memory.keyframes} keyframes of {memory.width}x{memory.height}", ylabel="MB")
+    axes.legend(fontsize=8, frameon=False)
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -71,3 +71,8 @@ def test_the_size_of_a_map_is_that_of_its_arrays():
     edge = next(iter(whole.edges))
     assert edge.packed_i.nbytes + edge.packed_j.nbytes + edge.packed_weight.nbytes == 10 * 1024 <= 20_000
     assert map_bytes(whole) == pytest.approx(3 * 24 * 32 * 19 + 10 * 1024, rel=0.01)
+    shared = whole.keyframes[0]
+    before, shared.features = map_bytes(whole), Features(shared.image, shared.K, True)
+    assert map_bytes(whole) == before
+    shared.features.image = shared.image.copy()
+    assert map_bytes(whole) == before + shared.image.nbytes
