@@ -15,9 +15,10 @@ from st3r_ros.slam.loops import LOCAL_HOPS, is_solid, within_hops
 from st3r_ros.slam.memory import FeatureStore, retire, revive
 from st3r_ros.slam.projection import pixel_index, sample
 from st3r_ros.slam.retrieval import PlaceIndex
+from st3r_ros.slam.scale import NETWORK_SIGMA
 from st3r_ros.slam.tracker import CarriedPoints, Tracked, Tracker, carried_points
 from st3r_ros.slam.window import optimize_window
-from st3r_ros.types import Edge, Features, Frame, Keyframe, Matches, PairModel
+from st3r_ros.types import Edge, Features, Frame, Keyframe, MapScale, Matches, PairModel
 
 RECENT_KEYFRAMES = 2
 COVISIBLE_KEYFRAMES = 4
@@ -56,6 +57,7 @@ class MapBuilder:
         for keyframe_id in list(self._map.keyframes):
             self.forget(keyframe_id)
         self._map.clear()
+        self._map.scale = MapScale("network", NETWORK_SIGMA) if self._model.metric else MapScale()
         self._next_id = 0
 
     def learn_all(self) -> None:

@@ -21,11 +21,11 @@ from st3r_ros.slam.loop_finder import LoopFinder
 from st3r_ros.slam.map_builder import MapBuilder
 from st3r_ros.slam.memory import FeatureStore
 from st3r_ros.slam.retrieval import PlaceIndex
-from st3r_ros.slam.scale import NETWORK_SIGMA, ScaleEstimator
+from st3r_ros.slam.scale import ScaleEstimator
 from st3r_ros.slam.stream import FrameStream
 from st3r_ros.slam.thinning import Thinner
 from st3r_ros.slam.tracker import Tracked, Tracker
-from st3r_ros.types import Frame, FramePose, Keyframe, MappingState, MappingUpdate, MapScale, PairModel
+from st3r_ros.types import Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
 
 TINY_MAP_KEYFRAMES = 3
 TINY_MAP_PATIENCE = 20
@@ -251,8 +251,6 @@ class Mapper:
         self._optimizer = GlobalOptimizer(keyframe_map, model.relative_depth_sigma, self._executor)
         self._thinner = Thinner(keyframe_map, self._builder, index)
         self._scale = ScaleEstimator(self._config.known_baseline)
-        if model.metric and not keyframe_map.keyframes:
-            keyframe_map.scale = MapScale("network", NETWORK_SIGMA)
         self._builder.learn_all()
 
     def _update(self, frame: Frame, step: _Step) -> MappingUpdate:
