@@ -26,6 +26,8 @@ FIRST_DAMPING = 1e-4
 LAST_DAMPING = 1e3
 CONVERGED = 1e-4
 POINTS_PER_KEYFRAME = 300
+INDEPENDENT_CLAIMS = 16
+"""A pointmap's errors are smooth: two keyframes compare no more than so many depths, however many matches they share."""
 HIDDEN_PX = 100.0
 FAR_OFF = 10.0
 
@@ -150,7 +152,8 @@ def _collect(keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], dept
     there = joint_points(keyframes, target, seen_at[kept])
     log_claim = seen.log_depth(there.points).values
     # Each direction of an edge compares the two depths of a match: half of what they tell each.
-    claim = torch.where(torch.isfinite(log_claim), 0.5 * there.conf.clamp(0, 1) / depth_sigma**2, 0.0)
+    alike = (INDEPENDENT_CLAIMS / sizes.double()).clamp_max(1.0).repeat_interleave(sizes)
+    claim = torch.where(torch.isfinite(log_claim), 0.5 * alike * there.conf.clamp(0, 1) / depth_sigma**2, 0.0)
     return _Problem(
         X=joint_points(keyframes, source[first], pixels[first]).points,
         prior=conf[first].clamp_max(1.0) / depth_sigma**2,
