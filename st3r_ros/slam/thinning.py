@@ -22,11 +22,18 @@ class Thinner:
         self._builder = builder
         self._index = index
         self._newly: set[int] = set()
+        self._shares: dict[tuple[int, int], float] = {}
+        self._nothing_to_drop: tuple[object, ...] = ()
 
     def make_room(self, config: MapperConfig, protected: set[int]) -> bool:
         """Drops keyframes until one more fits; False when only `protected` or indispensable ones are left."""
         while self._is_full(config):
+            keyframes = self._map.keyframes
+            state = next(reversed(keyframes), None), len(keyframes), len(self._map.edges), frozenset(protected)
+            if state == self._nothing_to_drop:  # looking takes long, and every frame may ask
+                return False
             if self._drop_one(protected) is None:
+                self._nothing_to_drop = state
                 return False
         return True
 
@@ -58,14 +65,27 @@ class Thinner:
         """Of each keyframe the neighbour that sees most of its points, and their share."""
         into: dict[int, int] = {}
         overlap: dict[int, float] = {}
-        for witness in self._map.keyframes.values():
-            seen = [self._map.keyframes[k] for k in sorted(self._map.neighbours(witness.id))]
-            h, w = witness.conf.shape
-            shares = self._index.overlap(seen, witness.T_world_cam, witness.K, w, h).tolist()
-            for keyframe, share in zip(seen, shares, strict=True):
-                if share > overlap.get(keyframe.id, -1.0):
-                    into[keyframe.id], overlap[keyframe.id] = witness.id, share
+        self._shares = self._neighbours_shares()
+        for (witness_id, keyframe_id), share in self._shares.items():
+            if share > overlap.get(keyframe_id, -1.0):
+                into[keyframe_id], overlap[keyframe_id] = witness_id, share
         return into, overlap
+
+    def _neighbours_shares(self) -> dict[tuple[int, int], float]:
+        """Share of a keyframe's points that a neighbour sees, by (neighbour, keyframe).
+
+        Corrections hardly change where neighbours are to each other, so what is known stays: a new keyframe must not cost the
+        more the larger the map is.
+        """
+        shares: dict[tuple[int, int], float] = {}
+        for witness in self._map.keyframes.values():
+            neighbours = sorted(self._map.neighbours(witness.id))
+            new = [self._map.keyframes[k] for k in neighbours if (witness.id, k) not in self._shares]
+            h, w = witness.conf.shape
+            found = self._index.overlap(new, witness.T_world_cam, witness.K, w, h)
+            fresh = {keyframe.id: float(share) for keyframe, share in zip(new, found, strict=True)}
+            shares |= {(witness.id, k): fresh[k] if k in fresh else self._shares[witness.id, k] for k in neighbours}
+        return shares
 
     def _holds_without(self, keyframe: Keyframe, witness: Keyframe) -> bool:
         """Whether the neighbours stay tied to each other, with new edges to the witness where needed."""
