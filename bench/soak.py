@@ -35,7 +35,7 @@ from st3r_ros.slam.mapper import Mapper
 from st3r_ros.slam.memory import map_bytes
 from st3r_ros.types import MappingState
 
-SAMPLE_S = 10.0
+SAMPLE_S = 5.0
 """Of the stream, between two samples."""
 COMPARED_SHARE = 0.1
 """Of the run: its beginning after the warm-up, and its end, of which the times are compared."""
