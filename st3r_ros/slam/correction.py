@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,7 +62,7 @@ class GlobalOptimizer:
         return correction
 
     def _start(self) -> None:
-        keyframes = list(self._map.keyframes.values())
+        keyframes = [replace(k) for k in self._map.keyframes.values()]  # as they are now, whatever the tracking does meanwhile
         loops = [e for e in self._waiting if e.i in self._map.keyframes and e.j in self._map.keyframes]
         self._waiting = []
         self._snapshot = {k.id: k.T_world_cam for k in keyframes}, loops
