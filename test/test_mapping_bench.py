@@ -20,7 +20,8 @@ from mapping_bench.views import DepthFrames, TrueViews
 
 from st3r_ros.errors import InputError
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.types import Keyframe
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.types import FramePose, Keyframe
 
 KEYS = ["sequence", "pair_model", "seed", "tracked", "ate_sim3", "ate_se3", "scale", "depth_absrel", "depth_absrel_single"]
 KEYS += ["fps", "ms_track", "ms_optimize", "peak_rss_mb", "peak_device_mb", "loops", "loops_rejected"]
@@ -69,7 +70,7 @@ def test_fused_and_single_depth_are_compared_at_the_same_pixels():
     recording.predict(features[1], features[0])
     recording.predict(features[1], features[0], dense=False)
     assert [(p.stamp0_ns, p.stamp1_ns) for p in recording.pairs] == [(200_000_000, 0)]
-    assert recording.pairs_of(0) == [DensePair(0, 200_000_000, None)]
+    assert recording.pairs_of(0, {0, 200_000_000}) == [DensePair(0, 200_000_000, None)] and recording.pairs_of(0, {0}) == []
 
     true = depth_of(look(-2.0, -3.5, 0.0))
     wrong, silent = np.zeros((72, 96), bool), np.zeros((72, 96), bool)
@@ -78,7 +79,10 @@ def test_fused_and_single_depth_are_compared_at_the_same_pixels():
     X[..., 2] = torch.from_numpy(1.7 * true * np.where(wrong, 1.2, 1.0))  # the unit of the map does not matter
     conf = torch.from_numpy(np.where(silent, 0.9, 5.0))
     keyframe = Keyframe(0, 0, 0, Sim3.identity(), X, conf, next(iter(frames)).image, views.camera.K)
-    errors = fusion_errors([keyframe], Opened(sequence, frames, recording.model), recording)
+    keyframe_map = KeyframeMap()
+    keyframe_map.add_keyframe(keyframe)
+    keyframe_map.frames.append(FramePose(1, 200_000_000, 0, Sim3.identity()))
+    errors = fusion_errors(keyframe_map, Opened(sequence, frames, recording.model), recording)
     ratio = np.where(wrong, 1.2, 1.0)[:36] * (np.median(true[:36]) / np.median((true * np.where(wrong, 1.2, 1.0))[:36]))
     assert errors.fused == pytest.approx(np.abs(ratio - 1.0).mean(), rel=1e-4)
     assert errors.coverage == pytest.approx(0.5) and errors.keyframes == 1
@@ -91,7 +95,7 @@ def test_fused_and_single_depth_are_compared_at_the_same_pixels():
 
 
 def test_without_depth_images_there_is_no_depth_error():
-    assert np.isnan(fusion_errors([], Opened(recorded(depth=None), [], None), None).fused)
+    assert np.isnan(fusion_errors(KeyframeMap(), Opened(recorded(depth=None), [], None), None).fused)
 
 
 def test_medians_are_those_of_the_seeds_that_have_a_figure():

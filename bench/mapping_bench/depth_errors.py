@@ -3,16 +3,16 @@
 
 Fused: AbsRel (mean of |predicted - true| / true, scaled by the ratio of the medians) of each keyframe's pointmap, over the pixels
 of confidence 1 or more (as in the published cloud) that have a true depth. Single: the same measure of each pair prediction of
-the keyframe's image with another frame the mapper had paired it with (at most 4 of them, evenly chosen), over those of the same
-pixels that the prediction claims with confidence 1 or more; the mean over the pairs. Both are means over the keyframes (at most
-40, evenly chosen) that have a depth image within 20 ms.
+the keyframe's image with another tracked frame that it was paired with (at most 5 of them, evenly chosen), over those of the same
+pixels that the prediction claims with confidence 1 or more; the median over the pairs, since they may include candidates for a
+loop that were rejected. Both are means over the keyframes (at most 40, evenly chosen) that have a depth image within 20 ms.
 """
 
 from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,12 @@ from st3r_ros.eval.association import associate
 from st3r_ros.eval.depth import compare_depth, resample_depth
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.stream import FrameStream
 from st3r_ros.types import Frame, Keyframe, PairModel, PairPrediction
 
 MAX_KEYFRAMES = 40
-MAX_PAIRS = 4
+MAX_PAIRS = 5
 MIN_CONF = CloudConfig.min_conf
 
 
@@ -72,11 +73,11 @@ class RecordingModel:
             self.pairs.append(DensePair(self._stamps[features0], self._stamps[features1], T_0_1))
         return self.model.predict(features0, features1, T_0_1=T_0_1, seed=seed, dense=dense)
 
-    def pairs_of(self, stamp_ns: int) -> list[DensePair]:
-        """A few of the pairs of one image with others, this one first; with itself where there are no others."""
+    def pairs_of(self, stamp_ns: int, tracked_ns: Collection[int]) -> list[DensePair]:
+        """A few of the pairs of one image with tracked ones, this one first; with itself where there are no others."""
         pairs = [p if p.stamp0_ns == stamp_ns else p.swapped() for p in self.pairs if stamp_ns in (p.stamp0_ns, p.stamp1_ns)]
-        others = {p.stamp1_ns: p for p in pairs if p.stamp1_ns != stamp_ns}
-        return _evenly(list(others.values()) or pairs[:1], MAX_PAIRS)
+        others = {p.stamp1_ns: p for p in pairs if p.stamp1_ns != stamp_ns and p.stamp1_ns in tracked_ns}
+        return _evenly(list(others.values()) or [p for p in pairs if p.stamp1_ns == stamp_ns][:1], MAX_PAIRS)
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,15 @@ class FusionErrors:
     keyframes: int = 0
 
 
-def fusion_errors(keyframes: Iterable[Keyframe], opened: Opened, model: RecordingModel) -> FusionErrors:
+def fusion_errors(keyframe_map: KeyframeMap, opened: Opened, model: RecordingModel) -> FusionErrors:
     """Compares the keyframes with the depth images of the sequence, and what `model` predicted of them."""
-    sequence, everything = opened.sequence, list(keyframes)
+    sequence, everything = opened.sequence, list(keyframe_map.keyframes.values())
     if getattr(sequence, "depth", None) is None or sequence.camera is None:
         return FusionErrors()
     found = associate(np.array([k.stamp_ns for k in everything], np.int64), sequence.depth.stamps_ns)
     indices = _evenly(list(zip(found.queries.tolist(), found.references.tolist(), strict=True)), MAX_KEYFRAMES)
-    compared = [(everything[i], model.pairs_of(everything[i].stamp_ns), image) for i, image in indices]
+    tracked = set(keyframe_map.trajectory().stamps_ns.tolist())
+    compared = [(everything[i], model.pairs_of(everything[i].stamp_ns, tracked), image) for i, image in indices]
     needed = {stamp for keyframe, pairs, _ in compared for stamp in (keyframe.stamp_ns, *(p.stamp1_ns for p in pairs))}
     views = _Encoded(model.model, frames_at(opened.frames, needed))
     rows = []
@@ -147,7 +149,7 @@ class _Encoded:
         return plan.scale_K(camera.K) if plan is not None else camera.scaled(*keyframe.conf.shape[::-1]).K
 
     def single_error(self, pairs: list[DensePair], truth: np.ndarray) -> float:
-        """Mean AbsRel of the predictions of image 0 of the pairs, NaN without any."""
+        """Median AbsRel of the predictions of image 0 of the pairs, NaN without any."""
         errors = []
         for pair in pairs:
             features0, features1 = self.of(pair.stamp0_ns), self.of(pair.stamp1_ns)
@@ -155,7 +157,7 @@ class _Encoded:
             assert prediction.X_0_0 is not None and prediction.conf0 is not None
             found = compare_depth(_claimed(prediction.X_0_0, prediction.conf0), truth)
             errors += [] if found is None else [found.median_scaled.abs_rel]
-        return float(np.mean(errors)) if errors else math.nan
+        return float(np.median(errors)) if errors else math.nan
 
 
 def _claimed(X: torch.Tensor, conf: torch.Tensor) -> np.ndarray:

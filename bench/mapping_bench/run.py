@@ -125,7 +125,7 @@ def run(case: Case, progress: bool = False) -> Outcome:
     mapper = Mapper(model, case.mapper_config)
     log = _map(mapper, opened, case.title if progress else "")
     memory = peak_rss_mb(), torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
-    fusion = fusion_errors(mapper.map.keyframes.values(), opened, model)
+    fusion = fusion_errors(mapper.map, opened, model)
     return _outcome(case, opened, mapper, log, fusion, memory)
 
 
