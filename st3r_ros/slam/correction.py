@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
 
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.graph_problem import make_graph_problem
@@ -73,7 +75,7 @@ class GlobalOptimizer:
             self._running = Future()
             self._running.set_result(_solve(*work))
         else:
-            self._running = self._executor.submit(_solve, *work)
+            self._running = self._executor.submit(_solve_aside, *work)
 
     def _apply(self) -> Correction:
         """Moves the keyframes, those made since with the last one that the optimization knew."""
@@ -108,6 +110,12 @@ class _Solved:
 
 def _ends(edge: Edge) -> tuple[int, int]:
     return min(edge.i, edge.j), max(edge.i, edge.j)
+
+
+def _solve_aside(*work: Any) -> _Solved:
+    """`_solve` on a thread of its own, which must not take the tracking's cores: there it counts as one."""
+    torch.set_num_threads(1)
+    return _solve(*work)
 
 
 def _solve(keyframes: list[Keyframe], edges: list[Edge], new: set[tuple[int, int]], depth_sigma: float) -> _Solved:
