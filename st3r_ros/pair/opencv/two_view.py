@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import triangulate
 
@@ -91,24 +92,35 @@ def _sampson(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> tuple[np.ndarr
 def _refine(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
     """Gauss-Newton over rotation (3) and translation direction (2) on Huber-weighted Sampson distances."""
     rays0, rays1 = rays0[inliers], rays1[inliers]
+    # Every entry of E is weighted by a product of coordinates: residual and derivatives are products with this (N, 9) matrix.
+    outer = (rays0[:, :, None] * rays1[:, None, :]).reshape(-1, 9)
+    R, t = T_0_1.rotation, T_0_1.translation / np.linalg.norm(T_0_1.translation)
     for _ in range(5):
-        R, t = T_0_1.rotation, T_0_1.translation / np.linalg.norm(T_0_1.translation)
-        residual, gradient = _sampson(SE3(R, t), rays0, rays1)
-        turned = rays1 @ R.T
-        # x0 . (t x R exp(w) x1) and x0 . ((t + B b) x R x1), B spanning the directions orthogonal to t.
-        B = np.linalg.svd(t[None])[2][1:].T
-        by_rotation = np.cross(rays1, np.cross(rays0, t) @ R)
-        by_translation = np.cross(turned, rays0) @ B
-        J = np.concatenate([by_rotation, by_translation], axis=1) / gradient[:, None]
+        E = _skew(t) @ R
+        lines0, lines1 = rays1 @ E[:2].T, rays0 @ E[:, :2]
+        gradient = np.maximum(np.sqrt((lines0**2).sum(1) + (lines1**2).sum(1)), 1e-12)
+        # E of t x R exp(w), and of (t + B b) x R with B spanning the directions orthogonal to t.
+        B = _orthogonal(t)
+        by_rotation = [E @ _skew(axis) for axis in np.eye(3)]
+        by_translation = [_skew(direction) @ R for direction in B]
+        products = outer @ np.stack([E, *by_rotation, *by_translation]).reshape(6, 9).T / gradient[:, None]
+        residual, J = products[:, 0], products[:, 1:]
         weight = np.minimum(1.0, 0.5 * threshold / np.maximum(np.abs(residual), 1e-12))
         H = (J * weight[:, None]).T @ J
         step = -np.linalg.solve(H + 1e-9 * np.trace(H) * np.eye(5), J.T @ (weight * residual))
-        direction = t + B @ step[3:]
-        turn = SE3.exp(np.concatenate([np.zeros(3), step[:3]])).rotation
-        T_0_1 = SE3(R @ turn, direction / np.linalg.norm(direction))
+        R = R @ so3.exp(step[:3])
+        t = t + step[3:] @ B
+        t /= np.linalg.norm(t)
         if np.abs(step).max() < 1e-7:
             break
-    return T_0_1
+    return SE3(R, t)
+
+
+def _orthogonal(t: np.ndarray) -> np.ndarray:
+    """Two unit vectors (2, 3) orthogonal to the unit vector t and to each other."""
+    first = np.cross(t, np.eye(3)[np.argmin(np.abs(t))])
+    first /= np.linalg.norm(first)
+    return np.stack([first, np.cross(t, first)])
 
 
 def _best_fit(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
