@@ -39,6 +39,7 @@ def draw(outcomes: list[Outcome]) -> bytes:
     for panel in panels[len(groups) :]:
         panel.axis("off")
     _draw_errors(below.subplots(), outcomes, groups, colors)
+    below.supxlabel("ATE after Sim(3) alignment, units of the truth: median and every seed", fontsize=9)
     handles = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     if handles:
         above.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), fontsize=9, frameon=False)
@@ -87,7 +88,6 @@ def _draw_errors(axes: Axes, outcomes: list[Outcome], groups: list[str], colors:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlim(left=0.0)
-    axes.set_xlabel("ATE after Sim(3) alignment, units of the truth: median and every seed", fontsize=9)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", color="#94a3b8", alpha=0.25, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
