@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.covisibility import CovisibilityIndex, expected_view
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.covisibility import expected_view
 from st3r_ros.slam.loops import check_cycle, is_solid
-from st3r_ros.slam.memory import FeatureStore, retire, revive
-from st3r_ros.slam.retrieval import PlaceIndex
-from st3r_ros.slam.tracker import Tracked, Tracker
-from st3r_ros.types import Frame, Keyframe, PairModel
+from st3r_ros.slam.memory import retire, revive
+from st3r_ros.slam.tracker import Tracked
+from st3r_ros.slam.workspace import Workspace
+from st3r_ros.types import Frame, Keyframe
 
 EXPECTED_SHARE = 0.25
 SWITCH_OVERLAP = 0.5
@@ -29,39 +27,21 @@ SURE_INLIER_SHARE = 0.6
 class Frontend:
     """Knows the current keyframe and the last frame's pose in it; changes neither the map nor its pointmaps."""
 
-    def __init__(
-        self,
-        model: PairModel,
-        keyframe_map: KeyframeMap,
-        tracker: Tracker,
-        store: FeatureStore,
-        index: CovisibilityIndex,
-        places: PlaceIndex,
-    ) -> None:
-        self._model = model
-        self._map = keyframe_map
-        self._tracker = tracker
-        self._store = store
-        self._index = index
-        self._places = places
+    def __init__(self, workspace: Workspace) -> None:
+        self._at = workspace
         self.keyframe: Keyframe | None = None
         self.previous: tuple[Frame, Any, Tracked] | None = None
         self._T_kf_cam = Sim3.identity()
         self._most_trusted = 0
 
-    @property
-    def config(self) -> MapperConfig:
-        """Those of the tracker."""
-        return self._tracker.config
-
     def enter(self, keyframe: Keyframe) -> None:
         """Tracks against this keyframe from now on; the camera is where it is, as far as anyone knows."""
         left = self.keyframe
-        if left is not None and left is not keyframe and left.id in self._map.keyframes:
-            self._index.update(left)
-            if left.id not in list(self._map.keyframes)[-self.config.window_size :]:
+        if left is not None and left is not keyframe and left.id in self._at.map.keyframes:
+            self._at.index.update(left)
+            if left.id not in list(self._at.map.keyframes)[-self._at.config.window_size :]:
                 retire(left)  # those of the window are packed when they leave it
-        if not self.config.localize_only:
+        if not self._at.config.localize_only:
             revive(keyframe)
         self.keyframe, self.previous = keyframe, None
         self._T_kf_cam, self._most_trusted = Sim3.identity(), 0
@@ -80,8 +60,8 @@ class Frontend:
         """The frame against the current keyframe; None when too little of it is seen, or the camera cannot have got there."""
         assert self.keyframe is not None
         seed = self.previous[2].matches if self.previous else None
-        tracked = self._tracker.track(features, self.keyframe, self._store.of(self.keyframe), self._T_kf_cam, seed)
-        if tracked is None or tracked.trusted < self.config.lost_match_fraction * self._most_trusted:
+        tracked = self._at.tracker.track(features, self.keyframe, self._at.store.of(self.keyframe), self._T_kf_cam, seed)
+        if tracked is None or tracked.trusted < self._at.config.lost_match_fraction * self._most_trusted:
             return None
         return tracked if self.previous is None or self._plausible(tracked) else None
 
@@ -96,38 +76,38 @@ class Frontend:
     def view_has_changed(self, tracked: Tracked) -> bool:
         """Whether the keyframe shares too little with the frame, compared with what it once did and could at all."""
         expected = max(self._most_trusted, EXPECTED_SHARE * tracked.matches.possible)
-        return tracked.trusted < self.config.keyframe_match_fraction * expected
+        return tracked.trusted < self._at.config.keyframe_match_fraction * expected
 
     def switch(self, features: Any, tracked: Tracked) -> Tracked | None:
         """The frame against a keyframe of the map that sees it better, which is then the current one; None without such."""
         assert self.keyframe is not None
         T_world_cam = self.keyframe.T_world_cam @ tracked.result.T_kf_cam
-        others = [k for k in self._map.keyframes.values() if k is not self.keyframe]
+        others = [k for k in self._at.map.keyframes.values() if k is not self.keyframe]
         h, w = features.image.shape[:2]
-        overlap = self._index.overlap(others, T_world_cam, features.K, w, h)
+        overlap = self._at.index.overlap(others, T_world_cam, features.K, w, h)
         if not len(overlap) or overlap.max() < SWITCH_OVERLAP:
             return None
         other = others[int(overlap.argmax())]
         T_other_cam = other.T_world_cam.inverse() @ T_world_cam
         view = expected_view(other, T_other_cam.inverse(), features.K, w, h)
-        found = self._tracker.track(features, other, self._store.of(other), T_other_cam, view.matches)
-        if found is None or not is_solid(found, self.config) or found.trusted < SWITCH_GAIN * tracked.trusted:
+        found = self._at.tracker.track(features, other, self._at.store.of(other), T_other_cam, view.matches)
+        if found is None or not is_solid(found, self._at.config) or found.trusted < SWITCH_GAIN * tracked.trusted:
             return None
         # Seen from the other keyframe, the camera (and the current keyframe with it) is a little elsewhere in the world.
         moved = (other.T_world_cam @ found.result.T_kf_cam).se3() @ T_world_cam.se3().inverse()
         T_other_keyframe = other.T_world_cam.inverse() @ moved @ self.keyframe.T_world_cam
-        if self.view_has_changed(found) or not check_cycle(self._map, self.keyframe, other, T_other_keyframe).passed:
+        if self.view_has_changed(found) or not check_cycle(self._at.map, self.keyframe, other, T_other_keyframe).passed:
             return None
         self.enter(other)
         return found
 
     def find(self, features: Any) -> Tracked | None:
         """The frame against the last keyframe and those that look most like it; the best one is then the current one."""
-        alike = [place.id for place in self._places.query(self._model.describe(features), ALIKE)]
+        alike = [place.id for place in self._at.places.query(self._at.model.describe(features), ALIKE)]
         last = [] if self.keyframe is None else [self.keyframe.id]
-        candidates = [self._map.keyframes[k] for k in dict.fromkeys(last + alike) if k in self._map.keyframes]
-        found = [(self._tracker.track(features, k, self._store.of(k), Sim3.identity()), k) for k in candidates]
-        solid = [(tracked, k) for tracked, k in found if tracked is not None and is_solid(tracked, self.config)]
+        candidates = [self._at.map.keyframes[k] for k in dict.fromkeys(last + alike) if k in self._at.map.keyframes]
+        found = [(self._at.tracker.track(features, k, self._at.store.of(k), Sim3.identity()), k) for k in candidates]
+        solid = [(tracked, k) for tracked, k in found if tracked is not None and is_solid(tracked, self._at.config)]
         if not solid:
             return None
         best, keyframe = max(solid, key=lambda item: item[0].trusted)

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.map_builder import MapBuilder
-from st3r_ros.slam.tracker import Tracked, Tracker
-from st3r_ros.types import Frame, FramePose, Keyframe, PairModel, PairPrediction
+from st3r_ros.slam.tracker import Tracked
+from st3r_ros.slam.workspace import Workspace
+from st3r_ros.types import Frame, FramePose, Keyframe, PairPrediction
 
 MAX_PENDING = 300
 
@@ -44,18 +43,11 @@ class Start:
 class Initialization:
     """Waits for depth: that of the first frame alone, where the model sees it, or that of the first pair with enough parallax."""
 
-    model: PairModel
+    workspace: Workspace
     builder: MapBuilder
-    tracker: Tracker
-    map: KeyframeMap
     _first: Keyframe | None = None
     _pending: list[_Pending] = field(default_factory=list)
     _most_matches: int = 0
-
-    @property
-    def config(self) -> MapperConfig:
-        """Those of the tracker."""
-        return self.tracker.config
 
     def register(self, frame: Frame, features: Any) -> Start:
         """Takes the next frame."""
@@ -66,20 +58,21 @@ class Initialization:
         self.builder.begin_anew()
         self._pending, self._most_matches = [], 0
         self._first = self.builder.first_keyframe(frame, features)
-        if self.model.sees_depth_alone and self.builder.give_own_depth(self._first):
+        if self.workspace.model.sees_depth_alone and self.builder.give_own_depth(self._first):
             return Start(self._place_first(self._first))
         return Start()
 
     def _continue(self, frame: Frame, features: Any, first: Keyframe) -> Start:
         """The first frame with enough parallax gives the first keyframe its depth; the frames in between are placed then."""
+        model, config = self.workspace.model, self.workspace.config
         seed = self._pending[-1].prediction.matches if self._pending else None
-        prediction = self.model.predict(features, first.features, seed=seed, dense=self.model.sees_depth_alone)
+        prediction = model.predict(features, first.features, seed=seed, dense=model.sees_depth_alone)
         matches = len(prediction.matches)
         self._most_matches = max(self._most_matches, matches)
-        fading = matches < 1.3 * self.config.keyframe_match_fraction * self._most_matches
-        needed = self.config.init_parallax_deg * (0.5 if fading else 1.0)
+        fading = matches < 1.3 * config.keyframe_match_fraction * self._most_matches
+        needed = config.init_parallax_deg * (0.5 if fading else 1.0)
         if prediction.parallax_deg < needed or not self.builder.give_depth(first, features, prediction.matches):
-            gone = matches < max(self.config.keyframe_match_fraction * self._most_matches, self.config.min_inliers)
+            gone = matches < max(config.keyframe_match_fraction * self._most_matches, config.min_inliers)
             if gone or len(self._pending) >= MAX_PENDING:
                 return self._begin(frame, features)  # the first view is gone and showed no depth
             self._pending.append(_Pending(frame.id, frame.stamp_ns, features.K, prediction))
@@ -87,14 +80,14 @@ class Initialization:
         self._place_first(first)
         guess = Sim3.identity()
         for pending in self._pending:
-            placed = self.tracker.solve(pending.prediction, pending.K, first, guess)
+            placed = self.workspace.tracker.solve(pending.prediction, pending.K, first, guess)
             if placed is not None:
                 guess = placed.result.T_kf_cam
-                self.map.frames.append(FramePose(pending.frame_id, pending.stamp_ns, first.id, guess))
+                self.workspace.map.frames.append(FramePose(pending.frame_id, pending.stamp_ns, first.id, guess))
         self._pending = []
-        tracked = self.tracker.solve(prediction, features.K, first, guess)
+        tracked = self.workspace.tracker.solve(prediction, features.K, first, guess)
         return Start(first, tracked, lost=tracked is None)
 
     def _place_first(self, first: Keyframe) -> Keyframe:
-        self.map.frames.append(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
+        self.workspace.map.frames.append(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
         return first

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from st3r_ros.slam.covisibility import CovisibilityIndex, expected_view
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.covisibility import expected_view
 from st3r_ros.slam.loops import LOCAL_HOPS, check_cycle, directions_agree, is_solid, within_hops
-from st3r_ros.slam.memory import FeatureStore
-from st3r_ros.slam.retrieval import PlaceIndex
-from st3r_ros.slam.tracker import Tracked, Tracker
+from st3r_ros.slam.tracker import Tracked
+from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Keyframe, Matches
 
 ALIKE = 3
@@ -38,25 +36,19 @@ class LoopSearch:
 class LoopFinder:
     """Finds places again in one map."""
 
-    def __init__(
-        self, keyframe_map: KeyframeMap, tracker: Tracker, store: FeatureStore, index: CovisibilityIndex, places: PlaceIndex
-    ) -> None:
-        self._map = keyframe_map
-        self._tracker = tracker
-        self._store = store
-        self._index = index
-        self._places = places
+    def __init__(self, workspace: Workspace) -> None:
+        self._at = workspace
 
     def search(self, keyframe: Keyframe, recent: set[int]) -> LoopSearch:
         """Looks for loops of a new keyframe with any but the `recent` ones and those around it in the graph."""
-        near = within_hops(self._map, keyframe.id, LOCAL_HOPS) | recent
+        near = within_hops(self._at.map, keyframe.id, LOCAL_HOPS) | recent
         loops: list[Loop] = []
         rejected = 0
         for other, seed in self._candidates(keyframe, near):
             there = self.verified(keyframe, other, seed)
             if there is None:
                 continue
-            if not check_cycle(self._map, keyframe, other, there.result.T_kf_cam).passed:
+            if not check_cycle(self._at.map, keyframe, other, there.result.T_kf_cam).passed:
                 rejected += 1
                 continue
             loops.append(Loop(other, there.agreed))
@@ -66,29 +58,29 @@ class LoopFinder:
 
     def _candidates(self, keyframe: Keyframe, near: set[int]) -> list[tuple[Keyframe, Matches | None]]:
         """Keyframes that may show the same place, with roughly where to look when the poses tell."""
-        far = [k for k in self._map.keyframes.values() if k.id not in near]
+        far = [k for k in self._at.map.keyframes.values() if k.id not in near]
         if not far:
             return []
         h, w = keyframe.conf.shape
-        overlap = self._index.overlap(far, keyframe.T_world_cam, keyframe.K, w, h)
+        overlap = self._at.index.overlap(far, keyframe.T_world_cam, keyframe.K, w, h)
         best = overlap.argsort()[::-1][:COVISIBLE]
         chosen: dict[int, tuple[Keyframe, Matches | None]] = {}
         for n in best[overlap[best] > MIN_OVERLAP]:
             T_cam_other = keyframe.T_world_cam.inverse() @ far[n].T_world_cam
             chosen[far[n].id] = far[n], expected_view(far[n], T_cam_other, keyframe.K, w, h).matches
         assert keyframe.descriptor is not None
-        gate = {"min_similarity": self._tracker.model.place_similarity, "min_lift": self._tracker.model.place_lift}
-        for place in self._places.query(keyframe.descriptor, ALIKE, exclude=near, **gate):
-            chosen.setdefault(place.id, (self._map.keyframes[place.id], None))
+        gate = {"min_similarity": self._at.model.place_similarity, "min_lift": self._at.model.place_lift}
+        for place in self._at.places.query(keyframe.descriptor, ALIKE, exclude=near, **gate):
+            chosen.setdefault(place.id, (self._at.map.keyframes[place.id], None))
         return list(chosen.values())
 
     def verified(self, keyframe: Keyframe, other: Keyframe, seed: Matches | None) -> Tracked | None:
         """The pose of the keyframe relative to the other one, if matches from either image agree on it."""
-        features, features_other = self._store.of(keyframe), self._store.of(other)
-        there = self._tracker.tie(keyframe, features, other, features_other, seed)
-        if there is None or not is_solid(there, self._tracker.config):
+        features, features_other = self._at.store.of(keyframe), self._at.store.of(other)
+        there = self._at.tracker.tie(keyframe, features, other, features_other, seed)
+        if there is None or not is_solid(there, self._at.config):
             return None
-        back = self._tracker.tie(other, features_other, keyframe, features, None)
-        if back is None or not is_solid(back, self._tracker.config):
+        back = self._at.tracker.tie(other, features_other, keyframe, features, None)
+        if back is None or not is_solid(back, self._at.config):
             return None
         return there if directions_agree(there, back, there.median_distance) else None

@@ -13,18 +13,16 @@ import numpy as np
 from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.correction import GlobalOptimizer
-from st3r_ros.slam.covisibility import CovisibilityIndex
 from st3r_ros.slam.frontend import Frontend
 from st3r_ros.slam.initialization import Initialization
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.loop_finder import LoopFinder
 from st3r_ros.slam.map_builder import MapBuilder
-from st3r_ros.slam.memory import FeatureStore
-from st3r_ros.slam.retrieval import PlaceIndex
 from st3r_ros.slam.scale import ScaleEstimator
 from st3r_ros.slam.stream import FrameStream
 from st3r_ros.slam.thinning import Thinner
-from st3r_ros.slam.tracker import Tracked, Tracker
+from st3r_ros.slam.tracker import Tracked
+from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
 
 TINY_MAP_KEYFRAMES = 3
@@ -170,7 +168,7 @@ class Mapper:
         if self.config.localize_only or self._frontend.keyframe is None:
             return False
         protected = {self._frontend.keyframe.id, *list(self.map.keyframes)[-PROTECTED_KEYFRAMES:]}
-        has_room = self._thinner.make_room(self.config, protected)
+        has_room = self._thinner.make_room(protected)
         step.changed |= self._thinner.take_dropped()
         if not has_room:
             step.message = (
@@ -238,18 +236,17 @@ class Mapper:
 
     def _use(self, keyframe_map: KeyframeMap) -> None:
         """Builds everything around a map."""
-        model = self._model
         self.map = keyframe_map
         self.state = MappingState.WAITING
         self._loaded, self._lost_frames = False, 0
-        store, index, places = FeatureStore(model), CovisibilityIndex(), PlaceIndex()
-        self._tracker = Tracker(model, self._config)
-        self._builder = MapBuilder(model, keyframe_map, self._tracker, store, index, places)
-        self._initialization = Initialization(model, self._builder, self._tracker, keyframe_map)
-        self._frontend = Frontend(model, keyframe_map, self._tracker, store, index, places)
-        self._loop_finder = LoopFinder(keyframe_map, self._tracker, store, index, places)
-        self._optimizer = GlobalOptimizer(keyframe_map, model.relative_depth_sigma, self._executor)
-        self._thinner = Thinner(keyframe_map, self._builder, index)
+        workspace = Workspace.of(self._model, keyframe_map, self._config)
+        self._tracker = workspace.tracker
+        self._builder = MapBuilder(workspace)
+        self._initialization = Initialization(workspace, self._builder)
+        self._frontend = Frontend(workspace)
+        self._loop_finder = LoopFinder(workspace)
+        self._optimizer = GlobalOptimizer(keyframe_map, self._model.relative_depth_sigma, self._executor)
+        self._thinner = Thinner(workspace, self._builder)
         self._scale = ScaleEstimator(self._config.known_baseline)
         self._builder.learn_all()
 

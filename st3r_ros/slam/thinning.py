@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from st3r_ros.config import MapperConfig
-from st3r_ros.slam.covisibility import CovisibilityIndex
-from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.loops import reached_from
 from st3r_ros.slam.map_builder import MapBuilder
 from st3r_ros.slam.memory import map_bytes
+from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Keyframe
 
 ATTEMPTS = 5
@@ -17,19 +15,18 @@ ATTEMPTS = 5
 class Thinner:
     """Drops the most redundant keyframes: those that a neighbour sees best, and whose neighbours hold together without them."""
 
-    def __init__(self, keyframe_map: KeyframeMap, builder: MapBuilder, index: CovisibilityIndex) -> None:
-        self._map = keyframe_map
+    def __init__(self, workspace: Workspace, builder: MapBuilder) -> None:
+        self._at = workspace
         self._builder = builder
-        self._index = index
         self._newly: set[int] = set()
         self._shares: dict[tuple[int, int], float] = {}
         self._nothing_to_drop: tuple[object, ...] = ()
 
-    def make_room(self, config: MapperConfig, protected: set[int]) -> bool:
+    def make_room(self, protected: set[int]) -> bool:
         """Drops keyframes until one more fits; False when only `protected` or indispensable ones are left."""
-        while self._is_full(config):
-            keyframes = self._map.keyframes
-            state = next(reversed(keyframes), None), len(keyframes), len(self._map.edges), frozenset(protected)
+        while self._is_full():
+            keyframes = self._at.map.keyframes
+            state = next(reversed(keyframes), None), len(keyframes), len(self._at.map.edges), frozenset(protected)
             if state == self._nothing_to_drop:  # looking takes long, and every frame may ask
                 return False
             if self._drop_one(protected) is None:
@@ -42,20 +39,21 @@ class Thinner:
         newly, self._newly = self._newly, set()
         return newly
 
-    def _is_full(self, config: MapperConfig) -> bool:
-        if len(self._map.keyframes) >= config.max_keyframes:
+    def _is_full(self) -> bool:
+        config = self._at.config
+        if len(self._at.map.keyframes) >= config.max_keyframes:
             return True
-        return config.memory_budget_mb > 0 and map_bytes(self._map) > config.memory_budget_mb * 1e6
+        return config.memory_budget_mb > 0 and map_bytes(self._at.map) > config.memory_budget_mb * 1e6
 
     def _drop_one(self, protected: set[int]) -> int | None:
         """Id of the keyframe that was dropped, or None when no other than the `protected` ones can be."""
         into, overlap = self._best_witness()
         order = sorted((k for k in overlap if k not in protected), key=lambda k: overlap[k], reverse=True)
         for keyframe_id in order[:ATTEMPTS]:
-            keyframe, witness = self._map.keyframes[keyframe_id], self._map.keyframes[into[keyframe_id]]
+            keyframe, witness = self._at.map.keyframes[keyframe_id], self._at.map.keyframes[into[keyframe_id]]
             if self._holds_without(keyframe, witness):
                 T_witness_keyframe = witness.T_world_cam.inverse() @ keyframe.T_world_cam
-                self._map.remove_keyframe(keyframe_id, witness.id, T_witness_keyframe)
+                self._at.map.remove_keyframe(keyframe_id, witness.id, T_witness_keyframe)
                 self._builder.forget(keyframe_id)
                 self._newly.add(keyframe_id)
                 return keyframe_id
@@ -78,19 +76,19 @@ class Thinner:
         more the larger the map is.
         """
         shares: dict[tuple[int, int], float] = {}
-        for witness in self._map.keyframes.values():
-            neighbours = sorted(self._map.neighbours(witness.id))
-            new = [self._map.keyframes[k] for k in neighbours if (witness.id, k) not in self._shares]
+        for witness in self._at.map.keyframes.values():
+            neighbours = sorted(self._at.map.neighbours(witness.id))
+            new = [self._at.map.keyframes[k] for k in neighbours if (witness.id, k) not in self._shares]
             h, w = witness.conf.shape
-            found = self._index.overlap(new, witness.T_world_cam, witness.K, w, h)
+            found = self._at.index.overlap(new, witness.T_world_cam, witness.K, w, h)
             fresh = {keyframe.id: float(share) for keyframe, share in zip(new, found, strict=True)}
             shares |= {(witness.id, k): fresh[k] if k in fresh else self._shares[witness.id, k] for k in neighbours}
         return shares
 
     def _holds_without(self, keyframe: Keyframe, witness: Keyframe) -> bool:
         """Whether the neighbours stay tied to each other, with new edges to the witness where needed."""
-        others = set(self._map.neighbours(keyframe.id)) - {witness.id}
-        left = others - reached_from(self._map, witness.id, without=keyframe.id)
+        others = set(self._at.map.neighbours(keyframe.id)) - {witness.id}
+        left = others - reached_from(self._at.map, witness.id, without=keyframe.id)
         for other in sorted(left):
-            self._builder.connect(self._map.keyframes[other], witness, "sequential")
-        return not others - reached_from(self._map, witness.id, without=keyframe.id)
+            self._builder.connect(self._at.map.keyframes[other], witness, "sequential")
+        return not others - reached_from(self._at.map, witness.id, without=keyframe.id)

@@ -18,6 +18,7 @@ from st3r_ros.slam.mapper import Mapper
 from st3r_ros.slam.memory import FeatureStore
 from st3r_ros.slam.retrieval import PlaceIndex
 from st3r_ros.slam.tracker import Tracker
+from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, Keyframe, MappingState
 
 STEP_NS = 100_000_000
@@ -44,9 +45,9 @@ class Tries:
             keyframe = Keyframe(n, n, frame.stamp_ns, pose.sim3(), own.X_0_0, own.conf0, features.image, features.K)
             keyframe.features = features
             self.map.add_keyframe(keyframe)
-        tracker = Tracker(self.model, config)
-        self.finder = LoopFinder(self.map, tracker, self.store, CovisibilityIndex(), PlaceIndex())
-        self.tracker = tracker
+        self.tracker = Tracker(self.model, config)
+        workspace = Workspace(self.model, self.map, self.tracker, self.store, CovisibilityIndex(), PlaceIndex())
+        self.finder = LoopFinder(workspace)
 
     def tied(self, i: int, j: int) -> bool:
         return self.finder.verified(self.map.keyframes[i], self.map.keyframes[j], None) is not None

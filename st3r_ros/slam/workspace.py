@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What everybody who works on one map shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from st3r_ros.config import MapperConfig
+from st3r_ros.slam.covisibility import CovisibilityIndex
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.memory import FeatureStore
+from st3r_ros.slam.retrieval import PlaceIndex
+from st3r_ros.slam.tracker import Tracker
+from st3r_ros.types import PairModel
+
+
+@dataclass(frozen=True, eq=False)
+class Workspace:
+    """A map, the pair model it is made with, and what is kept beside it to find things in it quickly."""
+
+    model: PairModel
+    map: KeyframeMap
+    tracker: Tracker
+    store: FeatureStore
+    index: CovisibilityIndex
+    places: PlaceIndex
+
+    @staticmethod
+    def of(model: PairModel, keyframe_map: KeyframeMap, config: MapperConfig) -> Workspace:
+        """Everything that a map of its own needs."""
+        return Workspace(model, keyframe_map, Tracker(model, config), FeatureStore(model), CovisibilityIndex(), PlaceIndex())
+
+    @property
+    def config(self) -> MapperConfig:
+        """The settings; the mapper replaces them while running."""
+        return self.tracker.config
