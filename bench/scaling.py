@@ -7,6 +7,9 @@ that whatever else the machine does meets all alike; each map grows a little by 
 keyframe, its time the sum of `MappingUpdate.timings_ms`. The mapper alone is that without the pair model. The ratio is that of
 the medians in the largest and in the smallest map.
 
+A new keyframe's time is that of its frame; global is the optimization of the whole map, in the few frames with new loops, which
+the node leaves to a thread of its own.
+
 Memory: the mapper makes a map from images of 512x384, with everything it keeps for it. RSS is that of a process of its own, more
 than before the map. The status is 1 when a figure is above its limit.
 """
@@ -106,7 +109,7 @@ def draw(times: list[TimingRow], memory: MemoryRow | None) -> bytes:
     canvas = FigureCanvasAgg(figure)
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
     if times:
-        stages = list(dict.fromkeys(stage for row in times for stage in row.stages))
+        stages = [stage for stage in times[0].stages if stage != "global"]  # which runs beside the tracking in the node
         of_track = {"all": [r.track for r in times], "without the pair model": [r.track_mapper for r in times]}
         of_keyframe = {"all": [r.keyframe for r in times]}
         of_keyframe |= {stage: [r.stages.get(stage, np.nan) for r in times] for stage in stages}
@@ -135,10 +138,11 @@ def _draw_memory(axes: Axes, memory: MemoryRow) -> None:
         axes.bar(0, mb, bottom=bottom, color=color, label=f"{name}, {mb:.0f}")
         bottom += mb
     axes.bar(1, memory.rss_mb, color="#cbd5e1")
-    axes.axhline(MAX_MAP_MB, color="#dc2626", lw=1.0, ls="--")
+    axes.set_ylim(0, 1.5 * MAX_MAP_MB)
+    axes.axhline(MAX_MAP_MB, color="#dc2626", lw=1.0, ls="--", label="limit")
     axes.set_xticks([0, 1], ["as counted", "process"])
     axes.set(title=f"{memory.keyframes} keyframes of {memory.width}x{memory.height}", ylabel="MB")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
