@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from st3r_ros.config import CloudConfig
+from st3r_ros.geometry import so3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.frame_log import FrameLog
 from st3r_ros.types import Edge, Keyframe, MapScale, PointCloud, Trajectory
@@ -114,8 +115,9 @@ class KeyframeMap:
         Otherwise the path would jump where a keyframe has been corrected against the one before it.
         """
         bends = [(s, n, self._seen_from_before(n)) for s, n in self._runs_to_keyframes(poses)]
-        for keyframe_id, T_world_cam in poses.items():
-            self.keyframes[keyframe_id].T_world_cam = T_world_cam
+        for keyframe_id, T in poses.items():
+            # Corrections are products with inverses, which transpose: left alone, rounding would double with each of them.
+            self.keyframes[keyframe_id].T_world_cam = Sim3(so3.nearest_rotation(T.rotation), T.translation, T.scale)
         for start, end, T_before in bends:
             self.frames.bend(start, end, self._seen_from_before(end) @ T_before.inverse())
 

@@ -110,7 +110,7 @@ class MapBuilder:
         claimed = sample(X, carried.pixels)
         both = sample(conf, carried.pixels) > 0
         if int(both.sum()) < self._at.config.min_inliers:
-            return torch.ones(1)
+            return X.new_ones(1)
         log_ratio = (carried.X[both].norm(dim=1) / claimed[both].norm(dim=1).clamp_min(1e-9)).log()
         if not self._at.model.sees_depth_alone:
             return log_ratio.median().exp().float()

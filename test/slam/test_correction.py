@@ -140,3 +140,15 @@ def test_a_wrong_loop_is_voted_down_and_moves_nothing():
     assert correction is not None and correction.rejected == (wrong,) and not correction.accepted
     assert keyframe_map.loops == 0
     assert all(keyframe_map.keyframes[k].T_world_cam is T for k, T in poses.items())
+
+
+def test_rotations_stay_rotations_however_many_loops_are_closed():
+    keyframe_map = drifted_map()
+    turned = Sim3.exp(np.array([0.3, 0.1, -0.2, 0.7, -0.4, 0.9, 0.0]))
+    keyframe_map.move({k.id: turned @ k.T_world_cam for k in keyframe_map.keyframes.values()})
+    optimizer = GlobalOptimizer(keyframe_map, 0.05)
+    for _ in range(60):
+        optimizer.close([edge(LAST, 0, "loop")])
+        optimizer.step()
+    R = np.stack([k.T_world_cam.rotation for k in keyframe_map.keyframes.values()])
+    assert np.abs(R.swapaxes(1, 2) @ R - np.eye(3)).max() < 1e-12
