@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Room for new keyframes: the most redundant one goes, what it costs does not grow with the map, and not every frame pays it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 
@@ -44,7 +46,7 @@ def wall(number: int, x: float) -> Keyframe:
     return Keyframe(number, number, number, pose, X, torch.ones(48, 64), np.zeros((48, 64, 3), np.uint8), K)
 
 
-def row_of_cameras(places: list[float], hops: int) -> tuple[KeyframeMap, CountingIndex, NoMatches, Thinner]:
+def row_of_cameras(places: list[float], hops: int, max_keyframes: int) -> tuple[KeyframeMap, CountingIndex, NoMatches, Thinner]:
     """Cameras at these places, each tied to the next `hops` ones."""
     whole, index, builder = KeyframeMap(), CountingIndex(), NoMatches()
     for number, x in enumerate(places):
@@ -52,7 +54,8 @@ def row_of_cameras(places: list[float], hops: int) -> tuple[KeyframeMap, Countin
         index.update(whole.keyframes[number])
         for other in range(max(0, number - hops), number):
             tie(whole, number, other)
-    return whole, index, builder, Thinner(whole, builder, index)
+    workspace = SimpleNamespace(map=whole, index=index, config=MapperConfig(max_keyframes=max_keyframes))
+    return whole, index, builder, Thinner(workspace, builder)
 
 
 def tie(whole: KeyframeMap, i: int, j: int) -> None:
@@ -61,30 +64,29 @@ def tie(whole: KeyframeMap, i: int, j: int) -> None:
 
 
 def test_the_keyframe_that_a_neighbour_sees_best_makes_room():
-    whole, _, _, thinner = row_of_cameras([0.0, 0.8, 1.6, 1.7, 2.5, 3.3], hops=2)
-    assert thinner.make_room(MapperConfig(max_keyframes=6), protected={0, 5, 3})
+    whole, _, _, thinner = row_of_cameras([0.0, 0.8, 1.6, 1.7, 2.5, 3.3], hops=2, max_keyframes=6)
+    assert thinner.make_room(protected={0, 5, 3})
     assert set(whole.keyframes) == {0, 1, 3, 4, 5} and thinner.take_dropped() == {2} and thinner.take_dropped() == set()
 
 
 def test_another_keyframe_costs_the_same_in_a_large_map():
-    whole, index, _, thinner = row_of_cameras(np.arange(60).tolist(), hops=2)
-    config = MapperConfig(max_keyframes=60)
-    assert thinner.make_room(config, protected={59})
+    whole, index, _, thinner = row_of_cameras(np.arange(60).tolist(), hops=2, max_keyframes=60)
+    assert thinner.make_room(protected={59})
     asked = index.asked
     assert asked == 2 * (59 + 58)
     new = wall(60, 60.0)
     whole.add_keyframe(new)
     index.update(new)
     tie(whole, 60, 59)
-    assert thinner.make_room(config, protected={60})
+    assert thinner.make_room(protected={60})
     assert index.asked == asked + 2
 
 
 def test_a_full_map_without_anything_redundant_is_not_searched_again_until_it_changes():
-    whole, _, builder, thinner = row_of_cameras(np.arange(8).tolist(), hops=1)
-    config, protected = MapperConfig(max_keyframes=8), {0, 7}  # a chain: only its ends could go
-    assert not thinner.make_room(config, protected)
+    whole, _, builder, thinner = row_of_cameras(np.arange(8).tolist(), hops=1, max_keyframes=8)
+    protected = {0, 7}  # a chain: only its ends could go
+    assert not thinner.make_room(protected)
     asked = builder.asked
-    assert asked > 0 and not thinner.make_room(config, protected) and builder.asked == asked
-    assert thinner.make_room(config, protected={7})  # the other end may go now
+    assert asked > 0 and not thinner.make_room(protected) and builder.asked == asked
+    assert thinner.make_room(protected={7})  # the other end may go now
     assert 0 not in whole.keyframes
