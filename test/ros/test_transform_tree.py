@@ -86,6 +86,7 @@ def test_a_transform_that_is_none_is_left_out(fault: str) -> None:
 def test_between_two_transforms_the_robot_turns_and_moves_evenly(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     T_odom_base, turn, step = SE3.exp(rng.normal(size=6)), rng.normal(size=3), rng.normal(size=3)
+    turn *= rng.uniform(0.0, 3.0) / np.linalg.norm(turn)  # past half a turn the shorter way is the other one
     T_base_cam = SE3.exp(rng.normal(size=6))
 
     def at(share: float) -> SE3:
