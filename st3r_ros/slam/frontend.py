@@ -9,7 +9,7 @@ import numpy as np
 
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.covisibility import expected_view
-from st3r_ros.slam.loops import check_cycle, is_solid
+from st3r_ros.slam.loops import LOCAL_HOPS, check_cycle, is_solid, within_hops
 from st3r_ros.slam.memory import retire, revive
 from st3r_ros.slam.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
@@ -79,10 +79,14 @@ class Frontend:
         return tracked.trusted < self._at.config.keyframe_match_fraction * expected
 
     def switch(self, features: Any, tracked: Tracked) -> Tracked | None:
-        """The frame against a keyframe of the map that sees it better, which is then the current one; None without such."""
+        """The frame against a keyframe nearby in the graph that sees it better, which is then the current one; None without such.
+
+        What is near in space but not in the graph has to be found as a loop, of a new keyframe, which ties the two.
+        """
         assert self.keyframe is not None
         T_world_cam = self.keyframe.T_world_cam @ tracked.result.T_kf_cam
-        others = [k for k in self._at.map.keyframes.values() if k is not self.keyframe]
+        near = within_hops(self._at.map, self.keyframe.id, LOCAL_HOPS) - {self.keyframe.id}
+        others = [self._at.map.keyframes[k] for k in sorted(near)]
         h, w = features.image.shape[:2]
         overlap = self._at.index.overlap(others, T_world_cam, features.K, w, h)
         if not len(overlap) or overlap.max() < SWITCH_OVERLAP:
