@@ -243,7 +243,7 @@ def time_window(chosen: argparse.Namespace, device: torch.device) -> dict[str, T
         places = [room.pose(0.06 * k) for k in range(n)]
         ties = [(i, j) for i in range(n) for j in range(max(0, i - 6), i)]
         edges = [tie(room, places, i, j, "sequential", 1024, Errors(), rng) for i, j in ties]
-        run = lambda scene=scene, edges=edges: optimize_window(scene.keyframes, edges, {0, 1, 2}, DEPTH_SIGMA)  # noqa: E731
+        run = lambda scene=scene, edges=edges: optimize_window(scene.keyframes, edges, {0, 1, 2}, DEPTH_SIGMA, 1.0)  # noqa: E731
         timings[name] = timed(run, device, chosen.runs)
     return timings
 

@@ -102,7 +102,6 @@ class PairModel(Protocol):
     metric: whether pointmaps are in metres. sees_depth_alone: whether an image paired with itself has depth, so that a map can
     begin with the first frame; otherwise `parallax_deg` tells when two frames have some.
     relative_depth_sigma: relative depth error of a pixel of confidence 1.
-    depth_prior_sigma: relative depth error when nothing is known but the prediction, apart from what its matches say anyway.
     place_similarity, place_lift: how alike two descriptors must be at least, and how much more alike than is typical, for the
     two images to be worth matching as the same place.
     """
@@ -111,7 +110,6 @@ class PairModel(Protocol):
     metric: bool
     sees_depth_alone: bool
     relative_depth_sigma: float
-    depth_prior_sigma: float
     place_similarity: float
     place_lift: float
 

@@ -56,7 +56,6 @@ class NoisyDepthModel:
     metric = True
     sees_depth_alone = True
     relative_depth_sigma = 0.1
-    depth_prior_sigma = 0.03
     place_similarity = -1.0
     place_lift = 0.0
 

@@ -25,9 +25,13 @@ MAX_DISAGREEMENT_SHARE = 0.1
 MAX_DISAGREEMENT_LOG_SCALE = 0.25
 # How far a step from keyframe to keyframe may be off beyond its noise: rotation, translation by its length and by the depth of
 # the scene, scale. Errors of calibration, of matching and of the model, that no covariance knows.
-STEP_ROTATION_DEG = 0.3
-STEP_TRANSLATION_SHARE = 0.03
-STEP_SCALE = 0.015
+STEP_ROTATION_DEG = 0.5
+STEP_TRANSLATION_SHARE = 0.05
+STEP_SCALE = 0.02
+# What is off in the same way at every step, as a share of the turn: a focal length that is wrong makes all turns too large or
+# too small, and such errors add up.
+COMMON_TURN_SHARE = 0.01
+COMMON_TURN_SHARE_UNKNOWN_CAMERA = 0.05
 CHI2_GATE = 24.3  # 99.9 % of a chi-square distribution with 7 degrees of freedom
 
 
@@ -107,8 +111,8 @@ def reached_from(keyframe_map: KeyframeMap, start: int, without: int) -> set[int
 def check_cycle(keyframe_map: KeyframeMap, keyframe0: Keyframe, keyframe1: Keyframe, T_1_0: Sim3) -> CycleCheck:
     """Compares a measured relative pose with that of the map, against what may have gathered on the way between the two.
 
-    Each step's error is carried to keyframe 1 by its adjoint; the steps are taken as independent (the errors' parts that are
-    common to all steps are in the size of what is allowed per step).
+    Each step's error is carried to keyframe 1 by its adjoint. The steps' errors are taken as independent, but for the share of
+    the turns that is the same in all of them.
     """
     path = path_between(keyframe_map, keyframe1.id, keyframe0.id)
     expected = keyframe1.T_world_cam.inverse() @ keyframe0.T_world_cam
@@ -120,11 +124,16 @@ def check_cycle(keyframe_map: KeyframeMap, keyframe0: Keyframe, keyframe1: Keyfr
         np.stack([T.rotation for T in poses]), np.stack([T.translation for T in poses]), np.array([T.scale for T in poses])
     )
     T_1_k = keyframe1.T_world_cam.inverse() @ T_world
-    lengths = np.linalg.norm((T_world[:-1].inverse() @ T_world[1:]).translation, axis=1)
+    steps = T_world[:-1].inverse() @ T_world[1:]
+    lengths = np.linalg.norm(steps.translation, axis=1)
     sigma = np.zeros((len(path) - 1, 7))
     sigma[:, :3] = STEP_TRANSLATION_SHARE * lengths[:, None] + 1e-3
     sigma[:, 3:6] = np.radians(STEP_ROTATION_DEG)
     sigma[:, 6] = STEP_SCALE
     Ad = T_1_k[:-1].adjoint()
     covariance = np.einsum("kab,kb,kcb->ac", Ad, sigma**2, Ad)
+    known = all(keyframe_map.keyframes[k].K_known for k in path)
+    common = COMMON_TURN_SHARE if known else COMMON_TURN_SHARE_UNKNOWN_CAMERA
+    turn = common * np.einsum("kab,kb->a", Ad[..., 3:6], steps.log()[:, 3:6])
+    covariance += np.outer(turn, turn)
     return CycleCheck(float(error @ np.linalg.solve(covariance, error)), error, len(path) - 1)

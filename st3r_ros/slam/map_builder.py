@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from st3r_ros.geometry.se3 import SE3
@@ -14,7 +16,7 @@ from st3r_ros.slam.memory import retire, revive
 from st3r_ros.slam.projection import pixel_index, sample
 from st3r_ros.slam.scale import NETWORK_SIGMA
 from st3r_ros.slam.tracker import CarriedPoints, Tracked, carried_points
-from st3r_ros.slam.window import optimize_window
+from st3r_ros.slam.window import WindowResult, optimize_window
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Edge, Features, Frame, Keyframe, MapScale, Matches
 
@@ -23,6 +25,7 @@ COVISIBLE_KEYFRAMES = 4
 MIN_OVERLAP = 0.25
 INITIAL_MEDIAN_DEPTH = 2.0
 MAX_CONF = 100.0
+TRIANGULATED_SIGMA = 0.5
 
 
 class MapBuilder:
@@ -128,18 +131,32 @@ class MapBuilder:
         window = [self._at.map.keyframes[k] for k in sorted(ids | seen_again)]
         if len(window) < 2:
             return []
-        result = optimize_window(window, edges, fixed, self._at.model.depth_prior_sigma)
+        result = optimize_window(window, edges, fixed, *self._hold_of_depths())
         if result is None:
             return []
         self._at.map.move({k.id: result.poses[k.id] for k in newest})
-        for keyframe in newest:
+        if not self._at.model.sees_depth_alone:
+            self._take_depths(newest, result)
+        return [k.id for k in newest]
+
+    def _hold_of_depths(self) -> tuple[float, float]:
+        """Relative error of a depth of confidence 1, and the confidence that counts at most, in the window.
+
+        A model that sees depth in one image knows it apart from the matches, and its pointmaps hold the map straight where the
+        matches leave it loose (a wall seen on the way along it). Triangulated depths are what the matches say, once more.
+        """
+        model = self._at.model
+        return (model.relative_depth_sigma, math.inf) if model.sees_depth_alone else (TRIANGULATED_SIGMA, 1.0)
+
+    def _take_depths(self, keyframes: list[Keyframe], result: WindowResult) -> None:
+        """Triangulated depths follow the window; predicted ones, from frame to frame the same, would drift with its matches."""
+        for keyframe in keyframes:
             update = result.points[keyframe.id]
             revive(keyframe)
             keyframe.X[update.rows, update.columns] *= update.log_depth.exp()[:, None].to(keyframe.X.dtype)
             seen = update.information * self._at.model.relative_depth_sigma**2
             keyframe.conf[update.rows, update.columns] = seen.clamp(1e-3, MAX_CONF).to(keyframe.conf.dtype)
             self._at.index.update(keyframe)
-        return [k.id for k in newest]
 
     def _retire_old(self) -> None:
         """Keyframes that leave the window are packed."""

@@ -15,6 +15,9 @@ from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.residuals import Observations, PixelObservations, RayObservations
 from st3r_ros.types import Keyframe
 
+INDEPENDENT_CLAIMS = 16
+"""The errors of a pointmap are smooth: however many of its depths are compared with others, they tell no more than so many."""
+
 
 @dataclass(frozen=True, eq=False)
 class PixelPoints:

@@ -12,7 +12,16 @@ import torch
 from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.fusion import fuse_pointmap, moved, unit_ratio
-from st3r_ros.slam.projection import directions, observations_at, pixel_index, pixels_per_radian, points_at, rays, sample
+from st3r_ros.slam.projection import (
+    INDEPENDENT_CLAIMS,
+    directions,
+    observations_at,
+    pixel_index,
+    pixels_per_radian,
+    points_at,
+    rays,
+    sample,
+)
 from st3r_ros.slam.residuals import Observations, PixelObservations, RayObservations
 from st3r_ros.slam.tracking import TrackingProblem, TrackingResult, track
 from st3r_ros.types import Features, Keyframe, Matches, PairModel, PairPrediction
@@ -123,6 +132,8 @@ class Tracker:
         points = torch.where(known[:, None], own.points, towards * typical)
         information = (own.conf / self.model.relative_depth_sigma**2).clamp_min(UNKNOWN_DEPTH_INFORMATION)
         weight = prediction.matches.weight.double()
+        if frame_information is not None:
+            frame_information = frame_information * min(1.0, INDEPENDENT_CLAIMS / len(pixels))
         problem = TrackingProblem(points, information, seen, weight, frame_depth, frame_information)
         result = track(problem, T_kf_cam)
         trusted = int((result.inliers & (problem.information > KNOWN_DEPTH_INFORMATION)).sum())

@@ -10,13 +10,14 @@ Marquardt: a step is taken only when the robust cost falls.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.projection import joint_conf, joint_observations, joint_points, pixel_indices
+from st3r_ros.slam.projection import INDEPENDENT_CLAIMS, joint_conf, joint_observations, joint_points, pixel_indices
 from st3r_ros.slam.residuals import LogDepth, Observations, geman_mcclure, linear_rows, sim3_adjoint, sim3_exp
 from st3r_ros.types import Edge, Keyframe
 
@@ -25,9 +26,7 @@ ITERATIONS = 8
 FIRST_DAMPING = 1e-4
 LAST_DAMPING = 1e3
 CONVERGED = 1e-4
-POINTS_PER_KEYFRAME = 300
-INDEPENDENT_CLAIMS = 16
-"""A pointmap's errors are smooth: two keyframes compare no more than so many depths, however many matches they share."""
+POINTS_PER_KEYFRAME = 600
 HIDDEN_PX = 100.0
 FAR_OFF = 10.0
 
@@ -52,13 +51,16 @@ class WindowResult:
     rmse_px: float
 
 
-def optimize_window(keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], depth_sigma: float) -> WindowResult | None:
+def optimize_window(
+    keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], depth_sigma: float, max_conf: float = math.inf
+) -> WindowResult | None:
     """Refines `keyframes` but those with an id in `fixed`, over the edges among them; None without any observation.
 
-    fixed: one keyframe at least, to hold position, orientation and scale. depth_sigma: relative error of a depth about which
-    nothing is known but its prediction; it damps, for every call starts from the depths as they are.
+    fixed: one keyframe at least, to hold position, orientation and scale. depth_sigma: relative error of a depth of confidence
+    1, which holds it where it is now. max_conf: what confidences count at most; for depths whose confidence comes from the very
+    matches of these edges, which must not count twice.
     """
-    problem = _collect(keyframes, edges, fixed, depth_sigma)
+    problem = _collect(keyframes, edges, fixed, depth_sigma, max_conf)
     if problem is None:
         return None
     poses = torch.tensor(np.array([k.T_world_cam.as_matrix() for k in keyframes]), device=problem.X.device)
@@ -119,7 +121,9 @@ class _Problem:
     free: torch.Tensor
 
 
-def _collect(keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], depth_sigma: float) -> _Problem | None:
+def _collect(
+    keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], depth_sigma: float, max_conf: float
+) -> _Problem | None:
     """Turns edges into points (one per keyframe pixel) and their observations in the other keyframe."""
     number = {k.id: n for n, k in enumerate(keyframes)}
     edges = [e for e in edges if e.i in number and e.j in number and len(e)]
@@ -153,10 +157,10 @@ def _collect(keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], dept
     log_claim = seen.log_depth(there.points).values
     # Each direction of an edge compares the two depths of a match: half of what they tell each.
     alike = (INDEPENDENT_CLAIMS / sizes.double()).clamp_max(1.0).repeat_interleave(sizes)
-    claim = torch.where(torch.isfinite(log_claim), 0.5 * alike * there.conf.clamp(0, 1) / depth_sigma**2, 0.0)
+    claim = torch.where(torch.isfinite(log_claim), 0.5 * alike * there.conf.clamp(0, max_conf) / depth_sigma**2, 0.0)
     return _Problem(
         X=joint_points(keyframes, source[first], pixels[first]).points,
-        prior=conf[first].clamp_max(1.0) / depth_sigma**2,
+        prior=conf[first].clamp_max(max_conf) / depth_sigma**2,
         owner=source[first],
         rows=at.row[first],
         columns=at.column[first],

@@ -27,7 +27,7 @@ class Problem:
     pixels: np.ndarray
 
     def optimize(self, fixed: set[int]) -> WindowResult:
-        result = optimize_window(self.keyframes, self.edges, fixed, DEPTH_SIGMA)
+        result = optimize_window(self.keyframes, self.edges, fixed, DEPTH_SIGMA, 1.0)
         assert result is not None
         return result
 
@@ -238,7 +238,7 @@ def test_two_views_without_parallax_agree_on_their_scale_by_their_depths():
     pixels = torch.from_numpy(problem.pixels[0].astype(np.float32))
     edge = Edge.pack(0, 1, "sequential", pixels, pixels, torch.ones(len(pixels)))
     problem.keyframes[1].T_world_cam = Sim3(np.eye(3), np.zeros(3), np.asarray(1.3))
-    result = optimize_window(problem.keyframes[:2], [edge], {0}, 0.05)
+    result = optimize_window(problem.keyframes[:2], [edge], {0}, 0.05, 1.0)
     assert result is not None and float(result.poses[1].scale) == pytest.approx(1.0, abs=0.02)
 
 
@@ -278,7 +278,7 @@ def cost(problem: window._Problem, poses: list[Sim3], delta: np.ndarray) -> floa
 def small(request) -> tuple[window._Problem, list[Sim3]]:
     problem = make(noise_px=0.5, outliers=0.1, calibrated=request.param)
     edges = [Edge.pack(e.i, e.j, e.kind, e.pixels_i[:8], e.pixels_j[:8], e.weight[:8]) for e in problem.edges]
-    collected = window._collect(problem.keyframes, edges, {0}, DEPTH_SIGMA)
+    collected = window._collect(problem.keyframes, edges, {0}, DEPTH_SIGMA, 1.0)
     assert collected is not None
     return collected, [k.T_world_cam for k in problem.keyframes]
 

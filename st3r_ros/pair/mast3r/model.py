@@ -37,7 +37,6 @@ class MASt3RPairModel:
     """
 
     relative_depth_sigma = 0.1
-    depth_prior_sigma = 0.05
     place_similarity = -1.0
     place_lift = 0.0
     sees_depth_alone = True

@@ -51,7 +51,6 @@ class OpenCVPairModel:
     metric = False
     sees_depth_alone = False
     relative_depth_sigma = 0.05
-    depth_prior_sigma = 0.5
     place_similarity = 0.08
     place_lift = 0.02
 
