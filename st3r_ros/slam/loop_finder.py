@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.covisibility import expected_view
 from st3r_ros.slam.loops import LOCAL_HOPS, check_cycle, directions_agree, is_solid, within_hops
 from st3r_ros.slam.tracker import Tracked
@@ -14,7 +15,7 @@ from st3r_ros.types import Keyframe, Matches
 ALIKE = 3
 COVISIBLE = 2
 MIN_OVERLAP = 0.3
-MAX_LOOPS = 2
+MAX_LOOPS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,35 +45,46 @@ class LoopFinder:
         near = within_hops(self._at.map, keyframe.id, LOCAL_HOPS) | recent
         loops: list[Loop] = []
         rejected = 0
-        for other, seed in self._candidates(keyframe, near):
+        candidates, tried = self._candidates(keyframe, near), set(near)
+        while candidates and len(loops) < MAX_LOOPS:
+            other, seed = candidates.pop(0)
+            tried.add(other.id)
             there = self.verified(keyframe, other, seed)
             if there is None:
                 continue
-            if not check_cycle(self._at.map, keyframe, other, there.result.T_kf_cam).passed:
+            T_other_kf = there.result.T_kf_cam
+            if not check_cycle(self._at.map, keyframe, other, T_other_kf).passed:
                 rejected += 1
                 continue
             loops.append(Loop(other, there.agreed))
-            if len(loops) == MAX_LOOPS:
-                break
+            if len(loops) == 1:  # where the camera is in that part of the map is known now, and with it what else it should see
+                around = within_hops(self._at.map, other.id, 1) - tried
+                candidates = self._covisible(keyframe, around, other.T_world_cam @ T_other_kf, MAX_LOOPS) + candidates
         return LoopSearch(tuple(loops), rejected)
 
     def _candidates(self, keyframe: Keyframe, near: set[int]) -> list[tuple[Keyframe, Matches | None]]:
         """Keyframes that may show the same place, with roughly where to look when the poses tell."""
-        far = [k for k in self._at.map.keyframes.values() if k.id not in near]
-        if not far:
-            return []
-        h, w = keyframe.conf.shape
-        overlap = self._at.index.overlap(far, keyframe.T_world_cam, keyframe.K, w, h)
-        best = overlap.argsort()[::-1][:COVISIBLE]
+        far = self._at.map.keyframes.keys() - near
         chosen: dict[int, tuple[Keyframe, Matches | None]] = {}
-        for n in best[overlap[best] > MIN_OVERLAP]:
-            T_cam_other = keyframe.T_world_cam.inverse() @ far[n].T_world_cam
-            chosen[far[n].id] = far[n], expected_view(far[n], T_cam_other, keyframe.K, w, h).matches
+        for other, seed in self._covisible(keyframe, far, keyframe.T_world_cam, COVISIBLE):
+            chosen[other.id] = other, seed
         assert keyframe.descriptor is not None
         gate = {"min_similarity": self._at.model.place_similarity, "min_lift": self._at.model.place_lift}
         for place in self._at.places.query(keyframe.descriptor, ALIKE, exclude=near, **gate):
             chosen.setdefault(place.id, (self._at.map.keyframes[place.id], None))
         return list(chosen.values())
+
+    def _covisible(
+        self, keyframe: Keyframe, among: set[int], T_world_cam: Sim3, count: int
+    ) -> list[tuple[Keyframe, Matches | None]]:
+        """The keyframes that the new one should see most of, were it at this pose, and where it should see them."""
+        h, w = keyframe.conf.shape
+        others = [self._at.map.keyframes[k] for k in sorted(among)]
+        overlap = self._at.index.overlap(others, T_world_cam, keyframe.K, w, h)
+        best = overlap.argsort()[::-1][:count]
+        chosen = [others[n] for n in best[overlap[best] > MIN_OVERLAP]]
+        T_cam_world = T_world_cam.inverse()
+        return [(o, expected_view(o, T_cam_world @ o.T_world_cam, keyframe.K, w, h).matches) for o in chosen]
 
     def verified(self, keyframe: Keyframe, other: Keyframe, seed: Matches | None) -> Tracked | None:
         """The pose of the keyframe relative to the other one, if matches from either image agree on it."""
