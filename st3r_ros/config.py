@@ -151,6 +151,36 @@ class MapperConfig(Validated):
 
 
 @dataclass(frozen=True)
+class RelocalizerConfig(Validated):
+    """When a pose relative to a reference or in a saved map is believed (`slam/relocalizer.py`)."""
+
+    candidates: int = setting(6, "Keyframes of a map, or references, that a query is compared with.", low=1, high=100, live=True)
+    min_inliers: int = setting(40, "Matches that must agree on a pose.", low=6, high=10000, live=True)
+    min_inlier_ratio: float = setting(
+        0.25, "Share of a candidate's matches that must agree on its pose.", low=0.0, high=1.0, live=True
+    )
+    max_rmse_px: float = setting(3.0, "Largest reprojection error (RMS) of the matches that agree.", low=0.1, live=True)
+    min_spread: float = setting(
+        0.04,
+        "Least extent of the agreeing matches in both directions, as a share of the image's diagonal.",
+        low=0.0,
+        high=0.5,
+        live=True,
+    )
+    max_position_sigma: float = setting(
+        0.1, "Largest uncertainty of the position, as a share of the distance to the scene.", low=0.001, high=10.0, live=True
+    )
+    max_rotation_sigma_deg: float = setting(3.0, "Largest uncertainty of the rotation, degrees.", low=0.01, high=90.0, live=True)
+    ambiguity_ratio: float = setting(
+        0.5,
+        "A second, different pose with this share of the best one's matches makes the answer AMBIGUOUS.",
+        low=0.05,
+        high=1.0,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
 class CloudConfig(Validated):
     """The dense map that is published and written."""
 

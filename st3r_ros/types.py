@@ -279,6 +279,58 @@ class MappingUpdate:
     rescaled: float = 1.0
 
 
+class LocalizationStatus(enum.Enum):
+    """What became of one attempt to find the camera in a reference or a map."""
+
+    LOCALIZED = "localized"
+    NO_REFERENCE = "no_reference"
+    NO_CANDIDATE = "no_candidate"
+    TOO_FEW_MATCHES = "too_few_matches"
+    AMBIGUOUS = "ambiguous"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, eq=False)
+class LocalizationResult:
+    """Where a query image was taken, or why that is not known.
+
+    reference: name of the reference, or of the keyframe ("keyframe 12"), that the figures are about; "" without any.
+    T_ref_cam: pose of the query's camera in the frame of the reference or of the map, None unless LOCALIZED.
+    covariance: (6, 6) float64, order (translation, rotation about fixed axes), in the reference's axes, None with it.
+    metric: whether the translation is in metres. directional: it is a direction only, of length 1.
+    matches, inliers: their numbers. rmse_px: of the inliers' reprojection, NaN without any. inlier_ratio: their share.
+    focal_px: of the query, at the size `pixels` refer to; focal_estimated: whether it was estimated here.
+    pixels: matches of query (0) and reference (1), at the pair model's working size, None without any; agree: (M,) bool.
+    reason: one sentence for a person. latency_ms: time it took.
+    """
+
+    status: LocalizationStatus
+    reason: str
+    reference: str = ""
+    T_ref_cam: SE3 | None = None
+    covariance: np.ndarray | None = None
+    metric: bool = False
+    directional: bool = False
+    matches: int = 0
+    inliers: int = 0
+    rmse_px: float = math.nan
+    focal_px: float = math.nan
+    focal_estimated: bool = False
+    pixels: Matches | None = None
+    agree: np.ndarray | None = None
+    latency_ms: float = 0.0
+
+    @property
+    def localized(self) -> bool:
+        """Whether there is a pose."""
+        return self.status is LocalizationStatus.LOCALIZED
+
+    @property
+    def inlier_ratio(self) -> float:
+        """Share of the matches that agree on the pose; 0 without matches."""
+        return self.inliers / self.matches if self.matches else 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """Timed camera poses: stamps_ns (N,) int64 increasing; positions (N, 3) and quaternions_xyzw (N, 4) float64, T_world_cam."""
