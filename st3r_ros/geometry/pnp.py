@@ -19,8 +19,12 @@ class PnPResult:
     inliers: np.ndarray
 
 
-def solve_pnp(points: np.ndarray, pixels: np.ndarray, K: np.ndarray, threshold_px: float = 4.0) -> PnPResult | None:
+def solve_pnp(
+    points: np.ndarray, pixels: np.ndarray, K: np.ndarray, threshold_px: float = 4.0, max_draws: int = 200
+) -> PnPResult | None:
     """Pose from points (N, 3) and their pixels (N, 2), None when no pose explains at least 6 of them.
+
+    max_draws: of three points each; fewer are made when most matches agree.
 
     RANSAC over three-point solutions (OpenCV; Ke and Roumeliotis, CVPR 2017).
     """
@@ -29,7 +33,14 @@ def solve_pnp(points: np.ndarray, pixels: np.ndarray, K: np.ndarray, threshold_p
     points, pixels = np.ascontiguousarray(points, np.float64), np.ascontiguousarray(pixels, np.float64)
     cv2.setRNGSeed(0)
     found, rvec, tvec, inliers = cv2.solvePnPRansac(
-        points, pixels, K, None, iterationsCount=200, reprojectionError=threshold_px, confidence=0.999, flags=cv2.SOLVEPNP_AP3P
+        points,
+        pixels,
+        K,
+        None,
+        iterationsCount=max_draws,
+        reprojectionError=threshold_px,
+        confidence=0.999,
+        flags=cv2.SOLVEPNP_AP3P,
     )
     if not found or inliers is None or len(inliers) < 6 or not np.isfinite(rvec).all():
         return None

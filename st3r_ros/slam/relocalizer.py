@@ -1,14 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an image was taken, relative to a reference image or in a saved map, with no guess to start from."""
+"""Where an image was taken, relative to a reference image or in a saved map, with no guess to start from.
+
+A query is compared with the references, or with the keyframes of a map that look most like it. Each comparison gives matches of
+the query's pixels with points in space, and RANSAC finds the pose that most of them agree on; candidates that agree with each
+other are solved together. The answer is believed when enough matches, well spread, fix the pose well, and no other pose explains
+nearly as many.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
 import numpy as np
+import torch
 
 from st3r_ros.config import RelocalizerConfig
+from st3r_ros.errors import FrameError
+from st3r_ros.geometry import so3
+from st3r_ros.geometry.pnp import solve_pnp
+from st3r_ros.geometry.pnp_refinement import RefinedPose, UncertainPoints, refine_pnp
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.triangulation import normalized
+from st3r_ros.geometry.two_view import direction_covariance, estimate_two_view
+from st3r_ros.slam.covisibility import CovisibilityIndex
 from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.types import Frame, LocalizationResult, PairModel
+from st3r_ros.slam.loops import LOCAL_HOPS, within_hops
+from st3r_ros.slam.memory import FeatureStore
+from st3r_ros.slam.projection import points_at, sample
+from st3r_ros.slam.retrieval import PlaceIndex
+from st3r_ros.slam.scale import NETWORK_SIGMA
+from st3r_ros.slam.stream import FrameStream
+from st3r_ros.types import Features, Frame, Keyframe, LocalizationResult, LocalizationStatus, Matches, PairModel
+
+THRESHOLD_PX = 4.0
+MAX_DRAWS = 1000
+MEASURED_DEPTH_SIGMA = 0.02
+"""Relative error of a depth that is given with a reference: that of its sensor and of its alignment with the image."""
+FOCAL_TRIALS = (1.0, 0.7, 1.4, 0.5, 2.0)
+"""Focal lengths that are tried where none is known, as multiples of the assumed one."""
+PER_PLACE = 2
+"""Candidates from one neighbourhood of the map at most, so that a place that looks the same elsewhere is compared too."""
+SAME_TURN_DEG, SAME_SHARE = 5.0, 0.1
+"""Two poses that differ by less, in rotation and as a share of the distance to the scene, are one."""
+TWO_VIEW_THRESHOLD_PX = 1.0
+MIN_DIRECTION_PARALLAX_DEG = 0.5
 
 
 class Relocalizer:
@@ -17,11 +57,13 @@ class Relocalizer:
     def __init__(self, model: PairModel, config: RelocalizerConfig | None = None) -> None:
         self._model = model
         self.config = config or RelocalizerConfig()
+        self._references: dict[str, _Reference] = {}
+        self._map: _KnownMap | None = None
 
     @property
     def references(self) -> tuple[str, ...]:
         """Names of the references, in the order in which they were set."""
-        raise NotImplementedError
+        return tuple(self._references)
 
     def set_reference(self, name: str, frame: Frame, *, T_ref_cam: SE3 | None = None, depth: np.ndarray | None = None) -> None:
         """Adds a reference, or replaces the one of this name.
@@ -33,15 +75,27 @@ class Relocalizer:
         Raises:
             FrameError: the image or the depth cannot be used.
         """
-        raise NotImplementedError
+        features = self._encode(frame)
+        if depth is None:
+            keyframe = None
+        elif depth.shape != frame.image.shape[:2]:
+            raise FrameError(
+                f"The depth of reference '{name}' is {depth.shape[1]}x{depth.shape[0]} but its image is "
+                f"{frame.image.shape[1]}x{frame.image.shape[0]}; give one depth per pixel of the image."
+            )
+        elif frame.camera is None:
+            raise FrameError(f"Reference '{name}' has a depth but no calibration; a depth needs the camera it was taken with.")
+        else:
+            keyframe = _measured_keyframe(frame, features, depth, self._model.relative_depth_sigma)
+        self._references[name] = _Reference(name, features, T_ref_cam or SE3.identity(), keyframe)
 
     def remove_reference(self, name: str) -> None:
         """Forgets a reference; it is no matter if there is none of this name."""
-        raise NotImplementedError
+        self._references.pop(name, None)
 
     def use_map(self, keyframe_map: KeyframeMap | None) -> None:
         """Answers are in this map from now on (None: none); references stay as they are, but a map goes before them."""
-        raise NotImplementedError
+        self._map = None if keyframe_map is None else _KnownMap(self._model, keyframe_map)
 
     def localize(self, frame: Frame, guess: SE3 | None = None) -> LocalizationResult:
         """Finds one query. guess: about where the camera is, in the frame of the answers: candidates near it are tried too.
@@ -49,4 +103,341 @@ class Relocalizer:
         Raises:
             FrameError: the image cannot be used.
         """
-        raise NotImplementedError
+        started = time.perf_counter()
+        result = self._localize(frame, guess)
+        return replace(result, latency_ms=1000.0 * (time.perf_counter() - started))
+
+    def _localize(self, frame: Frame, guess: SE3 | None) -> LocalizationResult:
+        if self._map is None and not self._references:
+            return LocalizationResult(LocalizationStatus.NO_REFERENCE, "There is nothing to compare with: set a reference first.")
+        query = self._encode(frame)
+        if self._map is None:
+            compared = [self._with_reference(query, reference) for reference in list(self._references.values())]
+        else:
+            compared = [self._with_keyframe(query, k) for k in self._map.candidates(query, guess, self.config.candidates)]
+            if not compared:
+                return LocalizationResult(LocalizationStatus.NO_CANDIDATE, "The map has no keyframes.")
+        answers = [candidate if isinstance(candidate, LocalizationResult) else None for candidate in compared]
+        solid = [candidate for candidate in compared if isinstance(candidate, _Candidate)]
+        if not solid:
+            return max((a for a in answers if a is not None), key=lambda a: (a.localized, a.inliers))
+        return self._agreed(query, solid)
+
+    def _encode(self, frame: Frame) -> Features:
+        stream = FrameStream()
+        stream.admit(frame)
+        features: Features = self._model.encode(stream.undistorted(frame))
+        return features
+
+    # One candidate ----------------------------------------------------------------------------------------------------------
+
+    def _with_reference(self, query: Features, reference: _Reference) -> _Candidate | LocalizationResult:
+        if reference.keyframe is not None:
+            candidate = self._with_keyframe(query, reference.keyframe)
+            return replace(candidate, name=reference.name, T_ref_points=reference.T_ref_cam, metric=True)
+        if not self._model.sees_depth_alone:
+            return self._by_two_views(query, reference)
+        prediction = self._model.predict(reference.features, query)
+        assert prediction.X_0_0 is not None and prediction.conf0 is not None
+        m = prediction.matches
+        X, conf = sample(prediction.X_0_0, m.pixels0).double(), sample(prediction.conf0, m.pixels0).double()
+        matches = Matches(m.pixels1, m.pixels0, m.weight, m.possible)
+        candidate = self._candidate(query, reference.name, matches, X, conf, reference.features.image.shape)
+        unit_sigma = NETWORK_SIGMA if self._model.metric else 0.0
+        return replace(candidate, T_ref_points=reference.T_ref_cam, metric=self._model.metric, unit_sigma=unit_sigma)
+
+    def _with_keyframe(self, query: Features, keyframe: Keyframe) -> _Candidate:
+        features = keyframe.features if self._map is None else self._map.store.of(keyframe)
+        matches = self._model.predict(query, features, dense=False).matches
+        own = points_at(keyframe, matches.pixels1)
+        scale = float(keyframe.T_world_cam.scale)  # poses are of a map in one unit, keyframes have each their own
+        metric = self._map is not None and self._map.keyframe_map.scale.metric
+        candidate = self._candidate(query, f"keyframe {keyframe.id}", matches, scale * own.points, own.conf, keyframe.image.shape)
+        return replace(candidate, T_ref_points=keyframe.T_world_cam.se3(), metric=metric)
+
+    def _candidate(
+        self, query: Features, name: str, matches: Matches, X: torch.Tensor, conf: torch.Tensor, shape: tuple[int, ...]
+    ) -> _Candidate:
+        """The pose that most matches agree on, of the query relative to the camera that the points X (N, 3) are of."""
+        known = ((conf > 0) & torch.isfinite(X).all(dim=1) & (X.norm(dim=1) > 0)).cpu().numpy()
+        points, pixels = X.cpu().numpy()[known], matches.pixels0.double().cpu().numpy()[known]
+        sigma = self._model.relative_depth_sigma / np.sqrt(conf.cpu().numpy()[known])
+        cell = matches.pixels1.double().cpu().numpy()[known] / (np.array([shape[1], shape[0]]) - 1.0)
+        uncertain = UncertainPoints(points, points, np.minimum(sigma, 0.5), cell, np.zeros(len(points), np.int64))
+        K, found = query.K, None
+        for trial in (1.0,) if query.K_known else FOCAL_TRIALS:
+            tried = query.K * np.array([[trial, 1, 1], [1, trial, 1], [1, 1, 1]])
+            pose = solve_pnp(points, pixels, tried, THRESHOLD_PX, MAX_DRAWS)
+            if pose is not None and (found is None or pose.inliers.sum() > 1.1 * found.inliers.sum()):
+                K, found = tried, pose
+        refined = None
+        if found is not None:
+            refined = refine_pnp(
+                uncertain, pixels, K, found.T_cam_points, threshold_px=THRESHOLD_PX, free_focal=not query.K_known
+            )
+        chosen = torch.from_numpy(known)
+        pixels0, pixels1, weight = (values.cpu()[chosen] for values in (matches.pixels0, matches.pixels1, matches.weight))
+        kept = Matches(pixels0, pixels1, weight, matches.possible)
+        return _Candidate(name, kept, uncertain, pixels, K, refined)
+
+    def _by_two_views(self, query: Features, reference: _Reference) -> LocalizationResult:
+        """Rotation and direction of the translation, from a model that sees no depth in the reference."""
+        m = self._model.predict(query, reference.features, dense=False).matches
+        pixels0, pixels1 = m.pixels0.numpy(), m.pixels1.numpy()
+        rays_ref, rays_query = normalized(pixels1, reference.features.K), normalized(pixels0, query.K)
+        threshold = TWO_VIEW_THRESHOLD_PX / query.K[0, 0]
+        geometry = estimate_two_view(rays_ref, rays_query, threshold, self.config.min_inliers)
+        known = LocalizationResult(
+            LocalizationStatus.TOO_FEW_MATCHES,
+            f"{len(m)} matches with reference '{reference.name}', of which {self.config.min_inliers} would have to agree.",
+            reference=reference.name,
+            directional=True,
+            matches=len(m),
+            focal_px=float(query.K[0, 0]),
+            pixels=m,
+        )
+        if geometry is None:
+            return replace(known, agree=np.zeros(len(m), bool))
+        known = replace(known, inliers=int(geometry.inliers.sum()), agree=geometry.inliers)
+        if known.inlier_ratio < self.config.min_inlier_ratio or not self._spread_enough(pixels0[geometry.inliers], query):
+            return replace(known, reason="The matches that agree are too few, or all in one place.")
+        if geometry.parallax_deg < MIN_DIRECTION_PARALLAX_DEG:
+            reason = "The two images differ by a rotation only, as far as can be seen: there is no direction of translation."
+            return replace(known, status=LocalizationStatus.UNCERTAIN, reason=reason)
+        covariance = direction_covariance(geometry, rays_ref, rays_query)
+        sigma = math.degrees(math.sqrt(np.linalg.eigvalsh(covariance[3:, 3:])[-1]))
+        direction = math.degrees(math.sqrt(np.linalg.eigvalsh(covariance[:3, :3])[-1]))
+        if sigma > self.config.max_rotation_sigma_deg or direction > 10.0 * self.config.max_rotation_sigma_deg:
+            reason = f"The matches leave the rotation uncertain by {sigma:.1f} and the direction by {direction:.1f} degrees."
+            return replace(known, status=LocalizationStatus.UNCERTAIN, reason=reason)
+        R = reference.T_ref_cam.rotation
+        turned = np.kron(np.eye(2), R)
+        T = SE3(R @ geometry.T_0_1.rotation, R @ geometry.T_0_1.translation)
+        reason = f"{known.inliers} of {len(m)} matches agree; the translation is a direction only, without a length."
+        return replace(
+            known,
+            status=LocalizationStatus.LOCALIZED,
+            reason=reason,
+            T_ref_cam=T,
+            covariance=turned @ covariance @ turned.T,
+        )
+
+    # All together -----------------------------------------------------------------------------------------------------------
+
+    def _agreed(self, query: Features, candidates: list[_Candidate]) -> LocalizationResult:
+        """The pose that the best candidate and those that agree with it have in common."""
+        candidates = sorted(candidates, key=lambda c: c.inliers, reverse=True)
+        best = candidates[0]
+        if not self._is_supported(best):
+            return best.result(LocalizationStatus.TOO_FEW_MATCHES, self._too_few(best))
+        with_best = [c for c in candidates if c is best or (self._is_supported(c) and c.agrees_with(best))]
+        other = max((c.inliers for c in candidates if c not in with_best and self._is_supported(c)), default=0)
+        other = max(other, self._second_pose(best))
+        if other >= self.config.ambiguity_ratio * best.inliers:
+            reason = f"{best.inliers} matches with {best.name} agree on one pose, but {other} others on another one."
+            return best.result(LocalizationStatus.AMBIGUOUS, reason)
+        joint = best if len(with_best) == 1 else _joint(with_best, free_focal=not query.K_known)
+        return self._judged(query, best, joint)
+
+    def _judged(self, query: Features, best: _Candidate, joint: _Candidate) -> LocalizationResult:
+        """The last gates: how far off the matches are, how well spread, and how well they fix the pose."""
+        refined = joint.refined
+        assert refined is not None
+        if refined.rmse_px > self.config.max_rmse_px:
+            reason = f"The matches are {refined.rmse_px:.1f} pixels off on average; {self.config.max_rmse_px} are allowed."
+            return best.result(LocalizationStatus.UNCERTAIN, reason)
+        if not self._spread_enough(joint.pixels[refined.inliers], query):
+            return best.result(LocalizationStatus.UNCERTAIN, "All matches that agree are in one small part of the image.")
+        pose = refined.covariance
+        position = math.sqrt(np.linalg.eigvalsh(pose[:3, :3])[-1]) / joint.distance
+        turn = math.degrees(math.sqrt(np.linalg.eigvalsh(pose[3:, 3:])[-1]))
+        if position > self.config.max_position_sigma or turn > self.config.max_rotation_sigma_deg:
+            reason = (
+                f"The matches leave the position uncertain by {position:.0%} of the distance, the rotation by {turn:.1f} degrees."
+            )
+            return best.result(LocalizationStatus.UNCERTAIN, reason)
+        T_ref_cam = joint.T_ref_cam
+        R = np.kron(np.eye(2), T_ref_cam.rotation)
+        covariance = R @ pose @ R.T
+        # The unit of the points may be off as a whole, and with it the way from their camera.
+        moved = T_ref_cam.translation - joint.T_ref_points.translation
+        covariance[:3, :3] += joint.unit_sigma**2 * np.outer(moved, moved)
+        reason = f"{best.inliers} of {len(best.matches)} matches with {best.name} agree."
+        answer = best.result(LocalizationStatus.LOCALIZED, reason)
+        return replace(
+            answer,
+            T_ref_cam=T_ref_cam,
+            covariance=covariance,
+            rmse_px=refined.rmse_px,
+            focal_px=float(joint.K[0, 0]) * refined.focal,
+            focal_estimated=not query.K_known,
+        )
+
+    def _is_supported(self, candidate: _Candidate) -> bool:
+        enough = candidate.inliers >= self.config.min_inliers
+        return enough and candidate.inliers >= self.config.min_inlier_ratio * max(len(candidate.matches), 1)
+
+    def _too_few(self, best: _Candidate) -> str:
+        return (
+            f"At best {best.inliers} of {len(best.matches)} matches, with {best.name}, agree on a pose; "
+            f"{self.config.min_inliers} and {self.config.min_inlier_ratio:.0%} are needed."
+        )
+
+    def _second_pose(self, best: _Candidate) -> int:
+        """How many of the other matches agree on another pose: the same thing may be there twice."""
+        assert best.refined is not None
+        rest = ~best.refined.inliers
+        if rest.sum() < self.config.ambiguity_ratio * best.inliers:
+            return 0
+        found = solve_pnp(best.points.points[rest], best.pixels[rest], best.K, THRESHOLD_PX, MAX_DRAWS)
+        if found is None or _same(found.T_cam_points, best.refined.T_cam_points, best.distance):
+            return 0
+        return int(found.inliers.sum())
+
+    def _spread_enough(self, pixels: np.ndarray, query: Features) -> bool:
+        """Whether pixels (N, 2) are spread in both directions, by the smaller of their principal standard deviations."""
+        if len(pixels) < 3:
+            return False
+        extent = math.sqrt(max(float(np.linalg.eigvalsh(np.cov(pixels.T))[0]), 0.0))
+        return extent >= self.config.min_spread * math.hypot(*query.image.shape[:2])
+
+
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """A picture to be found again. keyframe: with the depth that was given with it, None without."""
+
+    name: str
+    features: Features
+    T_ref_cam: SE3
+    keyframe: Keyframe | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """Matches of the query (0) with one picture (1), as points (N) of that picture's camera, pixels (N, 2), and the pose found.
+
+    T_ref_points: from the points' frame to that of the answers. unit_sigma: relative error of the points' unit.
+    """
+
+    name: str
+    matches: Matches
+    points: UncertainPoints
+    pixels: np.ndarray
+    K: np.ndarray
+    refined: RefinedPose | None
+    T_ref_points: SE3 = dataclasses.field(default_factory=SE3.identity)
+    metric: bool = False
+    unit_sigma: float = 0.0
+
+    @property
+    def inliers(self) -> int:
+        return 0 if self.refined is None else int(self.refined.inliers.sum())
+
+    @property
+    def distance(self) -> float:
+        """Median distance of the agreeing points from the query's camera."""
+        assert self.refined is not None
+        seen = self.refined.T_cam_points.act(self.points.points[self.refined.inliers])
+        return float(np.median(np.linalg.norm(seen, axis=1)))
+
+    @property
+    def T_ref_cam(self) -> SE3:
+        """Pose of the query in the frame of the answers."""
+        assert self.refined is not None
+        return self.T_ref_points @ self.refined.T_cam_points.inverse()
+
+    def agrees_with(self, other: _Candidate) -> bool:
+        """Whether the two poses are one."""
+        return _same(self.T_ref_cam, other.T_ref_cam, other.distance)
+
+    def result(self, status: LocalizationStatus, reason: str) -> LocalizationResult:
+        """The figures of this candidate, without a pose."""
+        refined = self.refined
+        return LocalizationResult(
+            status,
+            reason,
+            reference=self.name,
+            metric=self.metric,
+            matches=len(self.matches),
+            inliers=self.inliers,
+            rmse_px=math.nan if refined is None else refined.rmse_px,
+            focal_px=float(self.K[0, 0]),
+            pixels=self.matches,
+            agree=np.zeros(len(self.matches), bool) if refined is None else refined.inliers,
+        )
+
+
+def _same(a: SE3, b: SE3, distance: float) -> bool:
+    turn = math.degrees(float(np.linalg.norm(so3.log(a.rotation.T @ b.rotation))))
+    return turn < SAME_TURN_DEG and float(np.linalg.norm(a.translation - b.translation)) < SAME_SHARE * distance
+
+
+def _joint(candidates: list[_Candidate], free_focal: bool) -> _Candidate:
+    """The candidates' matches as one, their points in the frame of the answers."""
+    best, parts = candidates[0], []
+    assert best.refined is not None
+    for c in candidates:
+        points = c.T_ref_points.act(c.points.points)
+        parts.append(replace(c.points, points=points, along=c.points.along @ c.T_ref_points.rotation.T))
+    points, pixels = UncertainPoints.joined(parts), np.concatenate([c.pixels for c in candidates])
+    start = best.T_ref_cam.inverse()
+    refined = refine_pnp(points, pixels, best.K, start, threshold_px=THRESHOLD_PX, free_focal=free_focal)
+    return replace(best, points=points, pixels=pixels, refined=refined, T_ref_points=SE3.identity())
+
+
+def _measured_keyframe(frame: Frame, features: Features, depth: np.ndarray, depth_sigma: float) -> Keyframe:
+    """A reference with measured depth (H, W) metres, as a keyframe at the origin."""
+    h, w = features.image.shape[:2]
+    # An average over an edge would be a depth that nothing has.
+    depth = cv2.resize(np.nan_to_num(depth.astype(np.float32), posinf=0.0, neginf=0.0), (w, h), interpolation=cv2.INTER_NEAREST)
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    K = features.K
+    X = np.stack([(x - K[0, 2]) / K[0, 0] * depth, (y - K[1, 2]) / K[1, 1] * depth, depth], axis=-1)
+    conf = np.where(depth > 0, (depth_sigma / MEASURED_DEPTH_SIGMA) ** 2, 0.0)
+    return Keyframe(
+        id=0,
+        frame_id=frame.id,
+        stamp_ns=frame.stamp_ns,
+        T_world_cam=SE3.identity().sim3(1.0),
+        X=torch.from_numpy(X.astype(np.float32)),
+        conf=torch.from_numpy(conf.astype(np.float32)),
+        image=features.image,
+        K=K,
+        features=features,
+    )
+
+
+class _KnownMap:
+    """A map and what finds its keyframes."""
+
+    def __init__(self, model: PairModel, keyframe_map: KeyframeMap) -> None:
+        self.keyframe_map = keyframe_map
+        self.store = FeatureStore(model)
+        self._model = model
+        self._index, self._places = CovisibilityIndex(), PlaceIndex()
+        for keyframe in keyframe_map.keyframes.values():
+            descriptor: Any = keyframe.descriptor
+            if descriptor is None:
+                descriptor = keyframe.descriptor = model.describe(self.store.of(keyframe)).float().cpu()
+            self._places.add(keyframe.id, descriptor)
+            self._index.update(keyframe)
+
+    def candidates(self, query: Features, guess: SE3 | None, count: int) -> list[Keyframe]:
+        """The keyframes that look most like the query, of no neighbourhood too many; before them those that the guess sees."""
+        keyframes = self.keyframe_map.keyframes
+        chosen: list[int] = []
+        if guess is not None and keyframes:
+            h, w = query.image.shape[:2]
+            every = list(keyframes.values())
+            overlap = self._index.overlap(every, guess.sim3(1.0), query.K, w, h)
+            chosen = [every[n].id for n in overlap.argsort()[::-1][:PER_PLACE] if overlap[n] > 0]
+        taken: dict[int, int] = {}
+        for place in self._places.query(self._model.describe(query), len(keyframes)):
+            if len(chosen) >= count:
+                break
+            if place.id in chosen or taken.get(place.id, 0) >= PER_PLACE:
+                continue
+            chosen.append(place.id)
+            for near in within_hops(self.keyframe_map, place.id, LOCAL_HOPS):
+                taken[near] = taken.get(near, 0) + 1
+        return [keyframes[k] for k in chosen]

@@ -17,10 +17,10 @@ import torch
 from st3r_ros.config import OpenCVPairConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized, triangulate
+from st3r_ros.geometry.two_view import TwoViewGeometry, classify_matches, estimate_two_view
 from st3r_ros.pair.opencv.features import OpenCVFeatures, PixelPairs, PointFinder, follow_points, match_keypoints
 from st3r_ros.pair.opencv.place import PlaceDescriber
 from st3r_ros.pair.opencv.stereo import DenseDepth, interpolated_depth, rectify, semi_global_depth
-from st3r_ros.pair.opencv.two_view import TwoViewGeometry, classify_matches, estimate_two_view
 from st3r_ros.types import Frame, Matches, PairPrediction
 
 logger = logging.getLogger(__name__)

@@ -63,6 +63,25 @@ def classify_matches(
     return TwoViewGeometry(T_0_1, inliers, _median_parallax_deg(T_0_1, rays0[inliers], rays1[inliers]))
 
 
+def direction_covariance(geometry: TwoViewGeometry, rays0: np.ndarray, rays1: np.ndarray) -> np.ndarray:
+    """Covariance (6, 6) of a pose whose translation has length 1, as (translation, rotation), in camera 0's axes.
+
+    It is that of the noise which the inliers' epipolar distances show; along the translation itself it is 0.
+    """
+    R, t = geometry.T_0_1.rotation, geometry.T_0_1.translation / np.linalg.norm(geometry.T_0_1.translation)
+    rays0, rays1 = rays0[geometry.inliers], rays1[geometry.inliers]
+    residual, gradient = _sampson(SE3(R, t), rays0, rays1)
+    B = _orthogonal(t)
+    # E of t x exp(w) R, and of (t + B b) x R with B spanning the directions orthogonal to t.
+    forms = [_skew(t) @ _skew(axis) @ R for axis in np.eye(3)] + [_skew(direction) @ R for direction in B]
+    J = np.stack([np.einsum("ni,ij,nj->n", rays0, form, rays1) for form in forms], axis=1) / gradient[:, None]
+    noise = (1.48 * np.median(np.abs(residual))) ** 2
+    small = noise * np.linalg.pinv(J.T @ J, hermitian=True)
+    lift = np.zeros((6, 5))
+    lift[3:, :3], lift[:3, 3:] = np.eye(3), B.T
+    return lift @ small @ lift.T
+
+
 def _inliers(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> np.ndarray:
     """Matches near their epipolar line and in front of both cameras, (N,) bool."""
     residual = np.abs(_sampson(T_0_1, rays0, rays1)[0])

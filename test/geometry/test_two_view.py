@@ -6,7 +6,7 @@ import pytest
 
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import triangulate
-from st3r_ros.pair.opencv.two_view import TwoViewGeometry, _refine, _sampson, classify_matches, estimate_two_view
+from st3r_ros.geometry.two_view import TwoViewGeometry, _refine, _sampson, classify_matches, estimate_two_view
 
 FOCAL = 500.0  # pixels; a threshold of 1.5 of them is what the model uses
 THRESHOLD = 1.5 / FOCAL

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The best camera pose for 2D-3D matches whose points are not exact either, with its covariance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from st3r_ros.geometry import so3
+from st3r_ros.geometry.se3 import SE3
+
+ITERATIONS = 15
+CONVERGED = 1e-7
+MIN_DEPTH = 1e-6
+FOCAL_SIGMA = 0.5
+"""Of the logarithm of a focal length about which nothing is known."""
+FIELD_NODES = 4
+"""Along each side of an image: between them, the errors of a pointmap's depths are much the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class UncertainPoints:
+    """Points of one or several pointmaps: points (N, 3), and what is known of their errors.
+
+    along: (N, 3) how a point moves as the logarithm of its depth grows. log_sigma: (N,) standard deviation of that logarithm.
+    cell: (N, 2) where the point is in the image of its pointmap, from 0 to 1. owner: (N,) number of its pointmap.
+    """
+
+    points: np.ndarray
+    along: np.ndarray
+    log_sigma: np.ndarray
+    cell: np.ndarray
+    owner: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, chosen: np.ndarray) -> UncertainPoints:
+        """Some of the points."""
+        return replace(self, **{name: values[chosen] for name, values in vars(self).items()})
+
+    @staticmethod
+    def joined(parts: list[UncertainPoints]) -> UncertainPoints:
+        """The points of all parts; each part is a pointmap of its own."""
+        owner = np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)])
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+        return UncertainPoints(**{**columns, "owner": owner})
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedPose:
+    """T_cam_points; covariance (6, 6) of the tangent (translation, rotation) applied left of it; focal: factor on that of K.
+
+    inliers: (N,) bool. residual_px: (N,) distances of pixels and projected points. rmse_px: of the inliers, NaN without any.
+    """
+
+    T_cam_points: SE3
+    covariance: np.ndarray
+    focal: float
+    inliers: np.ndarray
+    residual_px: np.ndarray
+
+    @property
+    def rmse_px(self) -> float:
+        """Root mean square reprojection error of the inliers, pixels; NaN without any."""
+        return float(np.sqrt(np.mean(self.residual_px[self.inliers] ** 2))) if self.inliers.any() else math.nan
+
+
+def refine_pnp(
+    matched: UncertainPoints,
+    pixels: np.ndarray,
+    K: np.ndarray,
+    T_cam_points: SE3,
+    *,
+    sigma_px: float = 1.0,
+    threshold_px: float = 4.0,
+    free_focal: bool = False,
+) -> RefinedPose:
+    """Gauss-Newton on the reprojection errors of all points near their pixels (N, 2), from a pose that is about right.
+
+    A point counts by the errors of its pixel (sigma_px) and of its depth, as far as that shows in the image; what is farther off
+    than threshold_px or than three standard deviations counts little, and is no inlier. free_focal: the focal length of K is a
+    guess and refined as well.
+
+    The covariance is that of the noise, scaled by what the inliers show, and of depth errors that whole regions of a pointmap
+    have in common (a smooth field of 4x4 nodes, with each point's own standard deviation): many matches do not average those out.
+    """
+    system = _linearize(matched, pixels, K, T_cam_points, 1.0, sigma_px, threshold_px)
+    size = 7 if free_focal else 6
+    for _ in range(ITERATIONS):
+        H, g = system.H[:size, :size].copy(), system.g[:size].copy()
+        if free_focal:
+            H[6, 6] += FOCAL_SIGMA**-2
+            g[6] += math.log(system.focal) / FOCAL_SIGMA**2
+        damped = H + 1e-9 * np.trace(H) * np.eye(size) + 1e-12 * np.eye(size)
+        step = -np.linalg.solve(damped, g)
+        focal = system.focal * math.exp(float(np.clip(step[6], -0.3, 0.3))) if free_focal else 1.0
+        T = SE3.exp(np.clip(step[:6], -10.0, 10.0)) @ system.T
+        system = _linearize(matched, pixels, K, T, focal, sigma_px, threshold_px)
+        if np.abs(step).max() < CONVERGED:
+            break
+    return _result(system, matched, size)
+
+
+@dataclass(frozen=True, eq=False)
+class _System:
+    """An estimate and its normal equations: H (7, 7), g (7,) by the tangent left of T and the logarithm of the focal length.
+
+    J: (N, 2, 7) and residual (N, 2), both whitened; by_depth: (N, 2) the same by the log-depth times its sigma.
+    weight: (N,) robust. distance_px: (N,). inliers: (N,) bool.
+    """
+
+    T: SE3
+    focal: float
+    H: np.ndarray
+    g: np.ndarray
+    J: np.ndarray
+    residual: np.ndarray
+    by_depth: np.ndarray
+    weight: np.ndarray
+    distance_px: np.ndarray
+    inliers: np.ndarray
+
+
+def _linearize(
+    matched: UncertainPoints, pixels: np.ndarray, K: np.ndarray, T: SE3, focal: float, sigma_px: float, threshold_px: float
+) -> _System:
+    Y, offset = T.act(matched.points), matched.along @ T.rotation.T
+    seen = Y[:, 2] > MIN_DEPTH
+    z = np.where(seen, Y[:, 2], 1.0)
+    f = focal * K[[0, 1], [0, 1]]
+    xy = Y[:, :2] / z[:, None]
+    error = f * xy + K[:2, 2] - pixels
+    by_point = np.zeros((len(Y), 2, 3))
+    by_point[:, 0, 0], by_point[:, 1, 1] = f[0] / z, f[1] / z
+    by_point[:, :, 2] = -f * xy / z[:, None]
+    J = np.concatenate([by_point, by_point @ -so3.hat(Y), (f * xy)[:, :, None]], axis=2)
+    by_depth = np.einsum("nij,nj->ni", by_point, offset) * matched.log_sigma[:, None]
+    # The inverse square root of sigma_px^2 I + d d^T, applied to everything.
+    length = np.linalg.norm(by_depth, axis=1)
+    unit = by_depth / np.maximum(length, 1e-12)[:, None]
+    gain = 1.0 / np.hypot(sigma_px, length) - 1.0 / sigma_px
+    residual, J, by_depth = (_whitened(values, unit, gain, sigma_px) for values in (error, J, by_depth))
+    distance_px = np.where(seen, np.linalg.norm(error, axis=1), np.inf)
+    # What is off by more than the threshold has to be off by its depth to count.
+    normalized = np.linalg.norm(residual, axis=1)
+    inliers = seen & (normalized < 3.0) & (distance_px < threshold_px + 3.0 * length)
+    weight = np.where(seen, 1.0 / (1.0 + (normalized / 3.0) ** 2) ** 2, 0.0)
+    rows = J * weight[:, None, None]
+    H = np.einsum("nri,nrj->ij", rows, J)
+    return _System(T, focal, H, np.einsum("nri,nr->i", rows, residual), J, residual, by_depth, weight, distance_px, inliers)
+
+
+def _whitened(values: np.ndarray, unit: np.ndarray, gain: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Rows (N, 2, ...) times (I / sigma_px + gain u u^T)."""
+    flat = values.reshape(len(values), 2, -1)
+    along = np.einsum("nr,nrk->nk", unit, flat) * gain[:, None]
+    return (flat / sigma_px + unit[:, :, None] * along[:, None, :]).reshape(values.shape)
+
+
+def _result(system: _System, matched: UncertainPoints, size: int) -> RefinedPose:
+    kept = system.inliers
+    noise = np.median(np.sum(system.residual[kept] ** 2, axis=1)) / (2.0 * math.log(2.0)) if kept.any() else 1.0
+    H = system.H[:size, :size].copy()
+    if size == 7:
+        H[6, 6] += FOCAL_SIGMA**-2
+    inverse = np.linalg.pinv(H, hermitian=True)
+    nodes = _node_weights(matched)
+    pull = np.einsum("nri,nr,n->ni", system.J[:, :, :size], system.by_depth, system.weight * kept)
+    common = inverse @ pull.T @ nodes
+    covariance = max(0.1, noise) * inverse + common @ common.T
+    return RefinedPose(system.T, covariance[:6, :6], system.focal, kept, system.distance_px)
+
+
+def _node_weights(matched: UncertainPoints) -> np.ndarray:
+    """(N, nodes) by how much the value at each node of its pointmap's field shows at a point: bilinear."""
+    at = np.clip(matched.cell, 0.0, 1.0) * (FIELD_NODES - 1)
+    near = np.maximum(0.0, 1.0 - np.abs(at[:, :, None] - np.arange(FIELD_NODES)))  # (N, 2, nodes along a side)
+    field = (near[:, 1, :, None] * near[:, 0, None, :]).reshape(len(matched), -1)
+    count = int(matched.owner.max()) + 1 if len(matched) else 1
+    weights = np.zeros((len(matched), count, FIELD_NODES**2))
+    weights[np.arange(len(matched)), matched.owner] = field
+    return weights.reshape(len(matched), -1)
