@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good poses are that were found without a guess: errors of each answer, and the figures of many attempts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from st3r_ros.geometry import so3
+from st3r_ros.geometry.se3 import SE3
+
+FINE_M, COARSE_M, WITHIN_DEG = 0.25, 0.5, 5.0
+FALSE_DEG, FALSE_M = 10.0, 0.5
+DIRECTION_DEG, DIRECTION_ROTATION_DEG = 10.0, 2.0
+MIN_BASELINE = 0.05
+"""Metres between query and reference below which a true direction is too uncertain to compare with."""
+
+
+@dataclass(frozen=True)
+class PoseError:
+    """One answer against the truth.
+
+    translation: distance of the positions, in the truth's unit; NaN where the answer has no unit. rotation_deg: angle between
+    the orientations. direction_deg: angle between the translations; NaN where there is none to compare.
+    nees: squared error by the answer's own covariance, 6 on average when that is right; NaN where it cannot be told.
+    """
+
+    translation: float
+    rotation_deg: float
+    direction_deg: float
+    nees: float = math.nan
+
+    @property
+    def false(self) -> bool:
+        """Whether the answer is wrong: one that should have been a refusal."""
+        return self.rotation_deg > FALSE_DEG or (
+            self.direction_deg > FALSE_DEG if math.isnan(self.translation) else self.translation > FALSE_M
+        )
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of all attempts, refused ones among them.
+
+    fine, coarse: within 0.25 m and 0.5 m, each also within 5 degrees. directed: rotation within 2 degrees and, where there is a
+    direction to compare, that within 10.
+    """
+
+    fine: float
+    coarse: float
+    directed: float
+
+
+@dataclass(frozen=True)
+class RelocalizationErrors:
+    """The figures of many attempts; medians are those of the answers, NaN without any.
+
+    answered: how many were localized, metric: how many of them with a translation that can be compared.
+    false_accepts: answers off by more than 10 degrees or 0.5 m (without a unit: by more than 10 degrees in direction).
+    nees: mean over the answers for which it can be told; 6 when the covariances are right.
+    """
+
+    attempts: int
+    answered: int
+    metric: int
+    shares: Shares
+    median_translation: float
+    median_rotation_deg: float
+    median_direction_deg: float
+    false_accepts: int
+    nees: float
+
+
+def pose_error(T_found: SE3, T_true: SE3, *, metric: bool, covariance: np.ndarray | None = None) -> PoseError:
+    """Compares a pose with the true one, both in the same frame.
+
+    metric: whether the found translation is in the truth's unit; otherwise only its direction is compared.
+    covariance: (6, 6) of the found pose, order (translation, rotation about fixed axes), in the same frame.
+    """
+    rotation = so3.log(T_true.rotation @ T_found.rotation.T)
+    difference = T_true.translation - T_found.translation
+    nees = math.nan
+    if metric and covariance is not None:
+        nees = normalised_error(np.concatenate([difference, rotation]), covariance)
+    return PoseError(
+        translation=float(np.linalg.norm(difference)) if metric else math.nan,
+        rotation_deg=math.degrees(float(np.linalg.norm(rotation))),
+        direction_deg=_angle_deg(T_found.translation, T_true.translation),
+        nees=nees,
+    )
+
+
+def normalised_error(error: np.ndarray, covariance: np.ndarray) -> float:
+    """error^T covariance^-1 error; NaN for a covariance that is none (not finite, or without an inverse)."""
+    if not np.isfinite(covariance).all():
+        return math.nan
+    try:
+        factor = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        return math.nan
+    return float((np.linalg.solve(factor, error) ** 2).sum())
+
+
+def summarise_attempts(errors: Sequence[PoseError | None]) -> RelocalizationErrors:
+    """The figures of one entry per attempt, None where it was refused."""
+    answers = [e for e in errors if e is not None]
+    translation, rotation, direction, nees = (
+        np.array([getattr(e, name) for e in answers]) for name in ("translation", "rotation_deg", "direction_deg", "nees")
+    )
+    close = rotation <= WITHIN_DEG
+    directed = (rotation <= DIRECTION_ROTATION_DEG) & ~(direction > DIRECTION_DEG)
+    return RelocalizationErrors(
+        attempts=len(errors),
+        answered=len(answers),
+        metric=int(np.isfinite(translation).sum()),
+        shares=Shares(
+            fine=_share(close & (translation <= FINE_M), len(errors)),
+            coarse=_share(close & (translation <= COARSE_M), len(errors)),
+            directed=_share(directed, len(errors)),
+        ),
+        median_translation=_known(np.median, translation),
+        median_rotation_deg=_known(np.median, rotation),
+        median_direction_deg=_known(np.median, direction),
+        false_accepts=sum(e.false for e in answers),
+        nees=_known(np.mean, nees),
+    )
+
+
+def _angle_deg(a: np.ndarray, b: np.ndarray) -> float:
+    """Between the found translation a and the true one b."""
+    if np.linalg.norm(b) < MIN_BASELINE or not np.linalg.norm(a) > 0.0:
+        return math.nan
+    return math.degrees(math.atan2(float(np.linalg.norm(np.cross(a, b))), float(a @ b)))
+
+
+def _share(which: np.ndarray, of: int) -> float:
+    return float(np.count_nonzero(which) / of) if of else math.nan
+
+
+def _known(figure: Callable[[np.ndarray], Any], values: np.ndarray) -> float:
+    """A figure of those values that are known."""
+    known = values[np.isfinite(values)]
+    return float(figure(known)) if len(known) else math.nan
