@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of each try: one row of figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from mapping_bench.cases import Case, frames_at, open_case
+
+from relocalization_bench.trials import Trials, known_frames
+from st3r_ros.config import MapperConfig
+from st3r_ros.errors import InputError
+from st3r_ros.eval.relocalization import PoseError, pose_error
+from st3r_ros.eval.trajectory import evaluate_trajectory
+from st3r_ros.io.stamps import format_stamp
+from st3r_ros.maps.load import load_map
+from st3r_ros.maps.save import save_map
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.mapper import Mapper
+from st3r_ros.slam.relocalizer import Relocalizer
+from st3r_ros.types import LocalizationResult, PairModel
+
+MAPPED_SHARE, MAPPED_EVERY, QUERIED_SHARE = 0.6, 2, 0.2
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One try. Errors are None where it was refused or there is nothing to compare.
+
+    err_t: metres (of a map: the truth's unit after the map's alignment with it); None for a translation without a unit.
+    err_t_dir_deg: between the directions of the translations, None in a map. nees: squared error by the answer's covariance, 6 on
+    average when that is right; None in a map, whose own errors are no part of the covariance. false_accept: see
+    st3r_ros/eval/relocalization.py. overlap: share of the query that the reference shows, where that was asked for.
+    scene_scale: of a map, the RMS distance of the mapped true positions to their centroid.
+    """
+
+    query: str
+    reference: str
+    status: str
+    err_t: float | None
+    err_r_deg: float | None
+    err_t_dir_deg: float | None
+    inliers: int
+    ms: float
+    nees: float | None
+    sequence: str
+    pair_model: str
+    seed: int
+    matches: int
+    metric: bool
+    false_accept: bool
+    overlap: float | None
+    scene_scale: float | None
+    reason: str
+
+    @property
+    def error(self) -> PoseError | None:
+        """As `summarise_attempts` takes it."""
+        if self.err_r_deg is None:
+            return None
+        known = (math.nan if value is None else value for value in (self.err_t, self.err_r_deg, self.err_t_dir_deg, self.nees))
+        return PoseError(*known)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Rows of one source, pair model and seed have these in common."""
+
+    source: str
+    pair_model: str
+    seed: int
+    checkpoint: str = ""
+    progress: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{self.source}, {self.pair_model}, seed {self.seed}"
+
+
+def try_pairs(run: Run, made: Trials) -> Iterator[Row]:
+    """Localizes every query against its reference alone."""
+    for trial in _shown(made.trials, run):
+        relocalizer = Relocalizer(made.model)
+        relocalizer.set_reference(trial.reference, trial.reference_frame, depth=trial.depth)
+        result = relocalizer.localize(trial.query_frame)
+        error = None
+        if result.T_ref_cam is not None:
+            error = pose_error(result.T_ref_cam, trial.T_ref_query, metric=result.metric, covariance=result.covariance)
+        yield _row(run, trial.query, replace(result, reference=trial.reference), error, overlap=trial.overlap)
+
+
+def try_map(run: Run, queries: int) -> Iterator[Row]:
+    """Maps the even frames of the first 60 %, saves and loads the map, and localizes frames of the last 20 % in it.
+
+    Raises:
+        St3rError: the sequence cannot be used, or not mapped.
+    """
+    opened = open_case(Case(run.source, run.pair_model, run.seed, run.source, checkpoint=run.checkpoint))
+    known = known_frames(opened)
+    mapped = known.stamps_ns[: round(MAPPED_SHARE * len(known)) : MAPPED_EVERY]
+    late = np.arange(round((1.0 - QUERIED_SHARE) * len(known)), len(known))
+    asked = late[np.unique(np.linspace(0, len(late) - 1, min(queries, len(late))).round().astype(np.int64))]
+    stamps = known.stamps_ns[asked].tolist()
+    frames = frames_at(opened.frames, {*mapped.tolist(), *stamps})
+    keyframe_map = _saved_and_loaded(opened.model, [frames[stamp] for stamp in mapped.tolist()], run)
+    aligned = evaluate_trajectory(keyframe_map.trajectory(), opened.sequence.truth, mapped)
+    relocalizer = Relocalizer(opened.model)
+    relocalizer.use_map(keyframe_map)
+    for index, stamp in _shown(list(zip(asked.tolist(), stamps, strict=True)), run):
+        result, error = relocalizer.localize(frames[stamp]), None
+        if result.T_ref_cam is not None:
+            T_truth_found = (aligned.T_truth_map @ result.T_ref_cam.sim3()).se3()
+            compared = pose_error(T_truth_found, known.T_world_cam[index], metric=True)
+            error = replace(compared, direction_deg=math.nan)  # of a position in the map, the direction says nothing
+        yield _row(run, format_stamp(stamp), result, error, scene_scale=aligned.truth_spread)
+
+
+def _saved_and_loaded(model: PairModel, frames: list[Any], run: Run) -> KeyframeMap:
+    mapper = Mapper(model, MapperConfig())
+    for frame in _shown(frames, run):
+        mapper.register_frame(frame)
+    if not mapper.map.frames:
+        raise InputError(f"Not one frame of '{run.source}' could be mapped with {run.pair_model}.")
+    with tempfile.TemporaryDirectory() as folder:
+        save_map(Path(folder) / "map", mapper.map, pair_model=model.name)
+        return load_map(Path(folder) / "map").map
+
+
+def _row(run: Run, query: str, result: LocalizationResult, error: PoseError | None, **more: float | None) -> Row:
+    return Row(
+        query=query,
+        reference=result.reference,
+        status=result.status.value,
+        err_t=_number(error.translation if error else None),
+        err_r_deg=_number(error.rotation_deg if error else None),
+        err_t_dir_deg=_number(error.direction_deg if error else None),
+        inliers=result.inliers,
+        ms=result.latency_ms,
+        nees=_number(error.nees if error else None),
+        sequence=run.source,
+        pair_model=run.pair_model,
+        seed=run.seed,
+        matches=result.matches,
+        metric=result.metric,
+        false_accept=error is not None and error.false,
+        overlap=more.get("overlap"),
+        scene_scale=more.get("scene_scale"),
+        reason=result.reason,
+    )
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _shown(items: list[Item], run: Run) -> Iterable[Item]:
+    """The items, with a line on stderr about how far one is, if that is wanted."""
+    for number, item in enumerate(items):
+        if run.progress:
+            print(f"\r\033[K{run.title}: {number + 1} of {len(items)}", end="", file=sys.stderr, flush=True)
+        yield item
+    if run.progress:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """The row as written to the JSON file."""
+    return dataclasses.asdict(row)
