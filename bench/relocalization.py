@@ -8,7 +8,8 @@ with known errors (mapping_bench/noise.py); it sees only the frames with depth. 
 models, the pairs.
 
 With --map, the even frames of the first 60 % are mapped, the map is saved and loaded, and frames of the last 20 % are localized
-in it; errors are those after the best similarity alignment of the map with the truth.
+in it (of sim:twins all even frames, and odd ones); errors are those after the best similarity alignment of the map with the
+truth. The scene's scale is the median depth of the map's keyframes.
 
 The columns: found is the share of the tries that were answered with a pose; medians are those of the answers; within are shares
 of all tries (position and rotation; directed: rotation within 2 and translation direction within 10 degrees; in a map, 0.1 of

@@ -40,7 +40,7 @@ class Row:
     err_t_dir_deg: between the directions of the translations, None in a map. nees: squared error by the answer's covariance, 6 on
     average when that is right; None in a map, whose own errors are no part of the covariance. false_accept: see
     st3r_ros/eval/relocalization.py. overlap: share of the query that the reference shows, where that was asked for.
-    scene_scale: of a map, the RMS distance of the mapped true positions to their centroid.
+    scene_scale: of a map, the median depth of its keyframes, in the truth's unit.
     """
 
     query: str
@@ -101,18 +101,21 @@ def try_pairs(run: Run, made: Trials) -> Iterator[Row]:
 def try_map(run: Run, queries: int) -> Iterator[Row]:
     """Maps the even frames of the first 60 %, saves and loads the map, and localizes frames of the last 20 % in it.
 
+    Of a world with twin rooms, all even frames are mapped and odd ones localized: which twin it is cannot be told from a map
+    that knows only one.
+
     Raises:
         St3rError: the sequence cannot be used, or not mapped.
     """
     opened = open_case(Case(run.source, run.pair_model, run.seed, run.source, checkpoint=run.checkpoint))
     known = known_frames(opened)
-    mapped = known.stamps_ns[: round(MAPPED_SHARE * len(known)) : MAPPED_EVERY]
-    late = np.arange(round((1.0 - QUERIED_SHARE) * len(known)), len(known))
+    mapped, late = _split(len(known), getattr(opened.sequence, "twins", None) is not None)
     asked = late[np.unique(np.linspace(0, len(late) - 1, min(queries, len(late))).round().astype(np.int64))]
+    mapped_ns = known.stamps_ns[mapped]
     stamps = known.stamps_ns[asked].tolist()
-    frames = frames_at(opened.frames, {*mapped.tolist(), *stamps})
-    keyframe_map = _saved_and_loaded(opened.model, [frames[stamp] for stamp in mapped.tolist()], run)
-    aligned = evaluate_trajectory(keyframe_map.trajectory(), opened.sequence.truth, mapped)
+    frames = frames_at(opened.frames, {*mapped_ns.tolist(), *stamps})
+    keyframe_map = _saved_and_loaded(opened.model, [frames[stamp] for stamp in mapped_ns.tolist()], run)
+    aligned = evaluate_trajectory(keyframe_map.trajectory(), opened.sequence.truth, mapped_ns)
     relocalizer = Relocalizer(opened.model)
     relocalizer.use_map(keyframe_map)
     for index, stamp in _shown(list(zip(asked.tolist(), stamps, strict=True)), run):
@@ -121,7 +124,23 @@ def try_map(run: Run, queries: int) -> Iterator[Row]:
             T_truth_found = (aligned.T_truth_map @ result.T_ref_cam.sim3()).se3()
             compared = pose_error(T_truth_found, known.T_world_cam[index], metric=True)
             error = replace(compared, direction_deg=math.nan)  # of a position in the map, the direction says nothing
-        yield _row(run, format_stamp(stamp), result, error, scene_scale=aligned.truth_spread)
+        yield _row(run, format_stamp(stamp), result, error, scene_scale=aligned.scale * _median_depth(keyframe_map))
+
+
+def _split(frames: int, twins: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the frames that are mapped and of those that may be asked about."""
+    every = np.arange(frames)
+    if twins:
+        return every[::MAPPED_EVERY], every[1::MAPPED_EVERY]
+    return every[: round(MAPPED_SHARE * frames) : MAPPED_EVERY], every[round((1.0 - QUERIED_SHARE) * frames) :]
+
+
+def _median_depth(keyframe_map: KeyframeMap) -> float:
+    """In the map's unit."""
+    medians = [
+        float(k.T_world_cam.scale) * float(k.X[..., 2][k.conf > 0].float().median()) for k in keyframe_map.keyframes.values()
+    ]
+    return float(np.median(medians))
 
 
 def _saved_and_loaded(model: PairModel, frames: list[Any], run: Run) -> KeyframeMap:
