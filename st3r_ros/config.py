@@ -306,3 +306,35 @@ class SimulationConfig(Validated):
     kidnap: str = setting(
         "none", "What befalls the camera: a black second, a white wall, a jump.", choices=("none", "black", "white", "jump")
     )
+
+
+@dataclass(frozen=True)
+class RelocalizationNodeConfig(Validated):
+    """The ROS node `st3r_relocalization`; the groups `relocalizer`, `opencv` and `mast3r` are its other parameters."""
+
+    pair_model: str = setting("opencv", "The two-view model: opencv, or mast3r for MASt3R and DUSt3R checkpoints.")
+    checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
+    image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
+    input_wait: float = setting(
+        2.0, "Seconds that the first images wait for camera_info and for the TF of the camera.", low=0.0, high=60.0
+    )
+    rate: float = setting(
+        0.0, "Live images localized per second, at most; 0 localizes on ~/relocalize only.", low=0.0, high=1000.0, live=True
+    )
+    image_wait: float = setting(
+        2.0,
+        "Seconds that ~/relocalize waits for a live image, and how old use_latest of ~/set_reference may be.",
+        low=0.01,
+        high=60.0,
+        live=True,
+    )
+    reference: str = setting("", "Image file that is set as the reference 'reference' at the start; '' for none.")
+    reference_camera: str = setting("", "Calibration file (ROS yaml) of that image; '' when it is not known.")
+    reference_dir: str = setting("", "Folder that keeps the references for the next start; '' forgets them at the end.")
+    map_path: str = setting("", "Folder of a saved map that is loaded at the start and goes before references; '' for none.")
+    reference_frame: str = setting("reference", "TF frame that poses are in: of the reference's camera, or of the map (map).")
+    child_frame: str = setting(
+        "", "TF frame whose pose is published, such as base_link, which TF ties to the camera; '' for the camera itself."
+    )
+    publish_tf: bool = setting(True, "Broadcast reference_frame -> child at the stamp of each localized image.", live=True)
+    autostart: bool = setting(True, "Configure and activate at start, without a lifecycle manager.")

@@ -20,6 +20,7 @@ from st3r_ros.ros.transform_tree import TransformListener
 from st3r_ros.ros.transforms import OPTICAL, MapAnchor
 
 _IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
+_ODOMETRY_HINT = "Set odom_frame to the frame of odometry to have map_frame -> odom_frame instead."
 _LISTEN_S = 2.0
 """Seconds after the first image in which TF may show who else tells where the robot is."""
 
@@ -53,10 +54,19 @@ class ImageSource:
 
     The first images wait up to `input_wait` seconds for a camera_info and for the TF of camera and odometry; newer ones replace
     them. Then the camera counts as uncalibrated until `restart`, and as mounted at the base frame and looking forward.
+    parent_hint: what a person can do when TF has another parent already for the frame whose pose is broadcast.
     """
 
-    def __init__(self, node: Node, config: MappingNodeConfig, counts: ImageCounts, deliver: Callable[[ImageInput], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        config: MappingNodeConfig,
+        counts: ImageCounts,
+        deliver: Callable[[ImageInput], None],
+        parent_hint: str = _ODOMETRY_HINT,
+    ) -> None:
         self._node, self._config, self._counts, self._deliver = node, config, counts, deliver
+        self._parent_hint = parent_hint
         self.muted = False
         self.last_image = time.monotonic()
         self._first_image: float | None = None
@@ -64,6 +74,7 @@ class ImageSource:
         self._camera: Camera | None = None
         self._error: CalibrationError | None = None
         self._anchor: MapAnchor | None = None
+        self._camera_frame = ""
         self._uncalibrated = False
         image = node.resolve_topic_name("image")
         self.topic = f"{image}/compressed" if config.image_transport == "compressed" else image
@@ -89,6 +100,17 @@ class ImageSource:
         """Forget how the camera was taken to be calibrated: a new map begins."""
         self._uncalibrated = False
         self._first_image = None
+
+    def find_anchor(self, camera_frame: str) -> MapAnchor | None:
+        """Where a camera sits, be it that of the images or another one; None while TF does not tell."""
+        if self._anchor is not None and camera_frame == self._camera_frame:
+            return self._anchor
+        return self._find_anchor(camera_frame, patient=True)
+
+    def parent_of(self, frame_id: str) -> str | None:
+        """Who else is the parent of a frame in TF, as far as is known now."""
+        parent = self._tf.tree.parent(frame_id)
+        return None if parent == self._config.map_frame else parent
 
     @property
     def waiting_s(self) -> float:
@@ -149,7 +171,7 @@ class ImageSource:
     def _anchored(self, camera_frame: str, patient: bool) -> MapAnchor | None:
         """Where the camera sits, found once; None while TF may still tell, or has not told of odometry yet."""
         if self._anchor is None:
-            self._anchor = self._find_anchor(camera_frame, patient)
+            self._anchor, self._camera_frame = self._find_anchor(camera_frame, patient), camera_frame
         odometry = self._odometry
         if patient and self._anchor is not None and odometry is not None and not odometry.known(self._anchor.frame_id):
             return None
@@ -172,14 +194,14 @@ class ImageSource:
 
     def _notice_parent(self, frame_id: str) -> None:
         """A frame has one parent: who else is it?"""
-        parent = self._tf.tree.parent(frame_id)
-        if parent in (None, self._config.map_frame, self._parent):
+        parent = self.parent_of(frame_id)
+        if parent in (None, self._parent):
             return
         self._parent = parent
         map_frame = self._config.map_frame
         self._node.get_logger().warning(
-            f"TF has {parent} as the parent of {frame_id} already, so {map_frame} -> {frame_id} is not broadcast. Set odom_frame "
-            f"to the frame of odometry to have {map_frame} -> odom_frame instead."
+            f"TF has {parent} as the parent of {frame_id} already, so {map_frame} -> {frame_id} is not broadcast. "
+            f"{self._parent_hint}"
         )
 
 

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the lifecycle nodes have in common: transitions that report what goes wrong, one worker, services that wait for it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from concurrent.futures import Future as WorkerFuture
+from typing import Any, TypeVar
+
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+
+from st3r_ros.config import Validated
+from st3r_ros.errors import St3rError
+from st3r_ros.ros import parameters
+from st3r_ros.ros.image_input import ImageInput
+from st3r_ros.ros.process import Stop
+from st3r_ros.ros.worker import Worker
+
+Response = TypeVar("Response")
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node with one executor thread and one worker thread; it brings itself up when `autostart` is set.
+
+    A subclass says what each transition does: `_configure` makes the worker, the services and the publishers, `_listen` and
+    `_finish` begin and end the input, `_release` lets go of everything else.
+    """
+
+    def __init__(self, name: str, stop: Stop, groups: Mapping[str, type[Validated]]) -> None:
+        super().__init__(name)
+        parameters.declare(self, groups)
+        parameters.watch(self, groups, self._apply)
+        self._stop = stop
+        self._worker: Worker[ImageInput] | None = None
+        self._standing_services = list(self.services)
+
+    @property
+    def worker(self) -> Worker[ImageInput]:
+        """The worker of a configured node."""
+        assert self._worker is not None
+        return self._worker
+
+    def start(self) -> None:
+        """Configure and activate, unless a lifecycle manager does it (`autostart` false)."""
+        if not self.get_parameter("autostart").value:
+            return
+        for transition in (self.trigger_configure, self.trigger_activate):
+            if transition() != TransitionCallbackReturn.SUCCESS:
+                self._stop.finish(exit_code=2)
+                return
+
+    def close(self) -> None:
+        """Publish and write what there is, then end."""
+        if self._worker is not None:
+            self.trigger_shutdown()
+        self.destroy_node()
+
+    # What a subclass does -------------------------------------------------------------------------------------------
+
+    def _configure(self) -> None:
+        """Make what is needed, the worker last, and start it."""
+        raise NotImplementedError
+
+    def _listen(self) -> None:
+        """Begin to listen to images."""
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        """Stop listening, if that was begun, and publish what there is."""
+        raise NotImplementedError
+
+    def _release(self) -> None:
+        """Let go of what `_configure` made, be it all or a part of it."""
+        raise NotImplementedError
+
+    def _apply(self, group: str, config: Validated) -> None:
+        """A live parameter has changed."""
+        raise NotImplementedError
+
+    # Lifecycle ------------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the pair model and get ready."""
+        return self._guarded(self._set_up, super().on_configure, state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen to images."""
+        return self._guarded(self._listen, super().on_activate, state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening; what was learnt stays."""
+        return self._guarded(self._finish, super().on_deactivate, state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget everything."""
+        return self._guarded(self._clean_up, super().on_cleanup, state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Deactivate and clean up, from any state."""
+        return self._guarded(self._shut_down, super().on_shutdown, state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a failed transition: back to the beginning, ready to be configured again."""
+        return self._guarded(self._clean_up, super().on_error, state)
+
+    def _guarded(
+        self,
+        work: Callable[[], None],
+        default: Callable[[LifecycleState], TransitionCallbackReturn],
+        state: LifecycleState,
+    ) -> TransitionCallbackReturn:
+        """Do the work of a transition; rclpy itself would hide what goes wrong in it."""
+        try:
+            work()
+        except St3rError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            self.get_logger().fatal(traceback.format_exc())
+            raise
+        return default(state)
+
+    def _set_up(self) -> None:
+        try:
+            self._configure()
+        except St3rError:
+            self._clean_up()
+            raise
+
+    def _clean_up(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        self._release()
+        for timer in list(self.timers):
+            self.destroy_timer(timer)
+        for service in [service for service in self.services if service not in self._standing_services]:
+            self.destroy_service(service)
+        for publisher in [publisher for publisher in self.publishers if isinstance(publisher, LifecyclePublisher)]:
+            self.destroy_lifecycle_publisher(publisher)
+
+    def _shut_down(self) -> None:
+        self._finish()
+        self._clean_up()
+
+    # Services -------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, response: Response, job: Callable[[], Any], message: str = "") -> Response:
+        """Run a job on the worker and answer when it is done, while the executor goes on.
+
+        The response's `message` is the job's text, or `message` where the job returns none; or what went wrong.
+        """
+        answer: Any = response
+        answer.success = False
+        if self._worker is None:
+            answer.message = "The node is not configured; configure it."
+            return response
+        done = self._worker.run(job)
+        await self._woken_by(done)
+        try:
+            text = done.result()
+        except CancelledError:
+            answer.message = "The node is shutting down."
+        except St3rError as error:
+            answer.message = str(error)
+        except Exception as error:  # the boundary of a request: answered and logged, and the node lives on
+            answer.message = f"Internal error: {error!r}; the log has the details."
+            self._log_traceback("A service failed", error)
+        else:
+            answer.success, answer.message = True, text if isinstance(text, str) else message
+        return response
+
+    async def _woken_by(self, future: WorkerFuture) -> None:
+        """Wait for a future of the worker while the executor goes on."""
+        done = Future()
+
+        def wake(_: WorkerFuture) -> None:
+            done.set_result(None)
+            if self.executor is not None:
+                self.executor.wake()
+
+        future.add_done_callback(wake)
+        await done
+
+    def _log_traceback(self, what: str, error: Exception) -> None:
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        self.get_logger().error(f"{what}, and the node goes on: {text}", throttle_duration_sec=5.0)

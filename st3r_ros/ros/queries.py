@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes with the requests of the relocalization node, checked: images, calibrations, depths, poses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from geometry_msgs.msg import Pose
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from st3r_ros.errors import CalibrationError, EncodingError, FrameError, GeometryError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.io.calibration import camera_from_info
+from st3r_ros.io.image_file import read_image
+from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
+from st3r_ros.types import Frame
+
+_DEPTHS = {"16UC1": ("u2", 0.001), "mono16": ("u2", 0.001), "32FC1": ("f4", 1.0)}
+"""Encoding -> type of a pixel, metres of its unit (REP-118)."""
+
+
+def is_given(image: Image) -> bool:
+    """Whether a field of a request holds an image, be it a usable one or not."""
+    return bool(image.width or image.height or image.step or image.encoding or len(image.data))
+
+
+def frame_from_message(message: Image | CompressedImage, camera: Camera | None) -> Frame:
+    """The frame of an image message.
+
+    Raises:
+        FrameError: its stamp, encoding, size or data cannot be used.
+    """
+    return Frame(0, stamp_to_ns(message.header.stamp), image_from_message(message), camera)
+
+
+def frame_from_file(path: str, camera: Camera | None) -> Frame:
+    """The frame of an image file, with stamp 0.
+
+    Raises:
+        FrameError: there is no such file, or it is no image that can be used.
+    """
+    if not Path(path).is_file():
+        what = "is a folder, not an image" if Path(path).is_dir() else "is no file on the machine of this node"
+        raise FrameError(f"'{path}' {what}; give the path of an image file.")
+    return Frame(0, 0, read_image(Path(path)), camera)
+
+
+def camera_given(info: CameraInfo) -> Camera | None:
+    """The camera of a request, None when its field was left empty.
+
+    Raises:
+        CalibrationError: it is incomplete, contradicts itself or is that of a driver without calibration (K is 0).
+    """
+    if CameraInfo(header=info.header) == info:
+        return None
+    camera = camera_from_info(info)
+    if camera is None:
+        raise CalibrationError("The K of camera_info is zero: it is not calibrated; calibrate, or leave camera_info empty.")
+    return camera
+
+
+def pose_given(poses: Sequence[Pose]) -> SE3 | None:
+    """The pose of a request, None when it has none.
+
+    Raises:
+        GeometryError: its quaternion is zero or a number is not finite.
+    """
+    if not poses:
+        return None
+    p, q = poses[0].position, poses[0].orientation
+    try:
+        return SE3.from_quaternion_xyzw(np.array([q.x, q.y, q.z, q.w]), np.array([p.x, p.y, p.z]))
+    except GeometryError as error:
+        raise GeometryError(f"The pose is none: {error}") from error
+
+
+def depth_given(image: Image) -> np.ndarray | None:
+    """The depth of a request, (H, W) float32 metres, 0 where it is not known; None when its field was left empty.
+
+    Raises:
+        EncodingError: it is no depth image, or its size, step or data are wrong.
+    """
+    if not is_given(image):
+        return None
+    if image.encoding not in _DEPTHS:
+        raise EncodingError(f"The depth has the encoding {image.encoding!r}; it must be 16UC1 (millimetres) or 32FC1 (metres).")
+    image_from_message(image)  # complains about everything else that may be wrong
+    kind, unit = _DEPTHS[image.encoding]
+    dtype = np.dtype((">" if image.is_bigendian else "<") + kind)
+    stored: np.ndarray = np.ndarray(
+        (image.height, image.width), dtype, buffer=memoryview(image.data).cast("B"), strides=(image.step, dtype.itemsize)
+    )
+    metres = stored.astype(np.float32) * np.float32(unit)
+    return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0.0))
+
+
+def header_of(message: Image | CompressedImage) -> Header:
+    """The header of an image message; its stamp is zero where it is no time."""
+    try:
+        stamp_to_ns(message.header.stamp)
+    except FrameError:
+        return Header(frame_id=message.header.frame_id)
+    return message.header

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `st3r_relocalization`: where the live camera is, relative to a reference image or in a saved map, with no guess."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.task import Future
+
+from st3r_ros.config import MASt3RPairConfig, OpenCVPairConfig, RelocalizationNodeConfig, RelocalizerConfig, Validated
+from st3r_ros.msg import RelocalizationResult
+from st3r_ros.pair import load_pair_model
+from st3r_ros.results import check_output_folder
+from st3r_ros.ros import parameters, queries
+from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
+from st3r_ros.ros.managed_node import ManagedNode
+from st3r_ros.ros.process import Stop, run
+from st3r_ros.ros.references import ReferenceStore
+from st3r_ros.ros.relocalization_outputs import RelocalizationOutputs, input_terms, unusable
+from st3r_ros.ros.relocalization_session import LatestImage, RelocalizationSession
+from st3r_ros.ros.worker import Worker
+from st3r_ros.slam.relocalizer import Relocalizer
+from st3r_ros.slam.warm_up import warm_up
+from st3r_ros.srv import LoadMap, Relocalize, SetReference
+
+_GROUPS: dict[str, type[Validated]] = {
+    "": RelocalizationNodeConfig,
+    "relocalizer": RelocalizerConfig,
+    "opencv": OpenCVPairConfig,
+    "mast3r": MASt3RPairConfig,
+}
+_PARENT_HINT = "Set child_frame to the root of the robot's tree, or use ~/pose, which does not depend on TF."
+
+
+class RelocalizationNode(ManagedNode):
+    """Configured, it has a `session` (pair model, references, map) and services. Active, it has a `source` of images."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.session: RelocalizationSession | None = None
+        self.source: ImageSource | None = None
+        self._latest: ImageInput | None = None
+        self._waiting: list[Future] = []
+        super().__init__("st3r_relocalization", stop, _GROUPS)
+
+    # Lifecycle --------------------------------------------------------------------------------------------------------
+
+    def _configure(self) -> None:
+        config = self._config = parameters.read(self, "", RelocalizationNodeConfig)
+        store = None
+        if config.reference_dir:
+            check_output_folder(Path(config.reference_dir))
+            store = ReferenceStore(Path(config.reference_dir))
+        model = load_pair_model(
+            config.pair_model,
+            config.checkpoint,
+            opencv=parameters.read(self, "opencv", OpenCVPairConfig),
+            mast3r=parameters.read(self, "mast3r", MASt3RPairConfig),
+        )
+        relocalizer = Relocalizer(model, parameters.read(self, "relocalizer", RelocalizerConfig))
+        seconds = warm_up(model)
+        self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
+        outputs = RelocalizationOutputs(self, config)
+        self.session = RelocalizationSession(relocalizer, model, outputs, store, self.get_logger())
+        self.session.begin(config)
+        group = MutuallyExclusiveCallbackGroup()  # a service that waits for the worker must not keep images waiting
+        self.create_service(SetReference, "~/set_reference", self._on_set_reference, callback_group=group)
+        self.create_service(Relocalize, "~/relocalize", self._on_relocalize, callback_group=group)
+        self.create_service(LoadMap, "~/load_map", self._on_load_map, callback_group=group)
+        self._worker = Worker(self._process, idle=lambda: None, report=self._report, name="relocalization")
+        self._worker.start()
+
+    def _listen(self) -> None:
+        self._processed_ns: int | None = None
+        self.source = ImageSource(self, input_terms(self._config), ImageCounts(), self._deliver, parent_hint=_PARENT_HINT)
+        self.get_logger().info(f"Listening to {self.source.topic} and {self.source.info_topic}.")
+
+    def _finish(self) -> None:
+        if self.source is None:
+            return
+        self.source.close()
+        self.source = self._latest = None
+        self._hand_out(None)
+        self.worker.discard()
+        self.worker.run(lambda: None).result()  # what is in work is published while the publishers are still active
+
+    def _release(self) -> None:
+        self.session = None
+
+    # Images -----------------------------------------------------------------------------------------------------------
+
+    def _deliver(self, item: ImageInput) -> None:
+        """On the executor: hand an image to who waits for one, and, when it is time, to the worker."""
+        self._latest = item
+        self._hand_out(item)
+        rate, now_ns = self._config.rate, self.get_clock().now().nanoseconds
+        if rate == 0.0:
+            return
+        last_ns = self._processed_ns
+        if last_ns is None or not 0 <= now_ns - last_ns < 1e9 / rate:
+            self._processed_ns = now_ns
+            self.worker.submit(item)
+
+    def _hand_out(self, item: ImageInput | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            future.set_result(item)
+
+    def _process(self, item: ImageInput) -> None:
+        """On the worker: localize a live image."""
+        assert self.session is not None
+        self.session.localize(item)
+
+    def _report(self, error: Exception) -> None:
+        self._log_traceback("An image could not be localized", error)
+
+    # Services and parameters ------------------------------------------------------------------------------------------
+
+    async def _on_set_reference(self, request: SetReference.Request, response: SetReference.Response) -> SetReference.Response:
+        session, source = self.session, self.source
+        assert session is not None
+        latest = None
+        if self._latest is not None and source is not None:
+            latest = LatestImage(self._latest, source.waiting_s)
+        await self._answer(response, partial(session.set_reference, request, latest, self._config.image_wait))
+        response.references = list(session.references)
+        return response
+
+    async def _on_load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
+        assert self.session is not None
+        return await self._answer(response, partial(self.session.load_map, request.folder))
+
+    async def _on_relocalize(self, request: Relocalize.Request, response: Relocalize.Response) -> Relocalize.Response:
+        """Localize the image given, or the next live one."""
+        given = queries.is_given(request.image)
+        item = None
+        if self.source is not None:
+            item = self._as_input(request) if given else await self._next_image()
+        if item is None:
+            response.message = self._why_nothing(request, given)
+        else:
+            await self._answer(response, partial(self._localize, item, request, response))
+        if not response.result.message:  # the image did not get as far as to have a result
+            header = queries.header_of(request.image)
+            response.result = unusable(response.message, header, self._config.reference_frame)
+        response.success = response.result.status == RelocalizationResult.LOCALIZED
+        return response
+
+    def _localize(self, item: ImageInput, request: Relocalize.Request, response: Relocalize.Response) -> str:
+        """On the worker."""
+        assert self.session is not None
+        info = request.camera_info if queries.is_given(request.image) else None
+        response.result = self.session.localize(item, info)
+        return str(response.result.message)
+
+    def _as_input(self, request: Relocalize.Request) -> ImageInput | None:
+        """The image of a request, None while TF does not tell where the camera is."""
+        assert self.source is not None
+        anchor = self.source.find_anchor(request.image.header.frame_id)
+        if anchor is None:
+            return None
+        return ImageInput(request.image, None, anchor, parent=self.source.parent_of(anchor.frame_id))
+
+    async def _next_image(self) -> ImageInput | None:
+        """The next live image, None when none comes in time."""
+        image = Future()
+        self._waiting.append(image)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still
+        timer = self.create_timer(self._config.image_wait, partial(self._give_up, image), clock=steady)
+        item: ImageInput | None = await image
+        self.destroy_timer(timer)
+        return item
+
+    def _give_up(self, image: Future) -> None:
+        if image in self._waiting:
+            self._waiting.remove(image)
+            image.set_result(None)
+
+    def _why_nothing(self, request: Relocalize.Request, given: bool) -> str:
+        if self.source is None:
+            return "The node is not active; activate it."
+        if given:
+            child, camera = self._config.child_frame, request.image.header.frame_id
+            return f"There is no TF from {child} to the image's frame '{camera}' yet; publish the static transform of the camera."
+        return self.source.silence()
+
+    def _apply(self, group: str, config: Validated) -> None:
+        """A live parameter has changed."""
+        if self.session is None:
+            return
+        if isinstance(config, RelocalizationNodeConfig):
+            self._config = config
+        self.worker.run(partial(self._apply_on_worker, config))
+
+    def _apply_on_worker(self, config: Validated) -> None:
+        assert self.session is not None
+        if isinstance(config, RelocalizationNodeConfig):
+            self.session.outputs.config = config
+        elif isinstance(config, RelocalizerConfig):
+            self.session.relocalizer.config = config
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of the executable `relocalization_node`."""
+    return run(RelocalizationNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

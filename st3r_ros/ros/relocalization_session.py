@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""References, map and queries inside the node. Everything here runs on the worker thread, or before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from sensor_msgs.msg import CameraInfo
+
+from st3r_ros.config import RelocalizationNodeConfig
+from st3r_ros.errors import ConfigError, FrameError, OutputError, St3rError
+from st3r_ros.eval.matches_picture import draw_matches
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.io.calibration import read_camera
+from st3r_ros.maps.load import load_map
+from st3r_ros.msg import RelocalizationResult
+from st3r_ros.ros import queries
+from st3r_ros.ros.image_input import ImageInput
+from st3r_ros.ros.references import Reference, ReferenceStore, check_name
+from st3r_ros.ros.relocalization_outputs import QueryView, RelocalizationOutputs
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.relocalizer import Relocalizer
+from st3r_ros.slam.stream import FrameStream
+from st3r_ros.srv import SetReference
+from st3r_ros.types import Frame, LocalizationResult, PairModel
+
+DEFAULT_NAME = "reference"
+
+
+@dataclass(frozen=True, eq=False)
+class LatestImage:
+    """The newest live image, and how many seconds ago it came."""
+
+    item: ImageInput
+    age_s: float
+
+
+class RelocalizationSession:
+    """Feeds a `Relocalizer`, keeps its references, publishes.
+
+    References share one frame. One reference at most comes without a pose: its camera is that frame.
+    """
+
+    def __init__(
+        self,
+        relocalizer: Relocalizer,
+        model: PairModel,
+        outputs: RelocalizationOutputs,
+        store: ReferenceStore | None,
+        logger: RcutilsLogger,
+    ) -> None:
+        self.relocalizer, self.outputs = relocalizer, outputs
+        self.references: dict[str, Reference] = {}
+        self.map: KeyframeMap | None = None
+        self._model, self._store, self._logger = model, store, logger
+        self._pictures: dict[str, np.ndarray] = {}
+
+    def begin(self, config: RelocalizationNodeConfig) -> None:
+        """Take the kept references, and the reference and the map of the settings, into use.
+
+        Raises:
+            St3rError: those of the settings cannot be used. Damaged kept ones are reported in the log.
+        """
+        kept, problems = self._store.load() if self._store is not None else ([], [])
+        given = None
+        if config.reference:
+            camera = read_camera(config.reference_camera) if config.reference_camera else None
+            given = Reference(DEFAULT_NAME, queries.frame_from_file(config.reference, camera))
+            kept = [reference for reference in kept if reference.name != DEFAULT_NAME]
+            self._use(given)
+        for reference in kept:
+            try:
+                self._use(reference)
+            except St3rError as error:
+                problems.append(f"The kept reference '{reference.name}' cannot be used: {error}")
+        for problem in problems:
+            self._logger.warning(problem)
+        if self.references:
+            self._logger.info(f"References: {', '.join(self.references)}.")
+        if config.map_path:
+            self._logger.info(self.load_map(config.map_path))
+
+    # References and map -----------------------------------------------------------------------------------------------
+
+    def set_reference(self, request: SetReference.Request, latest: LatestImage | None, image_wait: float) -> str:
+        """Do what a request asks for, and say what was done.
+
+        Raises:
+            St3rError: something is wrong with the request; nothing has changed.
+        """
+        name = check_name(request.name or DEFAULT_NAME)
+        ways = (queries.is_given(request.image), bool(request.path), request.use_latest, request.remove)
+        if sum(ways) != 1:
+            raise ConfigError(f"{'Several' if any(ways) else 'None'} of image, path, use_latest and remove are given; give one.")
+        if request.remove:
+            return self._remove(name)
+        reference = Reference(
+            name, self._frame(request, latest, image_wait), queries.pose_given(request.pose), queries.depth_given(request.depth)
+        )
+        self._use(reference)
+        kept = ""
+        if self._store is not None:
+            try:
+                self._store.save(reference)
+            except OutputError as error:
+                raise OutputError(f"Reference '{name}' is in use, but it is not kept for the next start: {error}") from error
+            kept = " It is kept for the next start."
+        height, width = reference.frame.image.shape[:2]
+        of = f" from an image {latest.age_s:.2f} s old" if request.use_latest and latest is not None else ""
+        return f"Reference '{name}' is set, {width}x{height}{of}.{kept}{self._map_goes_before()}"
+
+    def load_map(self, folder: str) -> str:
+        """Take a saved map into use, or none with ''; says what was done.
+
+        Raises:
+            MapFileError: it cannot be loaded; the map in use stays.
+        """
+        if not folder:
+            self.relocalizer.use_map(None)
+            self.map = None
+            return "There is no map in use any more; poses are relative to the references."
+        loaded = load_map(folder).map
+        self.relocalizer.use_map(loaded)
+        self.map = loaded
+        unit = "metres" if loaded.scale.metric else "the map's own unit"
+        return f"The map '{folder}' is in use: {len(loaded.keyframes)} keyframes, poses in {unit}."
+
+    def _use(self, reference: Reference) -> None:
+        frames = [other.name for other in self.references.values() if other.T_ref_cam is None and other.name != reference.name]
+        if reference.T_ref_cam is None and frames:
+            raise ConfigError(
+                f"Reference '{frames[0]}' has no pose: its camera is the frame that all references share. Give "
+                f"'{reference.name}' its pose in that frame, or remove '{frames[0]}', or set this one under its name."
+            )
+        frame, T, depth = reference.frame, reference.T_ref_cam, reference.depth
+        self.relocalizer.set_reference(reference.name, frame, T_ref_cam=T, depth=depth)
+        self.references[reference.name] = reference
+        self._pictures.pop(reference.name, None)
+
+    def _remove(self, name: str) -> str:
+        if name not in self.references:
+            raise ConfigError(f"There is no reference '{name}'; there are: {', '.join(self.references) or 'none'}.")
+        self.relocalizer.remove_reference(name)
+        del self.references[name]
+        if self._store is not None:
+            self._store.remove(name)
+        return f"Reference '{name}' is forgotten."
+
+    def _frame(self, request: SetReference.Request, latest: LatestImage | None, image_wait: float) -> Frame:
+        camera = queries.camera_given(request.camera_info)
+        if request.path:
+            return queries.frame_from_file(request.path, camera)
+        if not request.use_latest:
+            return queries.frame_from_message(request.image, camera)
+        if request.camera_info != CameraInfo():
+            raise ConfigError("use_latest takes the calibration that came with the image; leave camera_info empty.")
+        if latest is None:
+            raise FrameError("There is no live image yet; start the camera and activate this node.")
+        if latest.age_s > image_wait:
+            raise FrameError(f"The last live image is {latest.age_s:.1f} s old; at most {image_wait:g} s are allowed.")
+        if latest.item.error is not None:
+            raise FrameError(str(latest.item.error))
+        return queries.frame_from_message(latest.item.message, latest.item.camera)
+
+    def _map_goes_before(self) -> str:
+        return "" if self.map is None else " It is not used as long as a map is; ~/load_map without a folder ends that."
+
+    # Queries ----------------------------------------------------------------------------------------------------------
+
+    def localize(self, item: ImageInput, camera_info: CameraInfo | None = None) -> RelocalizationResult:
+        """Find the camera of one image and publish the outcome. camera_info: that of a request, in place of the item's camera."""
+        header = queries.header_of(item.message)
+        try:
+            if item.error is not None:
+                raise FrameError(str(item.error))
+            camera = item.camera if camera_info is None else queries.camera_given(camera_info)
+            frame = queries.frame_from_message(item.message, camera)
+            result = self.relocalizer.localize(frame)
+        except St3rError as error:
+            self._logger.warning(f"An image cannot be used: {error}", throttle_duration_sec=5.0)
+            return self.outputs.publish_unusable(str(error), header)
+        T_frame_ref = SE3.identity() if self.map is None else item.anchor.T_map_world
+        message = self.outputs.publish(result, QueryView(header, item.anchor, T_frame_ref, item.parent is not None))
+        if self.outputs.picture_wanted:
+            self._publish_picture(frame, result, item)
+        return message
+
+    def _publish_picture(self, frame: Frame, result: LocalizationResult, item: ImageInput) -> None:
+        picture = draw_matches(self._working_image(frame), self._compared(result.reference), result)
+        self.outputs.publish_picture(picture, item.message.header)
+
+    def _compared(self, name: str) -> np.ndarray | None:
+        """The picture of a reference or of a keyframe, as the pair model sees it."""
+        if self.map is not None:
+            found = [keyframe for keyframe in self.map.keyframes.values() if f"keyframe {keyframe.id}" == name]
+            return found[0].image if found else None
+        if name not in self.references:
+            return None
+        if name not in self._pictures:
+            self._pictures[name] = self._working_image(self.references[name].frame)
+        return self._pictures[name]
+
+    def _working_image(self, frame: Frame) -> np.ndarray:
+        image: np.ndarray = self._model.encode(FrameStream().undistorted(frame)).image
+        return image
