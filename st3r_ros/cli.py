@@ -109,6 +109,60 @@ def map_command(
     return run_map(source, config, parsed)
 
 
+@app.command("localize")
+@_reported
+def localize_command(
+    references: list[str] = typer.Option(
+        ..., "--reference", "-r", metavar="REF.jpg|MAP", help="An image (may be given several times), or a saved map's folder."
+    ),
+    query: str = typer.Option(..., "--query", "-q", metavar="Q.jpg|FOLDER", help=f"What is localized: an image file. {_INPUT}"),
+    *,
+    camera: str = typer.Option("", help="Calibration (ROS yaml) of the references, and of the queries without another."),
+    query_camera: str = typer.Option("", help="Calibration of the queries."),
+    pair_model: str = typer.Option(_DEFAULTS.pair_model, help="The two-view model: opencv or mast3r."),
+    checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
+    depth: str = typer.Option("", metavar="DEPTH.png", help="16-bit depth of the one reference image: makes the answer metric."),
+    depth_scale: float = typer.Option(1000.0, help="Units of DEPTH.png per metre: 1000 for millimetres, 5000 in TUM layout."),
+    json_target: str = typer.Option("", "--json", metavar="FILE|-", help="Write JSON to a file, or to stdout with -."),
+    draw: str = typer.Option("", metavar="FILE.png", help="Draw the matches; for several queries their names are added."),
+    settings: list[str] = _SETTINGS,
+) -> int:
+    """Find where images were taken, relative to a reference image or in a saved map, with no guess to start from.
+
+    One line per query: the pose of its camera in the reference's camera (or in the map), or why there is none. With opencv and
+    a reference image without depth, the translation is a direction only. Of several references, each has a frame of its own, and
+    the one that most matches agree with answers.
+
+    Returns 0 when at least one query was localized, 1 when none was, 2 for a mistake in the input.
+
+    \b
+    Examples:
+      st3r localize --reference dock.jpg --query now.jpg --camera camera.yaml
+      st3r localize --reference dock.jpg --query now.jpg --pair-model mast3r --checkpoint mast3r --draw matches.png
+      st3r localize --reference dock.jpg --depth dock_depth.png --query images/ --camera camera.yaml --json poses.json
+      st3r localize --reference office_map --query images/       (after: st3r map ... --save-map office_map)
+      st3r localize -r door.jpg -r window.jpg -q now.jpg --json -
+    """
+    from st3r_ros.commands.settings import parse_settings
+
+    parsed = parse_settings(settings)
+    from st3r_ros.commands.localize import LocalizeOptions, run_localize
+
+    options = LocalizeOptions(
+        references=tuple(references),
+        query=query,
+        camera=camera,
+        query_camera=query_camera,
+        pair_model=pair_model,
+        checkpoint=checkpoint,
+        depth=depth,
+        depth_scale=depth_scale,
+        json_target=json_target,
+        draw=draw,
+    )
+    return run_localize(options, parsed)
+
+
 @app.command("pair")
 @_reported
 def pair_command(
@@ -153,18 +207,32 @@ def pair_command(
 @app.command("eval")
 @_reported
 def eval_command(
-    results: str = typer.Argument(..., metavar="OUT", help="Folder that `st3r map` has written."),
+    results: str = typer.Argument(
+        ..., metavar="OUT", help="Folder of `st3r map`; with --relocalization, JSON of `st3r localize`."
+    ),
     sequence: str = typer.Argument(..., metavar="SEQ", help="The sequence it was made from, with its truth."),
+    *,
+    relocalization: bool = typer.Option(False, "--relocalization", help="Evaluate the poses that `st3r localize` has found."),
     camera: str = typer.Option("", help="Calibration file of the sequence's depth, where none comes with it."),
     json_target: str = typer.Option("", "--json", metavar="FILE|-", help="Write JSON to a file, or to stdout with -."),
 ) -> int:
     """Compare a map with the truth: trajectory error after Sim(3) and SE(3) alignment, tracked share, depth errors.
 
+    With --relocalization: errors of localized poses, shares within 0.25 m and 0.5 m, false answers. Queries and reference images
+    are found in SEQ by their stamps or file names; a map is aligned with the truth by the frames it was made from.
+
     \b
     Examples:
       st3r eval st3r_map sequences/kitchen
       st3r eval st3r_map sequences/kitchen --json -
+      st3r localize -r sequences/kitchen/rgb/0.000000.jpg -q sequences/kitchen --json poses.json
+      st3r eval --relocalization poses.json sequences/kitchen
     """
+    if relocalization:
+        from st3r_ros.commands.evaluate import run_relocalization_eval
+
+        run_relocalization_eval(results, sequence, json_target)
+        return 0
     from st3r_ros.commands.evaluate import run_eval
 
     run_eval(results, sequence, camera, json_target)

@@ -1,19 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r eval`: the results of a run against the truth that comes with its sequence."""
+"""`st3r eval`: the results of a run, or localized poses, against the truth that comes with a sequence."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from st3r_ros.commands.report import truth_line
-from st3r_ros.errors import EvaluationError
+from st3r_ros.errors import EvaluationError, FrameError, GeometryError, InputError
+from st3r_ros.eval.association import associate
 from st3r_ros.eval.depth import DepthErrors, evaluate_depth
+from st3r_ros.eval.relocalization import PoseError, RelocalizationErrors, pose_error, summarise_attempts
 from st3r_ros.eval.trajectory import evaluate_trajectory
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.calibration import read_camera
+from st3r_ros.io.stamps import parse_stamp
+from st3r_ros.io.trajectory import content_lines
+from st3r_ros.io.tum import RGB_LIST
+from st3r_ros.maps.load import load_map
 from st3r_ros.results import Run, TruthSummary, read_results, summarise_truth
 from st3r_ros.sequences import ImageSequence, open_sequence
 
@@ -40,13 +52,31 @@ def run_eval(out: str, source: str, camera_file: str, json_target: str) -> None:
     run = read_results(Path(out))
     sequence = open_sequence(source, camera=read_camera(camera_file) if camera_file else None)
     evaluation = evaluate(run, sequence, out)
-    text = json.dumps(dataclasses.asdict(evaluation), indent=2, allow_nan=False) + "\n"
+    _show(dataclasses.asdict(evaluation), evaluation_lines(evaluation), json_target)
+
+
+def run_relocalization_eval(file: str, source: str, json_target: str) -> None:
+    """Prints how good the poses are that `st3r localize` has written to a JSON file; json_target: as `run_eval`.
+
+    Raises:
+        St3rError: the file or the sequence cannot be read, or has no true poses for any of the queries.
+    """
+    answers = _read_answers(Path(file))
+    truth = TruePoses(open_sequence(source), Path(source))
+    errors, unknown = compare_answers(answers, truth)
+    figures = summarise_attempts(errors)
+    content = {"results": file, "sequence": truth.name, "without_truth": unknown, **_without_nan(dataclasses.asdict(figures))}
+    _show(content, relocalization_lines(figures, file, truth.name, unknown), json_target)
+
+
+def _show(content: dict[str, Any], lines: list[str], json_target: str) -> None:
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     if json_target == "-":
         print(text, end="")
         return
     if json_target:
         write_file(json_target, text.encode())
-    for line in evaluation_lines(evaluation):
+    for line in lines:
         print(line)
 
 
@@ -114,3 +144,132 @@ def _depth_lines(depth: DepthErrors) -> list[str]:
         if row is not None:
             lines.append(f"  {name:<26} AbsRel {row.abs_rel:.3f}   within 1.25x {row.delta_125:.1%}")
     return lines
+
+
+# Localized poses ------------------------------------------------------------------------------------------------------------
+
+
+class TruePoses:
+    """The true poses of a sequence's images, by stamp or by file name. Raises EvaluationError where it has none."""
+
+    def __init__(self, sequence: ImageSequence, folder: Path) -> None:
+        if sequence.truth is None:
+            raise EvaluationError(f"'{sequence.name}' has no true poses (groundtruth.txt); there is nothing to compare with.")
+        self.name, self.trajectory = sequence.name, sequence.truth
+        self._T_world_cam = SE3.from_quaternion_xyzw(self.trajectory.quaternions_xyzw, self.trajectory.positions)
+        self._stamps = _stamps_of_files(folder / RGB_LIST)
+
+    def of(self, name: str, stamp_ns: int | None = None) -> SE3 | None:
+        """T_world_cam of an image, None where it is not known."""
+        if stamp_ns is None:
+            stamp_ns = self._stamps.get(Path(name).name)
+        if stamp_ns is None:
+            return None
+        found = associate(np.array([stamp_ns]), self.trajectory.stamps_ns)
+        return self._T_world_cam[int(found.references[0])] if len(found) else None
+
+
+def compare_answers(answers: dict[str, Any], truth: TruePoses) -> tuple[list[PoseError | None], int]:
+    """One entry per query, None where it was refused; and how many queries have no true pose, and are left out.
+
+    Raises:
+        EvaluationError: not one has, or a reference image has none.
+        MapFileError: the map that the answers are in cannot be loaded.
+    """
+    T_truth_map = _aligned_map(answers["map"], truth) if answers["map"] else None
+    compared: list[PoseError | None] = []
+    unknown = 0
+    for answer in answers["queries"]:
+        T_world_query = truth.of(answer["query"], answer["stamp_ns"])
+        if T_world_query is None:
+            unknown += 1
+        elif answer["T_ref_cam"] is None:
+            compared.append(None)
+        else:
+            compared.append(_compare(answer, T_world_query, truth, T_truth_map))
+    if not compared:
+        raise EvaluationError(f"Not one of the {unknown} queries has a true pose in '{truth.name}'; give their sequence.")
+    return compared, unknown
+
+
+def _compare(answer: dict[str, Any], T_world_query: SE3, truth: TruePoses, T_truth_map: Sim3 | None) -> PoseError:
+    T_found = SE3.from_matrix(np.array(answer["T_ref_cam"]))
+    if T_truth_map is not None:
+        error = pose_error((T_truth_map @ T_found.sim3()).se3(), T_world_query, metric=True)
+        return dataclasses.replace(error, direction_deg=math.nan)  # of a position in the map, the direction says nothing
+    T_world_ref = truth.of(answer["reference"])
+    if T_world_ref is None:
+        raise EvaluationError(
+            f"The reference '{answer['reference']}' has no true pose in '{truth.name}'; evaluate with references from there."
+        )
+    covariance = None if answer["covariance"] is None else np.array(answer["covariance"])
+    return pose_error(T_found, T_world_ref.inverse() @ T_world_query, metric=answer["metric"], covariance=covariance)
+
+
+def _aligned_map(folder: str, truth: TruePoses) -> Sim3:
+    return evaluate_trajectory(load_map(folder).map.trajectory(), truth.trajectory).T_truth_map
+
+
+def _stamps_of_files(listing: Path) -> dict[str, int]:
+    """File name -> stamp in nanoseconds of the images that rgb.txt lists; none where there is no such file."""
+    if not listing.is_file():
+        return {}
+    stamps = {}
+    for _, line in content_lines(listing):
+        stamp, *name = line.split(maxsplit=1)
+        try:
+            stamps.update({Path(part).name: parse_stamp(stamp) for part in name})
+        except FrameError:
+            continue  # as the reader of the sequence does
+    return stamps
+
+
+def _read_answers(file: Path) -> dict[str, Any]:
+    try:
+        answers = json.loads(file.read_text(encoding="utf-8"))
+        keys = {"query", "stamp_ns", "reference", "T_ref_cam", "covariance", "metric"}
+        whole = isinstance(answers["map"], str) and all(keys <= answer.keys() for answer in answers["queries"])
+        for answer in answers["queries"]:
+            if answer["T_ref_cam"] is not None:
+                SE3.from_matrix(np.array(answer["T_ref_cam"], dtype=np.float64))
+    except OSError as error:
+        raise InputError(f"'{file}' cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, GeometryError):
+        whole = False
+    if not whole:
+        raise InputError(f"'{file}' is not what `st3r localize --json` writes.")
+    return answers
+
+
+def relocalization_lines(figures: RelocalizationErrors, file: str, sequence: str, unknown: int) -> list[str]:
+    """The figures as text, line by line."""
+    lines = [f"{file} on {sequence}: {figures.answered} of {figures.attempts} queries localized."]
+    if figures.answered:
+        medians = [f"rotation {figures.median_rotation_deg:.2f} degrees"]
+        if math.isfinite(figures.median_translation):
+            medians.insert(0, f"position {figures.median_translation:.3g} m")
+        if math.isfinite(figures.median_direction_deg):
+            medians.append(f"direction {figures.median_direction_deg:.2f} degrees")
+        lines.append(f"Median errors: {', '.join(medians)}.")
+        shares = figures.shares
+        if figures.metric:
+            lines.append(f"Of all queries, {shares.fine:.1%} within 0.25 m and 5 degrees, {shares.coarse:.1%} within 0.5 m.")
+        else:
+            lines.append(f"Of all queries, {shares.directed:.1%} with rotation within 2 and direction within 10 degrees.")
+        lines.append(f"Wrong answers (off by more than 0.5 m or 10 degrees): {figures.false_accepts}.")
+        if math.isfinite(figures.nees):
+            lines.append(f"Squared errors by the answers' covariances: {figures.nees:.2f} on average; 6 is right.")
+    if unknown:
+        lines.append(f"{unknown} queries without a true pose were left out.")
+    return lines
+
+
+def _without_nan(content: dict[str, Any]) -> dict[str, Any]:
+    """What is not known becomes None."""
+    result = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            result[name] = _without_nan(value)
+        else:
+            result[name] = None if isinstance(value, float) and math.isnan(value) else value
+    return result

@@ -13,9 +13,14 @@ from st3r_ros.geometry.se3 import SE3
 
 ITERATIONS = 15
 CONVERGED = 1e-7
-MIN_DEPTH = 1e-6
+NEAR_SHARE, VAGUE = 0.05, 3.0
+"""Points nearer than this share of the median depth do not count, nor do those whose depth is so many times less certain than is
+usual: what little they say is far from linear."""
 FOCAL_SIGMA = 0.5
 """Of the logarithm of a focal length about which nothing is known."""
+INDEPENDENT_MATCHES = 500
+"""Matches next to each other are off in the same way: however many there are, they tell no more than so many."""
+MIN_NOISE = 0.1
 FIELD_NODES = 4
 """Along each side of an image: between them, the errors of a pointmap's depths are much the same."""
 
@@ -53,7 +58,8 @@ class UncertainPoints:
 class RefinedPose:
     """T_cam_points; covariance (6, 6) of the tangent (translation, rotation) applied left of it; focal: factor on that of K.
 
-    inliers: (N,) bool. residual_px: (N,) distances of pixels and projected points. rmse_px: of the inliers, NaN without any.
+    inliers: (N,) bool. residual_px: (N,) distances of pixels and projected points, as far as errors of the depths do not explain
+    them.
     """
 
     T_cam_points: SE3
@@ -81,8 +87,8 @@ def refine_pnp(
     """Gauss-Newton on the reprojection errors of all points near their pixels (N, 2), from a pose that is about right.
 
     A point counts by the errors of its pixel (sigma_px) and of its depth, as far as that shows in the image; what is farther off
-    than threshold_px or than three standard deviations counts little, and is no inlier. free_focal: the focal length of K is a
-    guess and refined as well.
+    than threshold_px, after its depth has given way as far as it is uncertain, counts little and is no inlier. free_focal: the
+    focal length of K is a guess and refined as well.
 
     The covariance is that of the noise, scaled by what the inliers show, and of depth errors that whole regions of a pointmap
     have in common (a smooth field of 4x4 nodes, with each point's own standard deviation): many matches do not average those out.
@@ -109,7 +115,7 @@ class _System:
     """An estimate and its normal equations: H (7, 7), g (7,) by the tangent left of T and the logarithm of the focal length.
 
     J: (N, 2, 7) and residual (N, 2), both whitened; by_depth: (N, 2) the same by the log-depth times its sigma.
-    weight: (N,) robust. distance_px: (N,). inliers: (N,) bool.
+    weight: (N,) robust. residual_px: (N,). inliers: (N,) bool.
     """
 
     T: SE3
@@ -120,7 +126,7 @@ class _System:
     residual: np.ndarray
     by_depth: np.ndarray
     weight: np.ndarray
-    distance_px: np.ndarray
+    residual_px: np.ndarray
     inliers: np.ndarray
 
 
@@ -128,7 +134,7 @@ def _linearize(
     matched: UncertainPoints, pixels: np.ndarray, K: np.ndarray, T: SE3, focal: float, sigma_px: float, threshold_px: float
 ) -> _System:
     Y, offset = T.act(matched.points), matched.along @ T.rotation.T
-    seen = Y[:, 2] > MIN_DEPTH
+    seen = Y[:, 2] > NEAR_SHARE * np.median(np.abs(Y[:, 2]))
     z = np.where(seen, Y[:, 2], 1.0)
     f = focal * K[[0, 1], [0, 1]]
     xy = Y[:, :2] / z[:, None]
@@ -143,14 +149,13 @@ def _linearize(
     unit = by_depth / np.maximum(length, 1e-12)[:, None]
     gain = 1.0 / np.hypot(sigma_px, length) - 1.0 / sigma_px
     residual, J, by_depth = (_whitened(values, unit, gain, sigma_px) for values in (error, J, by_depth))
-    distance_px = np.where(seen, np.linalg.norm(error, axis=1), np.inf)
-    # What is off by more than the threshold has to be off by its depth to count.
-    normalized = np.linalg.norm(residual, axis=1)
-    inliers = seen & (normalized < 3.0) & (distance_px < threshold_px + 3.0 * length)
-    weight = np.where(seen, 1.0 / (1.0 + (normalized / 3.0) ** 2) ** 2, 0.0)
+    seen = seen & (matched.log_sigma <= VAGUE * np.median(matched.log_sigma))
+    residual_px = np.where(seen, sigma_px * np.linalg.norm(residual, axis=1), np.inf)
+    inliers = residual_px < threshold_px
+    weight = np.where(seen, 1.0 / (1.0 + (residual_px / threshold_px) ** 2) ** 2, 0.0)
     rows = J * weight[:, None, None]
     H = np.einsum("nri,nrj->ij", rows, J)
-    return _System(T, focal, H, np.einsum("nri,nr->i", rows, residual), J, residual, by_depth, weight, distance_px, inliers)
+    return _System(T, focal, H, np.einsum("nri,nr->i", rows, residual), J, residual, by_depth, weight, residual_px, inliers)
 
 
 def _whitened(values: np.ndarray, unit: np.ndarray, gain: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -170,8 +175,9 @@ def _result(system: _System, matched: UncertainPoints, size: int) -> RefinedPose
     nodes = _node_weights(matched)
     pull = np.einsum("nri,nr,n->ni", system.J[:, :, :size], system.by_depth, system.weight * kept)
     common = inverse @ pull.T @ nodes
-    covariance = max(0.1, noise) * inverse + common @ common.T
-    return RefinedPose(system.T, covariance[:6, :6], system.focal, kept, system.distance_px)
+    alike = max(1.0, kept.sum() / INDEPENDENT_MATCHES)
+    covariance = alike * max(MIN_NOISE, noise) * inverse + common @ common.T
+    return RefinedPose(system.T, covariance[:6, :6], system.focal, kept, system.residual_px)
 
 
 def _node_weights(matched: UncertainPoints) -> np.ndarray:

@@ -31,7 +31,7 @@ from st3r_ros.slam.covisibility import CovisibilityIndex
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.loops import LOCAL_HOPS, within_hops
 from st3r_ros.slam.memory import FeatureStore
-from st3r_ros.slam.projection import points_at, sample
+from st3r_ros.slam.projection import points_at, rays, sample
 from st3r_ros.slam.retrieval import PlaceIndex
 from st3r_ros.slam.scale import NETWORK_SIGMA
 from st3r_ros.slam.stream import FrameStream
@@ -76,8 +76,13 @@ class Relocalizer:
             FrameError: the image or the depth cannot be used.
         """
         features = self._encode(frame)
+        distance: torch.Tensor | None = None
         if depth is None:
             keyframe = None
+            if self._model.sees_depth_alone:
+                alone = self._model.predict(features, features)
+                assert alone.X_0_0 is not None
+                distance = alone.X_0_0.norm(dim=-1)
         elif depth.shape != frame.image.shape[:2]:
             raise FrameError(
                 f"The depth of reference '{name}' is {depth.shape[1]}x{depth.shape[0]} but its image is "
@@ -87,7 +92,7 @@ class Relocalizer:
             raise FrameError(f"Reference '{name}' has a depth but no calibration; a depth needs the camera it was taken with.")
         else:
             keyframe = _measured_keyframe(frame, features, depth, self._model.relative_depth_sigma)
-        self._references[name] = _Reference(name, features, T_ref_cam or SE3.identity(), keyframe)
+        self._references[name] = _Reference(name, features, T_ref_cam or SE3.identity(), keyframe, distance)
 
     def remove_reference(self, name: str) -> None:
         """Forgets a reference; it is no matter if there is none of this name."""
@@ -141,10 +146,20 @@ class Relocalizer:
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         m = prediction.matches
         X, conf = sample(prediction.X_0_0, m.pixels0).double(), sample(prediction.conf0, m.pixels0).double()
+        if reference.features.K_known:
+            X = rays(m.pixels0, reference.features.K).to(X.device) * X[:, 2:]
         matches = Matches(m.pixels1, m.pixels0, m.weight, m.possible)
+        if self._model.metric and reference.distance is not None:
+            X = X * self._unit(X, sample(reference.distance, m.pixels0).double(), conf)
         candidate = self._candidate(query, reference.name, matches, X, conf, reference.features.image.shape)
-        unit_sigma = NETWORK_SIGMA if self._model.metric else 0.0
+        unit_sigma = NETWORK_SIGMA / math.sqrt(2.0) if self._model.metric else 0.0
         return replace(candidate, T_ref_points=reference.T_ref_cam, metric=self._model.metric, unit_sigma=unit_sigma)
+
+    def _unit(self, X: torch.Tensor, distance: torch.Tensor, conf: torch.Tensor) -> torch.Tensor:
+        """What the points X (N, 3) of a pair are multiplied by for the mean of two metres: theirs, and that of the image alone."""
+        log_ratio = (distance / X.norm(dim=1)).log()
+        usable = (conf > 0) & log_ratio.isfinite()
+        return (0.5 * log_ratio[usable].median()).exp() if bool(usable.any()) else X.new_ones(())
 
     def _with_keyframe(self, query: Features, keyframe: Keyframe) -> _Candidate:
         features = keyframe.features if self._map is None else self._map.store.of(keyframe)
@@ -304,12 +319,17 @@ class Relocalizer:
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """A picture to be found again. keyframe: with the depth that was given with it, None without."""
+    """A picture to be found again.
+
+    keyframe: with the depth that was given with it, None without. distance: (h, w) of its pixels' points as the model sees them
+    in this image alone, None where it sees none.
+    """
 
     name: str
     features: Features
     T_ref_cam: SE3
     keyframe: Keyframe | None
+    distance: torch.Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
