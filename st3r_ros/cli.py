@@ -26,6 +26,9 @@ app = typer.Typer(
 
 _INPUT = "Image folder, video, folder with rgb.txt (TUM layout), ROS 2 bag, webcam index, or sim:room."
 _SETTINGS = typer.Option([], "--set", metavar="NAME=VALUE", help="Change a setting (`st3r settings` lists them).")
+_REFERENCES = typer.Option(
+    ..., "--reference", "-r", metavar="REF.jpg|MAP", help="An image (may be given several times), or a saved map's folder."
+)
 _WEIGHTS = "mast3r, dust3r, dust3r-224, a url, or a Hub id (owner/name)."
 _VERSION = "Print the version."
 _DEFAULTS = MapCommandConfig()
@@ -112,9 +115,7 @@ def map_command(
 @app.command("localize")
 @_reported
 def localize_command(
-    references: list[str] = typer.Option(
-        ..., "--reference", "-r", metavar="REF.jpg|MAP", help="An image (may be given several times), or a saved map's folder."
-    ),
+    references: list[str] = _REFERENCES,
     query: str = typer.Option(..., "--query", "-q", metavar="Q.jpg|FOLDER", help=f"What is localized: an image file. {_INPUT}"),
     *,
     camera: str = typer.Option("", help="Calibration (ROS yaml) of the references, and of the queries without another."),

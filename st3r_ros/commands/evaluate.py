@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from st3r_ros.commands.localize import stamp_in
 from st3r_ros.commands.report import truth_line
 from st3r_ros.errors import EvaluationError, FrameError, GeometryError, InputError
 from st3r_ros.eval.association import associate
@@ -162,7 +163,7 @@ class TruePoses:
     def of(self, name: str, stamp_ns: int | None = None) -> SE3 | None:
         """T_world_cam of an image, None where it is not known."""
         if stamp_ns is None:
-            stamp_ns = self._stamps.get(Path(name).name)
+            stamp_ns = self._stamps.get(Path(name).name, stamp_in(name))
         if stamp_ns is None:
             return None
         found = associate(np.array([stamp_ns]), self.trajectory.stamps_ns)
@@ -266,7 +267,7 @@ def relocalization_lines(figures: RelocalizationErrors, file: str, sequence: str
 
 def _without_nan(content: dict[str, Any]) -> dict[str, Any]:
     """What is not known becomes None."""
-    result = {}
+    result: dict[str, Any] = {}
     for name, value in content.items():
         if isinstance(value, dict):
             result[name] = _without_nan(value)
