@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,9 +44,9 @@ def frame_from_file(path: str, camera: Camera | None) -> Frame:
     Raises:
         FrameError: there is no such file, or it is no image that can be used.
     """
-    if not Path(path).is_file():
-        what = "is a folder, not an image" if Path(path).is_dir() else "is no file on the machine of this node"
-        raise FrameError(f"'{path}' {what}; give the path of an image file.")
+    if not os.path.isfile(path):  # which, other than Path, takes whatever a request may hold
+        what = "is a folder, not an image" if os.path.isdir(path) else "is no file on the machine of this node"
+        raise FrameError(f"'{path[:200]}' {what}; give the path of an image file.")
     return Frame(0, 0, read_image(Path(path)), camera)
 
 

@@ -104,8 +104,10 @@ class ReferenceStore:
                 raise ValueError("it is not what st3r_ros has written under this name")
             if content["version"] != VERSION:
                 raise ValueError(f"it has the version {content['version']!r}, this program reads {VERSION}")
-            picture, depth = content["image"], content["depth"]
-            frame = Frame(0, int(content["stamp_ns"]), read_image(self._picture(picture)), _camera(content["camera"]))
+            stamp_ns, picture, depth = content["stamp_ns"], content["image"], content["depth"]
+            if type(stamp_ns) is not int:
+                raise ValueError(f"its stamp_ns is {stamp_ns!r}")
+            frame = Frame(0, stamp_ns, read_image(self._picture(picture)), _camera(content["camera"]))
             metres = None if depth is None else _read_depth(self._picture(depth))
             return Reference(check_name(name), frame, _pose(content["pose"]), metres)
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError, OSError, St3rError) as error:

@@ -10,7 +10,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from sensor_msgs.msg import CameraInfo
 
 from st3r_ros.config import RelocalizationNodeConfig
-from st3r_ros.errors import ConfigError, FrameError, OutputError, St3rError
+from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError, St3rError
 from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import read_camera
@@ -121,7 +121,10 @@ class RelocalizationSession:
             self.relocalizer.use_map(None)
             self.map = None
             return "There is no map in use any more; poses are relative to the references."
-        loaded = load_map(folder).map
+        try:
+            loaded = load_map(folder).map
+        except OSError as error:  # a path that is none
+            raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
         self.relocalizer.use_map(loaded)
         self.map = loaded
         unit = "metres" if loaded.scale.metric else "the map's own unit"

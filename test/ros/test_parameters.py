@@ -15,13 +15,21 @@ from st3r_ros.config import (
     MappingNodeConfig,
     MASt3RPairConfig,
     OpenCVPairConfig,
+    RelocalizationNodeConfig,
+    RelocalizerConfig,
     Validated,
     setting,
 )
 from st3r_ros.errors import ConfigError
 from st3r_ros.ros import parameters
 
-MAPPING_YAML = Path(__file__).parents[2] / "config" / "mapping.yaml"
+CONFIG = Path(__file__).parents[2] / "config"
+MAPPING_YAML = CONFIG / "mapping.yaml"
+PAIR_GROUPS: dict[str, type[Validated]] = {"opencv": OpenCVPairConfig, "mast3r": MASt3RPairConfig}
+FILES: dict[str, dict[str, type[Validated]]] = {
+    "mapping.yaml": {"": MappingNodeConfig, "mapper": MapperConfig, "cloud": CloudConfig, **PAIR_GROUPS},
+    "relocalization.yaml": {"": RelocalizationNodeConfig, "relocalizer": RelocalizerConfig, **PAIR_GROUPS},
+}
 
 
 @dataclass(frozen=True)
@@ -105,17 +113,17 @@ def test_live_changes_are_checked_and_applied_together(ros: Ros) -> None:
     assert parameters.read(node, "example", Example) == Example(size=1.5, wild=True, mode="fast")
 
 
-def test_the_parameter_file_holds_every_parameter_at_its_default() -> None:
-    content = yaml.safe_load(MAPPING_YAML.read_text())["/**"]["ros__parameters"]
-    groups = {"mapper": MapperConfig, "cloud": CloudConfig, "opencv": OpenCVPairConfig, "mast3r": MASt3RPairConfig}
-    defaults = {**dataclasses.asdict(MappingNodeConfig()), **{name: dataclasses.asdict(kind()) for name, kind in groups.items()}}
-    assert content == defaults
+@pytest.mark.parametrize("file", FILES)
+def test_the_parameter_file_holds_every_parameter_at_its_default(file: str) -> None:
+    content = yaml.safe_load((CONFIG / file).read_text())["/**"]["ros__parameters"]
+    defaults = {name: dataclasses.asdict(kind()) for name, kind in FILES[file].items()}
+    assert content == {**defaults.pop(""), **defaults}
 
 
-def test_the_parameter_file_says_what_is_live() -> None:
-    kinds = (MappingNodeConfig, MapperConfig, CloudConfig, OpenCVPairConfig, MASt3RPairConfig)
-    live = {item.name: item.metadata["live"] for kind in kinds for item in dataclasses.fields(kind)}
-    for line in MAPPING_YAML.read_text().splitlines():
+@pytest.mark.parametrize("file", FILES)
+def test_the_parameter_file_says_what_is_live(file: str) -> None:
+    live = {item.name: item.metadata["live"] for kind in FILES[file].values() for item in dataclasses.fields(kind)}
+    for line in (CONFIG / file).read_text().splitlines():
         name = line.split(":")[0].strip()
         if name in live:
             assert ("[live]" in line) is live[name], line
