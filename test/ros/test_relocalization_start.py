@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the relocalization node starts: with what it kept, what it is told, mistakes, nothing; and on a robot with TF."""
 
+import signal
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ from tf2_msgs.msg import TFMessage
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros import conversions
+from st3r_ros.ros.child import Child
 from st3r_ros.ros.process import Stop
 from st3r_ros.ros.qos import LATCHED
 from st3r_ros.ros.relocalization_node import RelocalizationNode
@@ -104,3 +106,15 @@ def test_the_robot_is_placed_where_tf_says_that_its_camera_is(ros: Ros) -> None:
     wait_until(lambda: robot.heard["pose"] and robot.heard["tf"], "the pose")
     assert_close(as_se3(robot.heard["pose"][-1].pose.pose), truth(QUERY) @ T_base_cam.inverse())
     assert robot.heard["tf"][-1].transforms[0].child_frame_id == "base_link"
+
+
+def test_sigterm_ends_it_cleanly() -> None:
+    child = Child("relocalization_node", {"rate": 5.0}, {})
+    try:
+        wait_until(lambda: any("Listening" in line for line in child.lines), "the node to listen", 60.0)
+        child.signal(signal.SIGTERM)
+        wait_until(lambda: not child.running, "the end of the node")
+    finally:
+        child.stop(0.0)
+    assert child.exit_code == 0
+    assert "Traceback" not in "\n".join(child.lines)
