@@ -13,6 +13,7 @@ import torch
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.graph_problem import make_graph_problem
 from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.memory import give_back_freed
 from st3r_ros.slam.pose_graph import solve_graph
 from st3r_ros.types import Edge, Keyframe
 
@@ -124,4 +125,5 @@ def _solve(keyframes: list[Keyframe], edges: list[Edge], new: set[tuple[int, int
     old = np.array([_ends(e) not in new for e in edges])
     before, after = (np.sqrt(np.mean(rmse[old] ** 2)) for rmse in (result.edge_rmse_before_px, result.edge_rmse_px))
     weight = {_ends(e): float(w) for e, w in zip(edges, result.edge_weight, strict=True)}
+    give_back_freed()
     return _Solved(result.poses, weight, bool(after > MAX_BEND * before + BEND_TOLERANCE_PX))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
@@ -63,6 +64,13 @@ def map_bytes(keyframe_map: KeyframeMap) -> int:
     holders = (holder for k in list(keyframe_map.keyframes.values()) for holder in (k, k.features) if holder is not None)
     keyframes = _bytes(value for holder in holders for value in vars(holder).values())
     return keyframes + sum(10 * len(e) for e in list(keyframe_map.edges)) + 128 * len(keyframe_map.frames)
+
+
+def give_back_freed() -> None:
+    """Returns to the system what large arrays have left behind; glibc would keep it, in pieces, and the process would swell."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl and macOS have not
+    if trim is not None:
+        trim(0)
 
 
 def _bytes(values: Iterable[Any]) -> int:

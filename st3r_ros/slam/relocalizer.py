@@ -156,7 +156,7 @@ class Relocalizer:
         return replace(candidate, T_ref_points=reference.T_ref_cam, metric=self._model.metric, unit_sigma=unit_sigma)
 
     def _unit(self, X: torch.Tensor, distance: torch.Tensor, conf: torch.Tensor) -> torch.Tensor:
-        """What the points X (N, 3) of a pair are multiplied by for the mean of two metres: theirs, and that of the image alone."""
+        """What the points X (N, 3) of a pair are multiplied by for the mean of two metres, theirs and the image's own."""
         log_ratio = (distance / X.norm(dim=1)).log()
         usable = (conf > 0) & log_ratio.isfinite()
         return (0.5 * log_ratio[usable].median()).exp() if bool(usable.any()) else X.new_ones(())

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Queries against references and maps, in a hall and its twin that are seen exactly."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hall import Halls, depth_of, look
+from mapping_bench.noisy_depth import NoisyDepthModel
+from mapping_bench.views import TrueView
+
+from st3r_ros.config import RelocalizerConfig, SimulationConfig
+from st3r_ros.errors import FrameError
+from st3r_ros.geometry import so3
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.pair import load_pair_model
+from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.slam.mapper import Mapper
+from st3r_ros.slam.relocalizer import Relocalizer
+from st3r_ros.types import Frame, LocalizationResult, LocalizationStatus
+
+CAMERA = Camera.from_fov(256, 192, 70.0)
+POSES = [
+    look(-1.5, -3.0, 0.0),
+    look(-1.2, -2.6, 6.0),
+    look(-1.5, -3.0, 180.0),
+    look(-1.5, -3.0, 0.0, room=1),
+    look(-1.3, -2.8, 3.0, room=1),
+]
+HERE, NEAR, AWAY, TWIN, NEAR_TWIN = range(5)
+
+
+def frame(number: int, camera: Camera | None = CAMERA) -> Frame:
+    return Frame(number, number * 1_000_000, np.full((192, 256, 3), 40 * number, np.uint8), camera)
+
+
+def model(seed: int = 0, twins: Halls | None = None) -> NoisyDepthModel:
+    def view(frame: Frame) -> TrueView:
+        return TrueView(depth_of(POSES[frame.id], CAMERA), CAMERA.K, POSES[frame.id])
+
+    return NoisyDepthModel(view, seed=seed, twins=twins)
+
+
+def errors(result: LocalizationResult, T_true: SE3) -> tuple[float, float]:
+    """Metres and degrees."""
+    T = result.T_ref_cam
+    assert T is not None
+    turn = np.linalg.norm(so3.log(T.rotation @ T_true.rotation.T))
+    return float(np.linalg.norm(T.translation - T_true.translation)), float(np.degrees(turn))
+
+
+def test_without_a_reference_it_says_so():
+    result = Relocalizer(model()).localize(frame(HERE))
+    assert result.status is LocalizationStatus.NO_REFERENCE and result.T_ref_cam is None and "reference" in result.reason
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_query_is_found_in_the_frame_of_the_reference(seed):
+    relocalizer = Relocalizer(model(seed))
+    T_ref_cam = look(1.0, 2.0, 30.0)
+    relocalizer.set_reference("dock", frame(HERE), T_ref_cam=T_ref_cam)
+    result = relocalizer.localize(frame(NEAR))
+    assert result.status is LocalizationStatus.LOCALIZED and result.metric and not result.directional
+    assert result.reference == "dock" and 0.8 < result.inlier_ratio < 1.0 and result.rmse_px < 2.0
+    T_true = T_ref_cam @ POSES[HERE].inverse() @ POSES[NEAR]
+    moved, turned = errors(result, T_true)
+    assert moved < 0.12 and turned < 1.0
+    assert np.linalg.eigvalsh(result.covariance)[0] > 0
+    sigma = np.sqrt(np.diag(result.covariance))
+    assert (np.abs(result.T_ref_cam.translation - T_true.translation) < 4 * sigma[:3]).all()
+
+
+def test_what_the_reference_does_not_show_is_refused():
+    for seed in range(5):
+        relocalizer = Relocalizer(model(seed))
+        relocalizer.set_reference("dock", frame(HERE))
+        result = relocalizer.localize(frame(AWAY))
+        assert result.status is LocalizationStatus.TOO_FEW_MATCHES and result.T_ref_cam is None
+
+
+def test_measured_depth_gives_metres_and_no_error_of_the_unit():
+    relocalizer = Relocalizer(model())
+    relocalizer.set_reference("dock", frame(HERE), depth=depth_of(POSES[HERE], CAMERA))
+    result = relocalizer.localize(frame(NEAR))
+    moved, turned = errors(result, POSES[HERE].inverse() @ POSES[NEAR])
+    assert result.metric and moved < 0.02 and turned < 0.3
+
+
+def test_two_places_that_look_alike_are_ambiguous():
+    twins = Halls()
+    relocalizer = Relocalizer(model(twins=twins))
+    relocalizer.set_reference("hall", frame(HERE), T_ref_cam=POSES[HERE])
+    relocalizer.set_reference("twin", frame(TWIN), T_ref_cam=POSES[TWIN])
+    for query in (NEAR, NEAR_TWIN):
+        result = relocalizer.localize(frame(query))
+        assert result.status is LocalizationStatus.AMBIGUOUS and result.T_ref_cam is None
+
+
+def test_references_that_agree_are_better_than_one():
+    both, one = Relocalizer(model()), Relocalizer(model())
+    for relocalizer, names in ((both, (HERE, NEAR)), (one, (HERE,))):
+        for n in names:
+            relocalizer.set_reference(str(n), frame(n), T_ref_cam=POSES[n], depth=depth_of(POSES[n], CAMERA))
+    query = frame(NEAR)
+    together, alone = both.localize(query), one.localize(query)
+    assert np.trace(together.covariance) < np.trace(alone.covariance)
+    assert both.references == ("0", "1")
+    both.remove_reference("0")
+    both.remove_reference("never there")
+    assert both.references == ("1",)
+
+
+def test_an_unknown_focal_length_is_estimated():
+    relocalizer = Relocalizer(model())
+    relocalizer.set_reference("dock", frame(HERE), depth=depth_of(POSES[HERE], CAMERA))
+    uncalibrated = dataclasses.replace(frame(NEAR), camera=None)
+    relocalizer._model._calibrated = False
+    result = relocalizer.localize(uncalibrated)
+    assert result.localized and result.focal_estimated
+    assert result.focal_px == pytest.approx(CAMERA.K[0, 0], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"min_inliers": 10000}, LocalizationStatus.TOO_FEW_MATCHES),
+        ({"min_inlier_ratio": 1.0}, LocalizationStatus.TOO_FEW_MATCHES),
+        ({"min_spread": 0.5}, LocalizationStatus.UNCERTAIN),
+        ({"max_rmse_px": 0.1}, LocalizationStatus.UNCERTAIN),
+        ({"max_position_sigma": 0.001}, LocalizationStatus.UNCERTAIN),
+        ({"max_rotation_sigma_deg": 0.01}, LocalizationStatus.UNCERTAIN),
+    ],
+)
+def test_every_gate_refuses_with_a_reason(changes, status):
+    relocalizer = Relocalizer(model(), RelocalizerConfig(**changes))
+    relocalizer.set_reference("dock", frame(HERE))
+    result = relocalizer.localize(frame(NEAR))
+    assert result.status is status and result.T_ref_cam is None and result.covariance is None and len(result.reason) > 20
+
+
+def test_a_depth_that_does_not_fit_is_an_error():
+    relocalizer = Relocalizer(model())
+    with pytest.raises(FrameError, match="10x20"):
+        relocalizer.set_reference("dock", frame(HERE), depth=np.ones((20, 10)))
+    with pytest.raises(FrameError, match="calibration"):
+        relocalizer.set_reference("dock", frame(HERE, camera=None), depth=np.ones((192, 256)))
+    with pytest.raises(FrameError, match="uint8"):
+        relocalizer.set_reference("dock", Frame(0, 0, np.zeros((192, 256), np.uint8)))
+    assert relocalizer.references == ()
+
+
+def test_in_a_saved_map_and_with_a_direction_only():
+    sequence = SimulatedSequence(SimulationConfig(seed=2, frames=120, width=480, height=360))
+    frames = list(sequence)
+    mapper = Mapper(load_pair_model("opencv"))
+    for n in range(0, 120, 2):
+        mapper.register_frame(frames[n])
+    relocalizer = Relocalizer(load_pair_model("opencv"))
+    relocalizer.use_map(mapper.map)
+    trajectory = mapper.map.trajectory()
+    for n in (21, 51, 81):
+        result = relocalizer.localize(frames[n])
+        assert result.localized and not result.metric and result.reference.startswith("keyframe")
+        around = trajectory.positions[np.abs(trajectory.stamps_ns - frames[n].stamp_ns).argsort()[:2]]
+        assert np.linalg.norm(result.T_ref_cam.translation - around.mean(0)) < 0.05
+        guessed = relocalizer.localize(frames[n], guess=result.T_ref_cam)
+        assert guessed.localized
+    relocalizer.use_map(None)
+    relocalizer.set_reference("dock", frames[30])
+    result = relocalizer.localize(frames[40])
+    T_true = sequence.T_world_cam[30].inverse() @ sequence.T_world_cam[40]
+    assert result.localized and result.directional and np.linalg.norm(result.T_ref_cam.translation) == pytest.approx(1.0)
+    cosine = result.T_ref_cam.translation @ T_true.translation / np.linalg.norm(T_true.translation)
+    assert np.degrees(np.arccos(cosine)) < 5.0
+    assert np.degrees(np.linalg.norm(so3.log(result.T_ref_cam.rotation @ T_true.rotation.T))) < 1.0
