@@ -12,6 +12,9 @@ from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import triangulate
 
+THRESHOLDS = (1.0, 0.3)
+"""Shares of the threshold to draw with: the smaller keeps out wrong matches that would bend the pose, the larger holds more."""
+
 
 @dataclass(frozen=True, eq=False)
 class TwoViewGeometry:
@@ -28,29 +31,88 @@ class TwoViewGeometry:
 def estimate_two_view(rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> TwoViewGeometry | None:
     """Relative pose from matched rays (N, 3) with z = 1, or None when fewer than `min_matches` agree on one.
 
-    threshold: largest distance to the epipolar line, in units of the focal length. Five points and MAGSAC
-    (Nister, PAMI 2004; Barath et al., CVPR 2020), refined on the Sampson error of all inliers.
+    threshold: largest distance to the epipolar line, in units of the focal length. Five points and graph-cut RANSAC
+    (Nister, PAMI 2004; Barath and Matas, CVPR 2018), at two thresholds, refined on the Sampson error of all inliers.
+    (OpenCV's MAGSAC was tried: with many points on one plane and outliers it misses poses that most matches obey.)
     """
     if len(rays0) < max(min_matches, 5):
         return None
+    fits = []
+    for share in THRESHOLDS:
+        T = _drawn(rays0, rays1, share * threshold, min_matches)
+        T = None if T is None else _settled(T, rays0, rays1, threshold, min_matches)
+        fits += [] if T is None else [T]
+    if not fits:
+        return None
+    T_0_1 = min(fits, key=lambda T: _cost(T, rays0, rays1, threshold))
+    inliers = _inliers(T_0_1, rays0, rays1, threshold)
+    if _is_rotation(T_0_1, rays0[inliers], rays1[inliers], threshold):
+        return TwoViewGeometry(T_0_1, inliers, 0.0)
+    return TwoViewGeometry(T_0_1, inliers, _median_parallax_deg(T_0_1, rays0[inliers], rays1[inliers]))
+
+
+def _drawn(rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> SE3 | None:
+    """The pose that the most matches agree on, by RANSAC."""
     x0, x1 = np.ascontiguousarray(rays0[:, :2]), np.ascontiguousarray(rays1[:, :2])
-    E, mask = cv2.findEssentialMat(x1, x0, np.eye(3), method=cv2.USAC_MAGSAC, prob=0.999, threshold=threshold, maxIters=1000)
+    E, mask = cv2.findEssentialMat(x1, x0, np.eye(3), method=cv2.USAC_ACCURATE, prob=0.999, threshold=threshold, maxIters=1000)
     if E is None or E.shape != (3, 3) or mask is None or mask.sum() < min_matches:
         return None
     # The default distance limit would call the points of a short baseline infinitely far and drop them.
     R, t = cv2.recoverPose(E, x1, x0, np.eye(3), distanceThresh=1e6, mask=mask.copy())[1:3]
-    T_0_1 = _best_fit(SE3(R, t[:, 0]), rays0, rays1, mask.ravel() > 0, threshold)
-    for _ in range(2):  # what the first fit took for inliers holds a few outliers that pull at it
+    return _best_fit(SE3(R, t[:, 0]), rays0, rays1, mask.ravel() > 0, threshold)
+
+
+def _settled(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> SE3 | None:
+    """A pose refined on its inliers, twice: what the first fit takes for such holds a few outliers that pull at it."""
+    for _ in range(2):
         inliers = _inliers(T_0_1, rays0, rays1, threshold)
         if inliers.sum() < min_matches:
             return None
         T_0_1 = _refine(T_0_1, rays0, rays1, inliers, threshold)
-    inliers = _inliers(T_0_1, rays0, rays1, threshold)
-    if inliers.sum() < min_matches:
-        return None
-    if _is_rotation(T_0_1, rays0[inliers], rays1[inliers], threshold):
-        return TwoViewGeometry(T_0_1, inliers, 0.0)
-    return TwoViewGeometry(T_0_1, inliers, _median_parallax_deg(T_0_1, rays0[inliers], rays1[inliers]))
+    return T_0_1 if _inliers(T_0_1, rays0, rays1, threshold).sum() >= min_matches else None
+
+
+def _cost(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> float:
+    """Sum of the distances to the epipolar lines, each of a match that is no inlier counted as the threshold."""
+    residual = np.minimum(np.abs(_sampson(T_0_1, rays0, rays1)[0]), threshold)
+    return float(np.where(_inliers(T_0_1, rays0, rays1, threshold), residual, threshold).sum())
+
+
+def _plane_poses(rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> list[SE3]:
+    """What the plane that most matches lie on leaves open. Malis and Vargas, Deeper understanding of the homography (2007)."""
+    x0, x1 = np.ascontiguousarray(rays0[:, :2]), np.ascontiguousarray(rays1[:, :2])
+    H = cv2.findHomography(x1, x0, cv2.USAC_ACCURATE, 2.0 * threshold)[0] if len(x0) >= 4 else None
+    if H is None:
+        return []
+    _, rotations, translations, _ = cv2.decomposeHomographyMat(H, np.eye(3))
+    return [SE3(R, t[:, 0]) for R, t in zip(rotations, translations, strict=True) if np.linalg.norm(t) > 1e-6]
+
+
+def another_pose(
+    geometry: TwoViewGeometry, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int
+) -> TwoViewGeometry | None:
+    """A different pose that explains the matches as well, as far as their noise lets one tell, or None.
+
+    Two views of a plane, for one, have two solutions. Looked for from the poses that the matches' best plane stands for, and from
+    the turn alone. Different: by 3 degrees of rotation or 15 of direction.
+    """
+    inside0, inside1 = rays0[geometry.inliers], rays1[geometry.inliers]
+    starts = [SE3(_fit_rotation(inside0, inside1).R, axis) for axis in np.eye(3)] + _plane_poses(inside0, inside1, threshold)
+    limit = _cost(geometry.T_0_1, rays0, rays1, threshold) * (1.0 + 3.0 / np.sqrt(len(inside0)))
+    best, least = None, limit
+    for start in starts:
+        T = _refine(start, rays0, rays1, geometry.inliers, threshold)
+        for candidate in (T, SE3(T.rotation, -T.translation)):
+            cost = _cost(candidate, rays0, rays1, threshold)
+            if cost < least and _differ(candidate, geometry.T_0_1):
+                best, least = candidate, cost
+    return None if best is None else classify_matches(best, rays0, rays1, threshold, min_matches)
+
+
+def _differ(a: SE3, b: SE3) -> bool:
+    turn = np.degrees(np.linalg.norm(so3.log(a.rotation.T @ b.rotation)))
+    cosine = a.translation @ b.translation / (np.linalg.norm(a.translation) * np.linalg.norm(b.translation))
+    return bool(turn > 3.0 or cosine < np.cos(np.radians(15.0)))
 
 
 def classify_matches(

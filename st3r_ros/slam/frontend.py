@@ -19,6 +19,8 @@ EXPECTED_SHARE = 0.25
 SWITCH_OVERLAP = 0.5
 SWITCH_GAIN = 1.2
 ALIKE = 3
+FOUND_INLIERS = 3
+"""A pose that nothing before it confirms needs so many times `min_inliers`."""
 MAX_TURN_DEG = 60.0
 MAX_MOVE_DEPTHS = 1.0
 SURE_INLIER_SHARE = 0.6
@@ -112,6 +114,7 @@ class Frontend:
         candidates = [self._at.map.keyframes[k] for k in dict.fromkeys(last + alike) if k in self._at.map.keyframes]
         found = [(self._at.tracker.track(features, k, self._at.store.of(k), Sim3.identity()), k) for k in candidates]
         solid = [(tracked, k) for tracked, k in found if tracked is not None and is_solid(tracked, self._at.config)]
+        solid = [(tracked, k) for tracked, k in solid if tracked.trusted >= FOUND_INLIERS * self._at.config.min_inliers]
         if not solid:
             return None
         best, keyframe = max(solid, key=lambda item: item[0].trusted)

@@ -26,7 +26,7 @@ from st3r_ros.geometry.pnp import solve_pnp
 from st3r_ros.geometry.pnp_refinement import RefinedPose, UncertainPoints, refine_pnp
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized
-from st3r_ros.geometry.two_view import direction_covariance, estimate_two_view
+from st3r_ros.geometry.two_view import another_pose, direction_covariance, estimate_two_view
 from st3r_ros.slam.covisibility import CovisibilityIndex
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.loops import LOCAL_HOPS, within_hops
@@ -39,7 +39,7 @@ from st3r_ros.types import Features, Frame, Keyframe, LocalizationResult, Locali
 
 THRESHOLD_PX = 4.0
 MAX_DRAWS = 1000
-MEASURED_DEPTH_SIGMA = 0.02
+MEASURED_DEPTH_SIGMA = 0.01
 """Relative error of a depth that is given with a reference: that of its sensor and of its alignment with the image."""
 FOCAL_TRIALS = (1.0, 0.7, 1.4, 0.5, 2.0)
 """Focal lengths that are tried where none is known, as multiples of the assumed one."""
@@ -59,6 +59,7 @@ class Relocalizer:
         self.config = config or RelocalizerConfig()
         self._references: dict[str, _Reference] = {}
         self._map: _KnownMap | None = None
+        self._lens = FrameStream()
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -129,9 +130,8 @@ class Relocalizer:
         return self._agreed(query, solid)
 
     def _encode(self, frame: Frame) -> Features:
-        stream = FrameStream()
-        stream.admit(frame)
-        features: Features = self._model.encode(stream.undistorted(frame))
+        FrameStream().admit(frame)  # each picture for itself: sizes and stamps may be any
+        features: Features = self._model.encode(self._lens.undistorted(frame))
         return features
 
     # One candidate ----------------------------------------------------------------------------------------------------------
@@ -219,6 +219,10 @@ class Relocalizer:
         if geometry.parallax_deg < MIN_DIRECTION_PARALLAX_DEG:
             reason = "The two images differ by a rotation only, as far as can be seen: there is no direction of translation."
             return replace(known, status=LocalizationStatus.UNCERTAIN, reason=reason)
+        other = another_pose(geometry, rays_ref, rays_query, threshold, self.config.min_inliers)
+        if other is not None:
+            reason = f"{known.inliers} matches agree on one pose and {other.inliers.sum()} on another: the scene may be flat."
+            return replace(known, status=LocalizationStatus.AMBIGUOUS, reason=reason)
         covariance = direction_covariance(geometry, rays_ref, rays_query)
         sigma = math.degrees(math.sqrt(np.linalg.eigvalsh(covariance[3:, 3:])[-1]))
         direction = math.degrees(math.sqrt(np.linalg.eigvalsh(covariance[:3, :3])[-1]))
