@@ -12,7 +12,7 @@ from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import triangulate
 
-THRESHOLDS = (1.0, 0.3)
+THRESHOLDS = (1.0, 0.5)
 """Shares of the threshold to draw with: the smaller keeps out wrong matches that would bend the pose, the larger holds more."""
 
 
