@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from st3r_ros.config import CloudConfig, MapperConfig, MASt3RPairConfig, OpenCVPairConfig, Validated
+from st3r_ros.config import CloudConfig, MapperConfig, MASt3RPairConfig, OpenCVPairConfig, RelocalizerConfig, Validated
 from st3r_ros.errors import ConfigError
 
 Config = TypeVar("Config", bound=Validated)
@@ -24,6 +24,7 @@ class Settings:
 
     mapper: MapperConfig = field(default_factory=MapperConfig)
     cloud: CloudConfig = field(default_factory=CloudConfig)
+    relocalizer: RelocalizerConfig = field(default_factory=RelocalizerConfig)
     opencv: OpenCVPairConfig = field(default_factory=OpenCVPairConfig)
     mast3r: MASt3RPairConfig = field(default_factory=MASt3RPairConfig)
 
@@ -54,6 +55,7 @@ def parse_settings(assignments: Iterable[str]) -> Settings:
     return Settings(
         mapper=_make("mapper", MapperConfig, values),
         cloud=_make("cloud", CloudConfig, values),
+        relocalizer=_make("relocalizer", RelocalizerConfig, values),
         opencv=_make("opencv", OpenCVPairConfig, values),
         mast3r=_make("mast3r", MASt3RPairConfig, values),
     )

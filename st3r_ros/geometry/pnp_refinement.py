@@ -18,7 +18,7 @@ NEAR_SHARE, VAGUE = 0.05, 3.0
 usual: what little they say is far from linear."""
 FOCAL_SIGMA = 0.5
 """Of the logarithm of a focal length about which nothing is known."""
-INDEPENDENT_MATCHES = 500
+INDEPENDENT_MATCHES = 300
 """Matches next to each other are off in the same way: however many there are, they tell no more than so many."""
 MIN_NOISE = 0.1
 FIELD_NODES = 4
