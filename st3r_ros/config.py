@@ -154,7 +154,9 @@ class MapperConfig(Validated):
 class RelocalizerConfig(Validated):
     """When a pose relative to a reference or in a saved map is believed (`slam/relocalizer.py`)."""
 
-    candidates: int = setting(6, "Keyframes of a map, or references, that a query is compared with.", low=1, high=100, live=True)
+    candidates: int = setting(
+        6, "Keyframes of a map that a query is compared with; references are all compared.", low=1, high=100, live=True
+    )
     min_inliers: int = setting(40, "Matches that must agree on a pose.", low=6, high=10000, live=True)
     min_inlier_ratio: float = setting(
         0.25, "Share of a candidate's matches that must agree on its pose.", low=0.0, high=1.0, live=True

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,10 +41,6 @@ class UncertainPoints:
 
     def __len__(self) -> int:
         return len(self.points)
-
-    def __getitem__(self, chosen: np.ndarray) -> UncertainPoints:
-        """Some of the points."""
-        return replace(self, **{name: values[chosen] for name, values in vars(self).items()})
 
     @staticmethod
     def joined(parts: list[UncertainPoints]) -> UncertainPoints:

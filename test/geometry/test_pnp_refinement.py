@@ -87,7 +87,6 @@ def test_points_behind_the_camera_do_not_count():
 
 def test_the_gradient_is_that_of_the_residuals():
     scene, step = Scene(6, n=20), 1e-6
-    at = _linearize(scene.matched, scene.pixels, K, scene.near, 1.1, 1.0, 4.0)
     # Where depths count for nothing, the residuals are plain reprojection errors, which are differentiable.
     exact = UncertainPoints(scene.matched.points, scene.matched.along, np.full(20, 1e-9), scene.matched.cell, scene.matched.owner)
     at = _linearize(exact, scene.pixels, K, scene.near, 1.1, 1.0, 4.0)
