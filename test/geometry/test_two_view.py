@@ -4,9 +4,18 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import triangulate
-from st3r_ros.geometry.two_view import TwoViewGeometry, _refine, _sampson, classify_matches, estimate_two_view
+from st3r_ros.geometry.two_view import (
+    TwoViewGeometry,
+    _refine,
+    _sampson,
+    another_pose,
+    classify_matches,
+    direction_covariance,
+    estimate_two_view,
+)
 
 FOCAL = 500.0  # pixels; a threshold of 1.5 of them is what the model uses
 THRESHOLD = 1.5 / FOCAL
@@ -180,3 +189,38 @@ def test_refinement_lowers_the_sampson_error_of_noisy_matches(motion):
     for _ in range(10):
         near = SE3.exp(1e-3 * rng.normal(size=6)) @ best
         assert cost(best) < cost(near)
+
+
+# One plane ------------------------------------------------------------------------------------------------------------
+
+
+def seen_twice(seed: int, flat: bool) -> tuple[np.ndarray, np.ndarray, SE3]:
+    """Rays (N, 3) of 150 points in two cameras with a little noise, and T_0_1; flat: all of them on one plane."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform([-2, -1.5, 3.0], [2, 1.5, 6.0], (150, 3))
+    if flat:
+        points[:, 2] = 4.0 + 0.5 * points[:, 0] - 0.3 * points[:, 1]
+    T_0_1 = SE3.exp(np.array([0.1, 0.05, 0.8, 0.02, -0.05, 0.03]))  # into the picture: the other plane is seen as well
+    rays = [X / X[:, 2:] for X in (points, T_0_1.inverse().act(points))]
+    for r in rays:
+        r[:, :2] += rng.normal(0.0, 0.0005, (150, 2))
+    return rays[0], rays[1], T_0_1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_plane_leaves_a_second_pose_and_a_room_does_not(seed):
+    for flat in (True, False):
+        rays0, rays1, _ = seen_twice(seed, flat)
+        found = estimate_two_view(rays0, rays1, 0.003, 20)
+        assert (another_pose(found, rays0, rays1, 0.003, 20) is not None) == flat
+
+
+def test_the_covariance_of_the_direction_is_that_of_its_errors():
+    nees = []
+    for seed in range(60):
+        rays0, rays1, T_true = seen_twice(seed, flat=False)
+        found = estimate_two_view(rays0, rays1, 0.003, 20)
+        t = T_true.translation / np.linalg.norm(T_true.translation)
+        error = np.concatenate([found.T_0_1.translation - t, so3.log(found.T_0_1.rotation @ T_true.rotation.T)])
+        nees.append(error @ np.linalg.pinv(direction_covariance(found, rays0, rays1), rcond=1e-6) @ error)
+    assert 2.5 < np.mean(nees) < 10.0  # 5 degrees of freedom
