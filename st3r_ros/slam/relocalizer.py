@@ -13,7 +13,6 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -27,12 +26,9 @@ from st3r_ros.geometry.pnp_refinement import RefinedPose, UncertainPoints, refin
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized
 from st3r_ros.geometry.two_view import another_pose, direction_covariance, estimate_two_view
-from st3r_ros.slam.covisibility import CovisibilityIndex
 from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.loops import LOCAL_HOPS, within_hops
-from st3r_ros.slam.memory import FeatureStore
+from st3r_ros.slam.known_map import KnownMap
 from st3r_ros.slam.projection import points_at, rays, sample
-from st3r_ros.slam.retrieval import PlaceIndex
 from st3r_ros.slam.scale import NETWORK_SIGMA
 from st3r_ros.slam.stream import FrameStream
 from st3r_ros.types import Features, Frame, Keyframe, LocalizationResult, LocalizationStatus, Matches, PairModel
@@ -43,8 +39,6 @@ MEASURED_DEPTH_SIGMA = 0.01
 """Relative error of a depth that is given with a reference: that of its sensor and of its alignment with the image."""
 FOCAL_TRIALS = (1.0, 0.7, 1.4, 0.5, 2.0)
 """Focal lengths that are tried where none is known, as multiples of the assumed one."""
-PER_PLACE = 2
-"""Candidates from one neighbourhood of the map at most, so that a place that looks the same elsewhere is compared too."""
 SAME_TURN_DEG, SAME_SHARE = 5.0, 0.1
 """Two poses that differ by less, in rotation and as a share of the distance to the scene, are one."""
 TWO_VIEW_THRESHOLD_PX = 1.0
@@ -58,7 +52,7 @@ class Relocalizer:
         self._model = model
         self.config = config or RelocalizerConfig()
         self._references: dict[str, _Reference] = {}
-        self._map: _KnownMap | None = None
+        self._map: KnownMap | None = None
         self._lens = FrameStream()
 
     @property
@@ -101,7 +95,7 @@ class Relocalizer:
 
     def use_map(self, keyframe_map: KeyframeMap | None) -> None:
         """Answers are in this map from now on (None: none); references stay as they are, but a map goes before them."""
-        self._map = None if keyframe_map is None else _KnownMap(self._model, keyframe_map)
+        self._map = None if keyframe_map is None else KnownMap(self._model, keyframe_map)
 
     def localize(self, frame: Frame, guess: SE3 | None = None) -> LocalizationResult:
         """Finds one query. guess: about where the camera is, in the frame of the answers: candidates near it are tried too.
@@ -429,39 +423,3 @@ def _measured_keyframe(frame: Frame, features: Features, depth: np.ndarray, dept
         K=K,
         features=features,
     )
-
-
-class _KnownMap:
-    """A map and what finds its keyframes."""
-
-    def __init__(self, model: PairModel, keyframe_map: KeyframeMap) -> None:
-        self.keyframe_map = keyframe_map
-        self.store = FeatureStore(model)
-        self._model = model
-        self._index, self._places = CovisibilityIndex(), PlaceIndex()
-        for keyframe in keyframe_map.keyframes.values():
-            descriptor: Any = keyframe.descriptor
-            if descriptor is None:
-                descriptor = keyframe.descriptor = model.describe(self.store.of(keyframe)).float().cpu()
-            self._places.add(keyframe.id, descriptor)
-            self._index.update(keyframe)
-
-    def candidates(self, query: Features, guess: SE3 | None, count: int) -> list[Keyframe]:
-        """The keyframes that look most like the query, of no neighbourhood too many; before them those that the guess sees."""
-        keyframes = self.keyframe_map.keyframes
-        chosen: list[int] = []
-        if guess is not None and keyframes:
-            h, w = query.image.shape[:2]
-            every = list(keyframes.values())
-            overlap = self._index.overlap(every, guess.sim3(1.0), query.K, w, h)
-            chosen = [every[n].id for n in overlap.argsort()[::-1][:PER_PLACE] if overlap[n] > 0]
-        taken: dict[int, int] = {}
-        for place in self._places.query(self._model.describe(query), len(keyframes)):
-            if len(chosen) >= count:
-                break
-            if place.id in chosen or taken.get(place.id, 0) >= PER_PLACE:
-                continue
-            chosen.append(place.id)
-            for near in within_hops(self.keyframe_map, place.id, LOCAL_HOPS):
-                taken[near] = taken.get(near, 0) + 1
-        return [keyframes[k] for k in chosen]
