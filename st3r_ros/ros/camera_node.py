@@ -1,28 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node `st3r_camera`: plays a recording or a webcam as `image` and `camera_info`, with the stamps of the source."""
+"""Node `st3r_camera`: plays a recording or a webcam as `image`, `image/compressed` and `camera_info`."""
 
 from __future__ import annotations
 
+import array
 import os
 import re
 import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 from ament_index_python.packages import get_package_share_directory
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from st3r_ros.config import CameraNodeConfig
 from st3r_ros.errors import ConfigError, St3rError
 from st3r_ros.io.calibration import read_camera
 from st3r_ros.ros import parameters
-from st3r_ros.ros.conversions import camera_message, image_message, stamp_from_ns
+from st3r_ros.ros.conversions import camera_message, header, image_message, stamp_from_ns
 from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.qos import stream
 from st3r_ros.sequences import open_sequence
@@ -35,7 +38,10 @@ _SETTLE_S = 0.2
 
 
 class CameraNode(Node):
-    """Publishes `image` (rgb8, reliable), then ends the process; `camera_info` has K = 0 where the source is not calibrated."""
+    """Publishes `image` (rgb8) and `image/compressed` (JPEG), each when somebody hears it, then ends the process.
+
+    All are reliable. `camera_info` has K = 0 where the source is not calibrated.
+    """
 
     def __init__(self, stop: Stop) -> None:
         super().__init__("st3r_camera")
@@ -45,6 +51,7 @@ class CameraNode(Node):
         self._closing = threading.Event()
         self._sent = 0
         self._images = self.create_publisher(Image, "image", stream(5))
+        self._compressed = self.create_publisher(CompressedImage, "image/compressed", stream(5))
         self._infos = self.create_publisher(CameraInfo, "camera_info", stream(5))
         self._clock_publisher = self.create_publisher(Clock, "/clock", stream(1)) if self._config.publish_clock else None
         self._player = threading.Thread(target=self._run, name="player", daemon=True)
@@ -94,7 +101,8 @@ class CameraNode(Node):
             self._play_once()
             if not self._config.loop or self._sent == sent:
                 break
-        self._images.wait_for_all_acked(Duration(seconds=1))
+        for publisher in (self._images, self._compressed):
+            publisher.wait_for_all_acked(Duration(seconds=1))
         skipped = self._sequence.skipped
         for item in skipped[:10]:
             self.get_logger().warning(f"Skipped {item.source}: {item.reason}")
@@ -113,19 +121,33 @@ class CameraNode(Node):
     def _publish(self, frame: Frame) -> None:
         height, width = frame.image.shape[:2]
         frame_id = self._config.frame_id
+        if self._config.stamp_now:
+            frame = replace(frame, stamp_ns=self.get_clock().now().nanoseconds)
         if self._clock_publisher is not None:
             self._clock_publisher.publish(Clock(clock=stamp_from_ns(frame.stamp_ns)))
         self._infos.publish(camera_message(frame.camera, frame.stamp_ns, frame_id, width, height))
-        self._images.publish(image_message(frame, frame_id))
+        if self._images.get_subscription_count():
+            self._images.publish(image_message(frame, frame_id))
+        if self._compressed.get_subscription_count():
+            self._compressed.publish(compressed_image_message(frame, frame_id, self._config.jpeg_quality))
         self._sent += 1
 
     def _subscriber_came(self) -> bool:
         """Wait for a subscriber; False when the process ends before one comes."""
         self.get_logger().info(f"Ready to play {self._sequence.name}; waiting for a subscriber of {self._images.topic_name}.")
-        while self._images.get_subscription_count() == 0:
+        while not (self._images.get_subscription_count() or self._compressed.get_subscription_count()):
             if self._closing.wait(0.05):
                 return False
         return not self._closing.wait(_SETTLE_S)
+
+
+def compressed_image_message(frame: Frame, frame_id: str, quality: int) -> CompressedImage:
+    """The JPEG message of a frame, with its stamp. quality: 1..100."""
+    pixels = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+    jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    data = array.array("B")
+    data.frombytes(jpeg.data)
+    return CompressedImage(header=header(frame.stamp_ns, frame_id), format="rgb8; jpeg compressed bgr8", data=data)
 
 
 def summary(sent: int, skipped: int, seconds: float) -> str:

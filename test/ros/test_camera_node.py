@@ -2,6 +2,7 @@
 """The camera node as a process, heard by a real subscriber."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from rclpy.node import Node
 from ros_harness import Ros, wait_until
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info, write_camera
@@ -81,6 +82,24 @@ def test_it_plays_every_image_with_its_stamp_and_calibration(viewer: Viewer, seq
     for index, message in enumerate(viewer.images):
         np.testing.assert_array_equal(conversions.image_from_message(message), 10 * index)
     assert all(camera_from_info(info) == CAMERA for info in viewer.infos)
+
+
+def test_it_compresses_for_whoever_wants_that_and_can_stamp_as_a_live_camera_does(ros: Ros, sequence: Path) -> None:
+    ros.init()
+    node, images = Node("listener"), list[CompressedImage]()
+    node.create_subscription(CompressedImage, "image/compressed", images.append, stream(100))
+    ros.spin(node)
+    begin_ns = time.time_ns()
+    child = Child("camera_node", {"source": str(sequence), "rate": 0.0, "stamp_now": True, "jpeg_quality": 100}, {})
+    output = ended(child)
+    assert child.exit_code == 0, output
+    wait_until(lambda: len(images) == COUNT, "all images")
+    stamps = [conversions.stamp_to_ns(message.header.stamp) for message in images]
+    assert begin_ns < stamps[0]
+    assert stamps == sorted(stamps)
+    assert stamps[-1] < time.time_ns()
+    for index, message in enumerate(images):
+        np.testing.assert_allclose(conversions.image_from_message(message), 10 * index, atol=2)
 
 
 def test_it_loops_until_ctrl_c_ends_it_cleanly(viewer: Viewer, sequence: Path) -> None:
