@@ -147,7 +147,6 @@ class MapperConfig(Validated):
     known_baseline: float = setting(
         0.0, "Metres between the cameras of the first two keyframes, where they were measured; 0 = not known.", low=0.0
     )
-    localize_only: bool = setting(False, "Find the camera in a loaded map and leave the map as it is.")
 
 
 @dataclass(frozen=True)
@@ -198,6 +197,12 @@ class MappingNodeConfig(Validated):
 
     pair_model: str = setting("opencv", "The two-view model: opencv, or mast3r for MASt3R and DUSt3R checkpoints.")
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
+    mode: str = setting(
+        "mapping",
+        "mapping: make a map, or go on in map_path. localization: find the camera in map_path and leave that as it is.",
+        choices=("mapping", "localization"),
+    )
+    map_path: str = setting("", "Folder of a saved map that is loaded at the start; '' begins a new one, or waits for ~/load_map.")
     image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
     map_frame: str = setting("map", "TF frame of the map and of everything published in it.")
     base_frame: str = setting("base_link", "TF frame of the robot whose pose is published; '' for the camera itself.")
@@ -256,6 +261,7 @@ class MapCommandConfig(Validated):
     max_frames: int = setting(0, "Images after which the mapping ends; 0 takes all.", low=0)
     save_map: str = setting("", "Folder in which the map is saved at the end; '' saves none.")
     map: str = setting("", "Folder of a saved map that is mapped on in; '' begins a new one.")
+    localize_only: bool = setting(False, "Find the camera in that map and leave the map as it is.")
 
 
 EXPORT_FORMATS = ("ply", "tum", "colmap", "nerfstudio")
@@ -342,3 +348,27 @@ class RelocalizationNodeConfig(Validated):
     )
     publish_tf: bool = setting(True, "Broadcast reference_frame -> child at the stamp of each localized image.", live=True)
     autostart: bool = setting(True, "Configure and activate at start, without a lifecycle manager.")
+
+
+@dataclass(frozen=True)
+class ViewerConfig(Validated):
+    """The viewer in the browser: the command `st3r view`, and the node's part that is the same."""
+
+    host: str = setting(
+        "127.0.0.1",
+        "Address the viewer listens on. 127.0.0.1 is this machine alone; 0.0.0.0 lets everybody on the network look and press "
+        "the buttons.",
+    )
+    port: int = setting(8080, "TCP port the viewer listens on; 0 takes a free one.", low=0, high=65535)
+    max_points: int = setting(500_000, "Points shown at most; a larger cloud is thinned evenly.", low=1000, high=20_000_000)
+
+
+@dataclass(frozen=True)
+class ViewerNodeConfig(ViewerConfig):
+    """The ROS node `st3r_viewer`."""
+
+    mapping_node: str = setting("st3r_mapping", "Name of the mapping node that is watched, with its namespace if it has another.")
+    update_period: float = setting(0.5, "Least seconds between two clouds, paths or keyframe graphs shown.", low=0.05, high=60.0)
+    thumbnails: bool = setting(
+        True, "Show pictures in the keyframes, taken from keyframe_cloud: some megabytes on the network per keyframe."
+    )

@@ -60,3 +60,7 @@ class CheckpointNotFoundError(CheckpointError):
 
 class DownloadError(St3rError):
     """A file could not be fetched, or what came is not what was announced."""
+
+
+class ViewerError(St3rError):
+    """The viewer cannot be opened where it was asked for."""
