@@ -74,7 +74,7 @@ def map_command(
     localize_only: bool = typer.Option(
         False,
         "--localize-only",
-        help="With --map: find the camera, change nothing; short for --set mapper.localize_only=true.",
+        help="With --map: find the camera, change nothing.",
     ),
     settings: list[str] = _SETTINGS,
 ) -> int:
@@ -105,8 +105,9 @@ def map_command(
         max_frames=max_frames,
         save_map=save_map,
         map=saved_map,
+        localize_only=localize_only,
     )
-    parsed = parse_settings([*settings, *(["mapper.localize_only=true"] if localize_only else [])])
+    parsed = parse_settings(settings)
     from st3r_ros.commands.map import run_map
 
     return run_map(source, config, parsed)

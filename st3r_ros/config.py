@@ -202,7 +202,7 @@ class MappingNodeConfig(Validated):
         "mapping: make a map, or go on in map_path. localization: find the camera in map_path and leave that as it is.",
         choices=("mapping", "localization"),
     )
-    map_path: str = setting("", "Folder of a saved map that is loaded at the start; '' begins a new one, or waits for ~/load_map.")
+    map_path: str = setting("", "Folder of a saved map that is loaded at the start; '' begins a new one, or awaits ~/load_map.")
     image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
     map_frame: str = setting("map", "TF frame of the map and of everything published in it.")
     base_frame: str = setting("base_link", "TF frame of the robot whose pose is published; '' for the camera itself.")

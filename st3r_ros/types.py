@@ -295,6 +295,7 @@ class LocalizationResult:
     """Where a query image was taken, or why that is not known.
 
     reference: name of the reference, or of the keyframe ("keyframe 12"), that the figures are about; "" without any.
+    keyframe_id: of that keyframe, None when it is not one of a map.
     T_ref_cam: pose of the query's camera in the frame of the reference or of the map, None unless LOCALIZED.
     covariance: (6, 6) float64, order (translation, rotation about fixed axes), in the reference's axes, None with it.
     metric: whether the translation is in metres. directional: it is a direction only, of length 1.
@@ -307,6 +308,7 @@ class LocalizationResult:
     status: LocalizationStatus
     reason: str
     reference: str = ""
+    keyframe_id: int | None = None
     T_ref_cam: SE3 | None = None
     covariance: np.ndarray | None = None
     metric: bool = False

@@ -33,10 +33,10 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     camera = read_camera(config.camera) if config.camera else None
     sequence = open_sequence(source, camera=camera, every=config.every, max_frames=config.max_frames or None)
     out = Path(config.out)
-    check_map_options(config, settings.mapper)
+    check_map_options(config)
     check_output_folder(out)
     model = load_pair_model(config.pair_model, config.checkpoint, opencv=settings.opencv, mast3r=settings.mast3r)
-    mapper = Mapper(model, settings.mapper)
+    mapper = Mapper(model, settings.mapper, relocalizer=settings.relocalizer)
     check_frame = begin_in_saved_map(mapper, model, config)
     loaded_frames = len(mapper.map.frames)
     recorder = RunRecorder()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from st3r_ros.commands.byte_progress import megabytes
 from st3r_ros.commands.weights import weights_sha256
-from st3r_ros.config import MapCommandConfig, MapperConfig
+from st3r_ros.config import MapCommandConfig
 from st3r_ros.errors import ConfigError
 from st3r_ros.maps.fit import check_image_size, check_model
 from st3r_ros.maps.load import load_map
@@ -20,18 +20,18 @@ from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, PairModel
 
 
-def check_map_options(config: MapCommandConfig, mapper: MapperConfig) -> None:
+def check_map_options(config: MapCommandConfig) -> None:
     """Finds mistakes before an hour of mapping is lost to them.
 
     Raises:
         ConfigError: options that contradict each other.
         OutputError: the map cannot be saved where it was asked for.
     """
-    if mapper.localize_only and not config.map:
+    if config.localize_only and not config.map:
         raise ConfigError("localize_only needs a saved map: give its folder with --map.")
     if not config.save_map:
         return
-    if mapper.localize_only:
+    if config.localize_only:
         raise ConfigError(
             f"save_map is '{config.save_map}', but with localize_only the map stays as it was; leave one of them out."
         )
@@ -50,7 +50,7 @@ def begin_in_saved_map(mapper: Mapper, model: PairModel, config: MapCommandConfi
         return lambda frame: None
     saved = load_map(config.map)
     check_model(saved.info, model.name, weights_sha256(config.checkpoint))
-    mapper.load(saved.map)
+    mapper.load(saved.map, frozen=config.localize_only)
 
     def check_frame(frame: Frame) -> None:
         height, width = model.encode(frame).image.shape[:2]
@@ -71,7 +71,7 @@ def with_frames_from(keyframe_map: KeyframeMap, first: int) -> KeyframeMap:
     result.frames = FrameLog.of(
         frames.frame_ids[first:], frames.stamps_ns[first:], frames.keyframe_ids[first:], frames.T_kf_cam[first:]
     )
-    result.scale = keyframe_map.scale
+    result.scale, result.T_map_world = keyframe_map.scale, keyframe_map.T_map_world
     return result
 
 

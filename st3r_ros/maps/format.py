@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from st3r_ros import __version__
 from st3r_ros.errors import MapFileError
+from st3r_ros.geometry.se3 import SE3
 from st3r_ros.types import MapScale
 
 FORMAT = "st3r_ros map"
@@ -68,6 +71,7 @@ class MapInfo:
     checkpoint_sha256: of the pair model's weights, "" for a model without. image_size: width and height of the keyframes.
     descriptor_size: numbers in a global descriptor, 0 when no keyframe has one. keyframes, edges, matches, frames: how many.
     next_keyframe_id: no keyframe had this id or a higher one. files: every other file but map.json.sha256, by name.
+    T_map_world: the world in the map frame of the robot that saved the map, None when it had none.
     """
 
     pair_model: str
@@ -81,6 +85,7 @@ class MapInfo:
     frames: int
     next_keyframe_id: int
     files: dict[str, FileEntry]
+    T_map_world: SE3 | None = None
     package_version: str = field(default=__version__)
 
     @property
@@ -103,6 +108,7 @@ def write_manifest(info: MapInfo) -> bytes:
         "scale": {"source": info.scale.source, "sigma": None if math.isnan(sigma) else sigma},
         "counts": {name: getattr(info, name) for name in ("keyframes", "edges", "matches", "frames")},
         "next_keyframe_id": info.next_keyframe_id,
+        "T_map_world": None if info.T_map_world is None else info.T_map_world.as_matrix()[:3].tolist(),
         "files": {name: dataclasses.asdict(entry) for name, entry in info.files.items()},
     }
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
@@ -137,6 +143,7 @@ def read_manifest(data: bytes, path: Path) -> MapInfo:
         matches=counts.integer("matches", 0, MAX_MATCHES),
         frames=counts.integer("frames", 0, MAX_FRAMES),
         next_keyframe_id=fields.integer("next_keyframe_id", 1, MAX_ID),
+        T_map_world=fields.rigid_or_none("T_map_world"),
         files=_files(fields.group("files")),
     )
 
@@ -209,6 +216,18 @@ class _Fields:
         if type(value) not in (int, float) or not 0 <= value < math.inf:
             raise self._wrong(name, "a number that is not negative, or null")
         return float(value)
+
+    def rigid_or_none(self, name: str) -> SE3 | None:
+        """Of three rows of four numbers; None for null, and where it is missing."""
+        rows = self.values.get(name)
+        if rows is None:
+            return None
+        numbers = [v for row in rows if isinstance(row, list) for v in row] if isinstance(rows, list) and len(rows) == 3 else []
+        if len(numbers) == 12 and all(type(v) in (int, float) and abs(v) < 1e9 for v in numbers):
+            T = np.array(numbers, np.float64).reshape(3, 4)
+            if np.abs(T[:, :3] @ T[:, :3].T - np.eye(3)).max() < 1e-4 and np.linalg.det(T[:, :3]) > 0:
+                return SE3(T[:, :3], T[:, 3])
+        raise self._wrong(name, "three rows of four numbers, a rotation and a translation")
 
     def group(self, name: str) -> _Fields:
         value = self._get(name)

@@ -99,7 +99,7 @@ def _load(folder: Path, progress: Progress | None) -> SavedMap:
     for edge in tables.to_edges(columns.edges):
         result.add_edge(edge)
     result.frames = tables.to_frames(columns.frames)
-    result.scale = info.scale
+    result.scale, result.T_map_world = info.scale, info.T_map_world
     return SavedMap(result, info)
 
 

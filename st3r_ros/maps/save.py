@@ -121,6 +121,7 @@ def _describe(
         image_size=size,
         descriptor_size=columns.keyframes["descriptors"].shape[1],
         scale=keyframe_map.scale,
+        T_map_world=keyframe_map.T_map_world,
         keyframes=len(keyframe_map.keyframes),
         edges=len(columns.edges["kinds"]),
         matches=len(columns.edges["weights"]),

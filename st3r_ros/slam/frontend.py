@@ -6,21 +6,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
+from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.covisibility import expected_view
 from st3r_ros.slam.loops import LOCAL_HOPS, check_cycle, is_solid, within_hops
 from st3r_ros.slam.memory import retire, revive
+from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.slam.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
-from st3r_ros.types import Frame, Keyframe
+from st3r_ros.types import Frame, Keyframe, Matches
 
 EXPECTED_SHARE = 0.25
 SWITCH_OVERLAP = 0.5
 SWITCH_GAIN = 1.2
-ALIKE = 3
-FOUND_INLIERS = 3
-"""A pose that nothing before it confirms needs so many times `min_inliers`."""
 MAX_TURN_DEG = 60.0
 MAX_MOVE_DEPTHS = 1.0
 SURE_INLIER_SHARE = 0.6
@@ -29,8 +29,8 @@ SURE_INLIER_SHARE = 0.6
 class Frontend:
     """Knows the current keyframe and the last frame's pose in it; changes neither the map nor its pointmaps."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._at = workspace
+    def __init__(self, workspace: Workspace, relocalizer: Relocalizer) -> None:
+        self._at, self._relocalizer = workspace, relocalizer
         self.keyframe: Keyframe | None = None
         self.previous: tuple[Frame, Any, Tracked] | None = None
         self._T_kf_cam = Sim3.identity()
@@ -43,7 +43,7 @@ class Frontend:
             self._at.index.update(left)
             if left.id not in list(self._at.map.keyframes)[-self._at.config.window_size :]:
                 retire(left)  # those of the window are packed when they leave it
-        if not self._at.config.localize_only:
+        if not self._at.frozen:
             revive(keyframe)
         self.keyframe, self.previous = keyframe, None
         self._T_kf_cam, self._most_trusted = Sim3.identity(), 0
@@ -107,16 +107,21 @@ class Frontend:
         self.enter(other)
         return found
 
-    def find(self, features: Any) -> Tracked | None:
-        """The frame against the last keyframe and those that look most like it; the best one is then the current one."""
-        alike = [place.id for place in self._at.places.query(self._at.model.describe(features), ALIKE)]
-        last = [] if self.keyframe is None else [self.keyframe.id]
-        candidates = [self._at.map.keyframes[k] for k in dict.fromkeys(last + alike) if k in self._at.map.keyframes]
-        found = [(self._at.tracker.track(features, k, self._at.store.of(k), Sim3.identity()), k) for k in candidates]
-        solid = [(tracked, k) for tracked, k in found if tracked is not None and is_solid(tracked, self._at.config)]
-        solid = [(tracked, k) for tracked, k in solid if tracked.trusted >= FOUND_INLIERS * self._at.config.min_inliers]
-        if not solid:
-            return None
-        best, keyframe = max(solid, key=lambda item: item[0].trusted)
+    def find(self, features: Any, guess: SE3 | None) -> tuple[Tracked | None, str]:
+        """The frame anywhere in the map, and a sentence about it; the keyframe that shows it best is then the current one.
+
+        guess: about where the camera is in the world; that is looked at first.
+        """
+        last = () if self.keyframe is None else (self.keyframe.id,)
+        place = self._relocalizer.find(features, guess, last)
+        if place.T_ref_cam is None or place.pixels is None or place.keyframe_id is None:
+            return None, place.reason
+        keyframe, m = self._at.map.keyframes[place.keyframe_id], place.pixels
+        T_kf_cam = keyframe.T_world_cam.inverse() @ place.T_ref_cam.sim3(float(keyframe.T_world_cam.scale))
+        agree = torch.from_numpy(place.agree)
+        seed = Matches(m.pixels0[agree], m.pixels1[agree], m.weight[agree], m.possible)
+        tracked = self._at.tracker.track(features, keyframe, self._at.store.of(keyframe), T_kf_cam, seed)
+        if tracked is None or not is_solid(tracked, self._at.config):
+            return None, f"{place.reason} But tracking from there finds too few."
         self.enter(keyframe)
-        return best
+        return tracked, f"Relocalized: {place.reason}"

@@ -11,6 +11,7 @@ import torch
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry import so3
+from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.frame_log import FrameLog
 from st3r_ros.types import Edge, Keyframe, MapScale, PointCloud, Trajectory
@@ -32,12 +33,14 @@ class KeyframeMap:
     """Keyframes by id (in the order they were made), the edges between them, and the tracked frames tied to them.
 
     loops_rejected: loops that had matches but did not fit the map. keyframes_dropped: redundant ones that made room for others.
+    T_map_world: the world in the robot's level map frame, where a robot has made or used the map; None when that is not known.
     """
 
     def __init__(self) -> None:
         self.keyframes: dict[int, Keyframe] = {}
         self.frames = FrameLog()
         self.scale = MapScale()
+        self.T_map_world: SE3 | None = None
         self.loops_rejected = 0
         self.keyframes_dropped = 0
         self._edges: dict[tuple[int, int], Edge] = {}

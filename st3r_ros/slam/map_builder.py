@@ -43,14 +43,6 @@ class MapBuilder:
         self._at.map.scale = MapScale("network", NETWORK_SIGMA) if self._at.model.metric else MapScale()
         self._next_id = 0
 
-    def learn_all(self) -> None:
-        """Takes note of the keyframes of a loaded map."""
-        for keyframe in self._at.map.keyframes.values():
-            if keyframe.descriptor is None:
-                keyframe.descriptor = self._at.model.describe(self._at.store.of(keyframe)).float().cpu()
-            self._at.index.update(keyframe)
-            self._at.places.add(keyframe.id, keyframe.descriptor)
-
     def first_keyframe(self, frame: Frame, features: Features) -> Keyframe:
         """A keyframe at the origin, without depth."""
         h, w = features.image.shape[:2]

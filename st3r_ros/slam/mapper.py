@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from st3r_ros.config import MapperConfig
+from st3r_ros.config import MapperConfig, RelocalizerConfig
+from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.correction import GlobalOptimizer
 from st3r_ros.slam.frontend import Frontend
@@ -18,6 +19,7 @@ from st3r_ros.slam.initialization import Initialization
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.loop_finder import LoopFinder
 from st3r_ros.slam.map_builder import MapBuilder
+from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.slam.scale import ScaleEstimator
 from st3r_ros.slam.stream import FrameStream
 from st3r_ros.slam.thinning import Thinner
@@ -29,18 +31,28 @@ TINY_MAP_KEYFRAMES = 3
 TINY_MAP_PATIENCE = 20
 PROTECTED_KEYFRAMES = 3
 LOOKING = "Lost: looking for a known place."
+NO_MAP = "There is no map to find the camera in; load one."
 
 
 class Mapper:
     """Builds a `KeyframeMap` from frames, with any pair model. Not thread-safe: one thread calls it.
 
     executor: where the whole map is optimized after a loop; None does it within `register_frame`, which makes runs repeatable.
+    relocalizer: when a lost camera counts as found.
     """
 
-    def __init__(self, model: PairModel, config: MapperConfig | None = None, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        model: PairModel,
+        config: MapperConfig | None = None,
+        executor: Executor | None = None,
+        relocalizer: RelocalizerConfig | None = None,
+    ) -> None:
         self._config = config or MapperConfig()
         self._model = model
         self._executor = executor
+        self._relocalizer = Relocalizer(model, relocalizer)
+        self._guess: SE3 | None = None
         self.reset()
 
     def register_frame(self, frame: Frame) -> MappingUpdate:
@@ -114,7 +126,7 @@ class Mapper:
         self.state = MappingState.TRACKING
         self._frontend.accept(frame, features, tracked)
         self.map.frames.append(FramePose(frame.id, frame.stamp_ns, keyframe.id, tracked.result.T_kf_cam))
-        if not self.config.localize_only:
+        if not self.frozen:
             units = self._tracker.fuse(keyframe, tracked)
             if units is not None and self._model.metric:
                 self._scale.observe_prediction(keyframe.id, units)
@@ -158,14 +170,14 @@ class Mapper:
 
     def _correct_scale(self, step: _Step) -> None:
         """Gives the map another unit when what tells the metre says so: one event for poses, clouds and status."""
-        change = None if self.config.localize_only else self._scale.update(self.map)
+        change = None if self.frozen else self._scale.update(self.map)
         if change is not None:
             step.changed |= set(self.map.keyframes)
             step.rescaled, step.message = change.factor, change.message
 
     def _has_room(self, step: _Step) -> bool:
         """Whether the map may take another keyframe; redundant ones make room."""
-        if self.config.localize_only or self._frontend.keyframe is None:
+        if self.frozen or self._frontend.keyframe is None:
             return False
         protected = {self._frontend.keyframe.id, *list(self.map.keyframes)[-PROTECTED_KEYFRAMES:]}
         has_room = self._thinner.make_room(protected)
@@ -183,16 +195,19 @@ class Mapper:
         step.message = "Lost: too few of the last keyframe's points are seen. Point the camera back to where it was."
 
     def _relocalize(self, frame: Frame, features: Any, step: _Step) -> None:
-        """Looks for the view in the keyframes that look most like it."""
+        """Looks for the camera in the whole map."""
+        if not self.map.keyframes:
+            step.message = NO_MAP
+            return
         self._lost_frames += 1
-        tracked = self._frontend.find(features)
+        tracked, reason = self._frontend.find(features, self._guess)
         step.lap("relocalize")
         if tracked is not None:
             self._accept(frame, features, tracked, step)
-            self.state = MappingState.RELOCALIZED
-            step.message = f"Relocalized against keyframe {self.map.frames[-1].keyframe_id}."
+            self.state, self._guess = MappingState.RELOCALIZED, None
+            step.message = reason
             return
-        step.message = LOOKING
+        step.message = f"{LOOKING} {reason}"
         if self._is_tiny and self._lost_frames > TINY_MAP_PATIENCE:
             self._use(KeyframeMap())
             self._start(frame, features, step)
@@ -210,6 +225,20 @@ class Mapper:
         self._config = self._tracker.config = config
 
     @property
+    def relocalizer_config(self) -> RelocalizerConfig:
+        """When a lost camera counts as found; assigning other settings takes effect with the next frame."""
+        return self._relocalizer.config
+
+    @relocalizer_config.setter
+    def relocalizer_config(self, config: RelocalizerConfig) -> None:
+        self._relocalizer.config = config
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the map stays as it is."""
+        return self._workspace.frozen
+
+    @property
     def _is_tiny(self) -> bool:
         return not self._loaded and len(self.map.keyframes) <= TINY_MAP_KEYFRAMES
 
@@ -218,11 +247,19 @@ class Mapper:
         self._stream = FrameStream()
         self._use(KeyframeMap())
 
-    def load(self, keyframe_map: KeyframeMap) -> None:
-        """Goes on in a map made before: the camera is looked for in it."""
+    def load(self, keyframe_map: KeyframeMap, *, frozen: bool = False) -> None:
+        """Goes on in a map made before: the camera is looked for in it. frozen: and nothing else, the map stays as it is."""
         self._stream = FrameStream()
-        self._use(keyframe_map)
+        self._use(keyframe_map, frozen=frozen)
         self._loaded, self.state = True, MappingState.LOST
+
+    def expect(self, T_world_cam: SE3) -> bool:
+        """Somebody says where the camera is, about: it is looked for there first. False while there is no map to look in."""
+        if self.state in (MappingState.WAITING, MappingState.INITIALIZING) or not self.map.keyframes:
+            return False
+        self._frontend.forget_motion()
+        self._guess, self.state, self._lost_frames = T_world_cam, MappingState.LOST, 0
+        return True
 
     def reset_tracking(self) -> None:
         """Keeps the map and forgets the motion: stamps may start again, the next frames look for known places."""
@@ -234,21 +271,22 @@ class Mapper:
         elif self.state is MappingState.INITIALIZING:
             self._use(KeyframeMap())
 
-    def _use(self, keyframe_map: KeyframeMap) -> None:
+    def _use(self, keyframe_map: KeyframeMap, *, frozen: bool = False) -> None:
         """Builds everything around a map."""
         self.map = keyframe_map
         self.state = MappingState.WAITING
         self._loaded, self._lost_frames = False, 0
-        workspace = Workspace.of(self._model, keyframe_map, self._config)
+        self._guess = None
+        self._workspace = workspace = Workspace.of(self._model, keyframe_map, self._config, frozen=frozen)
+        self._relocalizer.search(workspace)
         self._tracker = workspace.tracker
         self._builder = MapBuilder(workspace)
         self._initialization = Initialization(workspace, self._builder)
-        self._frontend = Frontend(workspace)
+        self._frontend = Frontend(workspace, self._relocalizer)
         self._loop_finder = LoopFinder(workspace)
         self._optimizer = GlobalOptimizer(keyframe_map, self._model.relative_depth_sigma, self._executor)
         self._thinner = Thinner(workspace, self._builder)
         self._scale = ScaleEstimator(self._config.known_baseline)
-        self._builder.learn_all()
 
     def _update(self, frame: Frame, step: _Step) -> MappingUpdate:
         pose, covariance = None, None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -26,11 +27,12 @@ from st3r_ros.geometry.pnp_refinement import RefinedPose, UncertainPoints, refin
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized
 from st3r_ros.geometry.two_view import another_pose, direction_covariance, estimate_two_view
+from st3r_ros.slam.candidates import alike, expected
 from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.known_map import KnownMap
 from st3r_ros.slam.projection import points_at, rays, sample
 from st3r_ros.slam.scale import NETWORK_SIGMA
 from st3r_ros.slam.stream import FrameStream
+from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Features, Frame, Keyframe, LocalizationResult, LocalizationStatus, Matches, PairModel
 
 THRESHOLD_PX = 4.0
@@ -52,7 +54,7 @@ class Relocalizer:
         self._model = model
         self.config = config or RelocalizerConfig()
         self._references: dict[str, _Reference] = {}
-        self._map: KnownMap | None = None
+        self._at: Workspace | None = None
         self._lens = FrameStream()
 
     @property
@@ -95,28 +97,43 @@ class Relocalizer:
 
     def use_map(self, keyframe_map: KeyframeMap | None) -> None:
         """Answers are in this map from now on (None: none); references stay as they are, but a map goes before them."""
-        self._map = None if keyframe_map is None else KnownMap(self._model, keyframe_map)
+        self.search(None if keyframe_map is None else Workspace.of(self._model, keyframe_map))
+
+    def search(self, at: Workspace | None) -> None:
+        """As `use_map`, with a map that somebody else works on, between two queries."""
+        self._at = at
 
     def localize(self, frame: Frame, guess: SE3 | None = None) -> LocalizationResult:
-        """Finds one query. guess: about where the camera is, in the frame of the answers: candidates near it are tried too.
+        """Finds one query. guess: about where the camera is in the map, which is looked at first.
+
+        An answer found there is taken, also where another place looks the same.
 
         Raises:
             FrameError: the image cannot be used.
         """
         started = time.perf_counter()
-        result = self._localize(frame, guess)
-        return replace(result, latency_ms=1000.0 * (time.perf_counter() - started))
-
-    def _localize(self, frame: Frame, guess: SE3 | None) -> LocalizationResult:
-        if self._map is None and not self._references:
+        if self._at is None and not self._references:
             return LocalizationResult(LocalizationStatus.NO_REFERENCE, "There is nothing to compare with: set a reference first.")
         query = self._encode(frame)
-        if self._map is None:
-            compared = [self._with_reference(query, reference) for reference in list(self._references.values())]
+        if self._at is None:
+            result = self._answer(query, [self._with_reference(query, reference) for reference in self._references.values()])
         else:
-            compared = [self._with_keyframe(query, k) for k in self._map.candidates(query, guess, self.config.candidates)]
-            if not compared:
-                return LocalizationResult(LocalizationStatus.NO_CANDIDATE, "The map has no keyframes.")
+            result = self.find(query, guess)
+        return replace(result, latency_ms=1000.0 * (time.perf_counter() - started))
+
+    def find(self, query: Features, guess: SE3 | None = None, first: Sequence[int] = ()) -> LocalizationResult:
+        """As `localize`, for a query that is encoded already, in the map. first: ids of keyframes to compare it with anyway."""
+        assert self._at is not None
+        if guess is not None:
+            near = self._answer(query, [self._with_keyframe(query, k) for k in expected(self._at, query, guess)])
+            if near.localized:
+                return near
+        return self._answer(query, [self._with_keyframe(query, k) for k in alike(self._at, query, self.config.candidates, first)])
+
+    def _answer(self, query: Features, compared: Sequence[_Candidate | LocalizationResult]) -> LocalizationResult:
+        """What the comparisons with references or keyframes come to."""
+        if not compared:
+            return LocalizationResult(LocalizationStatus.NO_CANDIDATE, "The map has no keyframes to compare with.")
         answers = [candidate if isinstance(candidate, LocalizationResult) else None for candidate in compared]
         solid = [candidate for candidate in compared if isinstance(candidate, _Candidate)]
         if not solid:
@@ -156,13 +173,14 @@ class Relocalizer:
         return (0.5 * log_ratio[usable].median()).exp() if bool(usable.any()) else X.new_ones(())
 
     def _with_keyframe(self, query: Features, keyframe: Keyframe) -> _Candidate:
-        features = keyframe.features if self._map is None else self._map.store.of(keyframe)
+        features = keyframe.features if self._at is None else self._at.store.of(keyframe)
         matches = self._model.predict(query, features, dense=False).matches
         own = points_at(keyframe, matches.pixels1)
         scale = float(keyframe.T_world_cam.scale)  # poses are of a map in one unit, keyframes have each their own
-        metric = self._map is not None and self._map.keyframe_map.scale.metric
+        metric = self._at is not None and self._at.map.scale.metric
         candidate = self._candidate(query, f"keyframe {keyframe.id}", matches, scale * own.points, own.conf, keyframe.image.shape)
-        return replace(candidate, T_ref_points=keyframe.T_world_cam.se3(), metric=metric)
+        keyframe_id = None if self._at is None else keyframe.id
+        return replace(candidate, keyframe_id=keyframe_id, T_ref_points=keyframe.T_world_cam.se3(), metric=metric)
 
     def _candidate(
         self, query: Features, name: str, matches: Matches, X: torch.Tensor, conf: torch.Tensor, shape: tuple[int, ...]
@@ -343,6 +361,7 @@ class _Candidate:
     pixels: np.ndarray
     K: np.ndarray
     refined: RefinedPose | None
+    keyframe_id: int | None = None
     T_ref_points: SE3 = dataclasses.field(default_factory=SE3.identity)
     metric: bool = False
     unit_sigma: float = 0.0
@@ -375,6 +394,7 @@ class _Candidate:
             status,
             reason,
             reference=self.name,
+            keyframe_id=self.keyframe_id,
             metric=self.metric,
             matches=len(self.matches),
             inliers=self.inliers,

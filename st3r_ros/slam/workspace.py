@@ -16,7 +16,10 @@ from st3r_ros.types import PairModel
 
 @dataclass(frozen=True, eq=False)
 class Workspace:
-    """A map, the pair model it is made with, and what is kept beside it to find things in it quickly."""
+    """A map, the pair model it is made with, and what is kept beside it to find things in it quickly.
+
+    frozen: whether the map is to stay as it is.
+    """
 
     model: PairModel
     map: KeyframeMap
@@ -24,11 +27,19 @@ class Workspace:
     store: FeatureStore
     index: CovisibilityIndex
     places: PlaceIndex
+    frozen: bool = False
 
     @staticmethod
-    def of(model: PairModel, keyframe_map: KeyframeMap, config: MapperConfig) -> Workspace:
-        """Everything that a map of its own needs."""
-        return Workspace(model, keyframe_map, Tracker(model, config), FeatureStore(model), CovisibilityIndex(), PlaceIndex())
+    def of(model: PairModel, keyframe_map: KeyframeMap, config: MapperConfig | None = None, *, frozen: bool = False) -> Workspace:
+        """Everything that a map of its own needs, with the keyframes that it has known to all."""
+        tracker = Tracker(model, config or MapperConfig())
+        at = Workspace(model, keyframe_map, tracker, FeatureStore(model), CovisibilityIndex(), PlaceIndex(), frozen)
+        for keyframe in keyframe_map.keyframes.values():
+            if keyframe.descriptor is None:
+                keyframe.descriptor = model.describe(at.store.of(keyframe)).float().cpu()
+            at.index.update(keyframe)
+            at.places.add(keyframe.id, keyframe.descriptor)
+        return at
 
     @property
     def config(self) -> MapperConfig:
