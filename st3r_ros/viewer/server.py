@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web server of the viewer: opened on this machine alone unless asked otherwise, and never on another port than asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import ipaddress
+import os
+import socket
+import sys
+import webbrowser
+from typing import TYPE_CHECKING
+
+from st3r_ros.config import ViewerConfig
+from st3r_ros.errors import MissingDependencyError, ViewerError
+
+if TYPE_CHECKING:
+    import viser
+
+
+def open_server(config: ViewerConfig) -> viser.ViserServer:
+    """A running server with an empty page, z up.
+
+    Raises:
+        MissingDependencyError: viser is not installed.
+        ViewerError: the address is not one of this machine, or something else listens there.
+    """
+    _check_free(config.host, config.port)
+    try:
+        import viser
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"The viewer needs the library viser ({error.name} is not installed); get it with: pip install viser"
+        ) from error
+    with contextlib.redirect_stdout(io.StringIO()):  # the address is said by whoever opens it
+        server = viser.ViserServer(config.host, config.port, label="st3r", verbose=False)
+    if config.port not in (0, server.get_port()):  # somebody was faster since the check, and viser took the next port
+        close_server(server)
+        raise _in_use(config.host, config.port)
+    # viser can make a page public through a server on the internet, for whoever sends it the request.
+    server.request_share_url = _share_nothing  # type: ignore[method-assign]
+    server.gui.configure_theme(show_logo=False, show_share_button=False)
+    return server
+
+
+def close_server(server: viser.ViserServer) -> None:
+    """Ends the server; browsers that look keep what they show."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        server.stop()
+
+
+def address(config: ViewerConfig, server: viser.ViserServer) -> str:
+    """What a person types into the browser."""
+    host = config.host
+    if host in ("", "0.0.0.0", "::"):
+        host = socket.gethostname()
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}"
+
+
+def exposure(host: str) -> str:
+    """A warning where others than this machine can reach the address, "" where not."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if loopback:
+        return ""
+    return f"The viewer listens on {host}: everybody who can reach it sees the map and can press the buttons, without a password."
+
+
+def open_browser(url: str) -> bool:
+    """Open the page in the browser of this desktop; whether there is one.
+
+    Without a desktop nothing is opened: Python would start a browser for terminals, in ours.
+    """
+    has_desktop = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(has_desktop) and webbrowser.open(url)
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just left is free
+            probe.bind(place)
+    except socket.gaierror as error:
+        raise ViewerError(f"The viewer cannot listen on host '{host}': no such address; 127.0.0.1 is this machine.") from error
+    except PermissionError as error:
+        raise ViewerError(f"The viewer may not listen on port {port}; take one from 1024 on.") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise _in_use(host, port) from error
+        raise ViewerError(
+            f"The viewer cannot listen on host '{host}': {error.strerror}; it must be an address of this machine."
+        ) from error
+
+
+def _in_use(host: str, port: int) -> ViewerError:
+    return ViewerError(
+        f"Port {port} of {host} is in use, perhaps by another viewer; choose another one, or 0 for any that is free."
+    )
+
+
+def _share_nothing(verbose: bool = True) -> None:
+    return None

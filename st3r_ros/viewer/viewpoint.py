@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From where a map is looked at, and which way is up in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from st3r_ros.geometry.se3 import SE3
+
+OPTICAL_UP = np.array([0.0, -1.0, 0.0])
+OPTICAL_FORWARD = np.array([0.0, 0.0, 1.0])
+_SAMPLES = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """Where the bulk of a cloud is: centre (3,) and size, the diagonal of its box, map units."""
+
+    center: np.ndarray
+    size: float
+
+
+@dataclass(frozen=True, eq=False)
+class Viewpoint:
+    """Eye (3,) and the point (3,) it looks at."""
+
+    position: np.ndarray
+    look_at: np.ndarray
+
+
+def extent(points: np.ndarray) -> Extent | None:
+    """The box of points (N, 3) without the outermost, None when there is no size to tell."""
+    if len(points) == 0:
+        return None
+    low, high = np.percentile(points[:: max(1, len(points) // _SAMPLES)], [3.0, 97.0], axis=0)
+    size = float(np.linalg.norm(high - low))
+    return Extent(0.5 * (low + high), size) if size > 0 else None
+
+
+def overview(seen: Extent, cameras: SE3 | None) -> Viewpoint:
+    """A view of all of it from above and behind the cameras (N,), whose poses are in axes with z up.
+
+    Cameras that look all around, or none, give a view across a corner.
+    """
+    forward, behind = np.array([1.0, 1.0, 0.0]) / np.sqrt(2.0), seen.center
+    if cameras is not None and len(cameras.translation):
+        mean = (cameras.rotation @ OPTICAL_FORWARD).mean(0) * [1.0, 1.0, 0.0]
+        if np.linalg.norm(mean) > 0.3:
+            forward, behind = mean / np.linalg.norm(mean), cameras.translation.mean(0)
+    distance = max(0.6 * seen.size, 0.2 * seen.size + float((seen.center - behind) @ forward))
+    return Viewpoint(seen.center - distance * forward + np.array([0.0, 0.0, 0.35 * seen.size]), seen.center)
+
+
+def upright(cameras: SE3) -> SE3:
+    """`T_up_world`: turns a world whose cameras (N,) are held upright on average so that z is up and the first looks along x."""
+    up = (cameras.rotation @ OPTICAL_UP).mean(0)
+    if np.linalg.norm(up) < 0.1:  # held every way: the first one counts
+        up = cameras.rotation[0] @ OPTICAL_UP
+    z = up / np.linalg.norm(up)
+    x = cameras.rotation[0] @ OPTICAL_FORWARD
+    x = x - (x @ z) * z
+    if np.linalg.norm(x) < 1e-3:  # it looks straight up or down
+        x = np.cross(cameras.rotation[0] @ np.array([1.0, 0.0, 0.0]), z)
+    x = x / np.linalg.norm(x)
+    return SE3(np.stack([x, np.cross(z, x), z]), np.zeros(3))
