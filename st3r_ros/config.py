@@ -204,6 +204,11 @@ class MappingNodeConfig(Validated):
     )
     map_path: str = setting("", "Folder of a saved map that is loaded at the start; '' begins a new one, or awaits ~/load_map.")
     image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
+    image_reliability: str = setting(
+        "best_effort",
+        "Lost images are lost (best_effort), or sent again (reliable: for compressed images over a bad link).",
+        choices=("best_effort", "reliable"),
+    )
     map_frame: str = setting("map", "TF frame of the map and of everything published in it.")
     base_frame: str = setting("base_link", "TF frame of the robot whose pose is published; '' for the camera itself.")
     odom_frame: str = setting(
@@ -325,6 +330,11 @@ class RelocalizationNodeConfig(Validated):
     pair_model: str = setting("opencv", "The two-view model: opencv, or mast3r for MASt3R and DUSt3R checkpoints.")
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
+    image_reliability: str = setting(
+        "best_effort",
+        "Lost images are lost (best_effort), or sent again (reliable: for compressed images over a bad link).",
+        choices=("best_effort", "reliable"),
+    )
     input_wait: float = setting(
         2.0, "Seconds that the first images wait for camera_info and for the TF of the camera.", low=0.0, high=60.0
     )

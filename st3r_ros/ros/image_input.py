@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rclpy.node import Node
+from rclpy.qos import ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from st3r_ros.config import MappingNodeConfig
@@ -15,7 +17,7 @@ from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info
 from st3r_ros.ros.odometry import Odometry
-from st3r_ros.ros.qos import NEWEST_IMAGE
+from st3r_ros.ros.qos import IMAGES
 from st3r_ros.ros.transform_tree import TransformListener
 from st3r_ros.ros.transforms import OPTICAL, MapAnchor
 
@@ -86,8 +88,8 @@ class ImageSource:
             self._odometry = Odometry(self._tf.tree, config.odom_frame, config.odom_wait, node.get_logger())
         self._parent: str | None = None
         self._subscriptions = [
-            node.create_subscription(CameraInfo, self.info_topic, self._on_info, NEWEST_IMAGE),
-            node.create_subscription(self._type, self.topic, self._on_image, NEWEST_IMAGE),
+            node.create_subscription(CameraInfo, self.info_topic, self._on_info, IMAGES["best_effort"]),
+            node.create_subscription(self._type, self.topic, self._on_image, IMAGES[config.image_reliability]),
         ]
 
     def close(self) -> None:
@@ -125,6 +127,8 @@ class ImageSource:
         others = sorted({publisher.topic_type for publisher in publishers} - {wanted})
         if others:
             return f"{since}: it carries {', '.join(others)}, not {wanted}; check image_transport and the topic."
+        if publishers and self._config.image_reliability == "reliable" and not any(map(_is_reliable, publishers)):
+            return f"{since}: its publisher is best effort, but image_reliability is reliable; make them the same."
         if publishers:
             return f"{since}: its publisher sends nothing."
         topics = sorted(name for name, types in self._node.get_topic_names_and_types() if wanted in types and name != self.topic)
@@ -203,6 +207,10 @@ class ImageSource:
             f"TF has {parent} as the parent of {frame_id} already, so {map_frame} -> {frame_id} is not broadcast. "
             f"{self._parent_hint}"
         )
+
+
+def _is_reliable(publisher: TopicEndpointInfo) -> bool:
+    return publisher.qos_profile.reliability == ReliabilityPolicy.RELIABLE
 
 
 def _info_topic(node: Node, image_topic: str) -> str:

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three qualities of service the nodes use."""
+"""The qualities of service the nodes use."""
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-NEWEST_IMAGE = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""Images in: the newest counts. Connects to reliable and to best-effort publishers."""
+IMAGES = {
+    "best_effort": QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT),
+    "reliable": QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE),
+}
+"""Images in. Best effort: the newest counts; connects to every publisher. Reliable: for a link that loses packets, where an
+image takes a while to be complete and the next ones arrive meanwhile; connects to reliable publishers only."""
 
 LATCHED = QoSProfile(
     depth=1,

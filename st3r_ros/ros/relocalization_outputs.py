@@ -28,6 +28,7 @@ def input_terms(config: RelocalizationNodeConfig) -> MappingNodeConfig:
     """The settings of this node that images and TF depend on, as the mapping node calls them."""
     return MappingNodeConfig(
         image_transport=config.image_transport,
+        image_reliability=config.image_reliability,
         input_wait=config.input_wait,
         map_frame=config.reference_frame,
         base_frame=config.child_frame,

@@ -233,14 +233,26 @@ def test_muted_it_hands_nothing_on(ros: Ros) -> None:
     ],
 )
 def test_silence_is_explained(ros: Ros, kind: type | None, words: str) -> None:
+    explain_silence(ros, kind, 1, MappingNodeConfig(base_frame=""), words)
+
+
+@pytest.mark.parametrize(
+    ("quality", "words"), [(qos_profile_sensor_data, "best effort, but image_reliability is reliable"), (1, "sends nothing")]
+)
+def test_a_publisher_that_cannot_be_reliable_is_told(ros: Ros, quality: QoSProfile | int, words: str) -> None:
+    explain_silence(ros, Image, quality, MappingNodeConfig(base_frame="", image_reliability="reliable"), words)
+
+
+def explain_silence(ros: Ros, kind: type | None, quality: QoSProfile | int, config: MappingNodeConfig, words: str) -> None:
+    """A driver that sends nothing, in a context of its own, and what the source says about it."""
     ros.init()
     elsewhere = Context()
     rclpy.init(context=elsewhere)
     driver, node = Node("driver", context=elsewhere), Node("listener")
     driver.create_publisher(Image, "/elsewhere", 1)
     if kind is not None:
-        driver.create_publisher(kind, "image", 1)
-    source = ImageSource(node, MappingNodeConfig(base_frame=""), ImageCounts(), lambda item: None)
+        driver.create_publisher(kind, "image", quality)
+    source = ImageSource(node, config, ImageCounts(), lambda item: None)
     try:
         wait_until(lambda: words in source.silence(), f"'{words}'")
     finally:
