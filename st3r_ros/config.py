@@ -203,6 +203,9 @@ class MappingNodeConfig(Validated):
         choices=("mapping", "localization"),
     )
     map_path: str = setting("", "Folder of a saved map that is loaded at the start; '' begins a new one, or awaits ~/load_map.")
+    save_on_shutdown: bool = setting(
+        False, "Save the map in map_path, which then may be new, when the node is shut down.", live=True
+    )
     image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
     image_reliability: str = setting(
         "best_effort",

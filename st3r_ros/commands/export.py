@@ -7,7 +7,7 @@ from pathlib import Path
 
 from st3r_ros.commands.settings import Settings
 from st3r_ros.config import ExportCommandConfig
-from st3r_ros.maps.export import export_colmap, export_nerfstudio, export_ply, export_tum
+from st3r_ros.maps.export import export_map
 from st3r_ros.maps.load import load_map
 from st3r_ros.maps.staging import resolved
 
@@ -20,14 +20,7 @@ def run_export(folder: str, config: ExportCommandConfig, settings: Settings) -> 
     """
     saved = load_map(folder)
     out = Path(config.out) if config.out else _beside(folder, config.format)
-    if config.format == "ply":
-        written = export_ply(out, saved.map, settings.cloud)
-    elif config.format == "tum":
-        written = export_tum(out, saved.map)
-    elif config.format == "colmap":
-        written = export_colmap(out, saved.map, settings.cloud, points=config.points, text=config.text)
-    else:
-        written = export_nerfstudio(out, saved.map, settings.cloud)
+    written = export_map(out, saved.map, config.format, settings.cloud, points=config.points, text=config.text)
     unit = f"metres (from {saved.map.scale.source})" if saved.map.scale.metric else "arbitrary units"
     print(f"Wrote {written} to {out}, in {unit}.")
 

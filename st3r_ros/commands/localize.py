@@ -19,7 +19,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from st3r_ros.commands.interrupt import Interrupt
 from st3r_ros.commands.settings import Settings
-from st3r_ros.commands.weights import weights_sha256
 from st3r_ros.errors import ConfigError, FrameError, InputError, MapFileError
 from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.camera import Camera
@@ -37,6 +36,7 @@ from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.slam.stream import FrameStream
 from st3r_ros.types import Frame, LocalizationResult, PairModel
+from st3r_ros.weights import weights_sha256
 
 NONE_LOCALIZED = 1
 KEYFRAME = "keyframe "  # how a result names one

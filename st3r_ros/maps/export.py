@@ -18,6 +18,23 @@ from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
 
 
+def export_map(
+    out: Path | str, keyframe_map: KeyframeMap, kind: str, cloud: CloudConfig, *, points: str = "both", text: bool = False
+) -> str:
+    """Writes one of EXPORT_FORMATS. Returns what was written, as a phrase. points, text: of a COLMAP model.
+
+    Raises:
+        OutputError: the file or folder cannot be written, or the folder is not empty.
+    """
+    if kind == "ply":
+        return export_ply(out, keyframe_map, cloud)
+    if kind == "tum":
+        return export_tum(out, keyframe_map)
+    if kind == "colmap":
+        return export_colmap(out, keyframe_map, cloud, points=points, text=text)
+    return export_nerfstudio(out, keyframe_map, cloud)
+
+
 def export_ply(out: Path | str, keyframe_map: KeyframeMap, cloud: CloudConfig) -> str:
     """Writes the cloud to a file. Returns what was written, as a phrase.
 

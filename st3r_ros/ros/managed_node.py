@@ -72,6 +72,9 @@ class ManagedNode(LifecycleNode):
         """Stop listening, if that was begun, and publish what there is."""
         raise NotImplementedError
 
+    def _save(self) -> None:
+        """Save what is to outlive a shutdown; what was listened to has been finished."""
+
     def _release(self) -> None:
         """Let go of what `_configure` made, be it all or a part of it."""
         raise NotImplementedError
@@ -144,6 +147,7 @@ class ManagedNode(LifecycleNode):
 
     def _shut_down(self) -> None:
         self._finish()
+        self._save()
         self._clean_up()
 
     # Services -------------------------------------------------------------------------------------------------------

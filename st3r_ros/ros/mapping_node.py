@@ -4,20 +4,32 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import Trigger
 
-from st3r_ros.config import CloudConfig, MapperConfig, MappingNodeConfig, MASt3RPairConfig, OpenCVPairConfig, Validated
+from st3r_ros.config import (
+    CloudConfig,
+    MapperConfig,
+    MappingNodeConfig,
+    MASt3RPairConfig,
+    OpenCVPairConfig,
+    RelocalizerConfig,
+    Validated,
+)
+from st3r_ros.errors import ConfigError
 from st3r_ros.msg import MappingStatus
 from st3r_ros.pair import load_pair_model
 from st3r_ros.results import RunInfo, check_output_folder
 from st3r_ros.ros import parameters
 from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.managed_node import ManagedNode
+from st3r_ros.ros.map_files import MapFiles
 from st3r_ros.ros.outputs import MappingOutputs
 from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.qos import LATCHED
@@ -26,12 +38,14 @@ from st3r_ros.ros.status import status_message
 from st3r_ros.ros.worker import Worker
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.slam.warm_up import warm_up
+from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 from st3r_ros.types import MappingState
 
 _GROUPS: dict[str, type[Validated]] = {
     "": MappingNodeConfig,
     "mapper": MapperConfig,
     "cloud": CloudConfig,
+    "relocalizer": RelocalizerConfig,
     "opencv": OpenCVPairConfig,
     "mast3r": MASt3RPairConfig,
 }
@@ -52,6 +66,8 @@ class MappingNode(ManagedNode):
 
     def _configure(self) -> None:
         self._config = parameters.read(self, "", MappingNodeConfig)
+        if self._config.save_on_shutdown and not self._config.map_path:
+            raise ConfigError("save_on_shutdown is true, but map_path is empty; give the folder to save the map in.")
         if self._config.output_dir:
             check_output_folder(Path(self._config.output_dir))
         model = load_pair_model(
@@ -63,15 +79,23 @@ class MappingNode(ManagedNode):
         seconds = warm_up(model)
         self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
         self._optimizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="optimizer")
-        mapper = Mapper(model, parameters.read(self, "mapper", MapperConfig), self._optimizer)
+        relocalizer = parameters.read(self, "relocalizer", RelocalizerConfig)
+        mapper = Mapper(model, parameters.read(self, "mapper", MapperConfig), self._optimizer, relocalizer)
+        files = MapFiles(mapper, model, self._config)
+        begun = files.begin(may_be_new=self._config.save_on_shutdown)
+        if begun:
+            self.get_logger().info(begun)
         self._counts = ImageCounts()
         self._outputs = MappingOutputs(self, mapper, self._config, parameters.read(self, "cloud", CloudConfig))
         info = RunInfo(self.resolve_topic_name("image"), model.name)
-        self.session = MappingSession(mapper, self._outputs, info, self.get_logger())
+        self.session = MappingSession(mapper, files, self._outputs, info, self.get_logger())
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", LATCHED)
         group = MutuallyExclusiveCallbackGroup()  # a service that waits for the worker must not keep images and timers waiting
         for name, callback in (("reset", self._on_reset), ("pause", self._on_pause), ("resume", self._on_resume)):
             self.create_service(Trigger, f"~/{name}", callback, callback_group=group)
+        self.create_service(LoadMap, "~/load_map", self._on_load_map, callback_group=group)
+        self.create_service(SaveMap, "~/save_map", self._on_save_map, callback_group=group)
+        self.create_service(ExportMap, "~/export_map", self._on_export_map, callback_group=group)
         self.create_timer(self._config.status_period, self._publish_status)
         if self._config.odom_frame:
             self.create_timer(self._config.transform_publish_period, self._outputs.repeat_transform)
@@ -81,6 +105,7 @@ class MappingNode(ManagedNode):
     def _listen(self) -> None:
         self._silent = False
         self.source = ImageSource(self, self._config, self._counts, self._deliver)
+        self._initialpose = self.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initialpose, 1)
         self.get_logger().info(f"Listening to {self.source.topic} and {self.source.info_topic}.")
 
     def _finish(self) -> None:
@@ -88,9 +113,14 @@ class MappingNode(ManagedNode):
             return
         self.source.close()
         self.source = None
+        self.destroy_subscription(self._initialpose)
         session, folder = self.session, self._config.output_dir
         self._counts.dropped += self.worker.discard()
         self.worker.run(lambda: session.finish(folder)).result()
+
+    def _save(self) -> None:
+        if self.session is not None and self._config.save_on_shutdown and self._config.mode == "mapping":
+            self.worker.run(self.session.save_at_end).result()
 
     def _release(self) -> None:
         if self._optimizer is not None:
@@ -139,15 +169,37 @@ class MappingNode(ManagedNode):
         """Forget the map."""
         assert self.session is not None
         self.worker.discard()
-        self._counts.received = self._counts.dropped = 0
         if self.source is not None:
             self.source.restart()
-        return await self._answer(response, self._reset_session, "The map is empty; the next image begins a new one.")
+        return await self._answer(response, lambda: self._changed(MappingSession.reset))
 
-    def _reset_session(self) -> None:
+    async def _on_load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
+        """Put a saved map in the place of the one in use."""
+        self.worker.discard()
+        return await self._answer(response, lambda: self._changed(lambda session: session.load_map(request.folder)))
+
+    def _changed(self, change: Callable[[MappingSession], str]) -> str:
+        """On the worker: change the session, publish its status and say what was done."""
         assert self.session is not None
-        self.session.reset()
+        done = change(self.session)
+        self._counts.received = self._counts.dropped = 0
         self._publish_status()
+        return done
+
+    async def _on_save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
+        """Save the map."""
+        assert self.session is not None
+        return await self._answer(response, partial(self.session.save_map, request.folder))
+
+    async def _on_export_map(self, request: ExportMap.Request, response: ExportMap.Response) -> ExportMap.Response:
+        """Write the map for other programs."""
+        assert self.session is not None
+        return await self._answer(response, partial(self.session.export_map, request.format, request.path))
+
+    def _on_initialpose(self, pose: PoseWithCovarianceStamped) -> None:
+        """Somebody says where the robot is."""
+        if self.session is not None:
+            self.worker.run(partial(self.session.expect, pose))
 
     async def _on_pause(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Ignore images; answers when the one in work is done."""
@@ -181,6 +233,8 @@ class MappingNode(ManagedNode):
             self._outputs.mark_changed()
         elif isinstance(config, MapperConfig):
             self.session.mapper.config = config
+        elif isinstance(config, RelocalizerConfig):
+            self.session.mapper.relocalizer_config = config
 
 
 def main(args: list[str] | None = None) -> int:

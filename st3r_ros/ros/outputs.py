@@ -54,7 +54,9 @@ class LatchedOutput:
         """
         begin = time.monotonic()
         pause = period if idle else max(period, self._cost / _BUILD_SHARE)
-        if not self._changed or begin - self._sent < pause or self._publisher.get_subscription_count() == 0:
+        if not self._changed or begin - self._sent < pause or not self._publisher.is_activated:
+            return
+        if self._publisher.get_subscription_count() == 0:
             return
         self._publisher.publish(self._build())
         self._changed = False
@@ -80,6 +82,7 @@ class MappingOutputs:
         self._view = View(MapAnchor.camera_only(""), "")
         self._stamp_ns = 0
         self._path = PathMessage()
+        self._first_frame = 0
         self._transforms = TransformBroadcaster(node)
         self._pose = node.create_lifecycle_publisher(PoseWithCovarianceStamped, "~/pose", stream(10))
         self._keyframe_cloud = node.create_lifecycle_publisher(PointCloud2, "~/keyframe_cloud", stream(5))
@@ -106,6 +109,14 @@ class MappingOutputs:
         if update.rescaled != 1.0:
             self.flush()  # the unit has changed: cloud, keyframes and path go with the pose
         self.poll(idle=False)
+
+    def begin_anew(self) -> None:
+        """There is another map: subscribers get it; the path begins here, also in a loaded map."""
+        self._first_frame = len(self._mapper.map.frames)
+        self._stamp_ns = 0
+        self.forget_odometry()
+        self.mark_changed()
+        self.flush()
 
     def mark_changed(self) -> None:
         """The whole map has changed."""
@@ -160,7 +171,7 @@ class MappingOutputs:
         return cloud_message(header(self._stamp_ns, self.config.map_frame), points, cloud.colors, cloud.conf)
 
     def _build_path(self) -> Path:
-        trajectory = self._mapper.map.trajectory()
+        trajectory = self._mapper.map.trajectory(self._first_frame)
         poses = self._view.anchor.T_map_frame(SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions))
         return self._path.update(trajectory.stamps_ns, poses, self.config.map_frame)
 

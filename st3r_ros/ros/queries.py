@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from geometry_msgs.msg import Pose
+from geometry_msgs.msg import Pose, PoseWithCovarianceStamped
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -18,10 +18,12 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import camera_from_info
 from st3r_ros.io.image_file import read_image
 from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
+from st3r_ros.ros.transforms import OPTICAL, MapAnchor
 from st3r_ros.types import Frame
 
 _DEPTHS = {"16UC1": ("u2", 0.001), "mono16": ("u2", 0.001), "32FC1": ("f4", 1.0)}
 """Encoding -> type of a pixel, metres of its unit (REP-118)."""
+_LEVEL = 1.0 - 1e-6
 
 
 def is_given(image: Image) -> bool:
@@ -77,6 +79,24 @@ def pose_given(poses: Sequence[Pose]) -> SE3 | None:
         return SE3.from_quaternion_xyzw(np.array([q.x, q.y, q.z, q.w]), np.array([p.x, p.y, p.z]))
     except GeometryError as error:
         raise GeometryError(f"The pose is none: {error}") from error
+
+
+def expected_pose(message: PoseWithCovarianceStamped, anchor: MapAnchor, map_frame: str) -> SE3:
+    """`T_map_frame` that a message on initialpose tells, of the frame whose pose ~/pose tells too.
+
+    For a camera without a robot a level pose, such as RViz's "2D Pose Estimate", tells which way the camera looks.
+
+    Raises:
+        GeometryError: it is in another frame than the map's, or no pose.
+    """
+    if message.header.frame_id.lstrip("/") != map_frame:
+        raise GeometryError(
+            f"initialpose is in the frame '{message.header.frame_id}', but this map is in '{map_frame}'; publish it in that."
+        )
+    T = pose_given([message.pose.pose])
+    assert T is not None
+    level = T.rotation[2, 2] > _LEVEL
+    return T @ SE3(OPTICAL.rotation, np.zeros(3)) if level and anchor.looks_along_z else T
 
 
 def depth_given(image: Image) -> np.ndarray | None:

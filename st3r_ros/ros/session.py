@@ -6,29 +6,34 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
-from st3r_ros.errors import FrameError, OutputError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.errors import FrameError, OutputError, St3rError
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, write_results
 from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
 from st3r_ros.ros.image_input import ImageInput
+from st3r_ros.ros.map_files import MapFiles
 from st3r_ros.ros.outputs import MappingOutputs, View
+from st3r_ros.ros.queries import expected_pose
 from st3r_ros.ros.transforms import MapAnchor
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import Frame
+from st3r_ros.types import Frame, MappingState
 
 TIME_JUMP_NS = 1_000_000_000
 """A stamp that is this much earlier than the last one means that time has begun again (a looping recording)."""
 
 
 class MappingSession:
-    """Feeds a `Mapper`, records what happened, publishes. `message` is the last noteworthy event, for the status."""
+    """Feeds a `Mapper`, records what happened, publishes.
 
-    def __init__(self, mapper: Mapper, outputs: MappingOutputs, info: RunInfo, logger: RcutilsLogger) -> None:
+    message: the last noteworthy event, for the status. loaded_frames: frames that came with a loaded map.
+    """
+
+    def __init__(self, mapper: Mapper, files: MapFiles, outputs: MappingOutputs, info: RunInfo, logger: RcutilsLogger) -> None:
         self.mapper, self.info = mapper, info
-        self._outputs, self._logger = outputs, logger
+        self._files, self._outputs, self._logger = files, outputs, logger
         self._begin()
 
     def _begin(self) -> None:
@@ -36,15 +41,66 @@ class MappingSession:
         self.message = ""
         self.stamp_ns = 0
         self._images = 0
-        self._T_map_world: SE3 | None = None
+        self.loaded_frames = len(self.mapper.map.frames)
+        self._expected: PoseWithCovarianceStamped | None = None
+        self._outputs.begin_anew()
 
-    def reset(self) -> None:
-        """Forget the map and all counts; subscribers get the empty map."""
-        self.mapper.reset()
+    # The map --------------------------------------------------------------------------------------------------------
+
+    def reset(self) -> str:
+        """Forget the map, where it is not one that is only localized in, and all counts; subscribers get the empty map."""
+        if self.mapper.frozen:
+            self.mapper.load(self.mapper.map, frozen=True)
+            done = "The map stays; the camera is looked for in it again."
+        else:
+            self.mapper.reset()
+            self._files.forget()
+            done = "The map is empty; the next image begins a new one."
         self._begin()
-        self._outputs.forget_odometry()
-        self._outputs.mark_changed()
-        self._outputs.flush()
+        return done
+
+    def load_map(self, folder: str) -> str:
+        """Put a saved map in the place of the one in use; says what was loaded.
+
+        Raises:
+            St3rError: it cannot be loaded; the map in use stays.
+        """
+        self.message = done = self._files.load(folder)
+        self._begin()
+        self.message = done
+        return done
+
+    def save_map(self, folder: str) -> str:
+        """Save the map; says what was saved.
+
+        Raises:
+            St3rError: nothing was saved.
+        """
+        return self._files.save(folder)
+
+    def save_at_end(self) -> None:
+        """Save the map where it came from or was to go, if there is one; the log says what became of it."""
+        if not self.mapper.map.frames:
+            self._logger.info("The map is not saved: it is empty.")
+            return
+        try:
+            self._logger.info(self._files.save(""))
+        except St3rError as error:
+            self._logger.error(str(error))
+
+    def export_map(self, kind: str, path: str) -> str:
+        """Write the map for other programs; says what was written.
+
+        Raises:
+            St3rError: nothing was written.
+        """
+        return self._files.export(kind, path, self._outputs.cloud)
+
+    def expect(self, pose: PoseWithCovarianceStamped) -> None:
+        """Somebody says where the robot is: look for it there first, with the next image, which tells where its camera is."""
+        self._expected = pose
+
+    # Images ---------------------------------------------------------------------------------------------------------
 
     def process(self, item: ImageInput) -> None:
         """Map one image and publish the result; an image that cannot be used is counted, with the reason."""
@@ -53,7 +109,9 @@ class MappingSession:
         index, self._images = self._images, self._images + 1
         try:
             frame = self._frame(index, item)
+            self._files.check(frame)
             self._notice_time_jump(frame)
+            self._look_where_expected(item.anchor)
             update = self.mapper.register_frame(frame)
         except FrameError as error:
             self._skip(index, str(error))
@@ -65,7 +123,8 @@ class MappingSession:
         self.recorder.record(update)
         if update.message:
             self.message = update.message
-            self._logger.info(update.message)
+            lost = update.state is MappingState.LOST  # which is said with every image
+            self._logger.info(update.message, throttle_duration_sec=5.0 if lost else 0.0)
         view = View(self._anchored(frame, item.anchor), item.message.header.frame_id, frame.T_odom_cam, item.parent is not None)
         self._outputs.publish(update, view)
 
@@ -103,11 +162,31 @@ class MappingSession:
 
     def _anchored(self, frame: Frame, anchor: MapAnchor) -> MapAnchor:
         """Where the map is in TF: settled, and levelled by odometry, with the frame that the map begins with."""
-        keyframes = self.mapper.map.keyframes
-        begins = len(keyframes) == 1 and next(iter(keyframes.values())).frame_id == frame.id
-        if begins or self._T_map_world is None:
-            self._T_map_world = anchor.T_map_world if frame.T_odom_cam is None else anchor.levelled(frame.T_odom_cam).T_map_world
-        return replace(anchor, T_map_world=self._T_map_world)
+        keyframe_map = self.mapper.map
+        if keyframe_map.T_map_world is None and keyframe_map.keyframes:
+            begins = next(iter(keyframe_map.keyframes.values())).frame_id == frame.id
+            levelled = anchor.levelled(frame.T_odom_cam) if begins and frame.T_odom_cam is not None else anchor
+            keyframe_map.T_map_world = levelled.T_map_world
+        return anchor if keyframe_map.T_map_world is None else replace(anchor, T_map_world=keyframe_map.T_map_world)
+
+    def _look_where_expected(self, anchor: MapAnchor) -> None:
+        """Hand on what `expect` was told."""
+        pose, self._expected = self._expected, None
+        if pose is None:
+            return
+        try:
+            T_map_frame = expected_pose(pose, anchor, self._outputs.config.map_frame)
+        except St3rError as error:
+            self._logger.warning(str(error))
+            return
+        T_map_world = self.mapper.map.T_map_world or anchor.T_map_world
+        known = self.mapper.expect(T_map_world.inverse() @ T_map_frame @ anchor.T_frame_cam)
+        self._outputs.forget_odometry()
+        self._logger.info(
+            "The camera is looked for around the pose on initialpose."
+            if known
+            else "initialpose is ignored: there is no map yet in which the camera could be looked for."
+        )
 
     def _notice_time_jump(self, frame: Frame) -> None:
         if frame.stamp_ns < self.stamp_ns - TIME_JUMP_NS:

@@ -27,7 +27,7 @@ def status_message(session: MappingSession, counts: ImageCounts, state: MappingS
         message=session.message,
         frames_received=counts.received,
         frames_processed=recorder.frames,
-        frames_tracked=len(keyframe_map.frames),
+        frames_tracked=len(keyframe_map.frames) - session.loaded_frames,
         frames_dropped=counts.dropped,
         frames_skipped=recorder.skipped,
         keyframes=len(keyframe_map.keyframes),

@@ -41,6 +41,11 @@ class MapAnchor:
         """The pose of the camera frame is published; `map` is level with the first image: x forward, z up in it."""
         return MapAnchor(camera_frame, SE3.identity(), OPTICAL)
 
+    @property
+    def looks_along_z(self) -> bool:
+        """Whether `frame_id` is the camera's optical frame itself, and not a body that drives along its x."""
+        return bool(np.allclose(self.T_frame_cam.rotation, np.eye(3)))
+
     def levelled(self, T_odom_cam: SE3) -> MapAnchor:
         """The anchor of a map that is as level as odometry, and still starts at the same point and looks the same way.
 

@@ -144,15 +144,15 @@ class KeyframeMap:
 
     # What others see of it --------------------------------------------------------------------------------------------
 
-    def trajectory(self) -> Trajectory:
-        """Pose of every tracked frame, as corrected as its keyframe is now, by stamp."""
-        if not self.frames:
+    def trajectory(self, first: int = 0) -> Trajectory:
+        """Pose of every tracked frame from number `first` on, as corrected as its keyframe is now, by stamp."""
+        if len(self.frames) <= first:
             return _trajectory(np.zeros(0, np.int64), Sim3.identity((0,)))
         T_world_kf = _stack([k.T_world_cam for k in self.keyframes.values()])
         ids = np.fromiter(self.keyframes, np.int64)
         order = np.argsort(ids, kind="stable")
-        at = order[np.searchsorted(ids[order], self.frames.keyframe_ids)]
-        return _trajectory(self.frames.stamps_ns, T_world_kf[at] @ self.frames.T_kf_cam)
+        at = order[np.searchsorted(ids[order], self.frames.keyframe_ids[first:])]
+        return _trajectory(self.frames.stamps_ns[first:], T_world_kf[at] @ self.frames.T_kf_cam[first:])
 
     def keyframe_trajectory(self) -> Trajectory:
         """Pose of every keyframe, by stamp."""

@@ -27,7 +27,13 @@ CONFIG = Path(__file__).parents[2] / "config"
 MAPPING_YAML = CONFIG / "mapping.yaml"
 PAIR_GROUPS: dict[str, type[Validated]] = {"opencv": OpenCVPairConfig, "mast3r": MASt3RPairConfig}
 FILES: dict[str, dict[str, type[Validated]]] = {
-    "mapping.yaml": {"": MappingNodeConfig, "mapper": MapperConfig, "cloud": CloudConfig, **PAIR_GROUPS},
+    "mapping.yaml": {
+        "": MappingNodeConfig,
+        "mapper": MapperConfig,
+        "cloud": CloudConfig,
+        "relocalizer": RelocalizerConfig,
+        **PAIR_GROUPS,
+    },
     "relocalization.yaml": {"": RelocalizationNodeConfig, "relocalizer": RelocalizerConfig, **PAIR_GROUPS},
 }
 

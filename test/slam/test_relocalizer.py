@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from hall import Halls, depth_of, look
 from mapping_bench.noisy_depth import NoisyDepthModel
 from mapping_bench.views import TrueView
@@ -16,9 +17,10 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.slam.relocalizer import Relocalizer
-from st3r_ros.types import Frame, LocalizationResult, LocalizationStatus
+from st3r_ros.types import Frame, Keyframe, LocalizationResult, LocalizationStatus
 
 CAMERA = Camera.from_fov(256, 192, 70.0)
 POSES = [
@@ -95,6 +97,40 @@ def test_two_places_that_look_alike_are_ambiguous():
     for query in (NEAR, NEAR_TWIN):
         result = relocalizer.localize(frame(query))
         assert result.status is LocalizationStatus.AMBIGUOUS and result.T_ref_cam is None
+
+
+def test_a_guess_decides_between_two_places_that_look_alike():
+    pair_model = model(twins=Halls())
+    both = KeyframeMap()
+    for keyframe_id, n in enumerate((HERE, TWIN)):
+        both.add_keyframe(exact_keyframe(keyframe_id, n, pair_model))
+    relocalizer = Relocalizer(pair_model)
+    relocalizer.use_map(both)
+    for query, keyframe_id in ((NEAR, 0), (NEAR_TWIN, 1)):
+        assert relocalizer.localize(frame(query)).status is LocalizationStatus.AMBIGUOUS
+        about = POSES[query] @ SE3.exp(np.array([0.3, 0.0, -0.3, 0.0, 0.15, 0.0]))
+        result = relocalizer.localize(frame(query), guess=about)
+        assert result.localized and result.keyframe_id == keyframe_id and errors(result, POSES[query])[0] < 0.12
+        nowhere = SE3(np.eye(3), np.array([0.0, 0.0, 300.0]))
+        assert relocalizer.localize(frame(query), guess=nowhere).status is LocalizationStatus.AMBIGUOUS
+
+
+def exact_keyframe(keyframe_id: int, n: int, pair_model: NoisyDepthModel) -> Keyframe:
+    depth = depth_of(POSES[n], CAMERA)
+    pixels = np.stack(np.meshgrid(np.arange(CAMERA.width), np.arange(CAMERA.height)), axis=-1)
+    X = torch.from_numpy((CAMERA.unproject(pixels) * depth[..., None]).astype(np.float32))
+    features = pair_model.encode(frame(n))
+    return Keyframe(
+        id=keyframe_id,
+        frame_id=n,
+        stamp_ns=n,
+        T_world_cam=POSES[n].sim3(1.0),
+        X=X,
+        conf=torch.ones(X.shape[:2]),
+        image=features.image,
+        K=features.K,
+        features=features,
+    )
 
 
 def test_references_that_agree_are_better_than_one():

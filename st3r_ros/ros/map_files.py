@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saved maps of the mapping node: loaded, saved, exported. Everything here runs on the worker thread, or before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from st3r_ros.config import EXPORT_FORMATS, CloudConfig, MappingNodeConfig
+from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError
+from st3r_ros.maps.export import export_map
+from st3r_ros.maps.fit import check_image_size, check_model
+from st3r_ros.maps.format import MapInfo
+from st3r_ros.maps.load import load_map
+from st3r_ros.maps.save import check_map_folder, save_map
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.mapper import Mapper
+from st3r_ros.types import Frame, PairModel
+from st3r_ros.weights import weights_sha256
+
+
+class MapFiles:
+    """What a mapper's map has to do with the disk. `folder` is where it came from or was saved last, "" at first."""
+
+    def __init__(self, mapper: Mapper, model: PairModel, config: MappingNodeConfig) -> None:
+        self._mapper, self._model = mapper, model
+        self._checkpoint, self._frozen = config.checkpoint, config.mode == "localization"
+        self.folder = config.map_path
+        self._unchecked: MapInfo | None = None
+
+    def begin(self, *, may_be_new: bool) -> str:
+        """Loads map_path, if there is one, and says so. may_be_new: whether it may be missing, to be saved there at the end.
+
+        Raises:
+            MapFileError, OutputError: the map cannot be loaded, or a new one not be saved there.
+        """
+        if self._frozen:
+            self._mapper.load(KeyframeMap(), frozen=True)
+        if may_be_new and not self._frozen:
+            check_map_folder(self.folder)
+            if not Path(self.folder).exists():
+                return f"A new map begins; it will be saved in '{self.folder}'."
+        return self.load("") if self.folder else ""
+
+    def load(self, folder: str) -> str:
+        """Puts a saved map in the place of the mapper's; folder "" is the last one. Says what was loaded.
+
+        Raises:
+            ConfigError, MapFileError: there is none, or it was made with another pair model; the mapper's map stays.
+        """
+        folder = self._named(folder)
+        try:
+            saved = load_map(folder)
+        except OSError as error:  # a path that is none
+            raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
+        check_model(saved.info, self._model.name, weights_sha256(self._checkpoint))
+        self._mapper.load(saved.map, frozen=self._frozen)
+        self.folder, self._unchecked = folder, saved.info
+        what = "looking for the camera in it" if self._frozen else "mapping goes on once the camera is found in it"
+        return f"Loaded '{folder}': {saved.info.keyframes} keyframes; {what}."
+
+    def save(self, folder: str) -> str:
+        """Saves the mapper's map; folder "" is the last one. Says what was saved.
+
+        Raises:
+            ConfigError, OutputError: nothing was saved.
+        """
+        folder = self._named(folder)
+        try:
+            sha256 = weights_sha256(self._checkpoint)
+            saved = save_map(folder, self._mapper.map, pair_model=self._model.name, checkpoint_sha256=sha256)
+        except OSError as error:
+            raise OutputError(f"'{folder[:200]}' cannot be written: {error.strerror}.") from error
+        self.folder = folder
+        return f"Saved '{folder}': {saved.keyframes} keyframes, {saved.bytes / 1e6:.1f} MB."
+
+    def export(self, kind: str, path: str, cloud: CloudConfig) -> str:
+        """Writes the mapper's map for other programs. Says what was written.
+
+        Raises:
+            ConfigError, OutputError: nothing was written.
+        """
+        kind = kind or EXPORT_FORMATS[0]
+        if kind not in EXPORT_FORMATS:
+            raise ConfigError(f"The format is '{kind[:50]}'; it must be one of {', '.join(EXPORT_FORMATS)}.")
+        if not path:
+            raise ConfigError("The path is empty; give the file (ply) or the new folder to write.")
+        if not self._mapper.map.frames:
+            raise OutputError("There is nothing to export: the map is empty.")
+        try:
+            written = export_map(path, self._mapper.map, kind, cloud)
+        except (OSError, ValueError) as error:  # a path that is none
+            raise OutputError(f"'{path[:200]}' cannot be written: {error}.") from error
+        scale = self._mapper.map.scale
+        return f"Wrote {written} to '{path}', in {f'metres (from {scale.source})' if scale.metric else 'arbitrary units'}."
+
+    def check(self, frame: Frame) -> None:
+        """Raises FrameError while the images do not have the size of the loaded map's."""
+        if self._unchecked is None:
+            return
+        height, width = self._model.encode(frame).image.shape[:2]
+        try:
+            check_image_size(self._unchecked, width, height)
+        except MapFileError as error:
+            raise FrameError(str(error)) from error
+        self._unchecked = None
+
+    def forget(self) -> None:
+        """The mapper's map is a new one."""
+        self._unchecked = None
+
+    def _named(self, folder: str) -> str:
+        if not (folder or self.folder):
+            raise ConfigError("No folder is given, and none was before: give the folder of the map.")
+        return folder or self.folder
