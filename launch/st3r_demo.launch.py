@@ -3,38 +3,50 @@
 
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, RegisterEventHandler, Shutdown
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.launch_description_sources import PythonLaunchDescriptionSource, load_python_launch_file_as_module
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 
-SHARE = Path(get_package_share_directory("st3r_ros"))
-ARGUMENTS = {
-    "source": ("sim:room", "image folder, video, TUM sequence, bag, webcam index, or sim:room"),
-    "camera": ("", "calibration file (ROS yaml); by default the one that comes with the source"),
-    "rate": ("1.0", "speed of the playing relative to the stamps"),
-    "loop": ("false", "begin again at the end"),
-    "base_frame": ("", "TF frame of the robot; by default there is only a camera"),
-}
+from st3r_ros.config import CameraNodeConfig
+
+FOLDER = Path(__file__).parent
+st3r_node = load_python_launch_file_as_module(str(FOLDER / "st3r_node.py"))
+CAMERA = {name: item for name, item in st3r_node.settings(CameraNodeConfig).items() if name != "publish_clock"}
 
 
-def generate_launch_description() -> LaunchDescription:
-    arguments = [DeclareLaunchArgument(name, default_value=value, description=text) for name, (value, text) in ARGUMENTS.items()]
-    kinds = {"source": str, "camera": str, "rate": float, "loop": bool}
-    parameters = {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in kinds.items()}
-    mapping = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(SHARE / "launch" / "st3r_mapping.launch.py")),
-        launch_arguments={"base_frame": LaunchConfiguration("base_frame")}.items(),
-    )
+def start_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    clock = {"publish_clock": st3r_node.sim_time(context)}
     camera = Node(
         package="st3r_ros",
         executable="camera_node",
         name="st3r_camera",
-        namespace=LaunchConfiguration("namespace", default=""),
-        parameters=[parameters],
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[st3r_node.given(context, CAMERA), clock],
+        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         output="screen",
     )
-    return LaunchDescription([*arguments, mapping, camera])
+    return [camera]
+
+
+def end_all_when_one_fails(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
+    return Shutdown(reason=f"{event.process_name} failed") if event.returncode else None
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The arguments of the mapping node are arguments here, too; its topics are those of the camera node."""
+    arguments = [
+        DeclareLaunchArgument("source", default_value="sim:room", description=CAMERA["source"].metadata["description"]),
+        DeclareLaunchArgument("base_frame", default_value="", description="TF frame of the robot; by default there is none."),
+        *st3r_node.declare({name: item for name, item in CAMERA.items() if name != "source"}),
+    ]
+    mapping = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(FOLDER / "st3r_mapping.launch.py")),
+        launch_arguments={"image_topic": "image", "camera_info_topic": "camera_info"}.items(),
+    )
+    watch = RegisterEventHandler(OnProcessExit(on_exit=end_all_when_one_fails))
+    return LaunchDescription([*arguments, watch, mapping, OpaqueFunction(function=start_camera)])

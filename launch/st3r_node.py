@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch files have in common: the settings of a node as launch arguments, and the node itself, with or without RViz."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
+from launch.conditions import IfCondition
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.substitutions import LaunchConfiguration
+from launch.utilities.type_utils import coerce_to_type
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from st3r_ros.config import MASt3RPairConfig, Validated
+
+SHARE = Path(get_package_share_directory("st3r_ros"))
+FROM_FILE = "as in params_file"
+QUOTED_EMPTY = ("''", '""')
+"""What stands for the empty text on the command line: ros2 launch refuses `name:=` with nothing after it."""
+COMMON = {
+    "namespace": ("", "Namespace of the node and its topics."),
+    "use_sim_time": ("false", "Follow /clock."),
+    "image_topic": ("image", "Topic of the images, without /compressed."),
+    "camera_info_topic": ("camera_info", "Topic of the calibration; by default the sibling of image_topic."),
+    "rviz": ("false", "Start RViz."),
+    "rviz_config": (str(SHARE / "config" / "st3r.rviz"), "Configuration of RViz."),
+}
+"""Arguments that are no parameters: {name: (default, description)}."""
+LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"]
+SAVING_S = "120"
+"""Seconds that a node may take to write its map at the end, before launch kills it."""
+
+Settings = dict[str, dataclasses.Field]
+"""Parameters by name. The launch argument is called like the last part: mast3r.device is `device`."""
+
+
+def settings(config: type[Validated]) -> Settings:
+    """The parameters of a configuration dataclass."""
+    return {item.name: item for item in dataclasses.fields(config)}
+
+
+def declare(items: Settings, default: str | None = None) -> list[DeclareLaunchArgument]:
+    """An argument for each parameter; what it is by default, when that is not the parameter's own default."""
+    return [_declare(_argument(name), item, str(item.default) if default is None else default) for name, item in items.items()]
+
+
+def given(context: LaunchContext, items: Settings) -> dict[str, Any]:
+    """Values for the parameters whose arguments are not left at `FROM_FILE`.
+
+    Raises:
+        RuntimeError: a value is not of the parameter's type.
+    """
+    texts = {name: LaunchConfiguration(_argument(name)).perform(context) for name in items}
+    kinds = {name: type(item.default) for name, item in items.items()}
+    return {name: _typed(_argument(name), text, kinds[name]) for name, text in texts.items() if text != FROM_FILE}
+
+
+def sim_time(context: LaunchContext) -> bool:
+    """Whether `use_sim_time` is set.
+
+    Raises:
+        RuntimeError: it is neither true nor false.
+    """
+    use: bool = _typed("use_sim_time", LaunchConfiguration("use_sim_time").perform(context), bool)
+    return use
+
+
+def describe(node: str, config: type[Validated]) -> LaunchDescription:
+    """A lifecycle node that listens to images, `node` being its name without st3r_, and config its parameters."""
+    items = settings(config) | {"mast3r.device": settings(MASt3RPairConfig)["device"]}
+    file = str(SHARE / "config" / f"{node}.yaml")
+    arguments = [
+        *(DeclareLaunchArgument(name, default_value=value, description=text) for name, (value, text) in COMMON.items()),
+        DeclareLaunchArgument("log_level", default_value="info", description="What is logged.", choices=LOG_LEVELS),
+        DeclareLaunchArgument("params_file", default_value=file, description="Parameters of the node; arguments go before them."),
+        *declare(items, FROM_FILE),
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=_start, args=[node, items, [a.name for a in arguments]])])
+
+
+def _start(context: LaunchContext, node: str, items: Settings, names: list[str]) -> list[LaunchDescriptionEntity]:
+    file = Path(LaunchConfiguration("params_file").perform(context))
+    if not file.is_file():  # launch would warn and go on with the defaults
+        raise RuntimeError(f"params_file is '{file}', which is no file.")
+    clock = {"use_sim_time": sim_time(context)}
+    managed = Node(
+        package="st3r_ros",
+        executable=f"{node}_node",
+        name=f"st3r_{node}",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[str(file), given(context, items), clock],
+        remappings=[(topic, LaunchConfiguration(f"{topic}_topic")) for topic in ("image", "camera_info")],
+        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        sigkill_timeout=SAVING_S,
+        output="screen",
+    )
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=LaunchConfiguration("namespace"),
+        arguments=["-d", LaunchConfiguration("rviz_config")],
+        parameters=[clock],
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
+    return [*_misspelt(context, names), managed, rviz]
+
+
+def _argument(parameter: str) -> str:
+    return parameter.rpartition(".")[2]
+
+
+def _declare(name: str, item: dataclasses.Field, default: str) -> DeclareLaunchArgument:
+    choices = [*item.metadata["choices"], default] if item.metadata["choices"] else None
+    return DeclareLaunchArgument(name, default_value=default, description=item.metadata["description"], choices=choices)
+
+
+def _typed(name: str, text: str, kind: type) -> Any:
+    if kind is str:
+        return ParameterValue("" if text in QUOTED_EMPTY else text, value_type=str)
+    try:
+        return coerce_to_type(text, kind)
+    except ValueError as error:
+        raise RuntimeError(f"{name} is '{text}'; it must be a {kind.__name__}.") from error
+
+
+def _misspelt(context: LaunchContext, names: list[str]) -> list[LogInfo]:
+    """Warnings about arguments that are nearly called like one of ours: launch takes any name and says nothing."""
+    unknown = {word.partition(":=")[0] for word in context.argv if ":=" in word} - set(names)
+    meant = {name: difflib.get_close_matches(name, names, n=1, cutoff=0.8) for name in sorted(unknown)}
+    return [LogInfo(msg=f"There is no argument {name}. Is {close[0]} meant?") for name, close in meant.items() if close]

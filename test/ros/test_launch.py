@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch files, run by the real launch: arguments, autostart, mistakes, Ctrl-C.
+
+launch and launch_ros come with a ROS 2 installation; there is no wheel of them. Where ROS comes as wheels, what needs them is
+skipped, unless they are put beside the wheels, in a folder that is no part of the checkout:
+
+    git clone -b jazzy https://github.com/ros2/launch; git clone -b jazzy https://github.com/ros2/launch_ros
+    git clone -b jazzy https://github.com/ros2/rcl_interfaces      # launch_ros imports composition_interfaces
+    pip install --target site osrf_pycommon lark pyyaml
+    pip install --target site --no-deps --no-build-isolation ./launch/launch ./launch/launch_xml ./launch/launch_yaml \
+        ./launch_ros/launch_ros
+    colcon build --merge-install --base-paths rcl_interfaces/composition_interfaces --cmake-args -DBUILD_TESTING=OFF
+    source install/local_setup.bash; export PYTHONPATH=$PWD/site:$PYTHONPATH
+"""
+
+import ast
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rcl_interfaces.srv import GetParameters
+from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
+from ros_harness import Ros, wait_until
+
+from st3r_ros.config import CameraNodeConfig, MappingNodeConfig, RelocalizationNodeConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+NODES = {"mapping": MappingNodeConfig, "relocalization": RelocalizationNodeConfig}
+PATIENCE_S = 60.0
+# What `ros2 launch FILE ARGUMENTS` does, in a terminal of its own.
+LAUNCH = """
+import fcntl, sys, termios
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import AnyLaunchDescriptionSource
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+file, *words = sys.argv[1:]
+arguments = [tuple(word.split(":=", 1)) for word in words]
+service = LaunchService(argv=words)
+included = IncludeLaunchDescription(AnyLaunchDescriptionSource(file), launch_arguments=arguments)
+service.include_launch_description(LaunchDescription([included]))
+sys.exit(service.run())
+"""
+
+
+class Launched:
+    """A launch file that runs in a terminal. `output` is what the terminal shows."""
+
+    def __init__(self, file: str, *arguments: str) -> None:
+        self._terminal, end = pty.openpty()
+        self.output = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCH, str(ROOT / "launch" / f"st3r_{file}.launch.py"), *arguments],
+            stdin=end,
+            stdout=end,
+            stderr=end,
+            start_new_session=True,
+        )
+        os.close(end)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def ctrl_c(self) -> None:
+        """Press Ctrl-C."""
+        os.write(self._terminal, b"\x03")
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the terminal shows a text."""
+        wait_until(lambda: text in self.output or self._process.poll() is not None, text, PATIENCE_S)
+        assert text in self.output, self.output
+
+    def wait(self) -> int:
+        """Wait for its end; the exit code."""
+        wait_until(lambda: self._process.poll() is not None, "launch to end", PATIENCE_S)
+        self._reader.join()
+        return self._process.returncode
+
+    def close(self) -> None:
+        """Kill whatever still runs."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._reader.join()
+        os.close(self._terminal)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._terminal, 4096)
+            except OSError:  # the other end is closed: all have ended
+                return
+            self.output += data.decode(errors="replace")
+
+
+@pytest.fixture
+def launch() -> Iterator[Any]:
+    """Starts launch files; kills at the end of the test what has not ended."""
+    pytest.importorskip("launch_ros")
+    running: list[Launched] = []
+
+    def start(file: str, *arguments: str) -> Launched:
+        running.append(Launched(file, *arguments))
+        return running[-1]
+
+    yield start
+    for launched in running:
+        launched.close()
+
+
+class Observer(Node):
+    """Asks a node for its state and its parameters."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("observer")
+        self._name = name
+        self._state = self.create_client(GetState, f"{name}/get_state")
+        self._parameters = self.create_client(GetParameters, f"{name}/get_parameters")
+
+    def state(self) -> int:
+        return self._call(self._state, GetState.Request()).current_state.id
+
+    def parameters(self, *names: str) -> list[Any]:
+        values = self._call(self._parameters, GetParameters.Request(names=names)).values
+        return [parameter_value_to_python(value) for value in values]
+
+    def subscriptions_of(self, name: str, namespace: str) -> set[str]:
+        return {topic for topic, _ in self.get_subscriber_names_and_types_by_node(name, namespace)}
+
+    def _call(self, client: Any, request: Any) -> Any:
+        wait_until(client.service_is_ready, f"{self._name} to answer", PATIENCE_S)
+        future = client.call_async(request)
+        wait_until(future.done, f"the answer of {self._name}", PATIENCE_S)
+        return future.result()
+
+
+def observer(ros: Ros, name: str) -> Observer:
+    ros.init()
+    node = Observer(name)
+    ros.spin(node)
+    return node
+
+
+def declared(file: str) -> set[str]:
+    """Names of the arguments that a launch file declares itself: those of COMMON and of each DeclareLaunchArgument."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / "launch" / file).read_text())):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMMON":
+            assert isinstance(node.value, ast.Dict)
+            found |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "DeclareLaunchArgument":
+            found |= {item.value for item in node.args[:1] if isinstance(item, ast.Constant)}
+    return found
+
+
+ARGUMENTS = {
+    node: declared("st3r_node.py") | {item.name for item in fields(config)} | {"device"} for node, config in NODES.items()
+}
+ARGUMENTS["demo"] = ARGUMENTS["mapping"] | declared("st3r_demo.launch.py") | {item.name for item in fields(CameraNodeConfig)}
+
+
+def documented_commands() -> list[tuple[str, str]]:
+    """(launch file, arguments) of each `ros2 launch st3r_ros` in README, docs and parameter files."""
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.yaml")]
+    pattern = r"ros2 launch st3r_ros st3r_(\w+)\.launch\.py((?:[^\n`#]|\\\n)*)"
+    return sorted({found for file in files for found in re.findall(pattern, file.read_text())})
+
+
+@pytest.mark.parametrize(("file", "words"), documented_commands())
+def test_a_documented_command_has_arguments_that_exist(file: str, words: str) -> None:
+    """This needs no launch."""
+    given = re.findall(r"(\w+):=(\S*)", words)
+    assert {name for name, _ in given} <= ARGUMENTS[file]
+    assert not {"", "''", '""'} & {value for _, value in given}, "ros2 launch refuses an argument without a value"
+
+
+def test_the_design_names_no_argument_that_is_missing() -> None:
+    """Nor this."""
+    everywhere = "namespace use_sim_time params_file image_topic camera_info_topic image_transport pair_model checkpoint device"
+    wanted = {*everywhere.split(), "map_path", "autostart", "rviz", "rviz_config", "log_level"}
+    assert wanted | {"map_frame", "odom_frame", "base_frame", "mode"} <= ARGUMENTS["mapping"]
+    assert wanted | {"reference_frame", "child_frame", "rate", "reference_dir"} <= ARGUMENTS["relocalization"]
+
+
+ALL_NODES = {
+    "image_topic": "camera/image_raw",
+    "camera_info_topic": "camera/info",
+    "image_transport": "compressed",
+    "pair_model": "opencv",
+    "device": "cpu",
+    "publish_tf": "false",
+    "use_sim_time": "true",
+    "log_level": "warn",
+}
+OF_NODE = {
+    "mapping": {"map_frame": "world", "base_frame": "''", "odom_frame": "odom", "mode": "mapping", "map_publish_period": "2"},
+    "relocalization": {"reference_frame": "dock", "child_frame": "''", "rate": "2"},
+}
+SEEN = {
+    "mapping": {"map_frame": "world", "base_frame": "", "odom_frame": "odom", "mode": "mapping", "map_publish_period": 2.0},
+    "relocalization": {"reference_frame": "dock", "child_frame": "", "rate": 2.0},
+}
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_arguments_arrive_and_ctrl_c_ends_cleanly(ros: Ros, launch: Any, node: str) -> None:
+    words = [f"{name}:={value}" for name, value in (ALL_NODES | OF_NODE[node]).items()]
+    launched = launch(node, "namespace:=robot", *words)
+    watching = observer(ros, f"/robot/st3r_{node}")
+    wait_until(lambda: watching.state() == State.PRIMARY_STATE_ACTIVE, "the node to be active", PATIENCE_S)
+    expected = SEEN[node] | {
+        "image_transport": "compressed",
+        "pair_model": "opencv",
+        "mast3r.device": "cpu",
+        "publish_tf": False,
+        "use_sim_time": True,
+    }
+    assert watching.parameters(*expected) == list(expected.values())
+    topics = {"/robot/camera/image_raw/compressed", "/robot/camera/info"}
+    wait_until(lambda: topics <= watching.subscriptions_of(f"st3r_{node}", "/robot"), "the subscriptions", PATIENCE_S)
+    assert "[INFO] [robot" not in launched.output  # log_level
+    launched.ctrl_c()
+    assert launched.wait() == 0
+    assert "process has finished cleanly" in launched.output
+    assert "died" not in launched.output
+    assert "Traceback" not in launched.output
+
+
+def test_arguments_go_before_the_file_and_autostart_can_be_off(ros: Ros, launch: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    rate: 3.0\n    reference_frame: shelf\n    autostart: true\n")
+    launch("relocalization", f"params_file:={file}", "reference_frame:=dock", "autostart:=false")
+    watching = observer(ros, "/st3r_relocalization")
+    assert watching.parameters("rate", "reference_frame", "autostart") == [3.0, "dock", False]
+    assert watching.state() == State.PRIMARY_STATE_UNCONFIGURED
+
+
+def test_the_demo_plays_into_the_mapping_node(ros: Ros, launch: Any) -> None:
+    source = "sim:room?frames=8&width=64&height=48"
+    launched = launch("demo", "namespace:=robot", f"source:={source}", "rate:=4", "map_frame:=world", "use_sim_time:=true")
+    launched.wait_for("[camera_node-2]: process has finished cleanly")
+    assert "Sent 8 images" in launched.output
+    watching = observer(ros, "/robot/st3r_mapping")
+    assert watching.state() == State.PRIMARY_STATE_ACTIVE
+    assert watching.parameters("map_frame", "base_frame", "use_sim_time") == ["world", "", True]
+    launched.ctrl_c()
+    assert launched.wait() == 0
+    assert "[mapping_node-1]: process has finished cleanly" in launched.output
+
+
+@pytest.mark.parametrize(
+    ("file", "word", "sentence"),
+    [
+        ("relocalization", "rate:=fast", "rate is 'fast'; it must be a float."),
+        ("mapping", "publish_tf:=perhaps", "publish_tf is 'perhaps'; it must be a bool."),
+        ("mapping", "image_transport:=zip", "Valid options are: ['raw', 'compressed', 'as in params_file']"),
+        ("mapping", "params_file:=/nowhere.yaml", "params_file is '/nowhere.yaml', which is no file."),
+        ("mapping", "log_level:=loud", "Valid options are: ['debug', 'info', 'warn', 'error', 'fatal']"),
+        ("relocalization", "rate:=-1", "rate out of range"),
+        ("relocalization", "map_path:=/nowhere", "'/nowhere' is not there"),
+        ("demo", "pair_model:=nothing", "pair_model is 'nothing'; it must be one of"),
+        ("demo", "source:=/nowhere", "There is no file, folder or webcam '/nowhere'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_ends_all(launch: Any, file: str, word: str, sentence: str) -> None:
+    launched = launch(file, word)
+    launched.wait()
+    assert sentence in launched.output
+    assert "Traceback" not in launched.output
+
+
+def test_a_misspelt_argument_is_noticed(launch: Any) -> None:
+    launched = launch("mapping", "imag_topic:=/camera", "pair_model:=nothing")
+    launched.wait()
+    assert "There is no argument imag_topic. Is image_topic meant?" in launched.output
