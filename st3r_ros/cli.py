@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 import st3r_ros
-from st3r_ros.config import EXPORT_FORMATS, DemoConfig, ExportCommandConfig, MapCommandConfig, PairCommandConfig
+from st3r_ros.config import EXPORT_FORMATS, DemoConfig, ExportCommandConfig, MapCommandConfig, PairCommandConfig, ViewerConfig
 from st3r_ros.errors import St3rError
 
 USER_ERROR = 2
@@ -35,6 +35,7 @@ _DEFAULTS = MapCommandConfig()
 _PAIR_DEFAULTS = PairCommandConfig()
 _EXPORT_DEFAULTS = ExportCommandConfig()
 _DEMO_DEFAULTS = DemoConfig()
+_VIEW_DEFAULTS = ViewerConfig()
 
 
 def _reported(command: Callable[..., int]) -> Callable[..., None]:
@@ -277,22 +278,52 @@ def export_command(
     return 0
 
 
+@app.command("view")
+@_reported
+def view_command(
+    saved_map: str = typer.Argument(..., metavar="MAP", help="Folder that `st3r map --save-map` has written."),
+    *,
+    port: int = typer.Option(_VIEW_DEFAULTS.port, help="TCP port; 0 takes a free one."),
+    host: str = typer.Option(_VIEW_DEFAULTS.host, help="Address to listen on; 0.0.0.0 lets everybody on the network look."),
+    max_points: int = typer.Option(_VIEW_DEFAULTS.max_points, help="Points shown at most; a larger cloud is thinned evenly."),
+    browser: bool = typer.Option(True, "--open/--no-open", help="Open the browser of this desktop, if there is one."),
+    settings: list[str] = _SETTINGS,
+) -> int:
+    """Show a saved map in the browser: cloud, path, keyframes with their pictures. Ctrl-C ends.
+
+    \b
+    Examples:
+      st3r map sim:room --save-map room_map
+      st3r view room_map
+      st3r view room_map --port 9000 --max-points 2000000 --set cloud.voxel_size=0.005
+    """
+    from st3r_ros.commands.settings import parse_settings
+
+    config = ViewerConfig(host=host, port=port, max_points=max_points)
+    parsed = parse_settings(settings)
+    from st3r_ros.commands.view import run_view
+
+    return run_view(saved_map, config, parsed, browser=browser)
+
+
 @app.command("demo")
 @_reported
 def demo_command(
     source: str = typer.Option(_DEMO_DEFAULTS.input, "--input", metavar="INPUT", help=_INPUT),
     out: str = typer.Option(_DEMO_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
+    view: bool = typer.Option(_DEMO_DEFAULTS.view, "--view", help="Show the map in the browser meanwhile, and afterwards."),
 ) -> int:
     """Map a simulated room, or your own input: over ROS topics where ROS 2 is sourced, with the library alone elsewhere.
 
     \b
     Examples:
       st3r demo
+      st3r demo --view
       st3r demo --input my_video.mp4 --out my_map
     """
     from st3r_ros.commands.demo import run_demo
 
-    return run_demo(DemoConfig(input=source, out=out))
+    return run_demo(DemoConfig(input=source, out=out, view=view))
 
 
 @app.command("settings")

@@ -305,6 +305,7 @@ class DemoConfig(Validated):
 
     input: str = setting("sim:room", "What is mapped: sim:room, or an image folder, video, TUM sequence, bag or webcam index.")
     out: str = setting("demo", "Folder for the results.")
+    view: bool = setting(False, "Show the map in the browser while it is made, and afterwards.")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 
-from st3r_ros.config import DemoConfig, MapCommandConfig
+from st3r_ros.config import DemoConfig, MapCommandConfig, ViewerConfig
 
 ROS_DEMO = "st3r_ros.ros.demo"
 
@@ -19,14 +20,21 @@ def run_demo(config: DemoConfig) -> int:
     """
     lacking = what_ros_lacks()
     if not lacking:
+        arguments = ["--input", config.input, "--out", config.out, *(["--view"] if config.view else [])]
         # By name, because this package works without ROS, too. Not `python -m`: that would put the current folder first on the
         # path, and a checkout has no generated messages.
-        return importlib.import_module(ROS_DEMO).main(["--input", config.input, "--out", config.out])
+        return importlib.import_module(ROS_DEMO).main(arguments)
     print(f"Without ROS 2 ({lacking}): mapping {config.input} with the library alone. `st3r doctor` says how to get ROS.")
     from st3r_ros.commands.map import run_map
     from st3r_ros.commands.settings import Settings
 
-    return run_map(config.input, MapCommandConfig(out=config.out), Settings())
+    if not config.view:
+        return run_map(config.input, MapCommandConfig(out=config.out), Settings())
+    from st3r_ros.commands.view import run_view
+
+    saved = str(Path(config.out) / "map")
+    exit_code = run_map(config.input, MapCommandConfig(out=config.out, save_map=saved), Settings())
+    return exit_code or run_view(saved, ViewerConfig(), Settings(), browser=True)
 
 
 def what_ros_lacks() -> str:

@@ -7,6 +7,7 @@ Run: python -m st3r_ros.ros.demo --input SOURCE --out FOLDER
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -27,6 +28,7 @@ from st3r_ros.results import check_output_folder
 from st3r_ros.ros.camera_node import sent_images
 from st3r_ros.ros.child import Child
 from st3r_ros.ros.demo_report import compare_with_truth, print_report
+from st3r_ros.ros.demo_viewer import DemoViewer
 from st3r_ros.ros.isolation import isolated_environment
 from st3r_ros.ros.qos import LATCHED
 from st3r_ros.sequences import ImageSequence, open_sequence
@@ -87,7 +89,8 @@ def run_demo(options: argparse.Namespace) -> int:
     check_output_folder(out)
     (out / "summary.json").unlink(missing_ok=True)  # the sign that this run has written its results
     environment = isolated_environment()
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, contextlib.ExitStack() as ending:
+        viewer = ending.enter_context(DemoViewer(environment, browser=True)) if options.view else None
         mapping = Child("mapping_node", {"base_frame": "", "output_dir": str(out)}, environment)
         camera = Child(
             "camera_node",
@@ -104,9 +107,12 @@ def run_demo(options: argparse.Namespace) -> int:
             camera.stop(10.0)
             mapping.stop(_SAVE_S)
             rclpy.try_shutdown()
-    failed = interrupt.signal is None and _tell_failure([camera, mapping])
-    _report(watch.status, camera, out, sequence, interrupt.name if interrupt.signal else "")
-    return interrupt.exit_code or (0 if watch.status.frames_tracked and not failed else FAILED)
+        failed = interrupt.signal is None and _tell_failure([camera, mapping])
+        _report(watch.status, camera, out, sequence, interrupt.name if interrupt.signal else "")
+        exit_code = interrupt.exit_code or (0 if watch.status.frames_tracked and not failed else FAILED)
+        if viewer is not None and exit_code == 0:
+            viewer.wait(interrupt)
+    return exit_code
 
 
 def _follow(watch: Watch, camera: Child, mapping: Child, display: Display, interrupt: Interrupt) -> None:
@@ -151,6 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="speed of the playing relative to the stamps; by default 1, and 0.5 for the simulation, which is drawn meanwhile",
     )
     parser.add_argument("--max-frames", type=int, default=0, help="stop after so many images; 0 plays all")
+    parser.add_argument("--view", action="store_true", help="show the map in the browser while it is made, and afterwards")
     options = parser.parse_args(arguments)
     if options.rate is None:
         options.rate = 0.5 if options.input.startswith("sim:") else 1.0

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def show_map(server: viser.ViserServer, keyframe_map: KeyframeMap, config: ViewerConfig, cloud: CloudConfig) -> MapScene:
-    """Shows a whole map, turned so that the cameras are upright on average: a saved map does not know where up is."""
+    """Shows a whole map in the robot's map frame; one without a robot is turned so that its cameras are upright on average."""
     trajectory = keyframe_map.keyframe_trajectory()
     cameras = SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions)
-    scene = MapScene(server, config.max_points, upright(cameras))
+    scene = MapScene(server, config.max_points, keyframe_map.T_map_world or upright(cameras))
     keyframes = [
         KeyframeView(k.id, k.stamp_ns, k.T_world_cam.se3(), picture(k.image, float(k.K[1, 1])))
         for k in keyframe_map.keyframes.values()

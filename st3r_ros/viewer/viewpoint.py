@@ -49,7 +49,7 @@ def overview(seen: Extent, cameras: SE3 | None) -> Viewpoint:
         mean = (cameras.rotation @ OPTICAL_FORWARD).mean(0) * [1.0, 1.0, 0.0]
         if np.linalg.norm(mean) > 0.3:
             forward, behind = mean / np.linalg.norm(mean), cameras.translation.mean(0)
-    distance = max(0.6 * seen.size, 0.2 * seen.size + float((seen.center - behind) @ forward))
+    distance = max(0.65 * seen.size, 0.3 * seen.size + float((seen.center - behind) @ forward))
     return Viewpoint(seen.center - distance * forward + np.array([0.0, 0.0, 0.35 * seen.size]), seen.center)
 
 
