@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.slam.loops import LOCAL_HOPS, within_hops
 from st3r_ros.slam.workspace import Workspace
@@ -16,20 +14,22 @@ EXPECTED = 3
 """Keyframes that are compared because a guess says that the camera sees what they show."""
 
 
-def alike(at: Workspace, query: Features, count: int, first: Sequence[int] = ()) -> list[Keyframe]:
-    """The keyframes that look most like the query, of no neighbourhood too many; those with the ids `first` before them."""
+def alike(at: Workspace, query: Features, count: int) -> tuple[list[Keyframe], list[Keyframe]]:
+    """The keyframes that look most like the query: of no neighbourhood too many, and the next best ones, `count` in all."""
     keyframes = at.map.keyframes
-    chosen: list[int] = [k for k in first if k in keyframes]
+    spread: list[int] = []
+    rest: list[int] = []
     taken: dict[int, int] = {}
     for place in at.places.query(at.model.describe(query), len(keyframes)):
-        if len(chosen) >= count:
+        if len(spread) >= count:
             break
-        if place.id in chosen or taken.get(place.id, 0) >= PER_PLACE:
+        if taken.get(place.id, 0) >= PER_PLACE:
+            rest.append(place.id)
             continue
-        chosen.append(place.id)
+        spread.append(place.id)
         for near in within_hops(at.map, place.id, LOCAL_HOPS):
             taken[near] = taken.get(near, 0) + 1
-    return [keyframes[k] for k in chosen]
+    return [keyframes[k] for k in spread], [keyframes[k] for k in rest[: count - len(spread)]]
 
 
 def expected(at: Workspace, query: Features, T_world_cam: SE3) -> list[Keyframe]:

@@ -21,6 +21,8 @@ from st3r_ros.types import Frame, Keyframe, Matches
 EXPECTED_SHARE = 0.25
 SWITCH_OVERLAP = 0.5
 SWITCH_GAIN = 1.2
+FOUND_INLIERS = 3
+"""A pose that nothing before it confirms needs so many times `min_inliers`."""
 MAX_TURN_DEG = 60.0
 MAX_MOVE_DEPTHS = 1.0
 SURE_INLIER_SHARE = 0.6
@@ -110,10 +112,16 @@ class Frontend:
     def find(self, features: Any, guess: SE3 | None) -> tuple[Tracked | None, str]:
         """The frame anywhere in the map, and a sentence about it; the keyframe that shows it best is then the current one.
 
-        guess: about where the camera is in the world; that is looked at first.
+        A camera that was covered is most often where it was: the keyframe that it was lost from is tried first. guess: about
+        where the camera is in the world, which then is looked at first.
         """
-        last = () if self.keyframe is None else (self.keyframe.id,)
-        place = self._relocalizer.find(features, guess, last)
+        if self.keyframe is not None and guess is None:
+            tracked = self._at.tracker.track(features, self.keyframe, self._at.store.of(self.keyframe), Sim3.identity())
+            if is_solid(tracked, self._at.config) and tracked.trusted >= FOUND_INLIERS * self._at.config.min_inliers:
+                keyframe = self.keyframe
+                self.enter(keyframe)
+                return tracked, f"Relocalized: keyframe {keyframe.id} is seen again."
+        place = self._relocalizer.find(features, guess)
         if place.T_ref_cam is None or place.pixels is None or place.keyframe_id is None:
             return None, place.reason
         keyframe, m = self._at.map.keyframes[place.keyframe_id], place.pixels

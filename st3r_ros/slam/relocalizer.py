@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import cv2
@@ -43,6 +43,10 @@ FOCAL_TRIALS = (1.0, 0.7, 1.4, 0.5, 2.0)
 """Focal lengths that are tried where none is known, as multiples of the assumed one."""
 SAME_TURN_DEG, SAME_SHARE = 5.0, 0.1
 """Two poses that differ by less, in rotation and as a share of the distance to the scene, are one."""
+OTHER_FACTOR = 2.5
+"""Two poses that differ by so many times more are of different places; between, one of them is worse."""
+PART = 0.5
+"""Share of the matches needed that a keyframe must have to count together with others that agree."""
 TWO_VIEW_THRESHOLD_PX = 1.0
 MIN_DIRECTION_PARALLAX_DEG = 0.5
 
@@ -121,16 +125,24 @@ class Relocalizer:
             result = self.find(query, guess)
         return replace(result, latency_ms=1000.0 * (time.perf_counter() - started))
 
-    def find(self, query: Features, guess: SE3 | None = None, first: Sequence[int] = ()) -> LocalizationResult:
-        """As `localize`, for a query that is encoded already, in the map. first: ids of keyframes to compare it with anyway."""
+    def find(self, query: Features, guess: SE3 | None = None) -> LocalizationResult:
+        """As `localize`, for a query that is encoded already, in the map."""
         assert self._at is not None
         if guess is not None:
             near = self._answer(query, [self._with_keyframe(query, k) for k in expected(self._at, query, guess)])
             if near.localized:
                 return near
-        return self._answer(query, [self._with_keyframe(query, k) for k in alike(self._at, query, self.config.candidates, first)])
+        spread, rest = alike(self._at, query, self.config.candidates)
+        compared = {keyframe.id: self._with_keyframe(query, keyframe) for keyframe in spread}
+        answer = self._answer(query, compared.values())
+        if answer.status not in (LocalizationStatus.TOO_FEW_MATCHES, LocalizationStatus.UNCERTAIN):
+            return answer
+        best = max(compared.values(), key=lambda c: c.inliers)
+        likely = expected(self._at, query, best.T_ref_cam) if best.inliers >= self.config.min_inliers * PART else []
+        compared |= {k.id: self._with_keyframe(query, k) for k in (*likely, *rest) if k.id not in compared}
+        return self._answer(query, compared.values())
 
-    def _answer(self, query: Features, compared: Sequence[_Candidate | LocalizationResult]) -> LocalizationResult:
+    def _answer(self, query: Features, compared: Collection[_Candidate | LocalizationResult]) -> LocalizationResult:
         """What the comparisons with references or keyframes come to."""
         if not compared:
             return LocalizationResult(LocalizationStatus.NO_CANDIDATE, "The map has no keyframes to compare with.")
@@ -258,11 +270,13 @@ class Relocalizer:
     def _agreed(self, query: Features, candidates: list[_Candidate]) -> LocalizationResult:
         """The pose that the best candidate and those that agree with it have in common."""
         candidates = sorted(candidates, key=lambda c: c.inliers, reverse=True)
-        best = candidates[0]
-        if not self._is_supported(best):
+        best, others = candidates[0], [c for c in candidates[1:] if self._is_supported(c, PART)]
+        if not self._is_supported(best, PART):
             return best.result(LocalizationStatus.TOO_FEW_MATCHES, self._too_few(best))
-        with_best = [c for c in candidates if c is best or (self._is_supported(c) and c.agrees_with(best))]
-        other = max((c.inliers for c in candidates if c not in with_best and self._is_supported(c)), default=0)
+        with_best = [best, *(c for c in others if c.agrees_with(best))]
+        if sum(c.inliers for c in with_best) < self.config.min_inliers:
+            return best.result(LocalizationStatus.TOO_FEW_MATCHES, self._too_few(best))
+        other = max((c.inliers for c in others if c.contradicts(best)), default=0)
         other = max(other, self._second_pose(best))
         if other >= self.config.ambiguity_ratio * best.inliers:
             reason = f"{best.inliers} matches with {best.name} agree on one pose, but {other} others on another one."
@@ -304,8 +318,8 @@ class Relocalizer:
             focal_estimated=not query.K_known,
         )
 
-    def _is_supported(self, candidate: _Candidate) -> bool:
-        enough = candidate.inliers >= self.config.min_inliers
+    def _is_supported(self, candidate: _Candidate, part: float = 1.0) -> bool:
+        enough = candidate.inliers >= part * self.config.min_inliers
         return enough and candidate.inliers >= self.config.min_inlier_ratio * max(len(candidate.matches), 1)
 
     def _too_few(self, best: _Candidate) -> str:
@@ -321,7 +335,7 @@ class Relocalizer:
         if rest.sum() < self.config.ambiguity_ratio * best.inliers:
             return 0
         found = solve_pnp(best.points.points[rest], best.pixels[rest], best.K, THRESHOLD_PX, MAX_DRAWS)
-        if found is None or _same(found.T_cam_points, best.refined.T_cam_points, best.distance):
+        if found is None or _same(found.T_cam_points, best.refined.T_cam_points, best.distance, OTHER_FACTOR):
             return 0
         return int(found.inliers.sum())
 
@@ -387,6 +401,10 @@ class _Candidate:
         """Whether the two poses are one."""
         return _same(self.T_ref_cam, other.T_ref_cam, other.distance)
 
+    def contradicts(self, other: _Candidate) -> bool:
+        """Whether the two poses are of different places."""
+        return not _same(self.T_ref_cam, other.T_ref_cam, other.distance, OTHER_FACTOR)
+
     def result(self, status: LocalizationStatus, reason: str) -> LocalizationResult:
         """The figures of this candidate, without a pose."""
         refined = self.refined
@@ -405,9 +423,10 @@ class _Candidate:
         )
 
 
-def _same(a: SE3, b: SE3, distance: float) -> bool:
+def _same(a: SE3, b: SE3, distance: float, factor: float = 1.0) -> bool:
     turn = math.degrees(float(np.linalg.norm(so3.log(a.rotation.T @ b.rotation))))
-    return turn < SAME_TURN_DEG and float(np.linalg.norm(a.translation - b.translation)) < SAME_SHARE * distance
+    moved = float(np.linalg.norm(a.translation - b.translation))
+    return turn < factor * SAME_TURN_DEG and moved < factor * SAME_SHARE * distance
 
 
 def _joint(candidates: list[_Candidate], free_focal: bool) -> _Candidate:

@@ -108,11 +108,12 @@ class OpenCVPairModel:
 
     def _match(self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None) -> _View:
         """Optical flow from image 1's corners; where that finds no common geometry for most of them, descriptors."""
-        followed = follow_points(features0, features1, self._finder.corners(features1), seed)
-        if len(followed.pixels0) >= max(3 * self._config.min_matches, FLOW_SURVIVAL * followed.possible):
-            near = self._view(followed, features0.K, features1.K, T_0_1)
-            if near.count >= FLOW_SUCCESS * len(followed.pixels0):
-                return near
+        if features0.gray.shape == features1.gray.shape:  # which optical flow asks for
+            followed = follow_points(features0, features1, self._finder.corners(features1), seed)
+            if len(followed.pixels0) >= max(3 * self._config.min_matches, FLOW_SURVIVAL * followed.possible):
+                near = self._view(followed, features0.K, features1.K, T_0_1)
+                if near.count >= FLOW_SUCCESS * len(followed.pixels0):
+                    return near
         self._finder.describe(features0)
         self._finder.describe(features1)
         matched = match_keypoints(features0, features1, self._config.match_ratio)
