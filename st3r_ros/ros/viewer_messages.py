@@ -37,12 +37,14 @@ def cloud_arrays(message: PointCloud2) -> tuple[np.ndarray, np.ndarray]:
     if step < max(offsets.values()) + 4 or row_step < step * width or len(message.data) < row_step * height:
         raise EncodingError(f"The cloud of {width} x {height} points of {step} bytes has {len(message.data)} bytes of data.")
     data = np.frombuffer(message.data, np.uint8)[: row_step * height].reshape(height, row_step)[:, : step * width]
-    data = data.reshape(height, width, step)
-    order = ">" if message.is_bigendian else "<"
+    data = np.ascontiguousarray(data).reshape(height, width, step)
+    order = ">f4" if message.is_bigendian else "<f4"
+    fields = data.view(
+        np.dtype({"names": list("xyz"), "formats": [order] * 3, "offsets": [offsets[name] for name in "xyz"], "itemsize": step})
+    )[..., 0]
     points = np.empty((height, width, 3), np.float32)
     for axis, name in enumerate("xyz"):
-        field = np.ndarray((height, width), f"{order}f4", data, offsets[name], data.strides[:2])
-        points[..., axis] = field
+        points[..., axis] = fields[name]
     rgb = offsets.get("rgb", offsets.get("rgba"))
     if rgb is None:
         return points, np.full(points.shape, _NO_COLOR, np.uint8)
@@ -112,19 +114,18 @@ def camera_in_frame(path: SE3, path_stamps: list[int], keyframes: list[KeyframeV
     return None
 
 
-def facts(status: MappingStatus | None, shown_points: int, all_points: int) -> Mapping[str, str]:
+def facts(status: MappingStatus | None, points: int) -> Mapping[str, str]:
     """What the page says about the mapping node; nothing before there is a status."""
     if status is None:
         return {}
     latency = dict(zip(status.stage_names, status.stage_median_ms, strict=False)).get("total")
     metric = status.scale_source not in ("", "none")
-    shown = f"{shown_points:,} of {all_points:,}" if shown_points < all_points else f"{all_points:,}"
     return {
         "State": _STATES.get(status.state, str(status.state)),
         "Images": f"{status.frames_tracked:,} tracked of {status.frames_processed:,}, {status.frames_dropped:,} dropped",
         "Speed": f"{status.fps:.1f} images/s" + (f", {latency:.0f} ms each" if latency is not None else ""),
         "Keyframes": f"{status.keyframes:,}, {status.loops:,} loops",
-        "Points": shown,
+        "Points": f"{points:,}",
         "Unit": f"metre (from {status.scale_source})" if metric else "arbitrary",
     }
 

@@ -92,7 +92,10 @@ class ViewerNode(Node):
         self._new_pose = Newest(self, PoseWithCovarianceStamped, f"{name}/pose", stream(1))
         self._new_status = Newest(self, MappingStatus, f"{name}/status", LATCHED)
         if config.thumbnails:
-            self.create_subscription(PointCloud2, f"{name}/keyframe_cloud", self._keyframe_clouds.append, stream(5), raw=True)
+            self.create_subscription(PointCloud2, f"{name}/keyframe_cloud", self._on_keyframe_cloud, stream(5), raw=True)
+
+    def _on_keyframe_cloud(self, data: bytes) -> None:
+        self._keyframe_clouds.append(data)
 
     # On the worker ----------------------------------------------------------------------------------------------------
 
@@ -121,7 +124,7 @@ class ViewerNode(Node):
         note = self._status.message if self._status else ""
         if self.count_publishers(self._new_status.topic) == 0:
             note = viewer_messages.nobody(self._new_status.topic)
-        self._facts.content = facts_html(viewer_messages.facts(self._status, *self._scene.counts), note)
+        self._facts.content = facts_html(viewer_messages.facts(self._status, self._scene.points), note)
 
     def _show_graph(self) -> None:
         """Keyframes and path. Where both tell of the same moment, they also tell where the camera is on the robot."""
@@ -152,7 +155,7 @@ class ViewerNode(Node):
             begin = time.monotonic()
             self._scene.show_cloud(*viewer_messages.finite_cloud(cloud))
             self._new_cloud.done()
-            self.get_logger().debug(f"{self._scene.counts[1]} points shown in {time.monotonic() - begin:.3f} s.")
+            self.get_logger().debug(f"{self._scene.points} points shown in {time.monotonic() - begin:.3f} s.")
 
     def _show_pose(self) -> None:
         pose = self._new_pose.take(_TICK_S)

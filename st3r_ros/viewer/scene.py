@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.viewer.facts import facts_html
 from st3r_ros.viewer.frusta import ASSUMED_ASPECT, KeyframeFrusta, KeyframeView, place, wxyz
 from st3r_ros.viewer.pictures import ASSUMED_FOV
 from st3r_ros.viewer.thinning import thinned
@@ -26,6 +27,7 @@ _POINTS_PER_SIZE = 0.9
 _FRUSTUM_PER_SIZE = 0.02
 _RESCALED = 1.25
 """By how much the map must grow or shrink, or move, before sizes and views follow."""
+_VIEWS_KEPT = 20
 _FIRST_VIEW = Viewpoint(np.array([-3.0, -3.0, 3.0]), np.zeros(3))
 
 
@@ -44,7 +46,8 @@ class MapScene:
         self._cameras: SE3 | None = None
         self._camera: Any = None
         self._extent: Extent | None = None
-        self._view = _FIRST_VIEW
+        self._views = [_FIRST_VIEW]
+        self._max_points = max_points
         self.shown_points = 0
         self._scene.add_frame(ROOT, show_axes=False, wxyz=wxyz(self._T_up_map))
         self._layers = {
@@ -52,7 +55,7 @@ class MapScene:
             for name in ("cloud", "path", "keyframes", "edges", "camera")
         }
         self._frusta = KeyframeFrusta(self._scene, f"{ROOT}/keyframes")
-        self._show_first_view(self._view)
+        self._show_first_view(_FIRST_VIEW)
         self._add_controls(max_points)
 
     @property
@@ -61,9 +64,9 @@ class MapScene:
         return len(self._server.get_clients())
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """Points that are shown, and that there are."""
-        return self.shown_points, len(self._points)
+    def points(self) -> int:
+        """How many points the map has."""
+        return len(self._points)
 
     # What is shown ----------------------------------------------------------------------------------------------------
 
@@ -114,19 +117,18 @@ class MapScene:
     def _add_controls(self, max_points: int) -> None:
         gui = self._server.gui
         with gui.add_folder("View", order=100):
-            self._max_points = gui.add_slider(
-                "Points at most", min(10_000, max_points), max(3_000_000, max_points), 1000, max_points
-            )
+            self._shown = gui.add_html("")
+            thousands = max(1, max_points // 1000)
+            self._max_thousands = gui.add_slider("Thousand points", min(10, thousands), max(3000, thousands), 1, thousands)
             self._point_size = gui.add_slider("Point size", 0.2, 5.0, 0.1, 1.0)
             self._frustum_size = gui.add_slider("Keyframe size", 0.2, 5.0, 0.1, 1.0)
             for layer, label in (("cloud", "Cloud"), ("path", "Path"), ("keyframes", "Keyframes"), ("edges", "Edges")):
                 self._add_switch(gui.add_checkbox(label, True), layer)
             whole = gui.add_button("Show the whole map")
-        self._drawn_max_points = max_points
-        self._max_points.on_update(lambda event: self._on_max_points())
+        self._max_thousands.on_update(lambda event: self._on_max_points())
         self._point_size.on_update(lambda event: self._on_point_size())
         self._frustum_size.on_update(lambda event: self._on_frustum_size())
-        whole.on_click(lambda event: self._look(event.client, self._view) if event.client else None)
+        whole.on_click(lambda event: self._look(event.client, self._views[-1]) if event.client else None)
 
     def _add_switch(self, switch: Any, layer: str) -> None:
         switch.on_update(lambda event: setattr(self._layers[layer], "visible", switch.value))
@@ -134,7 +136,9 @@ class MapScene:
     def _on_max_points(self) -> None:
         """Each step of the slider comes here, in a thread of its own; those that have been overtaken do nothing."""
         with self._lock:
-            if self._drawn_max_points != int(self._max_points.value):
+            wanted = 1000 * int(self._max_thousands.value)
+            if self._max_points != wanted:
+                self._max_points = wanted
                 self._draw_cloud()
 
     def _on_point_size(self) -> None:
@@ -161,9 +165,9 @@ class MapScene:
     # Drawing ----------------------------------------------------------------------------------------------------------
 
     def _draw_cloud(self) -> None:
-        self._drawn_max_points = int(self._max_points.value)
-        keep = thinned(self._points, self._drawn_max_points)
+        keep = thinned(self._points, self._max_points)
         self.shown_points = int(np.count_nonzero(keep))
+        self._shown.content = facts_html({}, f"{self.shown_points:,} of {len(self._points):,} points are shown.")
         self._cloud = self._scene.add_point_cloud(  # in the place of the last one
             f"{ROOT}/cloud/points",
             self._points[keep],
@@ -209,12 +213,17 @@ class MapScene:
 
     def _show_first_view(self, view: Viewpoint) -> None:
         """What a browser shows first, and what those show that have not been touched."""
-        before, self._view = self._view, view
         first = self._server.initial_camera
         first.position, first.look_at = view.position, view.look_at
         for client in self._server.get_clients().values():
-            if np.linalg.norm(client.camera.position - before.position) < 1e-3 * np.linalg.norm(before.position - before.look_at):
+            if self._is_untouched(client):
                 self._look(client, view)
+        self._views = [*self._views[-_VIEWS_KEPT:], view]
+
+    def _is_untouched(self, client: Any) -> bool:
+        """Whether a browser shows one of the views it was given; a slow one may be behind."""
+        position = client.camera.position
+        return any(np.allclose(position, view.position, rtol=1e-3, atol=1e-6) for view in self._views)
 
     def _look(self, client: Any, view: Viewpoint) -> None:
         with client.atomic():

@@ -46,11 +46,13 @@ def overview(seen: Extent, cameras: SE3 | None) -> Viewpoint:
     """
     forward, behind = np.array([1.0, 1.0, 0.0]) / np.sqrt(2.0), seen.center
     if cameras is not None and len(cameras.translation):
+        behind = cameras.translation.mean(0)
         mean = (cameras.rotation @ OPTICAL_FORWARD).mean(0) * [1.0, 1.0, 0.0]
         if np.linalg.norm(mean) > 0.3:
-            forward, behind = mean / np.linalg.norm(mean), cameras.translation.mean(0)
-    distance = max(0.65 * seen.size, 0.3 * seen.size + float((seen.center - behind) @ forward))
-    return Viewpoint(seen.center - distance * forward + np.array([0.0, 0.0, 0.35 * seen.size]), seen.center)
+            forward = mean / np.linalg.norm(mean)
+    aim = 0.75 * seen.center + 0.25 * behind
+    distance = max(0.65 * seen.size, 0.3 * seen.size + float((aim - behind) @ forward))
+    return Viewpoint(aim - distance * forward + np.array([0.0, 0.0, 0.4 * seen.size]), aim)
 
 
 def upright(cameras: SE3) -> SE3:
