@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from st3r_ros.config import OpenCVPairConfig
+from st3r_ros.config import OpenCVPairConfig, SimulationConfig
+from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.pair import load_pair_model
 from st3r_ros.pair.opencv.model import OpenCVPairModel
+from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.types import Frame, PairPrediction
 
 HOME = SE3.identity()
@@ -224,3 +228,22 @@ def test_nothing_is_said_with_a_calibration(room, caplog):
     with caplog.at_level(logging.WARNING):
         assert OpenCVPairModel(OpenCVPairConfig()).encode(room.frame(HOME, 0)).K_known
     assert not caplog.records
+
+
+def test_images_of_different_sizes_are_a_pair_too():
+    sequence = SimulatedSequence(SimulationConfig(seed=3, frames=30))
+    frames = list(sequence)
+    first, second = frames[0], frames[12]
+    K = np.array(second.camera.K)
+    K[:2, 2] -= (100, 40)
+    cropped = dataclasses.replace(second, image=np.ascontiguousarray(second.image[40:440, 100:500]), camera=Camera(400, 400, K))
+    pair_model = load_pair_model("opencv")
+    for one, other in ((first, cropped), (cropped, first)):
+        prediction = pair_model.predict(pair_model.encode(one), pair_model.encode(other))
+        assert len(prediction.matches) > 100
+        assert prediction.X_0_0.shape == one.image.shape and prediction.X_0_1.shape == other.image.shape
+    relocalizer = Relocalizer(pair_model)
+    relocalizer.set_reference("whole", first)
+    result = relocalizer.localize(cropped)
+    T_true = sequence.T_world_cam[0].inverse() @ sequence.T_world_cam[12]
+    assert result.localized and np.degrees(np.linalg.norm((result.T_ref_cam.inverse() @ T_true).log()[3:])) < 0.5

@@ -106,7 +106,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     folder = tmp_path_factory.mktemp("maps") / "room"
     ros = Ros()
     try:
-        node, robot = start(ros, "-p", f"map_path:={folder}", "-p", "save_on_shutdown:=true")
+        _, robot = start(ros, "-p", f"map_path:={folder}", "-p", "save_on_shutdown:=true")
         for frame in MAPPED:
             robot.show(frame)
         last = MAPPED[-1].stamp_ns
@@ -126,7 +126,7 @@ def stamp_of(message: Any) -> int:
 def test_a_camera_is_found_at_the_start_and_the_map_stays(ros: Ros, saved: tuple[Path, dict[int, SE3]]) -> None:
     folder, told = saved
     before = digests(folder)
-    node, robot = start(ros, "-p", "mode:=localization", "-p", f"map_path:={folder}", "-p", "save_on_shutdown:=true")
+    _, robot = start(ros, "-p", "mode:=localization", "-p", f"map_path:={folder}", "-p", "save_on_shutdown:=true")
     keyframes = robot.status.keyframes
     assert robot.status.state == MappingStatus.LOST and keyframes >= 2 and robot.status.frames_tracked == 0
     states = [robot.show(frame).state for frame in UNSEEN]
@@ -215,7 +215,7 @@ def test_maps_are_loaded_saved_and_exported_live(ros: Ros, saved: tuple[Path, di
 
 def test_localizing_waits_for_a_map(ros: Ros, saved: tuple[Path, dict[int, SE3]]) -> None:
     folder, _ = saved
-    node, robot = start(ros, "-p", "mode:=localization")
+    _, robot = start(ros, "-p", "mode:=localization")
     assert "no map" in robot.show(UNSEEN[2]).message
     assert robot.status.state == MappingStatus.LOST
     assert robot.call("load_map", folder=str(folder)).success
@@ -227,7 +227,7 @@ def test_localizing_waits_for_a_map(ros: Ros, saved: tuple[Path, dict[int, SE3]]
 
 def test_images_of_another_size_are_refused_with_the_reason(ros: Ros, saved: tuple[Path, dict[int, SE3]]) -> None:
     folder, _ = saved
-    node, robot = start(ros, "-p", f"map_path:={folder}")
+    _, robot = start(ros, "-p", f"map_path:={folder}")
     image = np.zeros((100, 200, 3), np.uint8)
     status = robot.show(Frame(0, FIRST_NS, image, SEQUENCE.camera))
     assert status.frames_skipped == 1
