@@ -29,7 +29,9 @@ PIXEL_SIGMA = 1.0
 STEREO_SCALE = 0.6
 MAX_CONF = 25.0
 FLOW_SUCCESS = 0.5
-FLOW_SURVIVAL = 0.1
+FLOW_SURVIVAL, UNSEEDED_SURVIVAL = 0.1, 0.6
+"""Least share of the corners that flow finds. Without a seed, when fewer are found, half of those may be wrong and still obey one
+epipolar geometry."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,8 @@ class OpenCVPairModel:
         """Optical flow from image 1's corners; where that finds no common geometry for most of them, descriptors."""
         if features0.gray.shape == features1.gray.shape:  # which optical flow asks for
             followed = follow_points(features0, features1, self._finder.corners(features1), seed)
-            if len(followed.pixels0) >= max(3 * self._config.min_matches, FLOW_SURVIVAL * followed.possible):
+            survival = FLOW_SURVIVAL if seed is not None else UNSEEDED_SURVIVAL
+            if len(followed.pixels0) >= max(3 * self._config.min_matches, survival * followed.possible):
                 near = self._view(followed, features0.K, features1.K, T_0_1)
                 if near.count >= FLOW_SUCCESS * len(followed.pixels0):
                     return near
