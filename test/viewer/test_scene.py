@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is sent to the browsers: what is new, and no more."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from st3r_ros.config import ViewerConfig
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.viewer.frusta import KeyframeView
+from st3r_ros.viewer.pictures import picture
+from st3r_ros.viewer.scene import MapScene
+from st3r_ros.viewer.server import close_server, open_server
+
+NO_EDGES = np.zeros((0, 2), np.int64), np.zeros(0, bool)
+
+
+class Sent:
+    """The messages that a scene sends, by the name of the node they are about."""
+
+    def __init__(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.messages: list[Any] = []
+        queue = server._websock_server.queue_message
+        monkeypatch.setattr(
+            server._websock_server, "queue_message", lambda message: self.messages.append(message) or queue(message)
+        )
+
+    def about(self, part: str) -> list[Any]:
+        """Takes the messages about nodes with this in their name."""
+        found = [message for message in self.messages if part in str(getattr(message, "name", ""))]
+        self.messages.clear()
+        return found
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[MapScene, Sent]]:
+    server = open_server(ViewerConfig(port=0))
+    scene = MapScene(server, 5000)
+    yield scene, Sent(server, monkeypatch)
+    close_server(server)
+
+
+def cloud(count: int) -> tuple[np.ndarray, np.ndarray]:
+    points = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
+    return points, np.full((count, 3), 90, np.uint8)
+
+
+def keyframe(number: int, x: float = 0.0, image: Any = None) -> KeyframeView:
+    return KeyframeView(number, 1000 + number, SE3(np.eye(3), np.array([x, 0.0, 0.0])), image)
+
+
+def test_a_cloud_is_sent_in_one_message_with_as_many_points_as_allowed(shown: tuple[MapScene, Sent]) -> None:
+    scene, sent = shown
+    scene.show_cloud(*cloud(20_000))
+    (message,) = [m for m in sent.about("/cloud/points") if hasattr(getattr(m, "props", None), "points")]
+    assert len(message.props.points) == len(message.props.colors) == scene.shown_points <= 5000
+    assert scene.points == 20_000
+
+
+def test_the_slider_changes_how_many_points_are_shown(shown: tuple[MapScene, Sent]) -> None:
+    scene, sent = shown
+    scene.show_cloud(*cloud(20_000))
+    scene._max_thousands.value = 2
+    scene._on_max_points()
+    assert 1500 < scene.shown_points <= 2000
+    assert "of 20,000 points" in scene._shown.content
+    sent.messages.clear()
+    scene._on_max_points()  # overtaken
+    assert not sent.about("/cloud/points")
+
+
+def test_only_keyframes_that_have_changed_are_sent(shown: tuple[MapScene, Sent]) -> None:
+    scene, sent = shown
+    scene.show_keyframes([keyframe(0), keyframe(1, 1.0)], *NO_EDGES)
+    assert len({m.name for m in sent.about("keyframes/")}) == 2
+    scene.show_keyframes([keyframe(0), keyframe(1, 1.0)], *NO_EDGES)
+    assert not sent.about("keyframes/")
+    scene.show_keyframes([keyframe(0), keyframe(1, 1.5)], *NO_EDGES)
+    assert {m.name for m in sent.about("keyframes/")} == {"/map/keyframes/1_1001"}
+    seen = picture(np.zeros((30, 40, 3), np.uint8), 40.0)
+    scene.show_keyframes([keyframe(0, image=seen), keyframe(1, 1.5)], *NO_EDGES)
+    assert {m.name for m in sent.about("keyframes/")} == {"/map/keyframes/0_1000"}
+    scene.show_keyframes([keyframe(1, 1.5)], *NO_EDGES)
+    assert {m.name for m in sent.about("keyframes/")} == {"/map/keyframes/0_1000"}
+
+
+def test_edges_join_the_keyframes_they_name(shown: tuple[MapScene, Sent]) -> None:
+    scene, sent = shown
+    scene.show_keyframes([keyframe(0), keyframe(3, 2.0)], np.array([[0, 3]]), np.array([True]))
+    (message,) = [m for m in sent.about("edges/lines") if hasattr(getattr(m, "props", None), "points")]
+    assert message.props.points.tolist() == [[[0, 0, 0], [2, 0, 0]]]
+
+
+def test_a_path_is_sent_when_it_is_new_and_not_without_end(shown: tuple[MapScene, Sent]) -> None:
+    scene, sent = shown
+    positions = np.linspace((0, 0, 0), (1, 0, 0), 50_000)
+    scene.show_path(positions)
+    (message,) = [m for m in sent.about("path/lines") if hasattr(getattr(m, "props", None), "points")]
+    assert len(message.props.points) < 20_000
+    assert message.props.points[-1, 1].tolist() == [1, 0, 0]
+    scene.show_path(positions)
+    assert not sent.about("path/lines")
+
+
+def test_the_camera_comes_and_goes(shown: tuple[MapScene, Sent]) -> None:
+    scene, sent = shown
+    scene.show_camera(SE3.identity())
+    assert sent.about("camera/now")
+    scene.show_camera(SE3.identity())
+    assert not sent.about("camera/now")
+    scene.show_camera(None)
+    assert sent.about("camera/now")
+    scene.show_camera(None)
+    assert not sent.about("camera/now")
