@@ -117,7 +117,11 @@ class Frontend:
         """
         if self.keyframe is not None and guess is None:
             tracked = self._at.tracker.track(features, self.keyframe, self._at.store.of(self.keyframe), Sim3.identity())
-            if is_solid(tracked, self._at.config) and tracked.trusted >= FOUND_INLIERS * self._at.config.min_inliers:
+            if (
+                tracked is not None
+                and is_solid(tracked, self._at.config)
+                and tracked.trusted >= FOUND_INLIERS * self._at.config.min_inliers
+            ):
                 keyframe = self.keyframe
                 self.enter(keyframe)
                 return tracked, f"Relocalized: keyframe {keyframe.id} is seen again."

@@ -9,42 +9,34 @@ nearly as many.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import cv2
 import numpy as np
 import torch
 
 from st3r_ros.config import RelocalizerConfig
 from st3r_ros.errors import FrameError
-from st3r_ros.geometry import so3
 from st3r_ros.geometry.pnp import solve_pnp
-from st3r_ros.geometry.pnp_refinement import RefinedPose, UncertainPoints, refine_pnp
+from st3r_ros.geometry.pnp_refinement import UncertainPoints, refine_pnp
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized
 from st3r_ros.geometry.two_view import another_pose, direction_covariance, estimate_two_view
 from st3r_ros.slam.candidates import alike, expected
+from st3r_ros.slam.comparison import OTHER_FACTOR, THRESHOLD_PX, Comparison, same_place, solved_together
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.projection import points_at, rays, sample
+from st3r_ros.slam.reference import Reference, measured_keyframe
 from st3r_ros.slam.scale import NETWORK_SIGMA
 from st3r_ros.slam.stream import FrameStream
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Features, Frame, Keyframe, LocalizationResult, LocalizationStatus, Matches, PairModel
 
-THRESHOLD_PX = 4.0
 MAX_DRAWS = 1000
-MEASURED_DEPTH_SIGMA = 0.01
-"""Relative error of a depth that is given with a reference: that of its sensor and of its alignment with the image."""
 FOCAL_TRIALS = (1.0, 0.7, 1.4, 0.5, 2.0)
 """Focal lengths that are tried where none is known, as multiples of the assumed one."""
-SAME_TURN_DEG, SAME_SHARE = 5.0, 0.1
-"""Two poses that differ by less, in rotation and as a share of the distance to the scene, are one."""
-OTHER_FACTOR = 2.5
-"""Two poses that differ by so many times more are of different places; between, one of them is worse."""
 PART = 0.5
 """Share of the matches needed that a keyframe must have to count together with others that agree."""
 TWO_VIEW_THRESHOLD_PX = 1.0
@@ -57,7 +49,7 @@ class Relocalizer:
     def __init__(self, model: PairModel, config: RelocalizerConfig | None = None) -> None:
         self._model = model
         self.config = config or RelocalizerConfig()
-        self._references: dict[str, _Reference] = {}
+        self._references: dict[str, Reference] = {}
         self._at: Workspace | None = None
         self._lens = FrameStream()
 
@@ -92,8 +84,8 @@ class Relocalizer:
         elif frame.camera is None:
             raise FrameError(f"Reference '{name}' has a depth but no calibration; a depth needs the camera it was taken with.")
         else:
-            keyframe = _measured_keyframe(frame, features, depth, self._model.relative_depth_sigma)
-        self._references[name] = _Reference(name, features, T_ref_cam or SE3.identity(), keyframe, distance)
+            keyframe = measured_keyframe(frame, features, depth, self._model.relative_depth_sigma)
+        self._references[name] = Reference(name, features, T_ref_cam or SE3.identity(), keyframe, distance)
 
     def remove_reference(self, name: str) -> None:
         """Forgets a reference; it is no matter if there is none of this name."""
@@ -142,12 +134,12 @@ class Relocalizer:
         compared |= {k.id: self._with_keyframe(query, k) for k in (*likely, *rest) if k.id not in compared}
         return self._answer(query, compared.values())
 
-    def _answer(self, query: Features, compared: Collection[_Candidate | LocalizationResult]) -> LocalizationResult:
+    def _answer(self, query: Features, compared: Collection[Comparison | LocalizationResult]) -> LocalizationResult:
         """What the comparisons with references or keyframes come to."""
         if not compared:
             return LocalizationResult(LocalizationStatus.NO_CANDIDATE, "The map has no keyframes to compare with.")
         answers = [candidate if isinstance(candidate, LocalizationResult) else None for candidate in compared]
-        solid = [candidate for candidate in compared if isinstance(candidate, _Candidate)]
+        solid = [candidate for candidate in compared if isinstance(candidate, Comparison)]
         if not solid:
             return max((a for a in answers if a is not None), key=lambda a: (a.localized, a.inliers))
         return self._agreed(query, solid)
@@ -159,7 +151,7 @@ class Relocalizer:
 
     # One candidate ----------------------------------------------------------------------------------------------------------
 
-    def _with_reference(self, query: Features, reference: _Reference) -> _Candidate | LocalizationResult:
+    def _with_reference(self, query: Features, reference: Reference) -> Comparison | LocalizationResult:
         if reference.keyframe is not None:
             candidate = self._with_keyframe(query, reference.keyframe)
             return replace(candidate, name=reference.name, T_ref_points=reference.T_ref_cam, metric=True)
@@ -184,7 +176,7 @@ class Relocalizer:
         usable = (conf > 0) & log_ratio.isfinite()
         return (0.5 * log_ratio[usable].median()).exp() if bool(usable.any()) else X.new_ones(())
 
-    def _with_keyframe(self, query: Features, keyframe: Keyframe) -> _Candidate:
+    def _with_keyframe(self, query: Features, keyframe: Keyframe) -> Comparison:
         features = keyframe.features if self._at is None else self._at.store.of(keyframe)
         matches = self._model.predict(query, features, dense=False).matches
         own = points_at(keyframe, matches.pixels1)
@@ -196,7 +188,7 @@ class Relocalizer:
 
     def _candidate(
         self, query: Features, name: str, matches: Matches, X: torch.Tensor, conf: torch.Tensor, shape: tuple[int, ...]
-    ) -> _Candidate:
+    ) -> Comparison:
         """The pose that most matches agree on, of the query relative to the camera that the points X (N, 3) are of."""
         known = ((conf > 0) & torch.isfinite(X).all(dim=1) & (X.norm(dim=1) > 0)).cpu().numpy()
         points, pixels = X.cpu().numpy()[known], matches.pixels0.double().cpu().numpy()[known]
@@ -217,9 +209,9 @@ class Relocalizer:
         chosen = torch.from_numpy(known)
         pixels0, pixels1, weight = (values.cpu()[chosen] for values in (matches.pixels0, matches.pixels1, matches.weight))
         kept = Matches(pixels0, pixels1, weight, matches.possible)
-        return _Candidate(name, kept, uncertain, pixels, K, refined)
+        return Comparison(name, kept, uncertain, pixels, K, refined)
 
-    def _by_two_views(self, query: Features, reference: _Reference) -> LocalizationResult:
+    def _by_two_views(self, query: Features, reference: Reference) -> LocalizationResult:
         """Rotation and direction of the translation, from a model that sees no depth in the reference."""
         m = self._model.predict(query, reference.features, dense=False).matches
         pixels0, pixels1 = m.pixels0.numpy(), m.pixels1.numpy()
@@ -267,7 +259,7 @@ class Relocalizer:
 
     # All together -----------------------------------------------------------------------------------------------------------
 
-    def _agreed(self, query: Features, candidates: list[_Candidate]) -> LocalizationResult:
+    def _agreed(self, query: Features, candidates: list[Comparison]) -> LocalizationResult:
         """The pose that the best candidate and those that agree with it have in common."""
         candidates = sorted(candidates, key=lambda c: c.inliers, reverse=True)
         best, others = candidates[0], [c for c in candidates[1:] if self._is_supported(c, PART)]
@@ -281,10 +273,10 @@ class Relocalizer:
         if other >= self.config.ambiguity_ratio * best.inliers:
             reason = f"{best.inliers} matches with {best.name} agree on one pose, but {other} others on another one."
             return best.result(LocalizationStatus.AMBIGUOUS, reason)
-        joint = best if len(with_best) == 1 else _joint(with_best, free_focal=not query.K_known)
+        joint = best if len(with_best) == 1 else solved_together(with_best, free_focal=not query.K_known)
         return self._judged(query, best, joint)
 
-    def _judged(self, query: Features, best: _Candidate, joint: _Candidate) -> LocalizationResult:
+    def _judged(self, query: Features, best: Comparison, joint: Comparison) -> LocalizationResult:
         """The last gates: how far off the matches are, how well spread, and how well they fix the pose."""
         refined = joint.refined
         assert refined is not None
@@ -318,24 +310,24 @@ class Relocalizer:
             focal_estimated=not query.K_known,
         )
 
-    def _is_supported(self, candidate: _Candidate, part: float = 1.0) -> bool:
+    def _is_supported(self, candidate: Comparison, part: float = 1.0) -> bool:
         enough = candidate.inliers >= part * self.config.min_inliers
         return enough and candidate.inliers >= self.config.min_inlier_ratio * max(len(candidate.matches), 1)
 
-    def _too_few(self, best: _Candidate) -> str:
+    def _too_few(self, best: Comparison) -> str:
         return (
             f"At best {best.inliers} of {len(best.matches)} matches, with {best.name}, agree on a pose; "
             f"{self.config.min_inliers} and {self.config.min_inlier_ratio:.0%} are needed."
         )
 
-    def _second_pose(self, best: _Candidate) -> int:
+    def _second_pose(self, best: Comparison) -> int:
         """How many of the other matches agree on another pose: the same thing may be there twice."""
         assert best.refined is not None
         rest = ~best.refined.inliers
         if rest.sum() < self.config.ambiguity_ratio * best.inliers:
             return 0
         found = solve_pnp(best.points.points[rest], best.pixels[rest], best.K, THRESHOLD_PX, MAX_DRAWS)
-        if found is None or _same(found.T_cam_points, best.refined.T_cam_points, best.distance, OTHER_FACTOR):
+        if found is None or same_place(found.T_cam_points, best.refined.T_cam_points, best.distance, OTHER_FACTOR):
             return 0
         return int(found.inliers.sum())
 
@@ -345,120 +337,3 @@ class Relocalizer:
             return False
         extent = math.sqrt(max(float(np.linalg.eigvalsh(np.cov(pixels.T))[0]), 0.0))
         return extent >= self.config.min_spread * math.hypot(*query.image.shape[:2])
-
-
-@dataclass(frozen=True, eq=False)
-class _Reference:
-    """A picture to be found again.
-
-    keyframe: with the depth that was given with it, None without. distance: (h, w) of its pixels' points as the model sees them
-    in this image alone, None where it sees none.
-    """
-
-    name: str
-    features: Features
-    T_ref_cam: SE3
-    keyframe: Keyframe | None
-    distance: torch.Tensor | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidate:
-    """Matches of the query (0) with one picture (1), as points (N) of that picture's camera, pixels (N, 2), and the pose found.
-
-    T_ref_points: from the points' frame to that of the answers. unit_sigma: relative error of the points' unit.
-    """
-
-    name: str
-    matches: Matches
-    points: UncertainPoints
-    pixels: np.ndarray
-    K: np.ndarray
-    refined: RefinedPose | None
-    keyframe_id: int | None = None
-    T_ref_points: SE3 = dataclasses.field(default_factory=SE3.identity)
-    metric: bool = False
-    unit_sigma: float = 0.0
-
-    @property
-    def inliers(self) -> int:
-        return 0 if self.refined is None else int(self.refined.inliers.sum())
-
-    @property
-    def distance(self) -> float:
-        """Median distance of the agreeing points from the query's camera."""
-        assert self.refined is not None
-        seen = self.refined.T_cam_points.act(self.points.points[self.refined.inliers])
-        return float(np.median(np.linalg.norm(seen, axis=1)))
-
-    @property
-    def T_ref_cam(self) -> SE3:
-        """Pose of the query in the frame of the answers."""
-        assert self.refined is not None
-        return self.T_ref_points @ self.refined.T_cam_points.inverse()
-
-    def agrees_with(self, other: _Candidate) -> bool:
-        """Whether the two poses are one."""
-        return _same(self.T_ref_cam, other.T_ref_cam, other.distance)
-
-    def contradicts(self, other: _Candidate) -> bool:
-        """Whether the two poses are of different places."""
-        return not _same(self.T_ref_cam, other.T_ref_cam, other.distance, OTHER_FACTOR)
-
-    def result(self, status: LocalizationStatus, reason: str) -> LocalizationResult:
-        """The figures of this candidate, without a pose."""
-        refined = self.refined
-        return LocalizationResult(
-            status,
-            reason,
-            reference=self.name,
-            keyframe_id=self.keyframe_id,
-            metric=self.metric,
-            matches=len(self.matches),
-            inliers=self.inliers,
-            rmse_px=math.nan if refined is None else refined.rmse_px,
-            focal_px=float(self.K[0, 0]),
-            pixels=self.matches,
-            agree=np.zeros(len(self.matches), bool) if refined is None else refined.inliers,
-        )
-
-
-def _same(a: SE3, b: SE3, distance: float, factor: float = 1.0) -> bool:
-    turn = math.degrees(float(np.linalg.norm(so3.log(a.rotation.T @ b.rotation))))
-    moved = float(np.linalg.norm(a.translation - b.translation))
-    return turn < factor * SAME_TURN_DEG and moved < factor * SAME_SHARE * distance
-
-
-def _joint(candidates: list[_Candidate], free_focal: bool) -> _Candidate:
-    """The candidates' matches as one, their points in the frame of the answers."""
-    best, parts = candidates[0], []
-    assert best.refined is not None
-    for c in candidates:
-        points = c.T_ref_points.act(c.points.points)
-        parts.append(replace(c.points, points=points, along=c.points.along @ c.T_ref_points.rotation.T))
-    points, pixels = UncertainPoints.joined(parts), np.concatenate([c.pixels for c in candidates])
-    start = best.T_ref_cam.inverse()
-    refined = refine_pnp(points, pixels, best.K, start, threshold_px=THRESHOLD_PX, free_focal=free_focal)
-    return replace(best, points=points, pixels=pixels, refined=refined, T_ref_points=SE3.identity())
-
-
-def _measured_keyframe(frame: Frame, features: Features, depth: np.ndarray, depth_sigma: float) -> Keyframe:
-    """A reference with measured depth (H, W) metres, as a keyframe at the origin."""
-    h, w = features.image.shape[:2]
-    # An average over an edge would be a depth that nothing has.
-    depth = cv2.resize(np.nan_to_num(depth.astype(np.float32), posinf=0.0, neginf=0.0), (w, h), interpolation=cv2.INTER_NEAREST)
-    y, x = np.mgrid[:h, :w].astype(np.float32)
-    K = features.K
-    X = np.stack([(x - K[0, 2]) / K[0, 0] * depth, (y - K[1, 2]) / K[1, 1] * depth, depth], axis=-1)
-    conf = np.where(depth > 0, (depth_sigma / MEASURED_DEPTH_SIGMA) ** 2, 0.0)
-    return Keyframe(
-        id=0,
-        frame_id=frame.id,
-        stamp_ns=frame.stamp_ns,
-        T_world_cam=SE3.identity().sim3(1.0),
-        X=torch.from_numpy(X.astype(np.float32)),
-        conf=torch.from_numpy(conf.astype(np.float32)),
-        image=features.image,
-        K=K,
-        features=features,
-    )
