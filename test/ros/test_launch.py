@@ -118,6 +118,7 @@ def launch() -> Iterator[Any]:
     yield start
     for launched in running:
         launched.close()
+        print(launched.output)  # pytest shows it when the test has failed
 
 
 class Observer(Node):
