@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "io": BASE | {"geometry"},
     "eval": BASE | {"geometry", "io"},
     "maps": BASE | {"geometry", "slam", "io"},
+    "viewer": BASE | {"geometry", "slam", "maps"},
 }
 # What `st3r --help` and scripts load must start fast.
 LIGHT = {"st3r_ros", "st3r_ros.config", "st3r_ros.types", "st3r_ros.cli", "st3r_ros.geometry.sim3"}
@@ -134,6 +135,9 @@ def test_every_kind_of_import_is_seen(source, found):
         ("st3r_ros.io.bag", "sensor_msgs.msg.Image"),
         ("st3r_ros.eval.trajectory", "st3r_ros.slam.mapper"),
         ("st3r_ros.maps.load", "st3r_ros.pair.load_pair_model"),
+        ("st3r_ros.viewer.scene", "st3r_ros.io.ply"),
+        ("st3r_ros.viewer.scene", "geometry_msgs.msg.Pose"),
+        ("st3r_ros.slam.mapper", "st3r_ros.viewer.scene"),
         ("st3r_ros.cli", "rclpy"),
         ("st3r_ros.cli", "st3r_ros.ros.mapping_node"),
         ("st3r_ros.sequences", "st3r_ros.msg.MappingStatus"),

@@ -15,7 +15,7 @@ from st3r_ros.results import RESULT_FILES
 
 ROOT = Path(__file__).parents[1]
 ROOM = "sim:room?width=320&height=240&fps=6&frames="
-COMMANDS = ("map", "pair", "eval", "export", "demo", "settings", "doctor", "download")
+COMMANDS = ("map", "pair", "eval", "export", "view", "demo", "settings", "doctor", "download")
 
 
 def start(*arguments, **options) -> subprocess.Popen:
@@ -45,7 +45,7 @@ def test_help_of_every_command_is_listed_and_has_examples(st3r, command):
     assert command in st3r("--help").out
     outcome = st3r(command, "--help")
     assert outcome.code == 0
-    if command in ("map", "eval", "export", "demo"):
+    if command in ("map", "eval", "export", "view", "demo"):
         assert f"st3r {command} " in outcome.out.partition("Examples:")[2]
 
 

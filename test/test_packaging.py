@@ -15,7 +15,7 @@ from st3r_ros.types import MappingState
 ROOT = Path(__file__).resolve().parent.parent
 PIP_NAMES = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
 ROSDEP_KEYS = {"cv2": "python3-opencv", "PIL": "python3-pil"}
-WITHOUT_ROSDEP_KEY = {"evo", "huggingface_hub", "rosbags", "safetensors"}  # package.xml says so in a comment
+WITHOUT_ROSDEP_KEY = {"evo", "huggingface_hub", "rosbags", "safetensors", "viser"}  # package.xml says so in a comment
 
 
 def package_xml() -> ElementTree.Element:
@@ -50,15 +50,16 @@ def test_the_version_is_the_same_everywhere():
 def test_every_import_is_declared_to_ros_or_to_both_rosdep_and_pip():
     declared = dependencies("depend", "exec_depend")
     for module in imported_modules("st3r_ros", "launch") - declared:
-        assert PIP_NAMES.get(module, module) in names_in("library.txt"), module
+        assert PIP_NAMES.get(module, module) in names_in("library.txt") | names_in("view.txt"), module
         key = ROSDEP_KEYS.get(module, f"python3-{module}")
         assert (key in declared) != (module in WITHOUT_ROSDEP_KEY), module
 
 
 def test_every_library_is_imported_and_has_a_tested_version():
     imported = {PIP_NAMES.get(module, module) for module in imported_modules("st3r_ros")}
-    assert names_in("library.txt") <= imported
-    assert names_in("library.txt") <= names_in("constraints.txt")
+    libraries = names_in("library.txt") | names_in("view.txt")
+    assert libraries <= imported
+    assert libraries <= names_in("constraints.txt")
 
 
 def test_every_interface_is_built_and_its_packages_are_declared():

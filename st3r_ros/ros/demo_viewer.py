@@ -10,9 +10,10 @@ import time
 from types import TracebackType
 
 from st3r_ros.commands.interrupt import Interrupt
+from st3r_ros.config import ViewerConfig
 from st3r_ros.errors import ViewerError
 from st3r_ros.ros.child import Child
-from st3r_ros.viewer.server import open_browser
+from st3r_ros.viewer.server import free_port, open_browser
 
 _START_S = 60.0
 
@@ -30,7 +31,9 @@ class DemoViewer:
         Raises:
             ViewerError: it cannot be opened.
         """
-        self._child = Child("viewer_node", {}, self._environment)
+        defaults = ViewerConfig()
+        port = free_port(defaults.host, defaults.port)
+        self._child = Child("viewer_node", {"port": port}, self._environment)
         end = time.monotonic() + _START_S
         while not self.url:
             running = self._child.running

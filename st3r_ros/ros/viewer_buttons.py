@@ -34,7 +34,7 @@ class Buttons:
         self._lock = threading.Lock()
         self._call: _Call | None = None
         triggers = {name: node.create_client(Trigger, f"{mapping_node}/{name}") for name in ("pause", "resume", "reset")}
-        save = node.create_client(SaveMap, f"{mapping_node}/save_map")
+        self.save = node.create_client(SaveMap, f"{mapping_node}/save_map")
         gui = server.gui
         with gui.add_folder("Mapping node", order=10):
             for name in ("pause", "resume"):
@@ -44,7 +44,7 @@ class Buttons:
             button = gui.add_button("Save the map")
             self._answer = gui.add_html("")
         reset.on_click(lambda event: self._confirm_reset(event.client, triggers["reset"]))
-        button.on_click(lambda event: self.press("Save", save, SaveMap.Request(folder=folder.value.strip())))
+        button.on_click(lambda event: self.press("Save", self.save, SaveMap.Request(folder=folder.value.strip())))
 
     def press(self, label: str, client: Client, request: Any) -> None:
         """Call a service, from any thread."""
@@ -89,7 +89,8 @@ class Buttons:
             if self._call is not None:
                 self._say(f"{label}: the answer to {self._call.label} is still waited for.")
             elif not client.service_is_ready():
-                self._say(f"{label}: there is no service {client.srv_name}. Does the mapping node run, and is it configured?")
+                service = self._node.resolve_service_name(client.srv_name)
+                self._say(f"{label}: there is no service {service}. Does the mapping node run, and is it configured?")
             else:
                 self._say(f"{label} ...")
                 call = self._call = _Call(label, client, client.call_async(request), time.monotonic())

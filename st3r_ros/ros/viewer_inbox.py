@@ -26,6 +26,11 @@ class Newest:
     def _on_message(self, data: bytes) -> None:
         self._data = data
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a message that has not been taken."""
+        return self._data is not None
+
     def take(self, period_s: float) -> Any | None:
         """The newest message, None when there is no new one, or the last one was taken less than `period_s` seconds ago.
 

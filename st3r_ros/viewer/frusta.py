@@ -46,6 +46,11 @@ class KeyframeFrusta:
     def __len__(self) -> int:
         return len(self._shown)
 
+    @property
+    def pictures(self) -> int:
+        """How many of them show a picture."""
+        return sum(shown.keyframe.picture is not None for shown in self._shown.values())
+
     def show(self, keyframes: Iterable[KeyframeView]) -> None:
         """Show these keyframes and no others."""
         wanted = {(keyframe.id, keyframe.stamp_ns): keyframe for keyframe in keyframes}

@@ -59,6 +59,20 @@ def address(config: ViewerConfig, server: viser.ViserServer) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}"
 
 
+def free_port(host: str, wanted: int) -> int:
+    """The wanted port where it is free, else 0, which takes any.
+
+    Raises:
+        ViewerError: the host is no address of this machine.
+    """
+    try:
+        _check_free(host, wanted)
+    except ViewerError:
+        _check_free(host, 0)
+        return 0
+    return wanted
+
+
 def exposure(host: str) -> str:
     """A warning where others than this machine can reach the address, "" where not."""
     try:

@@ -18,6 +18,7 @@ from st3r_ros.config import (
     RelocalizationNodeConfig,
     RelocalizerConfig,
     Validated,
+    ViewerNodeConfig,
     setting,
 )
 from st3r_ros.errors import ConfigError
@@ -35,6 +36,7 @@ FILES: dict[str, dict[str, type[Validated]]] = {
         **PAIR_GROUPS,
     },
     "relocalization.yaml": {"": RelocalizationNodeConfig, "relocalizer": RelocalizerConfig, **PAIR_GROUPS},
+    "viewer.yaml": {"": ViewerNodeConfig},
 }
 
 

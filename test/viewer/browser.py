@@ -172,9 +172,10 @@ def _first_tab(port: int) -> str:
 
 
 def drawn_share(canvas: np.ndarray) -> float:
-    """Share of the pixels that are not the background, the most frequent colour."""
-    packed = canvas.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    return 1.0 - float(np.unique(packed, return_counts=True)[1].max()) / packed.size
+    """Share of the pixels that clearly differ from the background, the most frequent colour."""
+    colors, counts = np.unique(canvas.reshape(-1, 3), axis=0, return_counts=True)
+    background = colors[counts.argmax()].astype(int)
+    return float((np.abs(canvas.astype(int) - background).max(axis=-1) > 24).mean())
 
 
 def distinct_colors(canvas: np.ndarray) -> int:

@@ -42,6 +42,14 @@ def test_a_port_in_use_is_a_clear_error_and_no_other_is_taken(taken_port: int) -
         servers.open_server(ViewerConfig(port=taken_port))
 
 
+def test_a_free_port_is_found(taken_port: int) -> None:
+    assert servers.free_port("127.0.0.1", taken_port) == 0
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    assert servers.free_port("127.0.0.1", free) == free
+
+
 def test_a_port_taken_after_the_check_is_noticed(taken_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "_check_free", lambda host, port: None)
     with pytest.raises(ViewerError, match=f"Port {taken_port}"):
