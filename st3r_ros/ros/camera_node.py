@@ -95,6 +95,7 @@ class CameraNode(Node):
     def _play(self) -> None:
         if self._config.wait_for_subscriber and not self._subscriber_came():
             return
+        self.get_logger().info(f"Playing {self._sequence.name}.")
         begin = time.monotonic()
         while not self._closing.is_set():
             sent = self._sent
