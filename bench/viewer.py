@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A large map cloud in the viewer: from the message to the browser, how much is sent, and how fast the browser turns it.
+
+Publishes a cloud on the topic of a mapping node, shows it in Chromium without a screen, and turns it with the mouse. Without GPU
+the browser draws on the processor: its pictures per second are then a lower bound.
+
+Run: python bench/viewer.py [--points 2000000] [--shown 100000 500000 2000000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import PointCloud2
+
+from st3r_ros.ros.clouds import cloud_message
+from st3r_ros.ros.conversions import header
+from st3r_ros.ros.isolation import isolated_environment
+from st3r_ros.ros.process import Stop
+from st3r_ros.ros.qos import LATCHED
+from st3r_ros.ros.viewer_messages import finite_cloud
+from st3r_ros.ros.viewer_node import ViewerNode
+from st3r_ros.viewer.thinning import thinned
+
+sys.path.append(str(Path(__file__).parents[1] / "test" / "viewer"))
+
+from browser import Page, drawn_share, find_chromium, open_page
+
+BLOCK = 1 << 20
+
+
+class Meter:
+    """Stands between the browser and the viewer, and counts what the browser gets."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self.received, self.last = port, 0, 0.0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            browser, _ = self._listener.accept()
+            viewer = socket.create_connection(("127.0.0.1", self._port))
+            for source, target, counts in ((browser, viewer, False), (viewer, browser, True)):
+                threading.Thread(target=self._pump, args=(source, target, counts), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
+        try:
+            while data := source.recv(BLOCK):
+                target.sendall(data)
+                if counts:
+                    self.received, self.last = self.received + len(data), time.perf_counter()
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the other side has gone
+
+
+def room(count: int, seed: int) -> PointCloud2:
+    """Points on the walls of a box of 10 x 8 x 3 m, coloured by place."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0.0, 1.0, (count, 3)).astype(np.float32)
+    rows, axis = np.arange(count), rng.integers(0, 3, count)
+    points[rows, axis] = np.round(points[rows, axis])
+    colors = (points * 255).astype(np.uint8)
+    return cloud_message(header(seed, "map"), points * np.float32([10, 8, 3]), colors, np.ones(count, np.float32))
+
+
+def stages(message: PointCloud2, limit: int) -> dict[str, float]:
+    """Milliseconds of each step on the viewer's worker, the best of three."""
+    data = serialize_message(message)
+    best: dict[str, float] = {}
+    for _ in range(3):
+        begin = time.perf_counter()
+        read = deserialize_message(data, PointCloud2)
+        taken = time.perf_counter()
+        points, colors = finite_cloud(read)
+        decoded = time.perf_counter()
+        keep = thinned(points, limit)
+        points[keep], colors[keep]
+        done = time.perf_counter()
+        times = {"deserialize": taken - begin, "decode": decoded - taken, "thin": done - decoded, "all": done - begin}
+        best = {name: min(1e3 * seconds, best.get(name, float("inf"))) for name, seconds in times.items()}
+    return best
+
+
+def measure(count: int, shown: int, folder: Path) -> str:
+    """One row of the table."""
+    rclpy.init(args=["--ros-args", "-p", "port:=0", "-p", f"max_points:={shown}", "-p", "update_period:=0.05"])
+    executor = SingleThreadedExecutor()
+    mapping, viewer = Node("st3r_mapping"), ViewerNode(Stop())
+    viewer.start()
+    publisher = mapping.create_publisher(PointCloud2, "~/map_cloud", LATCHED)
+    executor.add_node(viewer)
+    spinning = threading.Thread(target=executor.spin)
+    spinning.start()
+    try:
+        meter = Meter(viewer._server.get_port())
+        with open_page(meter.url, folder) as page:
+            page.wait_for_text("Thousand points")
+            publisher.publish(room(count // 10, 0))
+            wait_for_picture(page, viewer, count // 10)
+            message, before, begin = room(count, 1), meter.received, time.perf_counter()
+            begin = time.perf_counter()
+            publisher.publish(message)
+            page.wait_for(lambda: viewer._scene.points == count, "the cloud")
+            handed = time.perf_counter() - begin
+            time.sleep(3.0)
+            sent, arrived = meter.received - before, meter.last - begin
+            rate = page.frames_per_second(5.0)
+    finally:
+        executor.shutdown()
+        spinning.join()
+        viewer.close()
+        mapping.destroy_node()
+        rclpy.try_shutdown()
+    work = stages(message, shown)["all"]
+    return f"{shown:>9,} | {work:6.0f} ms | {handed:6.2f} s | {arrived:6.2f} s | {sent / 1e6:6.1f} MB | {rate:6.1f}"
+
+
+def wait_for_picture(page: Page, viewer: ViewerNode, count: int) -> None:
+    page.wait_for(lambda: viewer._scene.points == count, "the first cloud")
+    page.wait_for(lambda: drawn_share(page.canvas()) > 0.1, "the first picture")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--points", type=int, default=2_000_000)
+    parser.add_argument("--shown", type=int, nargs="+", default=[100_000, 500_000, 2_000_000])
+    options = parser.parse_args()
+    if find_chromium() is None:
+        print("There is no chromium; install it with: apt install chromium")
+        return
+    os.environ.update(isolated_environment())
+    parts = stages(room(options.points, 1), options.shown[0])
+    print(f"{options.points:,} points on the worker: " + ", ".join(f"{name} {value:.0f} ms" for name, value in parts.items()))
+    print("shown at most | worker | handed over | at the browser | sent | pictures/s while turning")
+    for shown in options.shown:
+        with tempfile.TemporaryDirectory() as folder:
+            print(measure(options.points, shown, Path(folder)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
