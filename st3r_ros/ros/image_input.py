@@ -6,25 +6,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import ReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import MappingNodeConfig
 from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info
 from st3r_ros.ros.odometry import Odometry
-from st3r_ros.ros.qos import IMAGES
-from st3r_ros.ros.transform_tree import TransformListener
+from st3r_ros.ros.qos import IMAGES, OVERRIDABLE, OVERRIDABLE_IMAGES, SubscriptionEventCallbacks
+from st3r_ros.ros.transform_tree import TransformListener, plain
 from st3r_ros.ros.transforms import OPTICAL, MapAnchor
 
 _IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 _ODOMETRY_HINT = "Set odom_frame to the frame of odometry to have map_frame -> odom_frame instead."
 _LISTEN_S = 2.0
 """Seconds after the first image in which TF may show who else tells where the robot is."""
+_WATCH_PERIOD_S = 20.0
+"""Seconds until it is listened to again for as long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +48,12 @@ class ImageInput:
 
 @dataclass
 class ImageCounts:
-    """Images that arrived since the last reset, and those of them that a newer one replaced before they were processed."""
+    """Images that arrived since the last reset, those of them that a newer one replaced before they were processed, and how
+    often none came within the deadline, where one is set."""
 
     received: int = 0
     dropped: int = 0
+    late: int = 0
 
 
 class ImageSource:
@@ -56,7 +62,9 @@ class ImageSource:
 
     The first images wait up to `input_wait` seconds for a camera_info and for the TF of camera and odometry; newer ones replace
     them. Then the camera counts as uncalibrated until `restart`, and as mounted at the base frame and looking forward.
+    owns_transform: whether this node has told TF where a frame is at a stamp (nanoseconds).
     parent_hint: what a person can do when TF has another parent already for the frame whose pose is broadcast.
+    conflict: one sentence about who else tells TF what this node tells, "" when nobody does.
     """
 
     def __init__(
@@ -65,10 +73,11 @@ class ImageSource:
         config: MappingNodeConfig,
         counts: ImageCounts,
         deliver: Callable[[ImageInput], None],
+        owns_transform: Callable[[str, int], bool],
         parent_hint: str = _ODOMETRY_HINT,
     ) -> None:
         self._node, self._config, self._counts, self._deliver = node, config, counts, deliver
-        self._parent_hint = parent_hint
+        self._owns_transform, self._parent_hint = owns_transform, parent_hint
         self.muted = False
         self.last_image = time.monotonic()
         self._first_image: float | None = None
@@ -82,14 +91,24 @@ class ImageSource:
         self.topic = f"{image}/compressed" if config.image_transport == "compressed" else image
         self.info_topic = _info_topic(node, image)
         self._type = _IMAGE_TYPES[config.image_transport]
-        self._tf = TransformListener(node)
+        self._tf = TransformListener(node, self._on_tf)
         self._odometry: Odometry | None = None
         if config.odom_frame:
             self._odometry = Odometry(self._tf.tree, config.odom_frame, config.odom_wait, node.get_logger())
         self._parent: str | None = None
+        self.conflict = ""
         self._subscriptions = [
-            node.create_subscription(CameraInfo, self.info_topic, self._on_info, IMAGES["best_effort"]),
-            node.create_subscription(self._type, self.topic, self._on_image, IMAGES[config.image_reliability]),
+            node.create_subscription(
+                CameraInfo, self.info_topic, self._on_info, IMAGES["best_effort"], qos_overriding_options=OVERRIDABLE
+            ),
+            node.create_subscription(
+                self._type,
+                self.topic,
+                self._on_image,
+                IMAGES[config.image_reliability],
+                qos_overriding_options=OVERRIDABLE_IMAGES,
+                event_callbacks=SubscriptionEventCallbacks(deadline=self._on_deadline, incompatible_qos=self._on_incompatible),
+            ),
         ]
 
     def close(self) -> None:
@@ -113,6 +132,20 @@ class ImageSource:
         """Who else is the parent of a frame in TF, as far as is known now."""
         parent = self._tf.tree.parent(frame_id)
         return None if parent == self._config.map_frame else parent
+
+    @property
+    def calibration(self) -> str:
+        """What is known of the camera."""
+        if self._error is not None:
+            return "unusable"
+        if self._camera is not None and not self._uncalibrated:
+            return "calibrated"
+        return "uncalibrated" if self._uncalibrated or self._info is not None else "none yet"
+
+    @property
+    def error(self) -> str:
+        """Why the calibration cannot be used, "" when it can."""
+        return "" if self._error is None else str(self._error)
 
     @property
     def waiting_s(self) -> float:
@@ -165,10 +198,8 @@ class ImageSource:
         if self._info is None and not self._uncalibrated:
             self._uncalibrated = True
             self._node.get_logger().warning(f"No camera_info on {self.info_topic}: the camera is taken as uncalibrated.")
-        if self._odometry is None and self._tf.listening:
-            self._notice_parent(anchor.frame_id)
-            if waited > _LISTEN_S:
-                self._tf.close()
+        if self._odometry is None:
+            self._watch_tf(anchor.frame_id, waited)
         camera, error = (None, None) if self._uncalibrated else (self._camera, self._error)
         self._deliver(ImageInput(message, camera, anchor, error, self._odometry, self._parent))
 
@@ -196,16 +227,57 @@ class ImageSource:
             T_base_cam = OPTICAL
         return MapAnchor.on_robot(base_frame, T_base_cam)
 
-    def _notice_parent(self, frame_id: str) -> None:
+    def _watch_tf(self, frame_id: str, waited: float) -> None:
+        """Without odometry, listen to TF now and then only."""
+        if self._tf.listening:
+            parent = self.parent_of(frame_id)
+            if parent is not None:
+                self._notice_parent(parent, frame_id)
+        if waited % _WATCH_PERIOD_S > _LISTEN_S:
+            self._tf.close()
+        elif not self._tf.listening:
+            self._tf.open()
+
+    def _on_tf(self, message: TFMessage) -> None:
+        """Notice who else tells TF where the frame is that this node tells of."""
+        told = self._config.odom_frame or (self._anchor.frame_id if self._anchor is not None else "")
+        for item in message.transforms:
+            child, parent = plain(item.child_frame_id), plain(item.header.frame_id)
+            if child != told or not self._config.publish_tf:
+                continue
+            stamp = item.header.stamp
+            if parent != self._config.map_frame and self._odometry is None:
+                self._notice_parent(parent, child)
+            elif parent != self._config.map_frame or not self._owns_transform(child, stamp.sec * 10**9 + stamp.nanosec):
+                self._say_conflict(
+                    f"Somebody else tells TF {parent} -> {child}, and this node {self._config.map_frame} -> {child}: a frame has "
+                    "one parent. Stop one of the two, or set publish_tf to false here."
+                )
+
+    def _notice_parent(self, parent: str, frame_id: str) -> None:
         """A frame has one parent: who else is it?"""
-        parent = self.parent_of(frame_id)
-        if parent in (None, self._parent):
-            return
         self._parent = parent
-        map_frame = self._config.map_frame
-        self._node.get_logger().warning(
-            f"TF has {parent} as the parent of {frame_id} already, so {map_frame} -> {frame_id} is not broadcast. "
+        self._say_conflict(
+            f"TF has {parent} as the parent of {frame_id} already, so {self._config.map_frame} -> {frame_id} is not broadcast. "
             f"{self._parent_hint}"
+        )
+
+    def _say_conflict(self, conflict: str) -> None:
+        if conflict != self.conflict:
+            self.conflict = conflict
+            self._node.get_logger().warning(conflict)
+
+    def _on_deadline(self, event: Any) -> None:
+        self._counts.late += event.total_count_change
+        self._node.get_logger().warning(
+            f"No image on {self.topic} within its deadline; {event.total_count} times so far.", throttle_duration_sec=5.0
+        )
+
+    def _on_incompatible(self, event: Any) -> None:
+        policy = QoSPolicyKind(event.last_policy_kind).name.lower()
+        self._node.get_logger().warning(
+            f"A publisher of {self.topic} offers less than this node asks for: {policy}. No images come from it; set "
+            f"image_reliability, or qos_overrides.{self.topic}.subscription.{policy}."
         )
 
 

@@ -9,15 +9,18 @@ from concurrent.futures import CancelledError
 from concurrent.futures import Future as WorkerFuture
 from typing import Any, TypeVar
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 
 from st3r_ros.config import Validated
 from st3r_ros.errors import St3rError
 from st3r_ros.ros import parameters
+from st3r_ros.ros.diagnostics import OK, WARN, Diagnostics, health
 from st3r_ros.ros.image_input import ImageInput
 from st3r_ros.ros.process import Stop
 from st3r_ros.ros.worker import Worker
+from st3r_ros.slam.memory import give_back_freed
 
 Response = TypeVar("Response")
 
@@ -35,7 +38,9 @@ class ManagedNode(LifecycleNode):
         parameters.watch(self, groups, self._apply)
         self._stop = stop
         self._worker: Worker[ImageInput] | None = None
-        self._standing_services = list(self.services)
+        self._last_error = ""
+        self._diagnostics = Diagnostics(self, self._report_health)
+        self._standing = [*self.services, *self.timers]
 
     @property
     def worker(self) -> Worker[ImageInput]:
@@ -83,6 +88,16 @@ class ManagedNode(LifecycleNode):
         """A live parameter has changed."""
         raise NotImplementedError
 
+    def _health(self) -> list[DiagnosticStatus]:
+        """How a configured node is."""
+        raise NotImplementedError
+
+    def _report_health(self) -> list[DiagnosticStatus]:
+        if self._worker is None:
+            level = WARN if self._last_error else OK
+            return [health("lifecycle", level, self._last_error or "The node is not configured.", {})]
+        return self._health()
+
     # Lifecycle ------------------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -119,7 +134,8 @@ class ManagedNode(LifecycleNode):
         try:
             work()
         except St3rError as error:
-            self.get_logger().error(str(error))
+            self._last_error = str(error)
+            self.get_logger().error(self._last_error)
             return TransitionCallbackReturn.FAILURE
         except Exception:
             self.get_logger().fatal(traceback.format_exc())
@@ -138,12 +154,13 @@ class ManagedNode(LifecycleNode):
             self._worker.stop()
             self._worker = None
         self._release()
-        for timer in list(self.timers):
+        for timer in [timer for timer in self.timers if timer not in self._standing]:
             self.destroy_timer(timer)
-        for service in [service for service in self.services if service not in self._standing_services]:
+        for service in [service for service in self.services if service not in self._standing]:
             self.destroy_service(service)
         for publisher in [publisher for publisher in self.publishers if isinstance(publisher, LifecyclePublisher)]:
             self.destroy_lifecycle_publisher(publisher)
+        give_back_freed()
 
     def _shut_down(self) -> None:
         self._finish()
@@ -191,4 +208,5 @@ class ManagedNode(LifecycleNode):
 
     def _log_traceback(self, what: str, error: Exception) -> None:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        self._last_error = f"{what}: {error!r}"
         self.get_logger().error(f"{what}, and the node goes on: {text}", throttle_duration_sec=5.0)

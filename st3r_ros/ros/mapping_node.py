@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import Trigger
@@ -27,16 +28,18 @@ from st3r_ros.msg import MappingStatus
 from st3r_ros.pair import load_pair_model
 from st3r_ros.results import RunInfo, check_output_folder
 from st3r_ros.ros import parameters
+from st3r_ros.ros.diagnostics import OK, SILENCE_S, WARN, InputHealth, health
 from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.managed_node import ManagedNode
 from st3r_ros.ros.map_files import MapFiles
 from st3r_ros.ros.outputs import MappingOutputs
 from st3r_ros.ros.process import Stop, run
-from st3r_ros.ros.qos import LATCHED
+from st3r_ros.ros.qos import LATCHED, OVERRIDABLE
 from st3r_ros.ros.session import MappingSession
-from st3r_ros.ros.status import status_message
+from st3r_ros.ros.status import gpu_mb, rss_mb, status_message
 from st3r_ros.ros.worker import Worker
 from st3r_ros.slam.mapper import Mapper
+from st3r_ros.slam.memory import map_bytes
 from st3r_ros.slam.warm_up import warm_up
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 from st3r_ros.types import MappingState
@@ -49,8 +52,6 @@ _GROUPS: dict[str, type[Validated]] = {
     "opencv": OpenCVPairConfig,
     "mast3r": MASt3RPairConfig,
 }
-_SILENCE_S = 3.0
-"""Seconds without an image after which the status says so."""
 
 
 class MappingNode(ManagedNode):
@@ -86,10 +87,11 @@ class MappingNode(ManagedNode):
         if begun:
             self.get_logger().info(begun)
         self._counts = ImageCounts()
+        self._input_health = InputHealth()
         self._outputs = MappingOutputs(self, mapper, self._config, parameters.read(self, "cloud", CloudConfig))
         info = RunInfo(self.resolve_topic_name("image"), model.name)
         self.session = MappingSession(mapper, files, self._outputs, info, self.get_logger())
-        self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", LATCHED)
+        self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", LATCHED, qos_overriding_options=OVERRIDABLE)
         group = MutuallyExclusiveCallbackGroup()  # a service that waits for the worker must not keep images and timers waiting
         for name, callback in (("reset", self._on_reset), ("pause", self._on_pause), ("resume", self._on_resume)):
             self.create_service(Trigger, f"~/{name}", callback, callback_group=group)
@@ -104,7 +106,7 @@ class MappingNode(ManagedNode):
 
     def _listen(self) -> None:
         self._silent = False
-        self.source = ImageSource(self, self._config, self._counts, self._deliver)
+        self.source = ImageSource(self, self._config, self._counts, self._deliver, owns_transform=self._outputs.owns_transform)
         self._initialpose = self.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initialpose, 1)
         self.get_logger().info(f"Listening to {self.source.topic} and {self.source.info_topic}.")
 
@@ -155,13 +157,49 @@ class MappingNode(ManagedNode):
         state = MappingState.PAUSED if paused else session.mapper.state
         message = status_message(session, self._counts, state, self._config.map_frame)
         if source is not None and not paused:
-            silent = source.waiting_s > _SILENCE_S
+            silent = source.waiting_s > SILENCE_S
             if silent:
                 message.message, message.fps = source.silence(), 0.0
             if silent and not self._silent:
                 self.get_logger().warning(message.message)
             self._silent = silent
         self._status.publish(message)
+
+    def _health(self) -> list[DiagnosticStatus]:
+        session = self.session
+        assert session is not None
+        mapper, latencies = session.mapper, session.recorder.latencies()
+        good = mapper.state in (MappingState.TRACKING, MappingState.RELOCALIZED) or self.source is None
+        keyframe_map, scale = mapper.map, mapper.map.scale
+        tracking = {
+            "state": mapper.state.value,
+            "mode": self._config.mode,
+            "keyframes": len(keyframe_map.keyframes),
+            "loops": keyframe_map.loops,
+            "frames processed": session.recorder.frames,
+            "frames skipped": session.recorder.skipped,
+            "scale": scale.source,
+            "scale sigma": scale.sigma,
+            "last error": self._last_error,
+        }
+        total = latencies.get("total")
+        processing: dict[str, object] = {"frames per second": session.recorder.recent_fps}
+        for stage, latency in latencies.items():
+            processing |= {f"{stage} median (ms)": latency.median_ms, f"{stage} 95 % (ms)": latency.p95_ms}
+        held, budget = map_bytes(keyframe_map) / 1e6, mapper.config.memory_budget_mb
+        full = bool(budget and held > 0.9 * budget) or len(keyframe_map.keyframes) >= mapper.config.max_keyframes
+        memory = {
+            "map (MB)": held,
+            "process (MB)": rss_mb(),
+            "gpu (MB)": gpu_mb(),
+            "keyframes dropped": keyframe_map.keyframes_dropped,
+        }
+        return [
+            health("tracking", OK if good else WARN, session.message or mapper.state.value, tracking),
+            self._input_health.report(self.source, self._counts),
+            health("processing", OK, f"{total.median_ms:.0f} ms per image." if total else "No image yet.", processing),
+            health("memory", WARN if full else OK, "Full: redundant keyframes make room." if full else f"{held:.0f} MB.", memory),
+        ]
 
     # Services and parameters ----------------------------------------------------------------------------------------
 

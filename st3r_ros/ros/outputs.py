@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseWithCovarianceStamped
-from nav_msgs.msg import Path
+from geometry_msgs.msg import PoseWithCovarianceStamped, Twist, Vector3
+from nav_msgs.msg import Odometry, Path
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import PointCloud2
+from visualization_msgs.msg import MarkerArray
 
 from st3r_ros.config import CloudConfig, MappingNodeConfig
 from st3r_ros.geometry.covariance import moved_covariance
@@ -20,14 +21,17 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import Keyframe, KeyframeEdge, KeyframeGraph
 from st3r_ros.ros.clouds import cloud_message
 from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
+from st3r_ros.ros.markers import marker_array
 from st3r_ros.ros.path import PathMessage
-from st3r_ros.ros.qos import LATCHED, stream
+from st3r_ros.ros.qos import LATCHED, OVERRIDABLE, stream
 from st3r_ros.ros.transforms import MapAnchor, TransformBroadcaster
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import MappingUpdate
 
 _EDGE_KINDS = {"sequential": KeyframeEdge.SEQUENTIAL, "loop": KeyframeEdge.LOOP}
 _BUILD_SHARE = 0.2
+MAX_STEP_S = 1.0
+UNKNOWN_VARIANCE = 1e9
 
 
 class LatchedOutput:
@@ -84,14 +88,20 @@ class MappingOutputs:
         self._path = PathMessage()
         self._first_frame = 0
         self._transforms = TransformBroadcaster(node)
-        self._pose = node.create_lifecycle_publisher(PoseWithCovarianceStamped, "~/pose", stream(10))
-        self._keyframe_cloud = node.create_lifecycle_publisher(PointCloud2, "~/keyframe_cloud", stream(5))
+        self._pose = node.create_lifecycle_publisher(
+            PoseWithCovarianceStamped, "~/pose", stream(10), qos_overriding_options=OVERRIDABLE
+        )
+        self._odometry = node.create_lifecycle_publisher(Odometry, "~/odometry", stream(10), qos_overriding_options=OVERRIDABLE)
+        self._keyframe_cloud = node.create_lifecycle_publisher(
+            PointCloud2, "~/keyframe_cloud", stream(5), qos_overriding_options=OVERRIDABLE
+        )
         self._latched = [
-            LatchedOutput(node.create_lifecycle_publisher(kind, topic, LATCHED), build)
+            LatchedOutput(node.create_lifecycle_publisher(kind, topic, LATCHED, qos_overriding_options=OVERRIDABLE), build)
             for kind, topic, build in (
                 (KeyframeGraph, "~/keyframes", self._build_keyframes),
                 (Path, "~/path", self._build_path),
                 (PointCloud2, "~/map_cloud", self._build_cloud),
+                (MarkerArray, "~/markers", self._build_markers),
             )
         ]
 
@@ -137,6 +147,10 @@ class MappingOutputs:
         """Send map -> odom once more; called by a timer."""
         self._transforms.repeat(self.config)
 
+    def owns_transform(self, child: str, stamp_ns: int) -> bool:
+        """Whether this node has told TF where a frame is at a stamp."""
+        return self._transforms.owns(child, stamp_ns)
+
     def forget_odometry(self) -> None:
         """Odometry or the map begins anew."""
         self._transforms.forget_odometry()
@@ -153,11 +167,32 @@ class MappingOutputs:
         message.pose.pose = pose_message(T_map_frame)
         message.pose.covariance = moved_covariance(covariance, anchor.T_map_world.rotation, lever).reshape(-1)
         self._pose.publish(message)
+        if self._odometry.get_subscription_count():
+            self._publish_odometry(message, T_map_frame.rotation)
         if self._view.T_odom_cam is not None:
             T_map_cam = anchor.T_map_world @ T_world_cam
             self._transforms.send_odometry(T_map_cam @ self._view.T_odom_cam.inverse(), config)
         elif not config.odom_frame and not self._view.has_parent:
             self._transforms.send_pose(T_map_frame, self._stamp_ns, anchor.frame_id, config)
+
+    def _publish_odometry(self, pose: PoseWithCovarianceStamped, R_map_frame: np.ndarray) -> None:
+        """The pose with the velocity since the last tracked image, in the axes of the frame itself (REP-105).
+
+        Both poses are as the map is now, so that a correction of the map is no velocity. Without a last image, or a second and
+        more after it, the velocity is not known: zero, with a huge variance.
+        """
+        anchor = self._view.anchor
+        message = Odometry(header=pose.header, child_frame_id=anchor.frame_id, pose=pose.pose)
+        motion = self._mapper.map.last_motion()
+        if motion is None or motion.seconds > MAX_STEP_S:
+            message.twist.covariance = np.diag(np.full(6, UNKNOWN_VARIANCE)).reshape(-1)
+        else:
+            step = anchor.T_frame_cam @ motion.T_before_now @ anchor.T_frame_cam.inverse()
+            vx, vy, vz, wx, wy, wz = (step.log() / motion.seconds).tolist()
+            message.twist.twist = Twist(linear=Vector3(x=vx, y=vy, z=vz), angular=Vector3(x=wx, y=wy, z=wz))
+            in_frame = moved_covariance(np.reshape(pose.pose.covariance, (6, 6)), R_map_frame.T, np.zeros(3))
+            message.twist.covariance = (2.0 * in_frame / motion.seconds**2).reshape(-1)
+        self._odometry.publish(message)
 
     def _publish_keyframe_cloud(self, keyframe_id: int) -> None:
         keyframe = self._mapper.map.keyframes[keyframe_id]
@@ -174,6 +209,9 @@ class MappingOutputs:
         trajectory = self._mapper.map.trajectory(self._first_frame)
         poses = self._view.anchor.T_map_frame(SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions))
         return self._path.update(trajectory.stamps_ns, poses, self.config.map_frame)
+
+    def _build_markers(self) -> MarkerArray:
+        return marker_array(self._mapper.map, self._view.anchor.T_map_world, header(self._stamp_ns, self.config.map_frame))
 
     def _build_keyframes(self) -> KeyframeGraph:
         T_map_world = self._view.anchor.T_map_world

@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.task import Future
@@ -17,12 +18,14 @@ from st3r_ros.pair import load_pair_model
 from st3r_ros.results import check_output_folder
 from st3r_ros.ros import parameters, queries
 from st3r_ros.ros.camera_node import make_room_for_images
+from st3r_ros.ros.diagnostics import OK, WARN, InputHealth, health
 from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.managed_node import ManagedNode
 from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.references import ReferenceStore
 from st3r_ros.ros.relocalization_outputs import RelocalizationOutputs, input_terms, unusable
 from st3r_ros.ros.relocalization_session import LatestImage, RelocalizationSession
+from st3r_ros.ros.status import gpu_mb, rss_mb
 from st3r_ros.ros.worker import Worker
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.slam.warm_up import warm_up
@@ -64,6 +67,7 @@ class RelocalizationNode(ManagedNode):
         relocalizer = Relocalizer(model, parameters.read(self, "relocalizer", RelocalizerConfig))
         seconds = warm_up(model)
         self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
+        self._counts, self._input_health = ImageCounts(), InputHealth()
         outputs = RelocalizationOutputs(self, config)
         self.session = RelocalizationSession(relocalizer, model, outputs, store, self.get_logger())
         self.session.begin(config)
@@ -76,7 +80,16 @@ class RelocalizationNode(ManagedNode):
 
     def _listen(self) -> None:
         self._processed_ns: int | None = None
-        self.source = ImageSource(self, input_terms(self._config), ImageCounts(), self._deliver, parent_hint=_PARENT_HINT)
+        assert self.session is not None
+        self._input_health = InputHealth()
+        self.source = ImageSource(
+            self,
+            input_terms(self._config),
+            self._counts,
+            self._deliver,
+            owns_transform=self.session.outputs.owns_transform,
+            parent_hint=_PARENT_HINT,
+        )
         self.get_logger().info(f"Listening to {self.source.topic} and {self.source.info_topic}.")
 
     def _finish(self) -> None:
@@ -117,6 +130,25 @@ class RelocalizationNode(ManagedNode):
 
     def _report(self, error: Exception) -> None:
         self._log_traceback("An image could not be localized", error)
+
+    def _health(self) -> list[DiagnosticStatus]:
+        session = self.session
+        assert session is not None
+        last, known = session.last, session.map is not None or bool(session.references)
+        values: dict[str, object] = {
+            "references": ", ".join(session.references),
+            "map keyframes": 0 if session.map is None else len(session.map.keyframes),
+            "last error": self._last_error,
+        }
+        if last is not None:
+            values |= {"status": last.status.value, "inliers": last.inliers, "latency (ms)": last.latency_ms}
+        message = last.reason if last is not None else "No query yet." if known else "There is no reference and no map yet."
+        memory = {"process (MB)": rss_mb(), "gpu (MB)": gpu_mb()}
+        return [
+            health("relocalization", OK if known else WARN, message, values),
+            self._input_health.report(self.source, self._counts),
+            health("memory", OK, f"{rss_mb():.0f} MB.", memory),
+        ]
 
     # Services and parameters ------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from st3r_ros.geometry.covariance import moved_covariance
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros.conversions import image_message, pose_message, stamp_to_ns
-from st3r_ros.ros.qos import stream
+from st3r_ros.ros.qos import OVERRIDABLE, stream
 from st3r_ros.ros.transforms import MapAnchor, TransformBroadcaster
 from st3r_ros.types import Frame, LocalizationResult, LocalizationStatus
 
@@ -57,9 +57,17 @@ class RelocalizationOutputs:
     def __init__(self, node: LifecycleNode, config: RelocalizationNodeConfig) -> None:
         self.config = config
         self._transforms = TransformBroadcaster(node)
-        self._result = node.create_lifecycle_publisher(RelocalizationResult, "~/result", RESULTS)
-        self._pose = node.create_lifecycle_publisher(PoseWithCovarianceStamped, "~/pose", stream(10))
-        self._matches = node.create_lifecycle_publisher(Image, "~/matches", stream(2))
+        self._result = node.create_lifecycle_publisher(
+            RelocalizationResult, "~/result", RESULTS, qos_overriding_options=OVERRIDABLE
+        )
+        self._pose = node.create_lifecycle_publisher(
+            PoseWithCovarianceStamped, "~/pose", stream(10), qos_overriding_options=OVERRIDABLE
+        )
+        self._matches = node.create_lifecycle_publisher(Image, "~/matches", stream(2), qos_overriding_options=OVERRIDABLE)
+
+    def owns_transform(self, child: str, stamp_ns: int) -> bool:
+        """Whether this node has told TF where a frame is at a stamp."""
+        return self._transforms.owns(child, stamp_ns)
 
     @property
     def picture_wanted(self) -> bool:

@@ -14,6 +14,7 @@ from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError, 
 from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import read_camera
+from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros import queries
@@ -25,6 +26,7 @@ from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.slam.stream import FrameStream
 from st3r_ros.srv import SetReference
 from st3r_ros.types import Frame, LocalizationResult, PairModel
+from st3r_ros.weights import weights_sha256
 
 DEFAULT_NAME = "reference"
 
@@ -54,6 +56,8 @@ class RelocalizationSession:
         self.relocalizer, self.outputs = relocalizer, outputs
         self.references: dict[str, Reference] = {}
         self.map: KeyframeMap | None = None
+        self.last: LocalizationResult | None = None
+        self._checkpoint = ""
         self._model, self._store, self._logger = model, store, logger
         self._pictures: dict[str, np.ndarray] = {}
 
@@ -63,6 +67,7 @@ class RelocalizationSession:
         Raises:
             St3rError: those of the settings cannot be used. Damaged kept ones are reported in the log.
         """
+        self._checkpoint = config.checkpoint
         kept, problems = self._store.load() if self._store is not None else ([], [])
         given = None
         if config.reference:
@@ -122,9 +127,11 @@ class RelocalizationSession:
             self.map = None
             return "There is no map in use any more; poses are relative to the references."
         try:
-            loaded = load_map(folder).map
+            saved = load_map(folder)
         except OSError as error:  # a path that is none
             raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
+        check_model(saved.info, self._model.name, weights_sha256(self._checkpoint))
+        loaded = saved.map
         self.relocalizer.use_map(loaded)
         self.map = loaded
         unit = "metres" if loaded.scale.metric else "the map's own unit"
@@ -180,11 +187,11 @@ class RelocalizationSession:
                 raise FrameError(str(item.error))
             camera = item.camera if camera_info is None else queries.camera_given(camera_info)
             frame = queries.frame_from_message(item.message, camera)
-            result = self.relocalizer.localize(frame)
+            self.last = result = self.relocalizer.localize(frame)
         except St3rError as error:
             self._logger.warning(f"An image cannot be used: {error}", throttle_duration_sec=5.0)
             return self.outputs.publish_unusable(str(error), header)
-        T_frame_ref = SE3.identity() if self.map is None else item.anchor.T_map_world
+        T_frame_ref = SE3.identity() if self.map is None else self.map.T_map_world or item.anchor.T_map_world
         message = self.outputs.publish(result, QueryView(header, item.anchor, T_frame_ref, item.parent is not None))
         if self.outputs.picture_wanted:
             self._publish_picture(frame, result, item)

@@ -7,11 +7,14 @@ import math
 import threading
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from geometry_msgs.msg import Transform
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.subscription import Subscription
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.geometry import so3
@@ -38,7 +41,7 @@ class TransformTree:
             for item in message.transforms:
                 if not _is_rigid(item.transform):
                     continue
-                parent, child = _plain(item.header.frame_id), _plain(item.child_frame_id)
+                parent, child = plain(item.header.frame_id), plain(item.child_frame_id)
                 link = self._links.get(child)
                 if link is None or link.parent != parent or link.static != static:
                     link = self._links[child] = _Link(parent, static)
@@ -48,7 +51,7 @@ class TransformTree:
     def parent(self, frame: str) -> str | None:
         """The parent of a frame."""
         with self._changed:
-            link = self._links.get(_plain(frame))
+            link = self._links.get(plain(frame))
             return link.parent if link is not None else None
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None, *, patience_s: float = 0.0) -> SE3 | None:
@@ -60,7 +63,7 @@ class TransformTree:
         end = time.monotonic() + patience_s
         with self._changed:
             while True:
-                found = self._between(_plain(target), _plain(source), stamp_ns)
+                found = self._between(plain(target), plain(source), stamp_ns)
                 left = end - time.monotonic()
                 if found is not None or left <= 0.0:
                     return found
@@ -138,16 +141,25 @@ class _Link:
 
 
 class TransformListener:
-    """Feeds a `TransformTree` from /tf and /tf_static until it is closed."""
+    """Feeds a `TransformTree` from /tf and /tf_static until it is closed. heard: called on the executor with every message."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, heard: Callable[[TFMessage], None] = lambda message: None) -> None:
+        self._node, self._heard = node, heard
         self.tree = TransformTree()
+        self._subscriptions: list[Subscription] = []
+        self.open()
+
+    def open(self) -> None:
+        """Listen, again."""
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions = [
-            node.create_subscription(TFMessage, "/tf_static", lambda message: self.tree.add(message, static=True), latched),
-            node.create_subscription(TFMessage, "/tf", self.tree.add, stream(100)),
+            self._node.create_subscription(TFMessage, "/tf_static", partial(self._add, static=True), latched),
+            self._node.create_subscription(TFMessage, "/tf", partial(self._add, static=False), stream(100)),
         ]
+
+    def _add(self, message: TFMessage, static: bool) -> None:
+        self.tree.add(message, static=static)
+        self._heard(message)
 
     @property
     def listening(self) -> bool:
@@ -172,5 +184,6 @@ def _is_rigid(transform: Transform) -> bool:
     return math.isfinite(t.x + t.y + t.z) and 1e-6 < math.hypot(q.x, q.y, q.z, q.w) < math.inf
 
 
-def _plain(frame: str) -> str:
+def plain(frame: str) -> str:
+    """A frame's name without the slash that ROS 1 put before it."""
     return frame.lstrip("/")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +14,14 @@ from st3r_ros.config import MappingNodeConfig
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros.conversions import transform_message
-from st3r_ros.ros.qos import stream
+from st3r_ros.ros.qos import OVERRIDABLE, stream
 
 OPTICAL = SE3(np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]), np.zeros(3))
 """`T_body_optical`: the optical axes (x right, y down, z forward) in a body's (x forward, y left, z up); REP-103."""
+
+
+REMEMBERED = 500
+"""Transforms of its own that the broadcaster knows again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +75,14 @@ class TransformBroadcaster:
 
     def __init__(self, node: LifecycleNode) -> None:
         self._node = node
-        self._publisher = node.create_lifecycle_publisher(TFMessage, "/tf", stream(100))
+        self._publisher = node.create_lifecycle_publisher(TFMessage, "/tf", stream(100), qos_overriding_options=OVERRIDABLE)
         self._T_map_odom: SE3 | None = None
         self._last_ns = 0
+        self._sent: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
+
+    def owns(self, child: str, stamp_ns: int) -> bool:
+        """Whether the place of this frame at this stamp was told by this node, lately."""
+        return (child, stamp_ns) in self._sent
 
     def send_pose(self, T_map_frame: SE3, stamp_ns: int, frame_id: str, config: MappingNodeConfig) -> None:
         """Where the base is, without odometry."""
@@ -98,4 +108,5 @@ class TransformBroadcaster:
         self._T_map_odom = None
 
     def _send(self, T_parent_child: SE3, stamp_ns: int, parent: str, child: str) -> None:
+        self._sent.append((child, stamp_ns))
         self._publisher.publish(TFMessage(transforms=[transform_message(T_parent_child, stamp_ns, parent, child)]))

@@ -29,6 +29,14 @@ class OrganisedCloud:
     conf: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """`T_before_now` of the camera, map units, and the seconds between."""
+
+    T_before_now: SE3
+    seconds: float
+
+
 class KeyframeMap:
     """Keyframes by id (in the order they were made), the edges between them, and the tracked frames tied to them.
 
@@ -153,6 +161,15 @@ class KeyframeMap:
         order = np.argsort(ids, kind="stable")
         at = order[np.searchsorted(ids[order], self.frames.keyframe_ids[first:])]
         return _trajectory(self.frames.stamps_ns[first:], T_world_kf[at] @ self.frames.T_kf_cam[first:])
+
+    def last_motion(self) -> Motion | None:
+        """Between the last two tracked frames, both as corrected as their keyframes are now; None before there are two."""
+        if len(self.frames) < 2:
+            return None
+        before, now = self.frames[-2], self.frames[-1]
+        T_before, T_now = ((self.keyframes[f.keyframe_id].T_world_cam @ f.T_kf_cam).se3() for f in (before, now))
+        seconds = (now.stamp_ns - before.stamp_ns) * 1e-9
+        return Motion(T_before.inverse() @ T_now, seconds) if seconds > 0 else None
 
     def keyframe_trajectory(self) -> Trajectory:
         """Pose of every keyframe, by stamp."""

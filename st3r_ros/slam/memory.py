@@ -67,7 +67,12 @@ def map_bytes(keyframe_map: KeyframeMap) -> int:
 
 
 def give_back_freed() -> None:
-    """Returns to the system what large arrays have left behind; glibc would keep it, in pieces, and the process would swell."""
+    """Returns to the system and to the GPU what large arrays have left behind.
+
+    glibc would keep it, in pieces, and the process would swell; torch would keep the GPU's for itself.
+    """
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl and macOS have not
     if trim is not None:
         trim(0)
