@@ -189,6 +189,36 @@ class CloudConfig(Validated):
         0.02, "Edge of the voxels that thin the cloud, map units; 0 keeps every point.", low=0.0, high=100.0, live=True
     )
     min_conf: float = setting(1.0, "Pixels of lower confidence are left out of the cloud.", low=0.0, live=True)
+    min_height: float = setting(-1e6, "Points lower than this, z in map_frame, are left out, map units.", live=True)
+    max_height: float = setting(1e6, "Points higher than this, z in map_frame, are left out, map units.", live=True)
+    max_range: float = setting(
+        0.0, "Points farther from the camera that saw them are left out, map units; 0 keeps all.", low=0.0, live=True
+    )
+    max_points: int = setting(
+        2_000_000, "Points of the cloud at most; a larger one is thinned evenly. 0 sets no limit.", low=0, live=True
+    )
+
+
+@dataclass(frozen=True)
+class GridConfig(Validated):
+    """The map seen from above, for navigation: what is occupied at the heights of the robot, and what is free."""
+
+    enabled: bool = setting(False, "Make the grid and publish it on ~/grid.", live=True)
+    resolution: float = setting(0.05, "Edge of a cell, map units.", low=0.001, high=100.0, live=True)
+    min_height: float = setting(
+        0.1, "Points higher than this, z in map_frame, are obstacles; lower ones are floor, map units.", live=True
+    )
+    max_height: float = setting(1.5, "Points higher than this, z in map_frame, are no obstacles, map units.", live=True)
+    max_range: float = setting(
+        5.0, "Points farther from the camera that saw them are not looked at, map units.", low=0.01, high=1000.0, live=True
+    )
+    min_conf: float = setting(1.0, "Pixels of lower confidence are not looked at.", low=0.0, live=True)
+    min_points: int = setting(
+        5, "Points that one keyframe must see in a cell for it to be occupied.", low=1, high=100000, live=True
+    )
+    max_cells: int = setting(
+        4_000_000, "Cells at most; of a larger map no grid is made.", low=1, high=100_000_000, live=True
+    )
 
 
 @dataclass(frozen=True)

@@ -302,6 +302,7 @@ class LocalizationResult:
     matches, inliers: their numbers. rmse_px: of the inliers' reprojection, NaN without any. inlier_ratio: their share.
     focal_px: of the query, at the size `pixels` refer to; focal_estimated: whether it was estimated here.
     pixels: matches of query (0) and reference (1), at the pair model's working size, None without any; agree: (M,) bool.
+    query_image, reference_image: the working images (h, w, 3) uint8 that `pixels` are in, None where there is none.
     reason: one sentence for a person. latency_ms: time it took.
     """
 
@@ -320,6 +321,8 @@ class LocalizationResult:
     focal_estimated: bool = False
     pixels: Matches | None = None
     agree: np.ndarray | None = None
+    query_image: np.ndarray | None = None
+    reference_image: np.ndarray | None = None
     latency_ms: float = 0.0
 
     @property

@@ -32,14 +32,11 @@ from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
 from st3r_ros.pair import load_pair_model
 from st3r_ros.sequences import open_sequence
-from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.relocalizer import Relocalizer
-from st3r_ros.slam.stream import FrameStream
 from st3r_ros.types import Frame, LocalizationResult, PairModel
 from st3r_ros.weights import weights_sha256
 
 NONE_LOCALIZED = 1
-KEYFRAME = "keyframe "  # how a result names one
 COLUMNS = (("x", 8), ("y", 8), ("z", 8), ("turn", 7), ("agree", 11), ("RMSE px", 8), ("ms", 6))
 HEADINGS = f"{'query':<24} {'status':<16} {'reference':<20} {' '.join(f'{name:>{width}}' for name, width in COLUMNS)}  unit"
 
@@ -73,15 +70,6 @@ class Query:
     frame: Frame
 
 
-@dataclass(frozen=True, eq=False)
-class Place:
-    """Something to be localized in: a saved map, or one reference image with a frame of its own."""
-
-    relocalizer: Relocalizer
-    pictures: dict[str, np.ndarray]
-    """Working images by the reference names of results."""
-
-
 def run_localize(options: LocalizeOptions, settings: Settings) -> int:
     """Localizes every query. Returns the exit code: 0, 1 when none was localized, 128 + signal.
 
@@ -95,11 +83,11 @@ def run_localize(options: LocalizeOptions, settings: Settings) -> int:
     depth = _depth(options)
     model = load_pair_model(options.pair_model, options.checkpoint, opencv=settings.opencv, mast3r=settings.mast3r)
     if maps:
-        places = [_map_place(model, maps[0], options.checkpoint)]
+        places = [_in_map(model, maps[0], options.checkpoint)]
     else:
-        places = [_image_place(model, name, frame, depth) for name, frame in _named(options.references, references)]
+        places = [_with_image(model, name, frame, depth) for name, frame in _named(options.references, references)]
     with Interrupt() as interrupt:
-        rows = _localize_all(model, places, queries, options, interrupt)
+        rows = _localize_all(places, queries, options, interrupt)
         report = {
             "references": list(options.references),
             "map": maps[0] if maps else "",
@@ -211,38 +199,28 @@ def _depth(options: LocalizeOptions) -> np.ndarray | None:
     return read_depth(options.depth) * np.float32(DEPTH_SCALE / options.depth_scale) if options.depth else None
 
 
-def _image_place(model: PairModel, name: str, frame: Frame, depth: np.ndarray | None) -> Place:
+def _with_image(model: PairModel, name: str, frame: Frame, depth: np.ndarray | None) -> Relocalizer:
     # One relocalizer for each: nobody has said how the references lie to each other.
     relocalizer = Relocalizer(model)
     relocalizer.set_reference(name, frame, depth=depth)
-    return Place(relocalizer, {name: working_image(model, frame)})
+    return relocalizer
 
 
-def _map_place(model: PairModel, folder: str, checkpoint: str) -> Place:
+def _in_map(model: PairModel, folder: str, checkpoint: str) -> Relocalizer:
     saved = load_map(folder)
     check_model(saved.info, model.name, weights_sha256(checkpoint))
     if not saved.map.keyframes:
         raise MapFileError(f"The map '{folder}' has no keyframes.")
     relocalizer = Relocalizer(model)
     relocalizer.use_map(saved.map)
-    return Place(relocalizer, _keyframe_images(saved.map))
-
-
-def _keyframe_images(keyframe_map: KeyframeMap) -> dict[str, np.ndarray]:
-    return {f"{KEYFRAME}{k.id}": k.image for k in keyframe_map.keyframes.values()}
-
-
-def working_image(model: PairModel, frame: Frame) -> np.ndarray:
-    """The image as the model sees it, to which the pixels of a result refer: (h, w, 3) uint8."""
-    image: np.ndarray = model.encode(FrameStream().undistorted(frame)).image
-    return image
+    return relocalizer
 
 
 # The work -------------------------------------------------------------------------------------------------------------------
 
 
 def _localize_all(
-    model: PairModel, places: list[Place], queries: Queries, options: LocalizeOptions, interrupt: Interrupt
+    places: list[Relocalizer], queries: Queries, options: LocalizeOptions, interrupt: Interrupt
 ) -> list[dict[str, Any]]:
     """One row of JSON per query, each printed as a line of the table when it is done.
 
@@ -259,7 +237,7 @@ def _localize_all(
             if interrupt.signal is not None:
                 break
             try:
-                place, result = _localize(places, query.frame)
+                result = _localize(places, query.frame)
             except FrameError as error:
                 queries.skipped.append(f"{query.name}: {error}")
                 continue
@@ -269,8 +247,8 @@ def _localize_all(
             if table:
                 print(table_line(query.name, result), flush=True)
             if options.draw:
-                reference = place.pictures.get(result.reference)
-                picture = draw_matches(working_image(model, query.frame), reference, result)
+                seen = query.frame.image if result.query_image is None else result.query_image
+                picture = draw_matches(seen, result.reference_image, result)
                 _write_png(_picture_path(options.draw, query.name, queries.length), picture)
             for text in queries.skipped[said:]:
                 progress.console.print(f"Skipped {text}", markup=False, soft_wrap=True)
@@ -282,11 +260,11 @@ def _localize_all(
     return rows
 
 
-def _localize(places: list[Place], frame: Frame) -> tuple[Place, LocalizationResult]:
+def _localize(places: list[Relocalizer], frame: Frame) -> LocalizationResult:
     """The answer of the place that knows best: one with a pose before one without, then the one with the most inliers."""
-    answers = [(place, place.relocalizer.localize(frame)) for place in places]
-    place, result = max(answers, key=lambda answer: (answer[1].localized, answer[1].inliers))
-    return place, replace(result, latency_ms=sum(answer.latency_ms for _, answer in answers))
+    answers = [place.localize(frame) for place in places]
+    best = max(answers, key=lambda answer: (answer.localized, answer.inliers))
+    return replace(best, latency_ms=sum(answer.latency_ms for answer in answers))
 
 
 def _progress(length: int | None) -> Progress:

@@ -146,8 +146,10 @@ class Undistorter:
             seen_at = np.nan_to_num(seen_at, nan=-10.0).astype(np.float32)
             self._map = cv2.convertMaps(seen_at[..., 0], seen_at[..., 1], cv2.CV_16SC2)
 
-    def rectify(self, image: np.ndarray) -> np.ndarray:
+    def rectify(self, image: np.ndarray, *, nearest: bool = False) -> np.ndarray:
         """The image (H, W) or (H, W, C) without distortion, same size and type; the image itself when the lens is ideal.
+
+        nearest: take whole pixels, for values that must not be mixed, such as depths.
 
         Raises:
             CalibrationError: the image does not have the size of the calibration.
@@ -159,7 +161,8 @@ class Undistorter:
             )
         if self._map is None:
             return image
-        return cv2.remap(image, *self._map, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+        return cv2.remap(image, *self._map, interpolation=interpolation, borderMode=cv2.BORDER_CONSTANT)
 
 
 def pixel_grid(width: int, height: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
@@ -17,6 +18,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from st3r_ros.errors import St3rError
+
+TOGETHER_S = 1.0
 
 
 class RunnableNode(Protocol):
@@ -36,6 +39,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._signalled: float | None = None
         self.exit_code = 0
 
     def finish(self, exit_code: int = 0) -> None:
@@ -44,8 +48,15 @@ class Stop:
         self._event.set()
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """End cleanly. A second Ctrl-C interrupts the clean end."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        """End cleanly. A second Ctrl-C interrupts the clean end.
+
+        Signals that come together are one wish: launch, systemd and the terminal may each send theirs.
+        """
+        now = time.monotonic()
+        if self._signalled is None:
+            self._signalled = now
+        elif signum == signal.SIGINT and now - self._signalled > TOGETHER_S:
+            raise KeyboardInterrupt
         self._event.set()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -61,7 +72,11 @@ def run(make_node: Callable[[Stop], RunnableNode], args: list[str] | None = None
     stop = Stop()
     signal.signal(signal.SIGINT, stop.on_signal)
     signal.signal(signal.SIGTERM, stop.on_signal)
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # of rcl: a remapping or a log level that is none
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
     try:
         node = make_node(stop)
         _spin_until(stop, node)

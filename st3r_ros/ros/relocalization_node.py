@@ -69,7 +69,7 @@ class RelocalizationNode(ManagedNode):
         self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
         self._counts, self._input_health = ImageCounts(), InputHealth()
         outputs = RelocalizationOutputs(self, config)
-        self.session = RelocalizationSession(relocalizer, model, outputs, store, self.get_logger())
+        self.session = RelocalizationSession(relocalizer, outputs, store, self.get_logger())
         self.session.begin(config)
         group = MutuallyExclusiveCallbackGroup()  # a service that waits for the worker must not keep images waiting
         self.create_service(SetReference, "~/set_reference", self._on_set_reference, callback_group=group)

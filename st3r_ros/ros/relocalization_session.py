@@ -23,9 +23,8 @@ from st3r_ros.ros.references import Reference, ReferenceStore, check_name
 from st3r_ros.ros.relocalization_outputs import QueryView, RelocalizationOutputs
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.relocalizer import Relocalizer
-from st3r_ros.slam.stream import FrameStream
 from st3r_ros.srv import SetReference
-from st3r_ros.types import Frame, LocalizationResult, PairModel
+from st3r_ros.types import Frame, LocalizationResult
 from st3r_ros.weights import weights_sha256
 
 DEFAULT_NAME = "reference"
@@ -48,7 +47,6 @@ class RelocalizationSession:
     def __init__(
         self,
         relocalizer: Relocalizer,
-        model: PairModel,
         outputs: RelocalizationOutputs,
         store: ReferenceStore | None,
         logger: RcutilsLogger,
@@ -58,8 +56,7 @@ class RelocalizationSession:
         self.map: KeyframeMap | None = None
         self.last: LocalizationResult | None = None
         self._checkpoint = ""
-        self._model, self._store, self._logger = model, store, logger
-        self._pictures: dict[str, np.ndarray] = {}
+        self._store, self._logger = store, logger
 
     def begin(self, config: RelocalizationNodeConfig) -> None:
         """Take the kept references, and the reference and the map of the settings, into use.
@@ -130,7 +127,7 @@ class RelocalizationSession:
             saved = load_map(folder)
         except OSError as error:  # a path that is none
             raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
-        check_model(saved.info, self._model.name, weights_sha256(self._checkpoint))
+        check_model(saved.info, self.relocalizer.model_name, weights_sha256(self._checkpoint))
         loaded = saved.map
         self.relocalizer.use_map(loaded)
         self.map = loaded
@@ -147,7 +144,6 @@ class RelocalizationSession:
         frame, T, depth = reference.frame, reference.T_ref_cam, reference.depth
         self.relocalizer.set_reference(reference.name, frame, T_ref_cam=T, depth=depth)
         self.references[reference.name] = reference
-        self._pictures.pop(reference.name, None)
 
     def _remove(self, name: str) -> str:
         if name not in self.references:
@@ -194,24 +190,9 @@ class RelocalizationSession:
         T_frame_ref = SE3.identity() if self.map is None else self.map.T_map_world or item.anchor.T_map_world
         message = self.outputs.publish(result, QueryView(header, item.anchor, T_frame_ref, item.parent is not None))
         if self.outputs.picture_wanted:
-            self._publish_picture(frame, result, item)
+            self.outputs.publish_picture(self._picture(frame, result), item.message.header)
         return message
 
-    def _publish_picture(self, frame: Frame, result: LocalizationResult, item: ImageInput) -> None:
-        picture = draw_matches(self._working_image(frame), self._compared(result.reference), result)
-        self.outputs.publish_picture(picture, item.message.header)
-
-    def _compared(self, name: str) -> np.ndarray | None:
-        """The picture of a reference or of a keyframe, as the pair model sees it."""
-        if self.map is not None:
-            found = [keyframe for keyframe in self.map.keyframes.values() if f"keyframe {keyframe.id}" == name]
-            return found[0].image if found else None
-        if name not in self.references:
-            return None
-        if name not in self._pictures:
-            self._pictures[name] = self._working_image(self.references[name].frame)
-        return self._pictures[name]
-
-    def _working_image(self, frame: Frame) -> np.ndarray:
-        image: np.ndarray = self._model.encode(FrameStream().undistorted(frame)).image
-        return image
+    def _picture(self, frame: Frame, result: LocalizationResult) -> np.ndarray:
+        seen = frame.image if result.query_image is None else result.query_image  # there was nothing to compare it with
+        return draw_matches(seen, result.reference_image, result)

@@ -123,8 +123,10 @@ class MappingSession:
         self.recorder.record(update)
         if update.message:
             self.message = update.message
-            lost = update.state is MappingState.LOST  # which is said with every image
-            self._logger.info(update.message, throttle_duration_sec=5.0 if lost else 0.0)
+            if update.state is MappingState.LOST:  # which is said with every image
+                self._logger.info(update.message, throttle_duration_sec=5.0)
+            else:
+                self._logger.info(update.message)
         view = View(self._anchored(frame, item.anchor), item.message.header.frame_id, frame.T_odom_cam, item.parent is not None)
         self._outputs.publish(update, view)
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from st3r_ros.geometry.camera import Undistorter
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.types import Features, Frame, Keyframe
 
@@ -34,6 +35,8 @@ class Reference:
 def measured_keyframe(frame: Frame, features: Features, depth: np.ndarray, depth_sigma: float) -> Keyframe:
     """A reference with measured depth (H, W) metres, as a keyframe at the origin."""
     h, w = features.image.shape[:2]
+    assert frame.camera is not None
+    depth = Undistorter(frame.camera).rectify(depth, nearest=True)
     # An average over an edge would be a depth that nothing has.
     depth = cv2.resize(np.nan_to_num(depth.astype(np.float32), posinf=0.0, neginf=0.0), (w, h), interpolation=cv2.INTER_NEAREST)
     y, x = np.mgrid[:h, :w].astype(np.float32)

@@ -54,6 +54,11 @@ class Relocalizer:
         self._lens = FrameStream()
 
     @property
+    def model_name(self) -> str:
+        """Of the pair model."""
+        return self._model.name
+
+    @property
     def references(self) -> tuple[str, ...]:
         """Names of the references, in the order in which they were set."""
         return tuple(self._references)
@@ -115,7 +120,14 @@ class Relocalizer:
             result = self._answer(query, [self._with_reference(query, reference) for reference in self._references.values()])
         else:
             result = self.find(query, guess)
-        return replace(result, latency_ms=1000.0 * (time.perf_counter() - started))
+        ms = 1000.0 * (time.perf_counter() - started)
+        return replace(result, query_image=query.image, reference_image=self._image_of(result), latency_ms=ms)
+
+    def _image_of(self, result: LocalizationResult) -> np.ndarray | None:
+        """The working image of the reference or keyframe that a result is about."""
+        if self._at is None:
+            return self._references[result.reference].features.image if result.reference else None
+        return None if result.keyframe_id is None else self._at.map.keyframes[result.keyframe_id].image
 
     def find(self, query: Features, guess: SE3 | None = None) -> LocalizationResult:
         """As `localize`, for a query that is encoded already, in the map."""

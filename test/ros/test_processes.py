@@ -128,11 +128,14 @@ def test_it_cannot_be_configured_with_a_mistake(ros: Ros, mistake: str) -> None:
     mapping.close()
 
 
-def test_sigterm_ends_it_cleanly() -> None:
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGINT]])
+def test_signals_end_it_cleanly(signals: list[signal.Signals]) -> None:
+    """Two at once are what a service manager and launch send, each for itself."""
     child = Child("mapping_node", {"base_frame": ""}, {})
     try:
         wait_until(lambda: any("Listening" in line for line in child.lines), "the node to listen", 60.0)
-        child.signal(signal.SIGTERM)
+        for number in signals:
+            child.signal(number)
         wait_until(lambda: not child.running, "the end of the node")
     finally:
         child.stop(0.0)

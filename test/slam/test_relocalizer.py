@@ -13,7 +13,7 @@ from mapping_bench.views import TrueView
 from st3r_ros.config import RelocalizerConfig, SimulationConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.camera import Camera, pixel_grid
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.sim.sequence import SimulatedSequence
@@ -71,6 +71,13 @@ def test_a_query_is_found_in_the_frame_of_the_reference(seed):
     assert np.linalg.eigvalsh(result.covariance)[0] > 0
     sigma = np.sqrt(np.diag(result.covariance))
     assert (np.abs(result.T_ref_cam.translation - T_true.translation) < 4 * sigma[:3]).all()
+
+
+def test_a_result_has_the_images_that_its_pixels_are_in():
+    relocalizer = Relocalizer(model())
+    relocalizer.set_reference("dock", frame(HERE))
+    result = relocalizer.localize(frame(NEAR))
+    assert np.array_equal(result.query_image, frame(NEAR).image) and np.array_equal(result.reference_image, frame(HERE).image)
 
 
 def test_what_the_reference_does_not_show_is_refused():
@@ -173,6 +180,16 @@ def test_every_gate_refuses_with_a_reason(changes, status):
     relocalizer.set_reference("dock", frame(HERE))
     result = relocalizer.localize(frame(NEAR))
     assert result.status is status and result.T_ref_cam is None and result.covariance is None and len(result.reason) > 20
+
+
+def test_a_depth_is_of_the_image_as_the_lens_shows_it():
+    lens = Camera(256, 192, CAMERA.K, "plumb_bob", np.array([-0.25, 0.05, 0.0, 0.0, 0.0]))
+    normal = np.array([0.6, 0.0, 0.8])  # a slanted wall, 2 m away: depth is 2 / (ray . normal)
+    depths = [2.0 / (c.unproject(pixel_grid(256, 192)) @ normal) for c in (lens, lens.without_distortion())]
+    relocalizer = Relocalizer(model())
+    relocalizer.set_reference("dock", frame(HERE, lens), depth=depths[0].astype(np.float32))
+    seen = relocalizer._references["dock"].keyframe.X[..., 2].numpy()
+    np.testing.assert_allclose(seen[10:-10, 10:-10], depths[1][10:-10, 10:-10], rtol=0.03)
 
 
 def test_a_depth_that_does_not_fit_is_an_error():
