@@ -183,6 +183,11 @@ class Keyframe:
     descriptor: torch.Tensor | None = None
     features: Any | None = None
 
+    def median_depth(self) -> float:
+        """Of every 8th known pixel in both directions, in units of the world; 0 when none is known."""
+        known = self.X[::8, ::8, 2][self.conf[::8, ::8] > 0]
+        return float(known.float().median()) * float(self.T_world_cam.scale) if len(known) else 0.0
+
 
 EDGE_PIXEL_STEP = 1.0 / 16.0
 """Resolution in pixels of the matches that an edge keeps."""

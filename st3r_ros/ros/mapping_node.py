@@ -36,10 +36,10 @@ from st3r_ros.ros.outputs import MappingOutputs
 from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.qos import LATCHED, OVERRIDABLE
 from st3r_ros.ros.session import MappingSession
-from st3r_ros.ros.status import gpu_mb, rss_mb, status_message
+from st3r_ros.ros.status import rss_mb, status_message
 from st3r_ros.ros.worker import Worker
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.memory import map_bytes
+from st3r_ros.slam.memory import gpu_bytes, map_bytes
 from st3r_ros.slam.warm_up import warm_up
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 from st3r_ros.types import MappingState
@@ -191,7 +191,7 @@ class MappingNode(ManagedNode):
         memory = {
             "map (MB)": held,
             "process (MB)": rss_mb(),
-            "gpu (MB)": gpu_mb(),
+            "gpu (MB)": gpu_bytes() / 1e6,
             "keyframes dropped": keyframe_map.keyframes_dropped,
         }
         return [

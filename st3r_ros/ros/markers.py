@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
@@ -22,7 +21,7 @@ _LINES = np.array([[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [2, 3], [3, 4], [4, 1
 def marker_array(keyframe_map: KeyframeMap, T_map_world: SE3, header: Header) -> MarkerArray:
     """Three line lists, one per namespace; an empty one deletes what it showed before."""
     keyframes = list(keyframe_map.keyframes.values())
-    depths = {k.id: _median_depth(k.X[..., 2], k.conf) * float(k.T_world_cam.scale) for k in keyframes}
+    depths = {k.id: k.median_depth() for k in keyframes}
     typical = float(np.median([d for d in depths.values() if d > 0])) if any(depths.values()) else 1.0
     lines: dict[str, list[np.ndarray]] = {name: [] for name in COLORS}
     for k in keyframes:
@@ -36,12 +35,6 @@ def marker_array(keyframe_map: KeyframeMap, T_map_world: SE3, header: Header) ->
         lines[edge.kind].append(T_map_world @ np.stack(ends))
     width = 0.1 * FRUSTUM_DEPTH * typical
     return MarkerArray(markers=[_lines(name, parts, header, width) for name, parts in lines.items()])
-
-
-def _median_depth(z: torch.Tensor, conf: torch.Tensor) -> float:
-    """Over every 8th pixel (h, w) of a pointmap; 0 where nothing is known."""
-    known = z[::8, ::8][conf[::8, ::8] > 0]
-    return float(known.float().median()) if len(known) else 0.0
 
 
 def _lines(name: str, parts: list[np.ndarray], header: Header, width: float) -> Marker:

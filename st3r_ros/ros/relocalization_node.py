@@ -25,8 +25,9 @@ from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.references import ReferenceStore
 from st3r_ros.ros.relocalization_outputs import RelocalizationOutputs, input_terms, unusable
 from st3r_ros.ros.relocalization_session import LatestImage, RelocalizationSession
-from st3r_ros.ros.status import gpu_mb, rss_mb
+from st3r_ros.ros.status import rss_mb
 from st3r_ros.ros.worker import Worker
+from st3r_ros.slam.memory import gpu_bytes
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.slam.warm_up import warm_up
 from st3r_ros.srv import LoadMap, Relocalize, SetReference
@@ -143,7 +144,7 @@ class RelocalizationNode(ManagedNode):
         if last is not None:
             values |= {"status": last.status.value, "inliers": last.inliers, "latency (ms)": last.latency_ms}
         message = last.reason if last is not None else "No query yet." if known else "There is no reference and no map yet."
-        memory = {"process (MB)": rss_mb(), "gpu (MB)": gpu_mb()}
+        memory = {"process (MB)": rss_mb(), "gpu (MB)": gpu_bytes() / 1e6}
         return [
             health("relocalization", OK if known else WARN, message, values),
             self._input_health.report(self.source, self._counts),

@@ -6,14 +6,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
-
 from st3r_ros.msg import MappingStatus
 from st3r_ros.results import peak_rss_mb
 from st3r_ros.ros.conversions import header
 from st3r_ros.ros.image_input import ImageCounts
 from st3r_ros.ros.session import MappingSession
-from st3r_ros.slam.memory import map_bytes
+from st3r_ros.slam.memory import gpu_bytes, map_bytes
 from st3r_ros.types import MappingState
 
 _STATES = {state: getattr(MappingStatus, state.name) for state in MappingState}
@@ -44,7 +42,7 @@ def status_message(session: MappingSession, counts: ImageCounts, state: MappingS
         scale_sigma=scale.sigma,
         map_mb=map_bytes(keyframe_map) / 1e6,
         memory_mb=rss_mb(),
-        gpu_mb=gpu_mb(),
+        gpu_mb=gpu_bytes() / 1e6,
     )
 
 
@@ -54,8 +52,3 @@ def rss_mb() -> float:
     if not statm.exists():
         return peak_rss_mb()
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def gpu_mb() -> float:
-    """Memory that the tensors of this process hold on the GPU, MB (10^6 bytes); 0 without one."""
-    return torch.cuda.memory_allocated() / 1e6 if torch.cuda.is_initialized() else 0.0

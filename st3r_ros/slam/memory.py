@@ -78,6 +78,11 @@ def give_back_freed() -> None:
         trim(0)
 
 
+def gpu_bytes() -> int:
+    """Memory that the tensors of this process hold on the GPU; 0 without one."""
+    return torch.cuda.memory_allocated() if torch.cuda.is_initialized() else 0
+
+
 def _bytes(values: Iterable[Any]) -> int:
     """Of the arrays among some values, once each: a keyframe and its features share the image."""
     arrays = {id(v): v.nbytes for v in values if isinstance(v, torch.Tensor | np.ndarray)}
