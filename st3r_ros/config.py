@@ -216,9 +216,7 @@ class GridConfig(Validated):
     min_points: int = setting(
         5, "Points that one keyframe must see in a cell for it to be occupied.", low=1, high=100000, live=True
     )
-    max_cells: int = setting(
-        4_000_000, "Cells at most; of a larger map no grid is made.", low=1, high=100_000_000, live=True
-    )
+    max_cells: int = setting(4_000_000, "Cells at most; of a larger map no grid is made.", low=1, high=100_000_000, live=True)
 
 
 @dataclass(frozen=True)

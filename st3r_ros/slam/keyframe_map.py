@@ -13,7 +13,9 @@ from st3r_ros.config import CloudConfig
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.cloud import CloudBuilder, joined
 from st3r_ros.slam.frame_log import FrameLog
+from st3r_ros.slam.steps import finish
 from st3r_ros.types import Edge, Keyframe, MapScale, PointCloud, Trajectory
 
 
@@ -186,19 +188,8 @@ class KeyframeMap:
         return OrganisedCloud(points.cpu().numpy(), keyframe.image, keyframe.conf.float().cpu().numpy())
 
     def cloud(self, config: CloudConfig) -> PointCloud:
-        """All confident points in the world; of each voxel the most confident one."""
-        parts = [self._keyframe_points(k, config) for k in self.keyframes.values()]
-        if not parts:
-            return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), np.zeros(0, np.float32))
-        points, colors, conf = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return _thin(PointCloud(points, colors, conf), config.voxel_size)
-
-    def _keyframe_points(self, keyframe: Keyframe, config: CloudConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        keep = keyframe.conf >= max(config.min_conf, 1e-9)
-        points = keyframe.T_world_cam.act(keyframe.X[keep].float().cpu().numpy()).astype(np.float32)
-        keep = keep.cpu().numpy()
-        thinned = _thin(PointCloud(points, keyframe.image[keep], keyframe.conf.float().cpu().numpy()[keep]), config.voxel_size)
-        return thinned.points, thinned.colors, thinned.conf
+        """All confident points in the world, of each voxel the most confident one, at most `max_points`."""
+        return joined(finish(CloudBuilder().steps(self, config)))
 
 
 def _stack(poses: list[Sim3]) -> Sim3:
@@ -211,16 +202,3 @@ def _stack(poses: list[Sim3]) -> Sim3:
 def _trajectory(stamps_ns: np.ndarray, T_world_cam: Sim3) -> Trajectory:
     order = np.argsort(stamps_ns, kind="stable")
     return Trajectory(stamps_ns[order], T_world_cam.translation[order], T_world_cam.quaternion_xyzw[order])
-
-
-def _thin(cloud: PointCloud, voxel_size: float) -> PointCloud:
-    """The most confident point of each voxel; everything for a voxel size of 0."""
-    if voxel_size <= 0 or len(cloud) == 0:
-        return cloud
-    order = np.argsort(-cloud.conf, kind="stable")
-    cells = np.floor(cloud.points[order] / voxel_size).astype(np.int64)
-    cells -= cells.min(0)
-    extent = cells.max(0) + 1
-    key = (cells[:, 0] * extent[1] + cells[:, 1]) * extent[2] + cells[:, 2]
-    kept = order[np.unique(key, return_index=True)[1]]
-    return PointCloud(cloud.points[kept], cloud.colors[kept], cloud.conf[kept])

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The point cloud of the whole map, made in small steps and kept up to date: only what has changed is computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from st3r_ros.config import CloudConfig
+from st3r_ros.geometry.axes import OPTICAL
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.changes import Seen
+from st3r_ros.slam.steps import Steps
+from st3r_ros.slam.voxels import best_of_cells, block_of, cell_numbers, draws, numbered
+from st3r_ros.types import Keyframe, PointCloud
+
+if TYPE_CHECKING:
+    from st3r_ros.slam.keyframe_map import KeyframeMap
+
+KEPT_PER_POINT = 12
+"""Points of keyframes that are kept, at most, per point that the cloud may have: keyframes see the same things."""
+MERGED_PER_POINT = 2
+_ALL_DRAWS = 1 << 32
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Points of the cloud that lie together (of one keyframe where there are no voxels); share: of the voxels there are."""
+
+    cloud: PointCloud
+    share: float
+    voxel_size: float
+
+    @cached_property
+    def draw(self) -> np.ndarray:
+        """(N,) uint32: a choice of the cloud takes the points below a limit."""
+        return draws(self.cloud.points, self.voxel_size)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The points of one keyframe, of each voxel the most confident one. blocks: where those of a block are among them.
+
+    share: of the voxels there are.
+    """
+
+    seen: Seen
+    cloud: PointCloud
+    share: float
+    blocks: dict[int, slice]
+
+
+class CloudBuilder:
+    """Keeps the thinned points of each keyframe, and of each block of 64 voxels the points of all keyframes merged.
+
+    When a keyframe has changed, its points are computed again and the blocks with old or new ones of it are merged again. What is
+    kept is bounded by `max_points`: of a larger map only an even share of the voxels is looked at.
+    cloud: what the last completed `steps` gave.
+    """
+
+    def __init__(self) -> None:
+        self.cloud: list[PointCloud] = []
+        self._settings: tuple = ()
+        self._forget()
+
+    def _forget(self, share: float = 1.0) -> None:
+        self._parts: dict[int, Part] = {}
+        self._members: dict[int, set[int]] = {}  # block -> the keyframes with points in it
+        self._blocks: dict[int, Block] = {}
+        self._dirty: set[int] = set()
+        self._share = share
+        self._merged = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that is kept, bytes."""
+        arrays = {}
+        for cloud in (*(p.cloud for p in self._parts.values()), *(b.cloud for b in self._blocks.values()), *self.cloud):
+            for array in (cloud.points, cloud.colors, cloud.conf):
+                owner = array if array.base is None else array.base
+                arrays[id(owner)] = owner.nbytes
+        return sum(arrays.values()) + sum(b.draw.nbytes for b in self._blocks.values() if "draw" in vars(b))
+
+    def rescale(self, factor: float) -> None:
+        """The unit of the map has changed: the cloud is as much larger at once, its voxels again of their size after `steps`."""
+        self._forget(self._share)
+        self.cloud = [replace(part, points=part.points * np.float32(factor)) for part in self.cloud]
+
+    def steps(self, keyframe_map: KeyframeMap, config: CloudConfig) -> Steps[list[PointCloud]]:
+        """The cloud of the map, in pieces, in the world. All keyframes are where they are now, also when they move meanwhile.
+
+        A step is a keyframe or a block. Steps that are not finished are not lost: the next ones go on from there.
+        """
+        self._prepare(keyframe_map, config)
+        yield from self._keep_share()
+        taken = [(keyframe, keyframe.T_world_cam) for keyframe in keyframe_map.keyframes.values()]
+        for keyframe_id in self._parts.keys() - {keyframe.id for keyframe, _ in taken}:
+            self._put(keyframe_id, None)
+        for keyframe, T_world_cam in taken:
+            part = self._parts.get(keyframe.id)
+            if part is None or not part.seen.still(keyframe, T_world_cam):
+                self._put(keyframe.id, self._part(keyframe, T_world_cam, config))
+                if 0 < KEPT_PER_POINT * config.max_points < self._kept:
+                    self._share *= 0.5
+                    yield from self._keep_share()
+                yield
+        for block in sorted(self._dirty):
+            self._merge(block, config.voxel_size)
+            yield
+        self._merged = sum(len(block.cloud) for block in self._blocks.values())
+        if 0 < MERGED_PER_POINT * config.max_points < self._merged:
+            self._share *= 0.5
+            yield from self._keep_share()
+        self.cloud = yield from self._chosen(config.max_points)
+        return self.cloud
+
+    def _prepare(self, keyframe_map: KeyframeMap, config: CloudConfig) -> None:
+        """Forgets what other settings have made; looks at a larger share of the voxels again where there is room for it."""
+        self._T_map_world = keyframe_map.T_map_world or OPTICAL
+        height = SE3.as_matrix(self._T_map_world).tobytes() if _crops_height(config) else b""
+        settings = replace(config, max_points=0), height
+        if settings != self._settings:
+            self._settings = settings
+            self._forget(self._share)
+        share, limit = self._share, config.max_points
+        while share < 1.0 and (limit == 0 or self._has_room(2.0 * share / self._share, limit)):
+            share *= 2.0
+        if share != self._share:
+            self._forget(share)
+
+    def _has_room(self, growth: float, limit: int) -> bool:
+        return growth * self._merged < 0.9 * MERGED_PER_POINT * limit and growth * self._kept < 0.9 * KEPT_PER_POINT * limit
+
+    @property
+    def _kept(self) -> int:
+        return sum(len(part.cloud) for part in self._parts.values())
+
+    def _part(self, keyframe: Keyframe, T_world_cam: Sim3, config: CloudConfig) -> Part:
+        seen = Seen(keyframe, T_world_cam)
+        conf = keyframe.conf.float().cpu().numpy().reshape(-1)
+        X = keyframe.X.float().cpu().numpy().reshape(-1, 3)
+        pixels = np.flatnonzero(conf >= max(config.min_conf, 1e-9))
+        X = X[pixels]
+        scale = float(T_world_cam.scale)
+        keep = np.ones(len(X), bool)
+        if config.max_range > 0:
+            keep &= np.einsum("ij,ij->i", X, X) <= np.float32((config.max_range / scale) ** 2)
+        points = X @ (scale * T_world_cam.rotation.T).astype(np.float32) + T_world_cam.translation.astype(np.float32)
+        if _crops_height(config):
+            z = points @ self._T_map_world.rotation[2].astype(np.float32) + np.float32(self._T_map_world.translation[2])
+            keep &= (z >= config.min_height) & (z <= config.max_height)
+        keep &= numbered(points, config.voxel_size) if config.voxel_size > 0 else np.isfinite(points).all(1)
+        if self._share < 1.0:
+            keep[keep] = draws(points[keep], config.voxel_size) < self._share * _ALL_DRAWS
+        if not keep.all():
+            points, pixels = points[keep], pixels[keep]
+        blocks = {keyframe.id: slice(0, len(points))}
+        if config.voxel_size > 0:
+            cells = cell_numbers(points, config.voxel_size)
+            best = best_of_cells(cells, conf[pixels])
+            points, pixels, blocks = points[best], pixels[best], _slices(block_of(cells[best]))
+        return Part(seen, PointCloud(points, keyframe.image.reshape(-1, 3)[pixels], conf[pixels]), self._share, blocks)
+
+    def _put(self, keyframe_id: int, part: Part | None) -> None:
+        """Puts a part in the place of the keyframe's last one; the blocks of both are to be merged again."""
+        old = self._parts.pop(keyframe_id, None) if part is None else self._parts.get(keyframe_id)
+        for block in old.blocks if old else ():
+            self._members[block].discard(keyframe_id)
+            self._dirty.add(block)
+        if part is not None:
+            self._parts[keyframe_id] = part
+            for block in part.blocks:
+                self._members.setdefault(block, set()).add(keyframe_id)
+                self._dirty.add(block)
+
+    def _merge(self, number: int, voxel_size: float) -> None:
+        """Makes a block anew from the keyframes that have points in it."""
+        self._dirty.discard(number)
+        pieces = [_at(self._parts[k].cloud, self._parts[k].blocks[number]) for k in sorted(self._members[number])]
+        if not pieces:
+            del self._members[number]
+            self._blocks.pop(number, None)
+            return
+        cloud = pieces[0]
+        if len(pieces) > 1:
+            cloud = joined(pieces)
+            cloud = _at(cloud, best_of_cells(cell_numbers(cloud.points, voxel_size), cloud.conf))
+        self._blocks[number] = Block(cloud, self._share, voxel_size)
+
+    def _keep_share(self) -> Steps[None]:
+        """Leaves out the voxels that are not looked at any more."""
+        limit = self._share * _ALL_DRAWS
+        for keyframe_id, part in self._parts.items():
+            if part.share > self._share:
+                keep = draws(part.cloud.points, self._settings[0].voxel_size) < limit
+                ends = np.append(0, np.cumsum(keep))
+                blocks = {number: slice(int(ends[at.start]), int(ends[at.stop])) for number, at in part.blocks.items()}
+                self._parts[keyframe_id] = replace(part, cloud=_at(part.cloud, keep), share=self._share, blocks=blocks)
+                yield
+        for number, block in self._blocks.items():
+            if block.share > self._share:
+                self._blocks[number] = Block(_at(block.cloud, block.draw < limit), self._share, block.voxel_size)
+                yield
+
+    def _chosen(self, max_points: int) -> Steps[list[PointCloud]]:
+        """At most `max_points` points, spread evenly; all for 0."""
+        blocks = [self._blocks[number] for number in sorted(self._blocks)]
+        count = sum(len(block.cloud) for block in blocks)
+        if max_points == 0 or count <= max_points:
+            return [block.cloud for block in blocks]
+        for block in blocks:
+            _ = block.draw
+            yield
+        limit = self._share * _ALL_DRAWS
+        while count > max_points:
+            limit *= 0.999 * max_points / count
+            count = sum(np.count_nonzero(block.draw < limit) for block in blocks)
+        chosen = []
+        for block in blocks:
+            chosen.append(_at(block.cloud, block.draw < limit))
+            yield
+        return chosen
+
+
+def joined(pieces: Iterable[PointCloud]) -> PointCloud:
+    """One cloud from many, which may be none."""
+    arrays = [(piece.points, piece.colors, piece.conf) for piece in pieces]
+    if not arrays:
+        return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), np.zeros(0, np.float32))
+    return PointCloud(*(np.concatenate(of_kind) for of_kind in zip(*arrays, strict=True)))
+
+
+def _crops_height(config: CloudConfig) -> bool:
+    return config.min_height > CloudConfig.min_height or config.max_height < CloudConfig.max_height
+
+
+def _at(cloud: PointCloud, index: slice | np.ndarray) -> PointCloud:
+    return PointCloud(cloud.points[index], cloud.colors[index], cloud.conf[index])
+
+
+def _slices(blocks: np.ndarray) -> dict[int, slice]:
+    """Where each number is among sorted ones."""
+    if len(blocks) == 0:
+        return {}
+    starts = np.append(np.flatnonzero(np.append(True, blocks[1:] != blocks[:-1])), len(blocks)).tolist()
+    return {int(blocks[start]): slice(start, end) for start, end in pairwise(starts)}

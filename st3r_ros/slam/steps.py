@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long work in small steps, so that other work goes on in between."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+Steps = Generator[None, None, T]
+"""A generator that yields after each small piece of work and returns the result."""
+
+
+def finish(steps: Steps[T]) -> T:
+    """Does all the steps at once; their result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
