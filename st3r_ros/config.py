@@ -173,7 +173,7 @@ class RelocalizerConfig(Validated):
     )
     max_rotation_sigma_deg: float = setting(3.0, "Largest uncertainty of the rotation, degrees.", low=0.01, high=90.0, live=True)
     ambiguity_ratio: float = setting(
-        0.5,
+        0.25,
         "A second, different pose with this share of the best one's matches makes the answer AMBIGUOUS.",
         low=0.05,
         high=1.0,

@@ -280,7 +280,8 @@ class Relocalizer:
         with_best = [best, *(c for c in others if c.agrees_with(best))]
         if sum(c.inliers for c in with_best) < self.config.min_inliers:
             return best.result(LocalizationStatus.TOO_FEW_MATCHES, self._too_few(best))
-        other = max((c.inliers for c in others if c.contradicts(best)), default=0)
+        rivals = (c for c in others if self._is_supported(c) or 2 * c.inliers >= best.inliers)
+        other = max((c.inliers for c in rivals if c.contradicts(best)), default=0)
         other = max(other, self._second_pose(best))
         if other >= self.config.ambiguity_ratio * best.inliers:
             reason = f"{best.inliers} matches with {best.name} agree on one pose, but {other} others on another one."
