@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import array
-import os
 import re
 import sys
 import threading
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
-from ament_index_python.packages import get_package_share_directory
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
@@ -162,17 +160,8 @@ def sent_images(lines: list[str]) -> int | None:
     return int(found[-1].group(1)) if found else None
 
 
-def make_room_for_images() -> None:
-    """Let Fast DDS take more shared memory, unless the user has configured it; other middlewares ignore this."""
-    variables = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-    profile = Path(get_package_share_directory("st3r_ros"), "config", "fastdds_images.xml")
-    if profile.exists() and not any(os.environ.get(name) for name in variables):
-        os.environ.update(dict.fromkeys(variables, str(profile)))
-
-
 def main(args: list[str] | None = None) -> int:
     """Entry point of the executable `camera_node`."""
-    make_room_for_images()
     return run(CameraNode, args)
 
 

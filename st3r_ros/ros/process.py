@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Protocol, cast
 
 import rclpy
+from ament_index_python.packages import get_package_share_directory
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -69,6 +72,7 @@ def run(make_node: Callable[[Stop], RunnableNode], args: list[str] | None = None
 
     rclpy's own signal handlers would end ROS first; the node could not publish its last map any more.
     """
+    _make_room_for_images()
     stop = Stop()
     signal.signal(signal.SIGINT, stop.on_signal)
     signal.signal(signal.SIGTERM, stop.on_signal)
@@ -111,3 +115,11 @@ def _spin(executor: SingleThreadedExecutor, stop: Stop) -> None:
     except Exception:  # the boundary of the thread: reported, and the process ends
         traceback.print_exc()
         stop.finish(exit_code=1)
+
+
+def _make_room_for_images() -> None:
+    """Let Fast DDS take more shared memory, unless the user has configured it; other middlewares ignore this."""
+    variables = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    profile = Path(get_package_share_directory("st3r_ros"), "config", "fastdds_images.xml")
+    if profile.exists() and not any(os.environ.get(name) for name in variables):
+        os.environ.update(dict.fromkeys(variables, str(profile)))

@@ -17,7 +17,6 @@ from st3r_ros.msg import RelocalizationResult
 from st3r_ros.pair import load_pair_model
 from st3r_ros.results import check_output_folder
 from st3r_ros.ros import parameters, queries
-from st3r_ros.ros.camera_node import make_room_for_images
 from st3r_ros.ros.diagnostics import OK, WARN, InputHealth, health
 from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.managed_node import ManagedNode
@@ -239,7 +238,6 @@ class RelocalizationNode(ManagedNode):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point of the executable `relocalization_node`."""
-    make_room_for_images()  # those of ~/matches
     return run(RelocalizationNode, args)
 
 
