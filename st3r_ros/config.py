@@ -210,12 +210,14 @@ class GridConfig(Validated):
     )
     max_height: float = setting(1.5, "Points higher than this, z in map_frame, are no obstacles, map units.", live=True)
     max_range: float = setting(
-        5.0, "Points farther from the camera that saw them are not looked at, map units.", low=0.01, high=1000.0, live=True
+        5.0,
+        "Points farther from the camera that saw them are not looked at, only the way to there, map units.",
+        low=0.01,
+        high=1000.0,
+        live=True,
     )
     min_conf: float = setting(1.0, "Pixels of lower confidence are not looked at.", low=0.0, live=True)
-    min_points: int = setting(
-        5, "Points that one keyframe must see in a cell for it to be occupied.", low=1, high=100000, live=True
-    )
+    min_points: int = setting(5, "Points that must be seen in a cell for it to be occupied.", low=1, high=100000, live=True)
     max_cells: int = setting(4_000_000, "Cells at most; of a larger map no grid is made.", low=1, high=100_000_000, live=True)
 
 

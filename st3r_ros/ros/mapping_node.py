@@ -16,6 +16,7 @@ from std_srvs.srv import Trigger
 
 from st3r_ros.config import (
     CloudConfig,
+    GridConfig,
     MapperConfig,
     MappingNodeConfig,
     MASt3RPairConfig,
@@ -48,6 +49,7 @@ _GROUPS: dict[str, type[Validated]] = {
     "": MappingNodeConfig,
     "mapper": MapperConfig,
     "cloud": CloudConfig,
+    "grid": GridConfig,
     "relocalizer": RelocalizerConfig,
     "opencv": OpenCVPairConfig,
     "mast3r": MASt3RPairConfig,
@@ -88,7 +90,8 @@ class MappingNode(ManagedNode):
             self.get_logger().info(begun)
         self._counts = ImageCounts()
         self._input_health = InputHealth()
-        self._outputs = MappingOutputs(self, mapper, self._config, parameters.read(self, "cloud", CloudConfig))
+        cloud, grid = parameters.read(self, "cloud", CloudConfig), parameters.read(self, "grid", GridConfig)
+        self._outputs = MappingOutputs(self, mapper, self._config, cloud, grid)
         info = RunInfo(self.resolve_topic_name("image"), model.name)
         self.session = MappingSession(mapper, files, self._outputs, info, self.get_logger())
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", LATCHED, qos_overriding_options=OVERRIDABLE)
@@ -190,6 +193,7 @@ class MappingNode(ManagedNode):
         full = bool(budget and held > 0.9 * budget) or len(keyframe_map.keyframes) >= mapper.config.max_keyframes
         memory = {
             "map (MB)": held,
+            "cloud and grid (MB)": self._outputs.kept_bytes / 1e6,
             "process (MB)": rss_mb(),
             "gpu (MB)": gpu_bytes() / 1e6,
             "keyframes dropped": keyframe_map.keyframes_dropped,
@@ -268,6 +272,9 @@ class MappingNode(ManagedNode):
             self._config = self._outputs.config = config
         elif isinstance(config, CloudConfig):
             self._outputs.cloud = config
+            self._outputs.mark_changed()
+        elif isinstance(config, GridConfig):
+            self._outputs.grid = config
             self._outputs.mark_changed()
         elif isinstance(config, MapperConfig):
             self.session.mapper.config = config

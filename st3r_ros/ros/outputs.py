@@ -3,68 +3,36 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped, Twist, Vector3
-from nav_msgs.msg import Odometry, Path
+from nav_msgs.msg import OccupancyGrid, Odometry, Path
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from st3r_ros.config import CloudConfig, MappingNodeConfig
+from st3r_ros.config import CloudConfig, GridConfig, MappingNodeConfig
 from st3r_ros.geometry.covariance import moved_covariance
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import Keyframe, KeyframeEdge, KeyframeGraph
-from st3r_ros.ros.clouds import cloud_message
+from st3r_ros.ros.clouds import MapCloud, cloud_message
 from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
+from st3r_ros.ros.grid import MapGrid
+from st3r_ros.ros.latched import GradualOutput, LatchedOutput
 from st3r_ros.ros.markers import marker_array
 from st3r_ros.ros.path import PathMessage
 from st3r_ros.ros.qos import LATCHED, OVERRIDABLE, stream
 from st3r_ros.ros.transforms import MapAnchor, TransformBroadcaster
 from st3r_ros.slam.mapper import Mapper
+from st3r_ros.slam.steps import Steps
 from st3r_ros.types import MappingUpdate
 
 _EDGE_KINDS = {"sequential": KeyframeEdge.SEQUENTIAL, "loop": KeyframeEdge.LOOP}
-_BUILD_SHARE = 0.2
 MAX_STEP_S = 1.0
 UNKNOWN_VARIANCE = 1e9
-
-
-class LatchedOutput:
-    """A latched topic that is sent when its content has changed and somebody listens, and not too often.
-
-    A subscriber that comes late gets the last message from ROS; what changed while nobody listened is sent by the next `poll`.
-    """
-
-    def __init__(self, publisher: LifecyclePublisher, build: Callable[[], Any]) -> None:
-        self._publisher, self._build = publisher, build
-        self._changed = False
-        self._sent = -float("inf")
-        self._cost = 0.0
-
-    def mark(self) -> None:
-        """The content has changed."""
-        self._changed = True
-
-    def poll(self, period: float, *, idle: bool) -> None:
-        """Send what has changed, at most every `period` seconds.
-
-        Unless the caller is idle, a message that takes long to build is sent less often: its building may take a fifth of
-        the time.
-        """
-        begin = time.monotonic()
-        pause = period if idle else max(period, self._cost / _BUILD_SHARE)
-        if not self._changed or begin - self._sent < pause or not self._publisher.is_activated:
-            return
-        if self._publisher.get_subscription_count() == 0:
-            return
-        self._publisher.publish(self._build())
-        self._changed = False
-        self._sent, self._cost = begin, time.monotonic() - begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +46,12 @@ class View:
 
 
 class MappingOutputs:
-    """The publishers of the mapping node; the worker uses them. `config` and `cloud` may be replaced while running."""
+    """The publishers of the mapping node; the worker uses them. `config`, `cloud` and `grid` may be replaced while running."""
 
-    def __init__(self, node: LifecycleNode, mapper: Mapper, config: MappingNodeConfig, cloud: CloudConfig) -> None:
-        self.config, self.cloud = config, cloud
+    def __init__(
+        self, node: LifecycleNode, mapper: Mapper, config: MappingNodeConfig, cloud: CloudConfig, grid: GridConfig
+    ) -> None:
+        self.config, self.cloud, self.grid = config, cloud, grid
         self._mapper = mapper
         self._view = View(MapAnchor.camera_only(""), "")
         self._stamp_ns = 0
@@ -95,14 +65,19 @@ class MappingOutputs:
         self._keyframe_cloud = node.create_lifecycle_publisher(
             PointCloud2, "~/keyframe_cloud", stream(5), qos_overriding_options=OVERRIDABLE
         )
-        self._latched = [
-            LatchedOutput(node.create_lifecycle_publisher(kind, topic, LATCHED, qos_overriding_options=OVERRIDABLE), build)
-            for kind, topic, build in (
-                (KeyframeGraph, "~/keyframes", self._build_keyframes),
-                (Path, "~/path", self._build_path),
-                (PointCloud2, "~/map_cloud", self._build_cloud),
-                (MarkerArray, "~/markers", self._build_markers),
-            )
+        self._map_cloud = MapCloud()
+        self._map_grid = MapGrid(lambda reason: node.get_logger().warning(reason, throttle_duration_sec=30.0))
+
+        def latched(kind: Any, topic: str) -> LifecyclePublisher:
+            return node.create_lifecycle_publisher(kind, topic, LATCHED, qos_overriding_options=OVERRIDABLE)
+
+        self._path_output = LatchedOutput(latched(Path, "~/path"), self._build_path)
+        self._latched: list[LatchedOutput | GradualOutput] = [
+            LatchedOutput(latched(KeyframeGraph, "~/keyframes"), self._build_keyframes),
+            self._path_output,
+            LatchedOutput(latched(MarkerArray, "~/markers"), self._build_markers),
+            GradualOutput(latched(PointCloud2, "~/map_cloud"), self._cloud_steps, self._last_cloud),
+            GradualOutput(latched(OccupancyGrid, "~/grid"), self._grid_steps),
         ]
 
     def publish(self, update: MappingUpdate, view: View) -> None:
@@ -117,6 +92,7 @@ class MappingOutputs:
         if update.changed_keyframes:
             self.mark_changed()
         if update.rescaled != 1.0:
+            self._map_cloud.rescale(update.rescaled)
             self.flush()  # the unit has changed: cloud, keyframes and path go with the pose
         self.poll(idle=False)
 
@@ -141,7 +117,7 @@ class MappingOutputs:
     def flush(self) -> None:
         """Send what has changed now."""
         for output in self._latched:
-            output.poll(0.0, idle=True)
+            output.flush()
 
     def repeat_transform(self) -> None:
         """Send map -> odom once more; called by a timer."""
@@ -156,8 +132,17 @@ class MappingOutputs:
         self._transforms.forget_odometry()
 
     @property
-    def _path_output(self) -> LatchedOutput:
-        return self._latched[1]
+    def kept_bytes(self) -> int:
+        """Memory kept for the next cloud and grid, bytes."""
+        return self._map_cloud.nbytes + self._map_grid.nbytes
+
+    @property
+    def _T_map_world(self) -> SE3:
+        """Where the map is, also when it has just been loaded and no image has told yet where the camera is on the robot."""
+        return self._mapper.map.T_map_world or self._view.anchor.T_map_world
+
+    def _map_header(self) -> Header:
+        return header(self._stamp_ns, self.config.map_frame)
 
     def _publish_pose(self, T_world_cam: SE3, covariance: np.ndarray) -> None:
         anchor, config = self._view.anchor, self.config
@@ -200,10 +185,14 @@ class MappingOutputs:
         at = header(keyframe.stamp_ns, self._view.camera_frame)
         self._keyframe_cloud.publish(cloud_message(at, cloud.points, cloud.colors, cloud.conf))
 
-    def _build_cloud(self) -> PointCloud2:
-        cloud = self._mapper.map.cloud(self.cloud)
-        points = self._view.anchor.T_map_world @ cloud.points
-        return cloud_message(header(self._stamp_ns, self.config.map_frame), points, cloud.colors, cloud.conf)
+    def _cloud_steps(self) -> Steps[PointCloud2]:
+        return self._map_cloud.steps(self._map_header(), self._mapper.map, self.cloud, self._T_map_world)
+
+    def _last_cloud(self) -> PointCloud2:
+        return self._map_cloud.last(self._map_header(), self._mapper.map, self._T_map_world)
+
+    def _grid_steps(self) -> Steps[OccupancyGrid | None]:
+        return self._map_grid.steps(self._map_header(), self._mapper.map, self.grid)
 
     def _build_path(self) -> Path:
         trajectory = self._mapper.map.trajectory(self._first_frame)
@@ -211,10 +200,10 @@ class MappingOutputs:
         return self._path.update(trajectory.stamps_ns, poses, self.config.map_frame)
 
     def _build_markers(self) -> MarkerArray:
-        return marker_array(self._mapper.map, self._view.anchor.T_map_world, header(self._stamp_ns, self.config.map_frame))
+        return marker_array(self._mapper.map, self._T_map_world, self._map_header())
 
     def _build_keyframes(self) -> KeyframeGraph:
-        T_map_world = self._view.anchor.T_map_world
+        T_map_world = self._T_map_world
         keyframe_map = self._mapper.map
         keyframes = [
             Keyframe(
@@ -226,4 +215,4 @@ class MappingOutputs:
             for keyframe in keyframe_map.keyframes.values()
         ]
         edges = [KeyframeEdge(i=edge.i, j=edge.j, kind=_EDGE_KINDS[edge.kind], matches=len(edge)) for edge in keyframe_map.edges]
-        return KeyframeGraph(header=header(self._stamp_ns, self.config.map_frame), keyframes=keyframes, edges=edges)
+        return KeyframeGraph(header=self._map_header(), keyframes=keyframes, edges=edges)

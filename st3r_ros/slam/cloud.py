@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,6 @@ import numpy as np
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.axes import OPTICAL
-from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.changes import Seen
 from st3r_ros.slam.steps import Steps
@@ -61,11 +61,13 @@ class CloudBuilder:
 
     When a keyframe has changed, its points are computed again and the blocks with old or new ones of it are merged again. What is
     kept is bounded by `max_points`: of a larger map only an even share of the voxels is looked at.
-    cloud: what the last completed `steps` gave.
+    nbytes: memory that is kept, as of the last completed `steps`.
     """
 
     def __init__(self) -> None:
-        self.cloud: list[PointCloud] = []
+        self.nbytes = 0
+        self._cloud: list[PointCloud] = []
+        self._map: weakref.ref[KeyframeMap] | None = None
         self._settings: tuple = ()
         self._forget()
 
@@ -77,20 +79,14 @@ class CloudBuilder:
         self._share = share
         self._merged = 0
 
-    @property
-    def nbytes(self) -> int:
-        """Memory that is kept, bytes."""
-        arrays = {}
-        for cloud in (*(p.cloud for p in self._parts.values()), *(b.cloud for b in self._blocks.values()), *self.cloud):
-            for array in (cloud.points, cloud.colors, cloud.conf):
-                owner = array if array.base is None else array.base
-                arrays[id(owner)] = owner.nbytes
-        return sum(arrays.values()) + sum(b.draw.nbytes for b in self._blocks.values() if "draw" in vars(b))
-
     def rescale(self, factor: float) -> None:
-        """The unit of the map has changed: the cloud is as much larger at once, its voxels again of their size after `steps`."""
-        self._forget(self._share)
-        self.cloud = [replace(part, points=part.points * np.float32(factor)) for part in self.cloud]
+        """The unit of the map has changed: `last` is as much larger at once, its voxels again of their size after `steps`."""
+        self._forget()
+        self._cloud = [replace(piece, points=piece.points * np.float32(factor)) for piece in self._cloud]
+
+    def last(self, keyframe_map: KeyframeMap) -> list[PointCloud]:
+        """What the last completed `steps` gave of this map; nothing where they were of another one."""
+        return self._cloud if self._is_of(keyframe_map) else []
 
     def steps(self, keyframe_map: KeyframeMap, config: CloudConfig) -> Steps[list[PointCloud]]:
         """The cloud of the map, in pieces, in the world. All keyframes are where they are now, also when they move meanwhile.
@@ -117,22 +113,29 @@ class CloudBuilder:
         if 0 < MERGED_PER_POINT * config.max_points < self._merged:
             self._share *= 0.5
             yield from self._keep_share()
-        self.cloud = yield from self._chosen(config.max_points)
-        return self.cloud
+        self._cloud = yield from self._chosen(config.max_points)
+        self.nbytes = self._count_bytes()
+        return self._cloud
 
     def _prepare(self, keyframe_map: KeyframeMap, config: CloudConfig) -> None:
         """Forgets what other settings have made; looks at a larger share of the voxels again where there is room for it."""
+        if not self._is_of(keyframe_map):
+            self._map, self._cloud = weakref.ref(keyframe_map), []
+            self._forget()
         self._T_map_world = keyframe_map.T_map_world or OPTICAL
-        height = SE3.as_matrix(self._T_map_world).tobytes() if _crops_height(config) else b""
+        height = self._T_map_world.as_matrix().tobytes() if _crops_height(config) else b""
         settings = replace(config, max_points=0), height
         if settings != self._settings:
             self._settings = settings
-            self._forget(self._share)
+            self._forget()
         share, limit = self._share, config.max_points
         while share < 1.0 and (limit == 0 or self._has_room(2.0 * share / self._share, limit)):
             share *= 2.0
         if share != self._share:
             self._forget(share)
+
+    def _is_of(self, keyframe_map: KeyframeMap) -> bool:
+        return self._map is not None and self._map() is keyframe_map
 
     def _has_room(self, growth: float, limit: int) -> bool:
         return growth * self._merged < 0.9 * MERGED_PER_POINT * limit and growth * self._kept < 0.9 * KEPT_PER_POINT * limit
@@ -226,6 +229,12 @@ class CloudBuilder:
             chosen.append(_at(block.cloud, block.draw < limit))
             yield
         return chosen
+
+    def _count_bytes(self) -> int:
+        clouds = (*(part.cloud for part in self._parts.values()), *(b.cloud for b in self._blocks.values()), *self._cloud)
+        arrays = (array for cloud in clouds for array in (cloud.points, cloud.colors, cloud.conf))
+        owners = {id(owner): owner.nbytes for owner in (array if array.base is None else array.base for array in arrays)}
+        return sum(owners.values()) + sum(block.draw.nbytes for block in self._blocks.values() if "draw" in vars(block))
 
 
 def joined(pieces: Iterable[PointCloud]) -> PointCloud:

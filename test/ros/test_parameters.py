@@ -11,6 +11,7 @@ from ros_harness import Ros
 
 from st3r_ros.config import (
     CloudConfig,
+    GridConfig,
     MapperConfig,
     MappingNodeConfig,
     MASt3RPairConfig,
@@ -32,6 +33,7 @@ FILES: dict[str, dict[str, type[Validated]]] = {
         "": MappingNodeConfig,
         "mapper": MapperConfig,
         "cloud": CloudConfig,
+        "grid": GridConfig,
         "relocalizer": RelocalizerConfig,
         **PAIR_GROUPS,
     },
@@ -130,11 +132,15 @@ def test_the_parameter_file_holds_every_parameter_at_its_default(file: str) -> N
 
 @pytest.mark.parametrize("file", FILES)
 def test_the_parameter_file_says_what_is_live(file: str) -> None:
-    live = {item.name: item.metadata["live"] for kind in FILES[file].values() for item in dataclasses.fields(kind)}
+    live = {(g, item.name): item.metadata["live"] for g, kind in FILES[file].items() for item in dataclasses.fields(kind)}
+    group, told = "", set()
     for line in (CONFIG / file).read_text().splitlines():
         name = line.split(":")[0].strip()
-        if name in live:
-            assert ("[live]" in line) is live[name], line
+        group = name if name in FILES[file] else group
+        if (group, name) in live:
+            told.add((group, name))
+            assert ("[live]" in line) is live[group, name], line
+    assert told == set(live)
 
 
 def test_the_parameter_file_is_read_by_ros(ros: Ros) -> None:
