@@ -49,7 +49,10 @@ EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to send images. robot, base: environment variables of the two sides; `profile` is a file in config/."""
+    """One way to send images. profile: the file in config/ of each side. robot, base: their other environment variables.
+
+    server: whether a discovery server runs on the base station. sysctl: settings of both kernels.
+    """
 
     transport: str = "compressed"
     reliability: str = "best_effort"
@@ -57,6 +60,7 @@ class Setting:
     robot: dict[str, str] = field(default_factory=dict)
     base: dict[str, str] = field(default_factory=dict)
     server: bool = False
+    sysctl: dict[str, str] = field(default_factory=dict)
 
     def environment(self, side: str) -> dict[str, str]:
         """The environment variables of one side."""
@@ -74,10 +78,12 @@ NO_PROFILE = {"FASTDDS_DEFAULT_PROFILES_FILE": "/dev/null"}
 TCP = {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA", **NO_PROFILE}
 PEERS = {side: {"ROS_STATIC_PEERS": ADDRESSES[other]} for side, other in OTHER.items()}
 SERVER = {"ROS_DISCOVERY_SERVER": f"{ADDRESSES[BASE]}:11811"}
+FRAGMENTS = {"net.ipv4.ipfrag_time": "1", "net.ipv4.ipfrag_high_thresh": "134217728"}
 SETTINGS = {
     "raw": Setting("raw"),
     "raw-reliable": Setting("raw", "reliable"),
     "default": Setting(),
+    "default-sysctl": Setting(sysctl=FRAGMENTS),
     "reliable": Setting(reliability="reliable"),
     "tcp": Setting(reliability="reliable", robot=TCP, base=TCP),
     "lossy-best-effort": Setting(profile=LOSSY),
@@ -186,6 +192,10 @@ def measure(link: Link, name: str, images: Path, seconds: float, mapping: bool) 
         begin, sent = _log_time(text, "Playing"), re.search(r"Sent (\d+) images in ([\d.]+) s", text)
         if begin is None or sent is None:
             return Row(name, note=_why(text))
+        if not target.exists():
+            return Row(
+                name, note=f"the listener ended with {listener.returncode}: {_last(Path(folder, 'listener.log').read_text())}"
+            )
         heard = json.loads(target.read_text())
         return _row(name, int(sent.group(1)), begin, heard, (after["bytes"] - before["bytes"]) / float(sent.group(2)))
 
@@ -275,10 +285,11 @@ def _run(options: argparse.Namespace, names: list[str]) -> list[Row]:
         multicast = ", no multicast" if options.no_multicast else ""
         print(f"{options.loss:g} % of the packets lost, {limit}{multicast}, {count} images at {FPS:g} per second")
         print(header(options.map), flush=True)
-        with Link(options.loss / 100, options.rate, multicast=not options.no_multicast) as link:
-            for name in names:
+        for name in names:
+            sysctl = SETTINGS[name].sysctl
+            with Link(options.loss / 100, options.rate, multicast=not options.no_multicast, sysctl=sysctl) as link:
                 rows.append(measure(link, name, Path(folder), count / FPS, options.map))
-                print(line(rows[-1], options.map), flush=True)
+            print(line(rows[-1], options.map), flush=True)
     return rows
 
 

@@ -52,14 +52,16 @@ class Link:
 
     Every packet that arrives, in either direction, is dropped with the probability `loss` (0..1): single IP fragments and TCP
     segments, as on the air. rate_mbit: megabits per second in each direction, with a queue of 100 ms; 0 for no limit.
-    multicast: whether that passes, which some access points forbid.
+    multicast: whether that passes, which some access points forbid. sysctl: settings of the kernel on both sides.
 
     Raises:
         LinkError: the kernel refuses one of the steps.
     """
 
-    def __init__(self, loss: float = 0.0, rate_mbit: float = 0.0, *, multicast: bool = True) -> None:
-        self._rate_mbit = rate_mbit
+    def __init__(
+        self, loss: float = 0.0, rate_mbit: float = 0.0, *, multicast: bool = True, sysctl: dict[str, str] | None = None
+    ) -> None:
+        self._rate_mbit, self._sysctl = rate_mbit, sysctl or {}
         self._rules = _RULES.format(per_mille=round(1000 * loss), multicast="" if multicast else "ip daddr 224.0.0.0/4 drop")
         self._names = {side: f"st3r-{side}-{os.getpid()}" for side in (ROBOT, BASE)}
         self._stack = ExitStack()
@@ -99,6 +101,8 @@ class Link:
         for side, name in self._names.items():
             self._run("ip", "-n", name, "address", "add", f"{ADDRESSES[side]}/24", "dev", "eth0")
             self._run("ip", "-n", name, "link", "set", "lo", "up")
+            for key, value in self._sysctl.items():
+                self._run(*self._inside(side, "sh", "-c", 'echo "$1" > "/proc/sys/$0"', key.replace(".", "/"), value))
             # no large segments: what is dropped is a packet, not a bundle of them
             self._run("ip", "-n", name, "link", "set", "eth0", "gso_max_segs", "1", "up")
             self._run(*self._inside(side, "nft", "-f", "-"), text=self._rules)

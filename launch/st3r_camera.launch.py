@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The camera node on a robot: sends a webcam or a recording, over a bad link if need be, to a mapping node elsewhere."""
+
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.conditions import IfCondition
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.launch_description_sources import load_python_launch_file_as_module
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from st3r_ros.config import CameraNodeConfig
+
+st3r_node = load_python_launch_file_as_module(str(Path(__file__).with_name("st3r_node.py")))
+CAMERA = st3r_node.settings(CameraNodeConfig)
+PACED = str(st3r_node.SHARE / "config" / "fastdds_lossy_paced.xml")
+"""With the variable that it needs: docs/distributed.md."""
+LOSSY_LINK = {
+    "FASTDDS_DEFAULT_PROFILES_FILE": PACED,
+    "FASTRTPS_DEFAULT_PROFILES_FILE": PACED,
+    "RMW_FASTRTPS_PUBLICATION_MODE": "ASYNCHRONOUS",
+}
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    image = LaunchConfiguration("image_topic").perform(context)
+    lossy = IfCondition(LaunchConfiguration("lossy_link")).evaluate(context)
+    camera = Node(
+        package="st3r_ros",
+        executable="camera_node",
+        name="st3r_camera",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[st3r_node.given(context, CAMERA)],
+        remappings=[
+            ("image", image),
+            ("image/compressed", f"{image}/compressed"),
+            ("camera_info", LaunchConfiguration("camera_info_topic").perform(context) or _sibling(image)),
+        ],
+        additional_env=LOSSY_LINK if lossy else {},
+        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        on_exit=Shutdown(),
+        output="screen",
+    )
+    return [camera]
+
+
+def _sibling(image: str) -> str:
+    folder, slash, _ = image.rpartition("/")
+    return f"{folder}{slash}camera_info"
+
+
+def generate_launch_description() -> LaunchDescription:
+    arguments = {
+        "namespace": ("", "Namespace of the node and its topics."),
+        "image_topic": ("image", "Topic of the images; JPEG images are on <image_topic>/compressed."),
+        "camera_info_topic": ("", "Topic of the calibration; by default the sibling of image_topic."),
+        "lossy_link": ("false", "Use config/fastdds_lossy_paced.xml, for a link that loses packets."),
+        "log_level": ("info", "What is logged."),
+    }
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(name, default_value=value, description=text) for name, (value, text) in arguments.items()),
+            *st3r_node.declare(CAMERA),
+            OpaqueFunction(function=start),
+        ]
+    )
