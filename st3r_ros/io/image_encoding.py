@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from st3r_ros.errors import EncodingError, FrameError
-from st3r_ros.io.image_file import MAX_SIDE, check_whole
+from st3r_ros.io.image_file import MAX_SIDE, check_decodable
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def _bayer16(code: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _stretched(pixels: np.ndarray) -> np.ndarray:
-    values = pixels[..., 0].astype(np.float32)
+    values = pixels[..., 0].astype(np.float64)  # in which the range of any float32 can be computed
     measured = np.isfinite(values) & (values != 0)
     sample = values[::4, ::4][measured[::4, ::4]]
     if not sample.size:
@@ -101,7 +101,7 @@ def decode_image(data: Any, *, height: int, width: int, encoding: str, step: int
     """
     layout = _LAYOUTS.get(encoding)
     if layout is None:
-        raise EncodingError(f"The image has the unknown encoding {encoding!r}; known are {', '.join(ENCODINGS)}.")
+        raise EncodingError(f"The image has the unknown encoding {encoding[:50]!r}; known are {', '.join(ENCODINGS)}.")
     _check_size(width, height)
     if layout.even_width and width % 2:
         raise EncodingError(f"The image of encoding {encoding} is {width} pixels wide; this encoding needs an even width.")
@@ -128,29 +128,28 @@ def decode_image(data: Any, *, height: int, width: int, encoding: str, step: int
 
 
 def decode_compressed(data: Any, format: str = "") -> np.ndarray:
-    """The (H, W, 3) uint8 RGB image of a sensor_msgs/CompressedImage (jpeg, png and whatever else OpenCV decodes).
+    """The (H, W, 3) uint8 RGB image of a sensor_msgs/CompressedImage (jpeg, png, tiff and what else `read_image` reads).
 
     data: bytes, array, memoryview or uint8 array. format: the message's own words; the bytes themselves tell the format, so it
     only serves the messages and to refuse compressedDepth, which is not a picture.
 
     Raises:
-        EncodingError: no data, a depth image, an image that was cut short, or bytes that are no image.
+        EncodingError: no data, a depth image, an image that was cut short or is too large, or bytes that are no image.
     """
     if "compressedDepth" in format:
-        raise EncodingError(f"The image has the format {format!r}, a depth image; choose a colour image topic.")
+        raise EncodingError(f"The image has the format {format[:100]!r}, a depth image; choose a colour image topic.")
     buffer = np.frombuffer(memoryview(data).cast("B"), dtype=np.uint8)
-    what = f"The compressed image of format {format!r}"
+    what = f"The compressed image of format {format[:100]!r}"
     if not buffer.size:
         raise EncodingError(f"{what} holds no data.")
     try:
-        check_whole(buffer.tobytes())
+        check_decodable(buffer.tobytes())
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
     except (FrameError, cv2.error) as error:
         raise EncodingError(f"{what} cannot be decoded: {error}") from error
     if image is None:
         raise EncodingError(f"{what} holds {buffer.size} bytes that are no image OpenCV can read.")
-    _check_size(image.shape[1], image.shape[0])
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def _check_size(width: int, height: int) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,7 @@ from st3r_ros.errors import FrameError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 MAX_SIDE = 32767  # OpenCV's remap, which undistorts the images, addresses no more
+MAX_PIXELS = 100_000_000  # a file of few bytes can claim any number
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # some of Pillow's others would start programs
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -45,18 +48,11 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def _decode(data: bytes) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            _check_size(*picture.size)
-            if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
-                return _decode_jpeg(data)
-            return _to_rgb(picture)
-    except FrameError:
-        raise
-    except Image.UnidentifiedImageError as error:
-        raise FrameError(f"it is no image that can be read ({', '.join(_FORMATS)} of 8 or 16 bit).") from error
-    except Exception as error:  # Pillow's decoders raise whatever the bytes lead them to
-        raise FrameError(f"it cannot be decoded: {error}") from error
+    with _open(data) as picture:
+        _check_size(*picture.size)
+        if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
+            return _decode_jpeg(data)
+        return _to_rgb(picture)
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
@@ -88,9 +84,39 @@ def _from_16_bit(grey: np.ndarray) -> np.ndarray:
     return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
 
 
+def check_decodable(data: bytes) -> None:
+    """Nothing, if encoded bytes are a whole image of a size that can be handled; its pixels are not decoded for that.
+
+    Raises:
+        FrameError: it is none, or too large.
+    """
+    check_whole(data)
+    with _open(data) as picture:
+        _check_size(*picture.size)
+
+
+@contextmanager
+def _open(data: bytes) -> Iterator[Image.Image]:
+    """The image with its header read, for as long as it is decoded.
+
+    Raises FrameError when it is none, or in its decoder, which raises whatever the bytes lead it to.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            yield picture
+    except FrameError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise FrameError(f"it is no image that can be read ({', '.join(_FORMATS)} of 8 or 16 bit).") from error
+    except Exception as error:
+        raise FrameError(f"it cannot be decoded: {error}") from error
+
+
 def _check_size(width: int, height: int) -> None:
-    if max(width, height) > MAX_SIDE:
-        raise FrameError(f"it is {width}x{height} pixels; at most {MAX_SIDE} on a side can be handled.")
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise FrameError(
+            f"it is {width}x{height} pixels; at most {MAX_SIDE} on a side, and {MAX_PIXELS // 10**6} million, can be handled."
+        )
 
 
 def check_whole(data: bytes) -> None:

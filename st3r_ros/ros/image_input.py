@@ -10,6 +10,7 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
@@ -19,7 +20,7 @@ from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info
 from st3r_ros.ros.odometry import Odometry
-from st3r_ros.ros.qos import IMAGES, OVERRIDABLE, OVERRIDABLE_IMAGES, SubscriptionEventCallbacks
+from st3r_ros.ros.qos import OVERRIDABLE, OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images
 from st3r_ros.ros.transform_tree import TransformListener, plain
 from st3r_ros.ros.transforms import OPTICAL, MapAnchor
 
@@ -81,7 +82,7 @@ class ImageSource:
         self.muted = False
         self.last_image = time.monotonic()
         self._first_image: float | None = None
-        self._info: CameraInfo | None = None
+        self._info: bytes | None = None
         self._camera: Camera | None = None
         self._error: CalibrationError | None = None
         self._anchor: MapAnchor | None = None
@@ -99,13 +100,13 @@ class ImageSource:
         self.conflict = ""
         self._subscriptions = [
             node.create_subscription(
-                CameraInfo, self.info_topic, self._on_info, IMAGES["best_effort"], qos_overriding_options=OVERRIDABLE
+                CameraInfo, self.info_topic, self._on_info, images("best_effort"), qos_overriding_options=OVERRIDABLE
             ),
             node.create_subscription(
                 self._type,
                 self.topic,
                 self._on_image,
-                IMAGES[config.image_reliability],
+                images(config.image_reliability),
                 qos_overriding_options=OVERRIDABLE_IMAGES,
                 event_callbacks=SubscriptionEventCallbacks(deadline=self._on_deadline, incompatible_qos=self._on_incompatible),
             ),
@@ -170,9 +171,10 @@ class ImageSource:
 
     def _on_info(self, info: CameraInfo) -> None:
         info.header.stamp.sec = info.header.stamp.nanosec = 0
-        if info == self._info:
+        known = serialize_message(info)  # messages with NaN are never equal, and on Humble those with one equal number in K are
+        if known == self._info:
             return
-        self._info, self._camera, self._error = info, None, None
+        self._info, self._camera, self._error = known, None, None
         try:
             self._camera = camera_from_info(info)
         except CalibrationError as error:

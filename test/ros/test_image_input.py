@@ -37,7 +37,7 @@ class Setup:
         self.counts = ImageCounts()
         self.inputs: list[ImageInput] = []
         settings = MappingNodeConfig(**{"base_frame": "", "input_wait": 0.3, **config})
-        self.source = ImageSource(self.node, settings, self.counts, self.inputs.append)
+        self.source = ImageSource(self.node, settings, self.counts, self.inputs.append, lambda frame, stamp_ns: False)
         self._compressed = settings.image_transport == "compressed"
         topic, kind = (f"{image}/compressed", CompressedImage) if self._compressed else (image, Image)
         self.images = self.driver.create_publisher(kind, topic, qos_profile_sensor_data)
@@ -119,6 +119,30 @@ def test_a_wrong_calibration_comes_with_the_image_as_its_error(ros: Ros) -> None
         return setup.receive().camera == CAMERA
 
     wait_until(corrected, "the corrected calibration to be used")
+
+
+def test_a_calibration_that_changes_is_used_and_one_of_nan_is_said_once(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(ros)
+    other = Camera(32, 24, CAMERA.K * [[1.0, 1.0, 1.0], [1.0, 1.1, 1.0], [1.0, 1.0, 1.0]])  # all but one number stay
+    for camera in (CAMERA, other):
+
+        def used(camera: Camera = camera) -> bool:
+            setup.send_info(camera=camera)
+            return setup.receive().camera == camera
+
+        wait_until(used, "the calibration to be used")
+
+    read: list[CameraInfo] = []
+
+    def read_nan(info: CameraInfo) -> None:
+        read.append(info)
+        raise CalibrationError("not finite")
+
+    monkeypatch.setattr("st3r_ros.ros.image_input.camera_from_info", read_nan)
+    for _ in range(5):
+        setup.send_info(lambda info: info.k.fill(np.nan))
+        wait_until(lambda: setup.receive().error is not None, "the calibration to be refused")
+    assert len(read) == 1
 
 
 def test_camera_info_is_the_sibling_of_the_remapped_image(ros: Ros) -> None:
@@ -252,7 +276,7 @@ def explain_silence(ros: Ros, kind: type | None, quality: QoSProfile | int, conf
     driver.create_publisher(Image, "/elsewhere", 1)
     if kind is not None:
         driver.create_publisher(kind, "image", quality)
-    source = ImageSource(node, config, ImageCounts(), lambda item: None)
+    source = ImageSource(node, config, ImageCounts(), lambda item: None, lambda frame, stamp_ns: False)
     try:
         wait_until(lambda: words in source.silence(), f"'{words}'")
     finally:
