@@ -144,6 +144,7 @@ class CloudBuilder:
     def _kept(self) -> int:
         return sum(len(part.cloud) for part in self._parts.values())
 
+    @np.errstate(invalid="ignore", over="ignore")  # points that are not finite are left out
     def _part(self, keyframe: Keyframe, T_world_cam: Sim3, config: CloudConfig) -> Part:
         seen = Seen(keyframe, T_world_cam)
         conf = keyframe.conf.float().cpu().numpy().reshape(-1)

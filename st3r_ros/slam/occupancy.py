@@ -2,8 +2,8 @@
 """The map seen from above: which cells are occupied at the heights of a robot, which are free, and which nobody has seen.
 
 Of each keyframe some 50,000 points are looked at. Those between the two heights are obstacles. The way from the camera to each
-point is free as far as it is lower than the upper height, also where it ends on the floor. An obstacle outweighs free space: a
-camera that looks over a table does not see it, so what it sees behind says nothing about the table.
+point is free as far as it is lower than the upper height, also where it ends on the floor, and so is the place of the camera.
+An obstacle outweighs free space: a camera that looks over a table does not see it, so what it sees behind says nothing about it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIN_RAYS = 2
 """Ways that must lead through a cell for it to be free: a single one may lead to a point that is wrong."""
 OVERRULED = 20
 """An obstacle is none if so many times more keyframes have seen the cell free."""
-MANY, SEEN_FREE = 254, 255
+MANY, SEEN_FREE = 127, 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Occupancy:
 class Patch:
     """What one keyframe has seen, from the cell (row, column) on, which count from the map's origin.
 
-    cells: (h, w) uint8, how many points of obstacles (at most MANY), or SEEN_FREE, or 0 for nothing.
+    cells: (h, w) uint8, how many points of obstacles, at most MANY, and SEEN_FREE besides where a way leads through.
     """
 
     seen: Seen
@@ -93,6 +93,7 @@ class GridBuilder:
         return (yield from _together([patch for patch in self._patches.values() if patch.cells.size], config))
 
 
+@np.errstate(invalid="ignore", over="ignore")  # points that are not finite are left out
 def _patch(keyframe: Keyframe, T_world_cam: Sim3, T_map_world: SE3, config: GridConfig) -> Patch:
     """Looks at one keyframe."""
     seen = Seen(keyframe, T_world_cam)
@@ -103,7 +104,8 @@ def _patch(keyframe: Keyframe, T_world_cam: Sim3, T_map_world: SE3, config: Grid
     camera = T_map_cam.translation
     ways = X @ (float(T_map_cam.scale) * T_map_cam.rotation.T).astype(np.float32)
     length = np.linalg.norm(ways, axis=1)
-    ways, length = ways[np.isfinite(length) & (length > 0)], length[np.isfinite(length) & (length > 0)]
+    known = np.isfinite(length) & (length > 0)
+    ways, length = ways[known], length[known]
     if len(ways) == 0:
         return Patch(seen, 0, 0, np.zeros((0, 0), np.uint8))
     near = length <= config.max_range
@@ -121,7 +123,9 @@ def _patch(keyframe: Keyframe, T_world_cam: Sim3, T_map_world: SE3, config: Grid
     y = (np.arange(row, row + h) + 0.5) * config.resolution - camera[1]
     spacing = step / float(min(keyframe.K[0, 0], keyframe.K[1, 1]))
     free = _swept(ways, obstacle, config.max_height - camera[2], spacing, config).at(x, y)
-    return Patch(seen, int(row), int(column), np.where((points == 0) & free, SEEN_FREE, points).astype(np.uint8))
+    if camera[2] <= config.max_height:
+        free[here[1] - row, here[0] - column] = True
+    return Patch(seen, int(row), int(column), (points + SEEN_FREE * free).astype(np.uint8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,14 +186,28 @@ def _together(patches: list[Patch], config: GridConfig) -> Steps[Occupancy]:
     for patch in patches:
         r, c = patch.row - row, patch.column - column
         window = slice(r, r + patch.cells.shape[0]), slice(c, c + patch.cells.shape[1])
-        is_free = patch.cells == SEEN_FREE
-        free[window] += is_free
-        hits[window] += (patch.cells > 0) & ~is_free
-        points[window] += np.where(is_free, 0, patch.cells)
+        of_obstacles = patch.cells & MANY
+        points[window] += of_obstacles
+        hits[window] += of_obstacles > 0
+        free[window] += patch.cells >= SEEN_FREE
         yield
     cells = np.where(free > 0, FREE, UNKNOWN).astype(np.int8)
-    cells[(points >= config.min_points) & (free <= OVERRULED * hits.astype(np.uint32))] = OCCUPIED
+    cells[_closed((points >= config.min_points) & (free <= OVERRULED * hits.astype(np.uint32)))] = OCCUPIED
     return Occupancy(cells, np.array([column, row]) * config.resolution, config.resolution)
+
+
+def _closed(occupied: np.ndarray) -> np.ndarray:
+    """Obstacles without gaps of one or two cells, through which nobody fits: a table seen at a flat angle is rows of points."""
+    grown = _neighbourhood(np.pad(occupied, 2), np.logical_or)
+    return _neighbourhood(grown, np.logical_and)[2:-2, 2:-2]
+
+
+def _neighbourhood(cells: np.ndarray, join: np.ufunc) -> np.ndarray:
+    """Each cell (h, w) joined with the eight around it; what is outside is False."""
+    for axis in (0, 1):
+        ahead, behind = np.roll(cells, -1, axis), np.roll(cells, 1, axis)
+        cells = join(join(cells, ahead), behind)
+    return cells
 
 
 def _refusal(h: int, w: int, config: GridConfig) -> str:
