@@ -8,10 +8,12 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from geometry_msgs.msg import Transform
+from rclpy.callback_groups import CallbackGroup
+from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.subscription import Subscription
@@ -24,6 +26,7 @@ from st3r_ros.ros.qos import stream
 
 HISTORY_NS = 5_000_000_000
 """How far back a frame's place is remembered, at least."""
+_TAKE_PERIOD_S = 0.01
 TIME_JUMP_NS = 1_000_000_000
 """A stamp this much earlier than the last one means that time has begun again."""
 
@@ -141,25 +144,31 @@ class _Link:
 
 
 class TransformListener:
-    """Feeds a `TransformTree` from /tf and /tf_static until it is closed. heard: called on the executor with every message."""
+    """Feeds a `TransformTree` from /tf and /tf_static until it is closed. heard: called with every message, on another thread.
+
+    A robot's TF is hundreds of small messages a second, and each that wakes the executor costs it a millisecond. So the executor
+    leaves these subscriptions alone, and a thread takes what has come.
+    """
 
     def __init__(self, node: Node, heard: Callable[[TFMessage], None] = lambda message: None) -> None:
         self._node, self._heard = node, heard
         self.tree = TransformTree()
         self._subscriptions: list[Subscription] = []
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
         self.open()
 
     def open(self) -> None:
         """Listen, again."""
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        group = _LeftAlone()
         self._subscriptions = [
-            self._node.create_subscription(TFMessage, "/tf_static", partial(self._add, static=True), latched),
-            self._node.create_subscription(TFMessage, "/tf", partial(self._add, static=False), stream(100)),
+            self._node.create_subscription(TFMessage, topic, self._heard, qos, callback_group=group)
+            for topic, qos in (("/tf_static", latched), ("/tf", stream(100)))
         ]
-
-    def _add(self, message: TFMessage, static: bool) -> None:
-        self.tree.add(message, static=static)
-        self._heard(message)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._take_all, args=self._subscriptions, name="tf", daemon=True)
+        self._thread.start()
 
     @property
     def listening(self) -> bool:
@@ -168,9 +177,37 @@ class TransformListener:
 
     def close(self) -> None:
         """Stop listening: a robot's TF costs more than it is worth once nothing more is asked of it."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        self._subscriptions, self._thread = [], None
+
+    def _take_all(self, static: Subscription, moving: Subscription) -> None:
+        with suppress(InvalidHandle):  # the node was destroyed without `close`
+            while not self._closing.wait(_TAKE_PERIOD_S) and self._node.context.ok():
+                self._take(static, static=True)
+                self._take(moving, static=False)
+
+    def _take(self, subscription: Subscription, *, static: bool) -> None:
+        with subscription.handle:
+            while (taken := subscription.handle.take_message(TFMessage, False)) is not None:
+                self.tree.add(taken[0], static=static)
+                self._heard(taken[0])
+
+
+class _LeftAlone(CallbackGroup):
+    """Subscriptions that no executor waits for."""
+
+    def can_execute(self, entity: object) -> bool:
+        return False
+
+    def beginning_execution(self, entity: object) -> bool:
+        return False
+
+    def ending_execution(self, entity: object) -> None:
+        pass
 
 
 def _interpolate(T0: SE3, T1: SE3, share: float) -> SE3:
