@@ -72,7 +72,7 @@ def run(make_node: Callable[[Stop], RunnableNode], args: list[str] | None = None
 
     rclpy's own signal handlers would end ROS first; the node could not publish its last map any more.
     """
-    _make_room_for_images()
+    make_room_for_images()
     stop = Stop()
     signal.signal(signal.SIGINT, stop.on_signal)
     signal.signal(signal.SIGTERM, stop.on_signal)
@@ -117,7 +117,7 @@ def _spin(executor: SingleThreadedExecutor, stop: Stop) -> None:
         stop.finish(exit_code=1)
 
 
-def _make_room_for_images() -> None:
+def make_room_for_images() -> None:
     """Let Fast DDS take more shared memory, unless the user has configured it; other middlewares ignore this."""
     variables = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
     profile = Path(get_package_share_directory("st3r_ros"), "config", "fastdds_images.xml")

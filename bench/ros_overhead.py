@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the mapping node costs beside the mapping: from the callback to the worker, idle, and when images come too fast.
+
+callback: 1280x720 bgr8 images, one at a time from another process. idle: CPU time of an active node of its own without images,
+with and without odometry and a TF of 100 Hz. flood: images of 60 Hz into a model that takes 0.3 s longer than it would.
+
+Run: python bench/ros_overhead.py [--parts callback idle flood] [--seconds 20] [--flood-seconds 60] [--json figures.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
+
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.ros import conversions, mapping_node
+from st3r_ros.ros.child import Child
+from st3r_ros.ros.image_input import ImageInput, ImageSource
+from st3r_ros.ros.isolation import isolated_environment
+from st3r_ros.ros.mapping_node import MappingNode
+from st3r_ros.ros.process import Stop, make_room_for_images
+from st3r_ros.ros.status import rss_mb
+
+SLOW_S = 0.3
+SETTLE_S = 3.0
+Row = tuple[str, str, float, str]
+"""What, of what, the figure, its unit."""
+
+
+# The camera, in a process of its own ---------------------------------------------------------------------------------
+
+
+def play(width: int, height: int, rate: float) -> None:
+    """Publish one and the same bgr8 image until killed; its stamp is the monotonic time at which it is handed to ROS."""
+    rclpy.init()
+    node = Node("camera")
+    images = node.create_publisher(Image, "image", qos_profile_sensor_data)
+    infos = node.create_publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
+    pixels = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    data = array.array("B", np.repeat(np.repeat(pixels, 8, 0), 8, 1).tobytes())
+    image = Image(height=height, width=width, encoding="bgr8", step=3 * width, data=data)
+    while not images.get_subscription_count():
+        time.sleep(0.05)
+    due = time.monotonic()
+    while True:
+        due = max(due + 1.0 / rate, time.monotonic() - 1.0)
+        time.sleep(max(0.0, due - time.monotonic()))
+        infos.publish(conversions.camera_message(None, 0, "camera", width, height))
+        image.header = conversions.header(time.monotonic_ns(), "camera")
+        images.publish(image)
+
+
+@contextmanager
+def camera(width: int, height: int, rate: float) -> Iterator[None]:
+    """A process that plays."""
+    process = subprocess.Popen([sys.executable, __file__, "--play", str(width), str(height), str(rate)])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+# The node, in this process --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def spinning(*nodes: Node) -> Iterator[None]:
+    """Nodes in an executor thread."""
+    executor = SingleThreadedExecutor()
+    for node in nodes:
+        executor.add_node(node)
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
+    try:
+        yield
+    finally:
+        executor.shutdown()
+        thread.join()
+
+
+@contextmanager
+def mapping(process: Callable[[Any, ImageInput], None], slow_s: float = 0.0) -> Iterator[MappingNode]:
+    """An active mapping node whose worker calls `process` with its session and each image."""
+    load = mapping_node.load_pair_model
+
+    def load_slow(*arguments: Any, **settings: Any) -> Any:
+        model = load(*arguments, **settings)
+        encode = model.encode
+
+        def encode_slowly(frame: Any) -> Any:
+            time.sleep(slow_s)
+            return encode(frame)
+
+        model.encode = encode_slowly  # type: ignore[method-assign]
+        return model
+
+    rclpy.init(
+        args=["--ros-args", "-p", "base_frame:=''", "-p", "input_wait:=0.0"], signal_handler_options=SignalHandlerOptions.NO
+    )
+    mapping_node.load_pair_model = load_slow
+    node = MappingNode(Stop())
+    try:
+        node.start()
+        session = node.session
+        assert session is not None
+        usual = session.process
+        session.process = lambda item: process(usual, item)  # type: ignore[method-assign]
+        with spinning(node):
+            yield node
+        node.close()
+    finally:
+        mapping_node.load_pair_model = load
+        rclpy.shutdown()
+
+
+def measure_callback(images: int) -> list[Row]:
+    """From the publisher to the callback, from the callback to the idle worker, and what the worker does first: decode it."""
+    entered: dict[int, int] = {}
+    transport, handed, decoding = [], [], []
+    on_image = ImageSource._on_image
+
+    def noting(source: ImageSource, message: Image) -> None:
+        now, stamp = time.monotonic_ns(), conversions.stamp_to_ns(message.header.stamp)
+        entered[stamp] = now
+        transport.append((now - stamp) / 1e6)
+        on_image(source, message)
+
+    def process(usual: Callable[[ImageInput], None], item: ImageInput) -> None:
+        begin = time.monotonic_ns()
+        handed.append((begin - entered[conversions.stamp_to_ns(item.message.header.stamp)]) / 1e6)
+        conversions.image_from_message(item.message)
+        decoding.append((time.monotonic_ns() - begin) / 1e6)
+
+    ImageSource._on_image = noting  # type: ignore[method-assign]
+    try:
+        with mapping(process), camera(1280, 720, 10.0):
+            while len(handed) < images + 10:
+                time.sleep(0.1)
+    finally:
+        ImageSource._on_image = on_image  # type: ignore[method-assign]
+    stages = {"publisher to callback": transport, "callback to worker": handed, "worker: decoded": decoding}
+    rows: list[Row] = []
+    for stage, values in stages.items():
+        ordered = sorted(values[10 : images + 10])
+        rows += [
+            (stage, "median", statistics.median(ordered), "ms"),
+            (stage, "95 %", ordered[int(0.95 * len(ordered))], "ms"),
+        ]
+    return rows
+
+
+def measure_flood(seconds: float) -> list[Row]:
+    """Images of 60 Hz into a slow model: what is counted, how old the processed ones are, and the memory over the time."""
+    ages: list[float] = []
+
+    def process(usual: Callable[[ImageInput], None], item: ImageInput) -> None:
+        ages.append((time.monotonic_ns() - conversions.stamp_to_ns(item.message.header.stamp)) / 1e6)
+        usual(item)
+
+    memory: list[float] = []
+    with mapping(process, SLOW_S) as node:
+        with camera(640, 480, 60.0):
+            while len(ages) < 10:
+                time.sleep(0.1)
+            begin = time.monotonic()
+            while time.monotonic() - begin < seconds:
+                memory.append(rss_mb())
+                time.sleep(0.25)
+        counts, session = node._counts, node.session
+        assert session is not None
+        before = -1
+        while before != counts.received or node.worker.discard():  # what waited counts as such: it is in none of the others
+            before = counts.received
+            time.sleep(1.0)
+    recorder = session.recorder
+    waiting = counts.received - recorder.frames - recorder.skipped - counts.dropped
+    tenth = max(len(memory) // 10, 1)
+    return [
+        ("60 Hz, slow model", "received", counts.received, "images"),
+        ("60 Hz, slow model", "processed", recorder.frames + recorder.skipped, "images"),
+        ("60 Hz, slow model", "dropped", counts.dropped, "images"),
+        ("60 Hz, slow model", "received - processed - dropped (0 or 1 waits)", waiting, "images"),
+        ("age when processing begins", "median", statistics.median(ages), "ms"),
+        ("age when processing begins", "most", max(ages[3:]), "ms"),
+        ("memory", "first tenth", statistics.median(memory[:tenth]), "MB"),
+        ("memory", "last tenth", statistics.median(memory[-tenth:]), "MB"),
+        ("memory", "most", max(memory), "MB"),
+    ]
+
+
+# The idle node, in a process of its own -------------------------------------------------------------------------------
+
+
+@contextmanager
+def transforms(rate: float) -> Iterator[None]:
+    """odom -> base_link on /tf at a rate, from a thread; none at rate 0."""
+    node, ended = Node("robot"), threading.Event()
+    publisher = node.create_publisher(TFMessage, "/tf", 100)
+
+    def publish() -> None:
+        while not ended.wait(1.0 / rate):
+            now = node.get_clock().now().nanoseconds
+            publisher.publish(TFMessage(transforms=[conversions.transform_message(SE3.identity(), now, "odom", "base_link")]))
+
+    thread = threading.Thread(target=publish)
+    if rate:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if rate:
+            thread.join()
+        node.destroy_node()
+
+
+def measure_idle(seconds: float) -> list[Row]:
+    """CPU time of an active node without images."""
+    rclpy.init()
+    rows: list[Row] = []
+    for odom_frame in ("", "odom"):
+        for rate in (0.0, 100.0):
+            parameters: dict[str, str | float | bool] = {"odom_frame": odom_frame}
+            child = Child("mapping_node", parameters, {})
+            try:
+                while not any("Listening" in line for line in child.lines):
+                    if not child.running:
+                        raise SystemExit("\n".join(child.lines))
+                    time.sleep(0.1)
+                with transforms(rate):
+                    time.sleep(SETTLE_S)
+                    share = cpu_share(child.pid, seconds)
+            finally:
+                child.stop(10.0)
+            odometry = f"odometry {'on' if odom_frame else 'off'}, /tf {rate:.0f} Hz"
+            rows.append(("idle", odometry, 100.0 * share, "% of a core"))
+    rclpy.shutdown()
+    return rows
+
+
+def cpu_share(process: int, seconds: float) -> float:
+    """CPU time of a process over the next seconds, per second."""
+
+    def used() -> float:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    begin, before = time.monotonic(), used()
+    time.sleep(seconds)
+    return (used() - before) / (time.monotonic() - begin)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=("callback", "idle", "flood"), default=["callback", "idle", "flood"])
+    parser.add_argument("--images", type=int, default=200, help="of the part callback")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each case of the part idle")
+    parser.add_argument("--flood-seconds", type=float, default=60.0)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--play", nargs=3, type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.play:
+        play(int(options.play[0]), int(options.play[1]), options.play[2])
+    os.environ.update(isolated_environment())
+    make_room_for_images()
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "callback": lambda: measure_callback(options.images),
+        "idle": lambda: measure_idle(options.seconds),
+        "flood": lambda: measure_flood(options.flood_seconds),
+    }
+    rows: list[Row] = []
+    for part in options.parts:
+        for row in parts[part]():
+            rows.append(row)
+            print(f"{row[0]:<28}{row[1]:<48}{row[2]:10.2f} {row[3]}", flush=True)
+    if options.json:
+        names = ("what", "of", "value", "unit")
+        options.json.write_text(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=1))
+
+
+if __name__ == "__main__":
+    main()
