@@ -29,7 +29,7 @@ from st3r_ros.ros.clouds import cloud_message
 from st3r_ros.ros.conversions import header
 from st3r_ros.ros.isolation import isolated_environment
 from st3r_ros.ros.process import Stop
-from st3r_ros.ros.qos import LATCHED
+from st3r_ros.ros.qos import latched
 from st3r_ros.ros.viewer_messages import finite_cloud
 from st3r_ros.ros.viewer_node import ViewerNode
 from st3r_ros.viewer.thinning import thinned
@@ -102,7 +102,7 @@ def measure(count: int, shown: int, folder: Path) -> str:
     executor = SingleThreadedExecutor()
     mapping, viewer = Node("st3r_mapping"), ViewerNode(Stop())
     viewer.start()
-    publisher = mapping.create_publisher(PointCloud2, "~/map_cloud", LATCHED)
+    publisher = mapping.create_publisher(PointCloud2, "~/map_cloud", latched())
     executor.add_node(viewer)
     spinning = threading.Thread(target=executor.spin)
     spinning.start()

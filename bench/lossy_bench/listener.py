@@ -19,7 +19,7 @@ from rclpy.executors import ExternalShutdownException
 from sensor_msgs.msg import CompressedImage, Image
 
 from st3r_ros.msg import MappingStatus
-from st3r_ros.ros.qos import IMAGES, LATCHED, stream
+from st3r_ros.ros.qos import images, latched, stream
 
 TOPICS = {
     "raw": ("image", Image),
@@ -60,9 +60,9 @@ def main(what: str, reliability: str, target: str) -> None:
 
     if what == "mapping":
         node.create_subscription(kind, topic, note, stream(10))
-        node.create_subscription(MappingStatus, "st3r_mapping/status", count, LATCHED)
+        node.create_subscription(MappingStatus, "st3r_mapping/status", count, latched())
     else:
-        node.create_subscription(kind, topic, note, IMAGES[reliability])
+        node.create_subscription(kind, topic, note, images(reliability))
     with suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(node)
     Path(target).write_text(json.dumps(asdict(heard)))

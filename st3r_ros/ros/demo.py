@@ -30,7 +30,7 @@ from st3r_ros.ros.child import Child
 from st3r_ros.ros.demo_report import compare_with_truth, print_report
 from st3r_ros.ros.demo_viewer import DemoViewer
 from st3r_ros.ros.isolation import isolated_environment
-from st3r_ros.ros.qos import LATCHED
+from st3r_ros.ros.qos import latched
 from st3r_ros.sequences import ImageSequence, open_sequence
 from st3r_ros.types import MappingState
 
@@ -63,7 +63,7 @@ class Watch(Node):
         super().__init__("st3r_demo")
         self.status = MappingStatus()
         self._changed = time.monotonic()
-        self.create_subscription(MappingStatus, "st3r_mapping/status", self._on_status, LATCHED)
+        self.create_subscription(MappingStatus, "st3r_mapping/status", self._on_status, latched())
 
     @property
     def drained(self) -> bool:

@@ -35,7 +35,7 @@ from st3r_ros.ros.managed_node import ManagedNode
 from st3r_ros.ros.map_files import MapFiles
 from st3r_ros.ros.outputs import MappingOutputs
 from st3r_ros.ros.process import Stop, run
-from st3r_ros.ros.qos import LATCHED, OVERRIDABLE
+from st3r_ros.ros.qos import OVERRIDABLE, latched
 from st3r_ros.ros.session import MappingSession
 from st3r_ros.ros.status import rss_mb, status_message
 from st3r_ros.ros.worker import Worker
@@ -94,7 +94,7 @@ class MappingNode(ManagedNode):
         self._outputs = MappingOutputs(self, mapper, self._config, cloud, grid)
         info = RunInfo(self.resolve_topic_name("image"), model.name)
         self.session = MappingSession(mapper, files, self._outputs, info, self.get_logger())
-        self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", LATCHED, qos_overriding_options=OVERRIDABLE)
+        self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
         group = MutuallyExclusiveCallbackGroup()  # a service that waits for the worker must not keep images and timers waiting
         for name, callback in (("reset", self._on_reset), ("pause", self._on_pause), ("resume", self._on_resume)):
             self.create_service(Trigger, f"~/{name}", callback, callback_group=group)

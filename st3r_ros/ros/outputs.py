@@ -24,7 +24,7 @@ from st3r_ros.ros.grid import MapGrid
 from st3r_ros.ros.latched import GradualOutput, LatchedOutput
 from st3r_ros.ros.markers import marker_array
 from st3r_ros.ros.path import PathMessage
-from st3r_ros.ros.qos import LATCHED, OVERRIDABLE, stream
+from st3r_ros.ros.qos import OVERRIDABLE, latched, stream
 from st3r_ros.ros.transforms import MapAnchor, TransformBroadcaster
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.slam.steps import Steps
@@ -68,16 +68,16 @@ class MappingOutputs:
         self._map_cloud = MapCloud()
         self._map_grid = MapGrid(lambda reason: node.get_logger().warning(reason, throttle_duration_sec=30.0))
 
-        def latched(kind: Any, topic: str) -> LifecyclePublisher:
-            return node.create_lifecycle_publisher(kind, topic, LATCHED, qos_overriding_options=OVERRIDABLE)
+        def kept(kind: Any, topic: str) -> LifecyclePublisher:
+            return node.create_lifecycle_publisher(kind, topic, latched(), qos_overriding_options=OVERRIDABLE)
 
-        self._path_output = LatchedOutput(latched(Path, "~/path"), self._build_path)
+        self._path_output = LatchedOutput(kept(Path, "~/path"), self._build_path)
         self._latched: list[LatchedOutput | GradualOutput] = [
-            LatchedOutput(latched(KeyframeGraph, "~/keyframes"), self._build_keyframes),
+            LatchedOutput(kept(KeyframeGraph, "~/keyframes"), self._build_keyframes),
             self._path_output,
-            LatchedOutput(latched(MarkerArray, "~/markers"), self._build_markers),
-            GradualOutput(latched(PointCloud2, "~/map_cloud"), self._cloud_steps, self._last_cloud),
-            GradualOutput(latched(OccupancyGrid, "~/grid"), self._grid_steps),
+            LatchedOutput(kept(MarkerArray, "~/markers"), self._build_markers),
+            GradualOutput(kept(PointCloud2, "~/map_cloud"), self._cloud_steps, self._last_cloud),
+            GradualOutput(kept(OccupancyGrid, "~/grid"), self._grid_steps),
         ]
 
     def publish(self, update: MappingUpdate, view: View) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The qualities of service the nodes use."""
+"""The qualities of service the nodes use: a new profile for each topic, because rclpy writes `qos_overrides` into it."""
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -9,22 +9,25 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-__all__ = ["IMAGES", "LATCHED", "OVERRIDABLE", "OVERRIDABLE_IMAGES", "SubscriptionEventCallbacks", "stream"]
+__all__ = ["OVERRIDABLE", "OVERRIDABLE_IMAGES", "SubscriptionEventCallbacks", "images", "latched", "stream"]
 
-IMAGES = {
-    "best_effort": QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT),
-    "reliable": QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE),
-}
-"""Images in. Best effort: the newest counts; connects to every publisher. Reliable: for a link that loses packets, where an
-image takes a while to be complete and the next ones arrive meanwhile; connects to reliable publishers only."""
 
-LATCHED = QoSProfile(
-    depth=1,
-    history=HistoryPolicy.KEEP_LAST,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-"""State (map, path, status): a late subscriber gets the last message."""
+def images(reliability: str) -> QoSProfile:
+    """Images in. best_effort: the newest counts; connects to every publisher. reliable: for a link that loses packets, where an
+    image takes a while to be complete and the next ones arrive meanwhile; connects to reliable publishers only."""
+    reliable = reliability == "reliable"
+    policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(depth=5 if reliable else 1, history=HistoryPolicy.KEEP_LAST, reliability=policy)
+
+
+def latched(depth: int = 1) -> QoSProfile:
+    """State (map, path, status): a late subscriber gets the last messages."""
+    return QoSProfile(
+        depth=depth,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
 
 
 def stream(depth: int) -> QoSProfile:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from geometry_msgs.msg import Point, Pose, PoseWithCovariance, PoseWithCovarianceStamped, Quaternion
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -18,11 +17,11 @@ from st3r_ros.geometry.covariance import moved_covariance
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros.conversions import image_message, pose_message, stamp_to_ns
-from st3r_ros.ros.qos import OVERRIDABLE, stream
+from st3r_ros.ros.qos import OVERRIDABLE, latched, stream
 from st3r_ros.ros.transforms import MapAnchor, TransformBroadcaster
 from st3r_ros.types import Frame, LocalizationResult, LocalizationStatus
 
-RESULTS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+KEPT_RESULTS = 10
 """Each result counts, also when a subscriber is slow; a late one gets the last ones, as many as it asks for."""
 _STATUSES = {status: getattr(RelocalizationResult, status.name) for status in LocalizationStatus}
 
@@ -58,7 +57,7 @@ class RelocalizationOutputs:
         self.config = config
         self._transforms = TransformBroadcaster(node)
         self._result = node.create_lifecycle_publisher(
-            RelocalizationResult, "~/result", RESULTS, qos_overriding_options=OVERRIDABLE
+            RelocalizationResult, "~/result", latched(KEPT_RESULTS), qos_overriding_options=OVERRIDABLE
         )
         self._pose = node.create_lifecycle_publisher(
             PoseWithCovarianceStamped, "~/pose", stream(10), qos_overriding_options=OVERRIDABLE

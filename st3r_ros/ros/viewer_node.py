@@ -22,7 +22,7 @@ from st3r_ros.io.stamps import NANOSECONDS
 from st3r_ros.msg import KeyframeGraph, MappingStatus
 from st3r_ros.ros import parameters, viewer_messages
 from st3r_ros.ros.process import Stop, run
-from st3r_ros.ros.qos import LATCHED, stream
+from st3r_ros.ros.qos import latched, stream
 from st3r_ros.ros.viewer_buttons import Buttons
 from st3r_ros.ros.viewer_inbox import Newest
 from st3r_ros.ros.worker import Worker
@@ -86,11 +86,11 @@ class ViewerNode(Node):
 
     def _subscribe(self, config: ViewerNodeConfig) -> None:
         name = config.mapping_node
-        self._new_cloud = Newest(self, PointCloud2, f"{name}/map_cloud", LATCHED)
-        self._new_graph = Newest(self, KeyframeGraph, f"{name}/keyframes", LATCHED)
-        self._new_path = Newest(self, Path, f"{name}/path", LATCHED)
+        self._new_cloud = Newest(self, PointCloud2, f"{name}/map_cloud", latched())
+        self._new_graph = Newest(self, KeyframeGraph, f"{name}/keyframes", latched())
+        self._new_path = Newest(self, Path, f"{name}/path", latched())
         self._new_pose = Newest(self, PoseWithCovarianceStamped, f"{name}/pose", stream(1))
-        self._new_status = Newest(self, MappingStatus, f"{name}/status", LATCHED)
+        self._new_status = Newest(self, MappingStatus, f"{name}/status", latched())
         if config.thumbnails:
             self.create_subscription(PointCloud2, f"{name}/keyframe_cloud", self._on_keyframe_cloud, stream(5), raw=True)
 

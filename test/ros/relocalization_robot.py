@@ -24,7 +24,7 @@ from st3r_ros.msg import RelocalizationResult
 from st3r_ros.pair import load_pair_model
 from st3r_ros.ros import conversions
 from st3r_ros.ros.process import Stop
-from st3r_ros.ros.qos import LATCHED, stream
+from st3r_ros.ros.qos import latched, stream
 from st3r_ros.ros.relocalization_node import RelocalizationNode
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.mapper import Mapper
@@ -49,7 +49,7 @@ class Robot(Node):
         self.images = self.create_publisher(Image, "image", 5)
         self.infos = self.create_publisher(CameraInfo, "camera_info", 5)
         self.heard: dict[str, list[Any]] = defaultdict(list)
-        topics = {"result": (RelocalizationResult, LATCHED), "pose": (PoseWithCovarianceStamped, stream(100))}
+        topics = {"result": (RelocalizationResult, latched()), "pose": (PoseWithCovarianceStamped, stream(100))}
         if watching:
             topics["matches"] = (Image, stream(10))
         for topic, (kind, qos) in topics.items():

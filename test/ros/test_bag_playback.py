@@ -19,7 +19,7 @@ from st3r_ros.msg import MappingStatus
 from st3r_ros.ros import conversions
 from st3r_ros.ros.camera_node import sent_images
 from st3r_ros.ros.child import Child
-from st3r_ros.ros.qos import LATCHED, stream
+from st3r_ros.ros.qos import latched, stream
 from st3r_ros.sim.sequence import SimulatedSequence
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
@@ -59,8 +59,8 @@ class Viewer(Node):
         self.path = PathMessage()
         self.create_subscription(CameraInfo, "camera_info", self.infos.append, stream(100))
         self.create_subscription(Image, "image", self.images.append, stream(100))
-        self.create_subscription(MappingStatus, "st3r_mapping/status", self.statuses.append, LATCHED)
-        self.create_subscription(PathMessage, "st3r_mapping/path", self._on_path, LATCHED)
+        self.create_subscription(MappingStatus, "st3r_mapping/status", self.statuses.append, latched())
+        self.create_subscription(PathMessage, "st3r_mapping/path", self._on_path, latched())
 
     @property
     def status(self) -> MappingStatus:

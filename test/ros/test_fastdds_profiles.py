@@ -11,7 +11,6 @@ from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CompressedImage
 
 from st3r_ros.ros.child import Child
-from st3r_ros.ros.qos import IMAGES
 
 CONFIG = Path(__file__).parents[2] / "config"
 NOISE = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
@@ -30,7 +29,7 @@ def test_a_profile_is_read_and_large_images_pass(ros: Ros, tmp_path: Path, file:
         cv2.imwrite(str(tmp_path / f"{index:02d}.png"), NOISE)
     ros.init()
     node, images = Node("listener"), list[CompressedImage]()
-    node.create_subscription(CompressedImage, "image/compressed", images.append, IMAGES["reliable"])
+    node.create_subscription(CompressedImage, "image/compressed", images.append, images("reliable"))
     ros.spin(node)
     profile = dict.fromkeys(("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"), str(CONFIG / file))
     parameters = {"source": str(tmp_path), "loop": True, "rate": 0.2, "jpeg_quality": 100}

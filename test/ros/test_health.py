@@ -21,7 +21,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros import conversions
 from st3r_ros.ros.mapping_node import MappingNode
 from st3r_ros.ros.process import Stop
-from st3r_ros.ros.qos import LATCHED, stream
+from st3r_ros.ros.qos import latched, stream
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.types import Frame
 
@@ -47,7 +47,7 @@ class Robot(Node):
             "/diagnostics": (DiagnosticArray, stream(10)),
             "/st3r_mapping/odometry": (Odometry, stream(100)),
             "/st3r_mapping/pose": (PoseWithCovarianceStamped, stream(100)),
-            "/st3r_mapping/markers": (MarkerArray, LATCHED),
+            "/st3r_mapping/markers": (MarkerArray, latched()),
             "/tf": (TFMessage, stream(100)),
         }
         for topic, (kind, qos) in topics.items():

@@ -23,7 +23,7 @@ from st3r_ros.msg import MappingStatus
 from st3r_ros.ros import conversions
 from st3r_ros.ros.mapping_node import MappingNode
 from st3r_ros.ros.process import Stop
-from st3r_ros.ros.qos import LATCHED, stream
+from st3r_ros.ros.qos import latched, stream
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 from st3r_ros.types import Frame
@@ -46,9 +46,9 @@ class Robot(Node):
         self.initialpose = self.create_publisher(PoseWithCovarianceStamped, "initialpose", 5)
         self.heard: dict[str, list[Any]] = defaultdict(list)
         topics = {
-            "status": (MappingStatus, LATCHED),
+            "status": (MappingStatus, latched()),
             "pose": (PoseWithCovarianceStamped, stream(100)),
-            "path": (PathMessage, LATCHED),
+            "path": (PathMessage, latched()),
         }
         for topic, (kind, qos) in topics.items():
             self.create_subscription(kind, f"/st3r_mapping/{topic}", self.heard[topic].append, qos)

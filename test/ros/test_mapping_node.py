@@ -25,7 +25,7 @@ from st3r_ros.msg import KeyframeGraph, MappingStatus
 from st3r_ros.ros import conversions
 from st3r_ros.ros.mapping_node import MappingNode
 from st3r_ros.ros.process import Stop
-from st3r_ros.ros.qos import LATCHED, stream
+from st3r_ros.ros.qos import latched, stream
 from st3r_ros.ros.transforms import OPTICAL
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.types import Frame
@@ -37,10 +37,10 @@ FRAMES = [
     for frame in SimulatedSequence(SimulationConfig(frames=30, fps=8.0, width=320, height=240))
 ]
 TOPICS: dict[str, tuple[type, QoSProfile]] = {
-    "/st3r_mapping/status": (MappingStatus, LATCHED),
+    "/st3r_mapping/status": (MappingStatus, latched()),
     "/st3r_mapping/pose": (PoseWithCovarianceStamped, stream(100)),
-    "/st3r_mapping/path": (Path, LATCHED),
-    "/st3r_mapping/keyframes": (KeyframeGraph, LATCHED),
+    "/st3r_mapping/path": (Path, latched()),
+    "/st3r_mapping/keyframes": (KeyframeGraph, latched()),
     "/st3r_mapping/keyframe_cloud": (PointCloud2, stream(100)),
     "/tf": (TFMessage, stream(100)),
 }
@@ -54,8 +54,8 @@ class Robot(Node):
         self.mapping = mapping
         self.images = self.create_publisher(Image, "image", 5)
         self.infos = self.create_publisher(CameraInfo, "camera_info", 5)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.static = self.create_publisher(TFMessage, "/tf_static", latched)
+        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.static = self.create_publisher(TFMessage, "/tf_static", kept)
         self.static.publish(TFMessage(transforms=[conversions.transform_message(T_BASE_CAM, 0, "base_link", "camera")]))
         self.heard: dict[str, list[Any]] = defaultdict(list)
         for topic, (kind, qos) in TOPICS.items():
@@ -208,13 +208,13 @@ def test_the_newest_keyframe_comes_as_an_organised_cloud(robot: Robot) -> None:
 def test_a_late_subscriber_gets_the_latched_map(robot: Robot) -> None:
     late = Node("late")
     clouds: list[PointCloud2] = []
-    subscription = late.create_subscription(PointCloud2, "/st3r_mapping/map_cloud", clouds.append, LATCHED)
+    subscription = late.create_subscription(PointCloud2, "/st3r_mapping/map_cloud", clouds.append, latched())
     ros = Ros()
     ros.spin(late)
     try:
         wait_until(lambda: clouds, "the map, of which nobody had heard before")
         late.destroy_subscription(subscription)
-        late.create_subscription(PointCloud2, "/st3r_mapping/map_cloud", clouds.append, LATCHED)
+        late.create_subscription(PointCloud2, "/st3r_mapping/map_cloud", clouds.append, latched())
         wait_until(lambda: len(clouds) > 1, "the latched map")
     finally:
         ros.stop_nodes()
@@ -289,7 +289,7 @@ def test_when_time_goes_back_tracking_starts_again_in_the_same_map(robot: Robot)
 def test_live_parameters_change_the_map_that_is_published(robot: Robot) -> None:
     clouds: list[PointCloud2] = []
     late = Node("late")
-    late.create_subscription(PointCloud2, "/st3r_mapping/map_cloud", clouds.append, LATCHED)
+    late.create_subscription(PointCloud2, "/st3r_mapping/map_cloud", clouds.append, latched())
     ros = Ros()
     ros.spin(late)
     try:

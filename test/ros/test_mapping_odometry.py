@@ -25,7 +25,7 @@ from st3r_ros.msg import KeyframeGraph, MappingStatus
 from st3r_ros.ros import conversions
 from st3r_ros.ros.mapping_node import MappingNode
 from st3r_ros.ros.process import Stop
-from st3r_ros.ros.qos import LATCHED, stream
+from st3r_ros.ros.qos import stream
 from st3r_ros.ros.transforms import OPTICAL
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.types import Frame, Trajectory
@@ -59,13 +59,13 @@ class Robot(Node):
         self.images = self.create_publisher(Image, "image", 5)
         self.infos = self.create_publisher(CameraInfo, "camera_info", 5)
         self.tf = self.create_publisher(TFMessage, "/tf", stream(100))
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.static = self.create_publisher(TFMessage, "/tf_static", latched)
+        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.static = self.create_publisher(TFMessage, "/tf_static", kept)
         self.static.publish(TFMessage(transforms=[conversions.transform_message(T_BASE_CAM, 0, "base_link", "camera")]))
         self.heard: dict[str, list[Any]] = defaultdict(list)
         for topic, kind in LATCHED_TOPICS.items():
-            self.create_subscription(kind, f"/st3r_mapping/{topic}", self.heard[topic].append, LATCHED)
-        self.create_subscription(MappingStatus, "/st3r_mapping/status", self.heard["status"].append, LATCHED)
+            self.create_subscription(kind, f"/st3r_mapping/{topic}", self.heard[topic].append, latched())
+        self.create_subscription(MappingStatus, "/st3r_mapping/status", self.heard["status"].append, latched())
         self.create_subscription(PoseWithCovarianceStamped, "/st3r_mapping/pose", self.heard["pose"].append, stream(100))
         self.create_subscription(TFMessage, "/tf", self._hear_transforms, stream(100))
         self.reset = self.create_client(Trigger, "/st3r_mapping/reset")

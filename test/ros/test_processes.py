@@ -22,7 +22,7 @@ from st3r_ros.ros import conversions, demo
 from st3r_ros.ros.child import Child
 from st3r_ros.ros.mapping_node import MappingNode
 from st3r_ros.ros.process import Stop
-from st3r_ros.ros.qos import LATCHED
+from st3r_ros.ros.qos import latched
 from st3r_ros.sim.sequence import SimulatedSequence
 
 ROOM = "sim:room?width=320&height=240&frames=30&fps=8"
@@ -37,7 +37,7 @@ class Manager(Node):
         self._get = self.create_client(GetState, "/st3r_mapping/get_state")
         self.states: list[int] = []
         self.processed = 0
-        self.create_subscription(MappingStatus, "/st3r_mapping/status", self._hear, LATCHED)
+        self.create_subscription(MappingStatus, "/st3r_mapping/status", self._hear, latched())
         self.images = self.create_publisher(conversions.Image, "image", 5)
 
     def _hear(self, status: MappingStatus) -> None:

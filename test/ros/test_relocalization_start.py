@@ -28,7 +28,7 @@ from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros import conversions
 from st3r_ros.ros.child import Child
 from st3r_ros.ros.process import Stop
-from st3r_ros.ros.qos import LATCHED
+from st3r_ros.ros.qos import latched
 from st3r_ros.ros.relocalization_node import RelocalizationNode
 from st3r_ros.ros.transforms import OPTICAL
 
@@ -100,7 +100,7 @@ def test_the_robot_is_placed_where_tf_says_that_its_camera_is(ros: Ros) -> None:
     assert not response.success
     assert "no TF from base_link" in response.message
     T_base_cam = SE3(OPTICAL.rotation, np.array([0.3, -0.1, 0.5]))
-    static = robot.create_publisher(TFMessage, "/tf_static", LATCHED)
+    static = robot.create_publisher(TFMessage, "/tf_static", latched())
     static.publish(TFMessage(transforms=[conversions.transform_message(T_base_cam, 0, "base_link", "camera")]))
     wait_until(lambda: robot.call("relocalize", **query).success, "TF to be known")
     wait_until(lambda: robot.heard["pose"] and robot.heard["tf"], "the pose")

@@ -22,7 +22,7 @@ from st3r_ros.msg import Keyframe, KeyframeGraph, MappingStatus
 from st3r_ros.ros.clouds import cloud_message
 from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
 from st3r_ros.ros.process import Stop
-from st3r_ros.ros.qos import LATCHED, stream
+from st3r_ros.ros.qos import latched, stream
 from st3r_ros.ros.transforms import OPTICAL
 from st3r_ros.ros.viewer_node import ViewerNode
 from st3r_ros.srv import SaveMap
@@ -40,12 +40,12 @@ class Mapping(Node):
     def __init__(self) -> None:
         super().__init__("st3r_mapping")
         self.calls: list[str] = []
-        self.cloud = self.create_publisher(PointCloud2, "~/map_cloud", LATCHED)
+        self.cloud = self.create_publisher(PointCloud2, "~/map_cloud", latched())
         self.keyframe_cloud = self.create_publisher(PointCloud2, "~/keyframe_cloud", stream(5))
-        self.keyframes = self.create_publisher(KeyframeGraph, "~/keyframes", LATCHED)
-        self.path = self.create_publisher(Path, "~/path", LATCHED)
+        self.keyframes = self.create_publisher(KeyframeGraph, "~/keyframes", latched())
+        self.path = self.create_publisher(Path, "~/path", latched())
         self.pose = self.create_publisher(PoseWithCovarianceStamped, "~/pose", stream(10))
-        self.status = self.create_publisher(MappingStatus, "~/status", LATCHED)
+        self.status = self.create_publisher(MappingStatus, "~/status", latched())
         for name in ("pause", "resume", "reset"):
             self._offer(Trigger, name)
 
