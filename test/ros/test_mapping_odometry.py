@@ -25,7 +25,7 @@ from st3r_ros.msg import KeyframeGraph, MappingStatus
 from st3r_ros.ros import conversions
 from st3r_ros.ros.mapping_node import MappingNode
 from st3r_ros.ros.process import Stop
-from st3r_ros.ros.qos import stream
+from st3r_ros.ros.qos import latched, stream
 from st3r_ros.ros.transforms import OPTICAL
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.types import Frame, Trajectory
