@@ -181,7 +181,7 @@ def _numbers(name: str, values: Any) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise CalibrationError(f"{name} holds something that is not a number: {values!r}.") from error
     if not np.isfinite(array).all():
-        raise CalibrationError(f"{name} holds a number that is not finite: {array.tolist()}.")
+        raise CalibrationError(f"{name} holds a number that is not finite: {str(array.tolist())[:200]}.")
     return array
 
 
@@ -200,7 +200,7 @@ def _checked_K(values: Any) -> np.ndarray:
 
 def _checked_distortion(model: Any, values: Any) -> np.ndarray:
     if model not in lens.MODELS:
-        raise CalibrationError(f"The distortion model is {model!r}; known ones are {', '.join(lens.MODELS)}.")
+        raise CalibrationError(f"The distortion model is {str(model)[:50]!r}; known ones are {', '.join(lens.MODELS)}.")
     D = _numbers("The list of distortion coefficients", values)
     allowed = lens.MODELS[model][1]
     if D.ndim != 1 or len(D) not in allowed:

@@ -42,7 +42,8 @@ def _bayer16(code: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _stretched(pixels: np.ndarray) -> np.ndarray:
-    values = pixels[..., 0].astype(np.float64)  # in which the range of any float32 can be computed
+    with np.errstate(invalid="ignore"):  # some NaN are invalid numbers even to a cast
+        values = pixels[..., 0].astype(np.float64)  # in which the range of any float32 can be computed
     measured = np.isfinite(values) & (values != 0)
     sample = values[::4, ::4][measured[::4, ::4]]
     if not sample.size:
