@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a map cloud takes from arrays to a subscriber: packing it and publishing it, with and without a subscriber.
+"""How long a map cloud takes from arrays to a subscriber, and the steps in which cloud and grid of a large map are made.
 
-Run: python bench/ros_cloud.py [--points 1000000] [--repeats 15]
+Run: python bench/ros_cloud.py [--points 1000000] [--repeats 15] [--keyframes 300]
+The map is ground with bumps, seen from a camera that flies over it: with 300 keyframes of 512x384 pixels and voxels of 0.03,
+more than 5 million points. 0 keyframes leave it out.
 """
 
 from __future__ import annotations
@@ -11,16 +13,29 @@ import os
 import statistics
 import threading
 import time
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import rclpy
+import torch
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import PointCloud2
 
-from st3r_ros.ros.clouds import cloud_message
+from st3r_ros.config import CloudConfig, GridConfig
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.ros.clouds import MapCloud, cloud_message
 from st3r_ros.ros.conversions import header
+from st3r_ros.ros.grid import MapGrid
 from st3r_ros.ros.isolation import isolated_environment
-from st3r_ros.ros.qos import LATCHED
+from st3r_ros.ros.qos import latched
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.steps import Steps
+from st3r_ros.types import Keyframe
+
+WIDTH, HEIGHT, FOCAL = 512, 384, 440.0
+ALTITUDE, SPACING, IN_A_ROW = 6.0, 2.6, 15
 
 
 def measure(points: int, repeats: int, subscribe: bool) -> dict[str, list[float]]:
@@ -30,13 +45,13 @@ def measure(points: int, repeats: int, subscribe: bool) -> dict[str, list[float]
     colors = rng.integers(0, 256, (points, 3), dtype=np.uint8)
     conf = rng.random(points, dtype=np.float32)
     node = rclpy.create_node("bench")
-    publisher = node.create_publisher(PointCloud2, "cloud", LATCHED)
+    publisher = node.create_publisher(PointCloud2, "cloud", latched())
     arrived = threading.Event()
     executor = SingleThreadedExecutor()
     spinning = threading.Thread(target=executor.spin)
     if subscribe:
         listener = rclpy.create_node("listener")
-        listener.create_subscription(PointCloud2, "cloud", lambda message: arrived.set(), LATCHED, raw=True)
+        listener.create_subscription(PointCloud2, "cloud", lambda message: arrived.set(), latched(), raw=True)
         executor.add_node(listener)
         spinning.start()
         while not publisher.get_subscription_count():
@@ -60,11 +75,70 @@ def measure(points: int, repeats: int, subscribe: bool) -> dict[str, list[float]
     return times
 
 
+def flown_over(keyframes: int) -> KeyframeMap:
+    """A map of ground with bumps and noise, from keyframes that look straight down and overlap."""
+    result, rng = KeyframeMap(), np.random.default_rng(0)
+    result.T_map_world = SE3.identity()
+    u, v = np.meshgrid((np.arange(WIDTH) - WIDTH / 2 + 0.5) / FOCAL, (np.arange(HEIGHT) - HEIGHT / 2 + 0.5) / FOCAL)
+    K = np.array([[FOCAL, 0.0, WIDTH / 2], [0.0, FOCAL, HEIGHT / 2], [0.0, 0.0, 1.0]])
+    for number in range(keyframes):
+        x, y = SPACING * (number % IN_A_ROW), SPACING * (number // IN_A_ROW)
+        bumps = 0.3 * np.sin(2.0 * (x + ALTITUDE * u)) * np.cos(1.7 * (y - ALTITUDE * v))
+        depth = ALTITUDE - bumps + rng.normal(0.0, 0.003, u.shape)
+        X = torch.from_numpy(np.stack([u * depth, v * depth, depth], axis=-1).astype(np.float16))
+        conf = torch.from_numpy(rng.uniform(1.0, 5.0, u.shape).astype(np.float16))
+        image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        T_world_cam = Sim3(np.diag([1.0, -1.0, -1.0]), np.array([x, y, ALTITUDE]), np.float64(1.0))
+        result.add_keyframe(Keyframe(number, number, number, T_world_cam, X, conf, image, K))
+    return result
+
+
+def run_steps(steps: Steps[Any]) -> tuple[Any, np.ndarray]:
+    """The result, and the milliseconds of each step."""
+    times: list[float] = []
+    while True:
+        begin = time.perf_counter()
+        try:
+            next(steps)
+        except StopIteration as done:
+            times.append(1e3 * (time.perf_counter() - begin))
+            return done.value, np.array(times)
+        times.append(1e3 * (time.perf_counter() - begin))
+
+
+def measure_large_map(keyframes: int) -> None:
+    """Print how long the steps of cloud and grid are, from nothing and after changes."""
+    m = flown_over(keyframes)
+    limited = CloudConfig(voxel_size=0.03)
+    grid_config = GridConfig(enabled=True, min_height=0.1, max_height=1.0, max_range=12.0)
+    print(f"\n{keyframes} keyframes, {WIDTH}x{HEIGHT}; steps in milliseconds")
+    print(f"{'message':<22}{'after':<16}{'steps':>7}{'total':>8}{'median':>8}{'95 %':>7}{'max':>7}{'size':>10}{'kept MB':>9}")
+
+    def move(count: int) -> None:
+        for k in list(m.keyframes.values())[-count:]:
+            k.T_world_cam = Sim3(k.T_world_cam.rotation, k.T_world_cam.translation + 0.01, k.T_world_cam.scale)
+
+    changes = (("the start", 0), ("nothing", 0), ("ten moved", 10), ("a loop", keyframes))
+    for title, config in (("cloud", replace(limited, max_points=0)), ("cloud, max_points 2M", limited), ("grid", grid_config)):
+        builder: Any = MapGrid(print) if config is grid_config else MapCloud()
+        for after, count in changes:
+            move(count) if count else None
+            of_cloud = (SE3.identity(),) if config is not grid_config else ()
+            message, times = run_steps(builder.steps(header(0, "map"), m, config, *of_cloud))
+            size = message.width if config is not grid_config else message.info.width * message.info.height
+            print(
+                f"{title:<22}{after:<16}{len(times):7d}{times.sum():8.0f}{np.median(times):8.2f}{np.percentile(times, 95):7.1f}"
+                f"{times.max():7.1f}{size:10d}{builder.nbytes / 1e6:9.0f}",
+                flush=True,
+            )
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--keyframes", type=int, default=300)
     options = parser.parse_args()
     os.environ.update(isolated_environment())
     rclpy.init()
@@ -75,6 +149,8 @@ def main() -> None:
             median = statistics.median(values)
             print(f"{'yes' if subscribe else 'no':<12}{stage:<18}{median:8.1f}{min(values):8.1f}{max(values):8.1f}")
     rclpy.shutdown()
+    if options.keyframes:
+        measure_large_map(options.keyframes)
 
 
 if __name__ == "__main__":

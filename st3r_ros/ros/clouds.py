@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Point clouds as PointCloud2 messages, packed by NumPy straight into the message's own buffer."""
+"""Point clouds as PointCloud2 messages, packed by NumPy."""
 
 from __future__ import annotations
 
-import array
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +19,8 @@ from st3r_ros.types import PointCloud
 
 POINT_STEP = 20
 """Bytes of a point: x, y, z, rgb, conf, four each."""
+AT_ONCE = 20_000
+"""Points that are packed at once: few enough to stay in the cache."""
 
 
 def cloud_message(header: Header, points: np.ndarray, colors: np.ndarray, conf: np.ndarray) -> PointCloud2:
@@ -28,9 +29,12 @@ def cloud_message(header: Header, points: np.ndarray, colors: np.ndarray, conf: 
     (N, 3) points become an unorganised cloud (height 1), (h, w, 3) points an organised one, in which points without a value are
     NaN. Fields: x, y, z float32; rgb, the bytes 0RGB packed into a float32 as RViz and PCL read it; conf float32.
     """
-    height, width = points.shape[:2] if points.ndim == 3 else (1, len(points))
-    message = _empty_message(header, height, width, is_dense=points.ndim != 3)
-    _pack(_floats(message), points.reshape(-1, 3), colors.reshape(-1, 3), conf.reshape(-1))
+    message = _empty_message(header, is_dense=points.ndim != 3)
+    points, colors, conf, shape = points.reshape(-1, 3), colors.reshape(-1, 3), conf.reshape(-1), points.shape[:-1]
+    for begin in range(0, len(points), AT_ONCE):
+        some = slice(begin, begin + AT_ONCE)
+        _append(message, points[some], colors[some], conf[some])
+    _set_size(message, *(shape if len(shape) == 2 else (1, *shape)))
     return message
 
 
@@ -61,42 +65,28 @@ class MapCloud:
 
 def _message_steps(header: Header, pieces: Sequence[PointCloud], T_map_world: SE3) -> Steps[PointCloud2]:
     """One message from many pieces in the world."""
-    message = _empty_message(header, 1, sum(len(piece) for piece in pieces), is_dense=True)
-    floats, begin = _floats(message), 0
+    message = _empty_message(header, is_dense=True)
     R, t = T_map_world.rotation.T.astype(np.float32), T_map_world.translation.astype(np.float32)
     for piece in pieces:
-        _pack(floats[begin : begin + len(piece)], piece.points @ R + t, piece.colors, piece.conf)
-        begin += len(piece)
+        _append(message, piece.points @ R + t, piece.colors, piece.conf)
         yield
+    _set_size(message, 1, len(message.data) // POINT_STEP)
     return message
 
 
-def _empty_message(header: Header, height: int, width: int, *, is_dense: bool) -> PointCloud2:
-    """With room for the points. rclpy takes an array('B') as it is; bytes it would copy one by one."""
+def _empty_message(header: Header, *, is_dense: bool) -> PointCloud2:
+    fields = [
+        PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
+        for index, name in enumerate(("x", "y", "z", "rgb", "conf"))
+    ]
     return PointCloud2(
-        header=header,
-        height=height,
-        width=width,
-        fields=[
-            PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
-            for index, name in enumerate(("x", "y", "z", "rgb", "conf"))
-        ],
-        is_bigendian=sys.byteorder == "big",
-        point_step=POINT_STEP,
-        row_step=POINT_STEP * width,
-        is_dense=is_dense,
-        data=array.array("B", bytes(POINT_STEP)) * (height * width),
+        header=header, fields=fields, is_bigendian=sys.byteorder == "big", point_step=POINT_STEP, is_dense=is_dense
     )
 
 
-def _floats(message: PointCloud2) -> np.ndarray:
-    """The message's own buffer, (N, 5) float32."""
-    flat = np.frombuffer(message.data, np.float32) if len(message.data) else np.zeros(0, np.float32)
-    return flat.reshape(-1, POINT_STEP // 4)
-
-
-def _pack(floats: np.ndarray, points: np.ndarray, colors: np.ndarray, conf: np.ndarray) -> None:
-    """Points (N, 3), colors (N, 3) and conf (N,) into (N, 5) float32 of a message."""
+def _append(message: PointCloud2, points: np.ndarray, colors: np.ndarray, conf: np.ndarray) -> None:
+    """Adds points (N, 3), colors (N, 3) and conf (N,). The array of the message itself grows: one that is assigned is copied."""
+    floats = np.empty((len(points), POINT_STEP // 4), np.float32)
     for axis in range(3):
         floats[:, axis] = points[:, axis]
     rgb = colors[:, 0].astype(np.uint32) << 16
@@ -104,3 +94,8 @@ def _pack(floats: np.ndarray, points: np.ndarray, colors: np.ndarray, conf: np.n
     rgb |= colors[:, 2]
     floats.view(np.uint32)[:, 3] = rgb
     floats[:, 4] = conf
+    message.data.frombytes(floats.reshape(-1).view(np.uint8).data)
+
+
+def _set_size(message: PointCloud2, height: int, width: int) -> None:
+    message.height, message.width, message.row_step = height, width, POINT_STEP * width

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import array
 from collections.abc import Callable
 
 from geometry_msgs.msg import Point, Pose
@@ -22,7 +21,9 @@ def grid_message(header: Header, grid: Occupancy) -> OccupancyGrid:
     x, y = grid.origin.tolist()
     info = MapMetaData(map_load_time=header.stamp, resolution=grid.resolution, width=w, height=h)
     info.origin = Pose(position=Point(x=x, y=y))
-    return OccupancyGrid(header=header, info=info, data=array.array("b", grid.cells.tobytes()))
+    message = OccupancyGrid(header=header, info=info)
+    message.data.frombytes(grid.cells.tobytes())
+    return message
 
 
 class MapGrid:
