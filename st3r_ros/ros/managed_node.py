@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as WorkerFuture
 from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 
@@ -28,8 +29,8 @@ Response = TypeVar("Response")
 class ManagedNode(LifecycleNode):
     """A lifecycle node with one executor thread and one worker thread; it brings itself up when `autostart` is set.
 
-    A subclass says what each transition does: `_configure` makes the worker, the services and the publishers, `_listen` and
-    `_finish` begin and end the input, `_release` lets go of everything else.
+    A subclass says what each transition does: `_configure` makes the worker and the publishers, `_listen` and `_finish` begin and
+    end the input, `_release` lets go of everything else. Its services are there in every state.
     """
 
     def __init__(self, name: str, stop: Stop, groups: Mapping[str, type[Validated]]) -> None:
@@ -40,7 +41,9 @@ class ManagedNode(LifecycleNode):
         self._worker: Worker[ImageInput] | None = None
         self._last_error = ""
         self._diagnostics = Diagnostics(self, self._report_health)
-        self._standing = [*self.services, *self.timers]
+        self._standing = list(self.timers)
+        # A service that waits for the worker must not keep images and timers waiting.
+        self._requests = MutuallyExclusiveCallbackGroup()
 
     @property
     def worker(self) -> Worker[ImageInput]:
@@ -156,8 +159,6 @@ class ManagedNode(LifecycleNode):
         self._release()
         for timer in [timer for timer in self.timers if timer not in self._standing]:
             self.destroy_timer(timer)
-        for service in [service for service in self.services if service not in self._standing]:
-            self.destroy_service(service)
         for publisher in [publisher for publisher in self.publishers if isinstance(publisher, LifecyclePublisher)]:
             self.destroy_lifecycle_publisher(publisher)
         give_back_freed()
@@ -168,6 +169,20 @@ class ManagedNode(LifecycleNode):
         self._clean_up()
 
     # Services -------------------------------------------------------------------------------------------------------
+
+    def _offer(self, kind: type, name: str, callback: Callable[[Any, Any], Awaitable[Any]]) -> None:
+        """A service ~/name; `callback` answers it while the node is configured.
+
+        It is never destroyed: a request that is being answered when its service goes would end the executor.
+        """
+
+        async def answer(request: Any, response: Any) -> Any:
+            if self._worker is None:
+                response.success, response.message = False, "The node is not configured; configure it."
+                return response
+            return await callback(request, response)
+
+        self.create_service(kind, f"~/{name}", answer, callback_group=self._requests)
 
     async def _answer(self, response: Response, job: Callable[[], Any], message: str = "") -> Response:
         """Run a job on the worker and answer when it is done, while the executor goes on.

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import Trigger
 
 from st3r_ros.config import (
@@ -57,13 +56,19 @@ _GROUPS: dict[str, type[Validated]] = {
 
 
 class MappingNode(ManagedNode):
-    """Configured, it has a `session` (pair model, map) and services. Active, it has a `source` of images, and publishes."""
+    """Configured, it has a `session` (pair model, map). Active, it has a `source` of images, and publishes."""
 
     def __init__(self, stop: Stop) -> None:
         self.session: MappingSession | None = None
         self.source: ImageSource | None = None
         self._optimizer: ThreadPoolExecutor | None = None
         super().__init__("st3r_mapping", stop, _GROUPS)
+        self._offer(Trigger, "reset", self._on_reset)
+        self._offer(Trigger, "pause", self._on_pause)
+        self._offer(Trigger, "resume", self._on_resume)
+        self._offer(LoadMap, "load_map", self._on_load_map)
+        self._offer(SaveMap, "save_map", self._on_save_map)
+        self._offer(ExportMap, "export_map", self._on_export_map)
 
     # Lifecycle ------------------------------------------------------------------------------------------------------
 
@@ -95,12 +100,6 @@ class MappingNode(ManagedNode):
         info = RunInfo(self.resolve_topic_name("image"), model.name)
         self.session = MappingSession(mapper, files, self._outputs, info, self.get_logger())
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
-        group = MutuallyExclusiveCallbackGroup()  # a service that waits for the worker must not keep images and timers waiting
-        for name, callback in (("reset", self._on_reset), ("pause", self._on_pause), ("resume", self._on_resume)):
-            self.create_service(Trigger, f"~/{name}", callback, callback_group=group)
-        self.create_service(LoadMap, "~/load_map", self._on_load_map, callback_group=group)
-        self.create_service(SaveMap, "~/save_map", self._on_save_map, callback_group=group)
-        self.create_service(ExportMap, "~/export_map", self._on_export_map, callback_group=group)
         self.create_timer(self._config.status_period, self._publish_status)
         if self._config.odom_frame:
             self.create_timer(self._config.transform_publish_period, self._outputs.repeat_transform)
@@ -224,6 +223,7 @@ class MappingNode(ManagedNode):
         """On the worker: change the session, publish its status and say what was done."""
         assert self.session is not None
         done = change(self.session)
+        self.worker.discard()
         self._counts.received = self._counts.dropped = 0
         self._publish_status()
         return done
@@ -262,9 +262,8 @@ class MappingNode(ManagedNode):
 
     def _apply(self, group: str, config: Validated) -> None:
         """A live parameter has changed."""
-        if self.session is None:
-            return
-        self.worker.run(partial(self._apply_on_worker, group, config))
+        if self._worker is not None:
+            self._worker.run(partial(self._apply_on_worker, group, config))
 
     def _apply_on_worker(self, group: str, config: Validated) -> None:
         assert self.session is not None

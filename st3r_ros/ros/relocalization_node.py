@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.task import Future
 
@@ -41,7 +40,7 @@ _PARENT_HINT = "Set child_frame to the root of the robot's tree, or use ~/pose, 
 
 
 class RelocalizationNode(ManagedNode):
-    """Configured, it has a `session` (pair model, references, map) and services. Active, it has a `source` of images."""
+    """Configured, it has a `session` (pair model, references, map). Active, it has a `source` of images."""
 
     def __init__(self, stop: Stop) -> None:
         self.session: RelocalizationSession | None = None
@@ -49,6 +48,9 @@ class RelocalizationNode(ManagedNode):
         self._latest: ImageInput | None = None
         self._waiting: list[Future] = []
         super().__init__("st3r_relocalization", stop, _GROUPS)
+        self._offer(SetReference, "set_reference", self._on_set_reference)
+        self._offer(Relocalize, "relocalize", self._on_relocalize)
+        self._offer(LoadMap, "load_map", self._on_load_map)
 
     # Lifecycle --------------------------------------------------------------------------------------------------------
 
@@ -71,10 +73,6 @@ class RelocalizationNode(ManagedNode):
         outputs = RelocalizationOutputs(self, config)
         self.session = RelocalizationSession(relocalizer, outputs, store, self.get_logger())
         self.session.begin(config)
-        group = MutuallyExclusiveCallbackGroup()  # a service that waits for the worker must not keep images waiting
-        self.create_service(SetReference, "~/set_reference", self._on_set_reference, callback_group=group)
-        self.create_service(Relocalize, "~/relocalize", self._on_relocalize, callback_group=group)
-        self.create_service(LoadMap, "~/load_map", self._on_load_map, callback_group=group)
         self._worker = Worker(self._process, idle=lambda: None, report=self._report, name="relocalization")
         self._worker.start()
 
@@ -116,7 +114,7 @@ class RelocalizationNode(ManagedNode):
         last_ns = self._processed_ns
         if last_ns is None or not 0 <= now_ns - last_ns < 1e9 / rate:
             self._processed_ns = now_ns
-            self.worker.submit(item)
+            self._counts.dropped += self.worker.submit(item)
 
     def _hand_out(self, item: ImageInput | None) -> None:
         waiting, self._waiting = self._waiting, []
@@ -222,11 +220,11 @@ class RelocalizationNode(ManagedNode):
 
     def _apply(self, group: str, config: Validated) -> None:
         """A live parameter has changed."""
-        if self.session is None:
+        if self._worker is None:
             return
         if isinstance(config, RelocalizationNodeConfig):
             self._config = config
-        self.worker.run(partial(self._apply_on_worker, config))
+        self._worker.run(partial(self._apply_on_worker, config))
 
     def _apply_on_worker(self, config: Validated) -> None:
         assert self.session is not None

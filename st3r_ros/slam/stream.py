@@ -59,7 +59,8 @@ class FrameStream:
             )
         if self._last_stamp_ns is not None and frame.stamp_ns <= self._last_stamp_ns:
             last = self._last_stamp_ns * 1e-9
-            raise FrameError(f"Frame {frame.id} has stamp {frame.stamp:.9f} s, not later than the last one, {last:.9f} s.")
+            hint = "; does the driver fill in the stamps?" if frame.stamp_ns == self._last_stamp_ns else "."
+            raise FrameError(f"Frame {frame.id} has stamp {frame.stamp:.9f} s, not later than the last one, {last:.9f} s{hint}")
         self._shape, self._last_stamp_ns = shape, frame.stamp_ns
 
     def undistorted(self, frame: Frame) -> Frame:
