@@ -189,8 +189,12 @@ class CloudConfig(Validated):
         0.02, "Edge of the voxels that thin the cloud, map units; 0 keeps every point.", low=0.0, high=100.0, live=True
     )
     min_conf: float = setting(1.0, "Pixels of lower confidence are left out of the cloud.", low=0.0, live=True)
-    min_height: float = setting(-1e6, "Points lower than this, z in map_frame, are left out, map units.", live=True)
-    max_height: float = setting(1e6, "Points higher than this, z in map_frame, are left out, map units.", live=True)
+    min_height: float = setting(
+        -1e6, "Points lower than this, z in map_frame, are left out, map units.", low=-1e6, high=1e6, live=True
+    )
+    max_height: float = setting(
+        1e6, "Points higher than this, z in map_frame, are left out, map units.", low=-1e6, high=1e6, live=True
+    )
     max_range: float = setting(
         0.0, "Points farther from the camera that saw them are left out, map units; 0 keeps all.", low=0.0, live=True
     )
@@ -206,9 +210,15 @@ class GridConfig(Validated):
     enabled: bool = setting(False, "Make the grid and publish it on ~/grid.", live=True)
     resolution: float = setting(0.05, "Edge of a cell, map units.", low=0.001, high=100.0, live=True)
     min_height: float = setting(
-        0.1, "Points higher than this, z in map_frame, are obstacles; lower ones are floor, map units.", live=True
+        0.1,
+        "Points higher than this, z in map_frame, are obstacles; lower ones are floor, map units.",
+        low=-1e6,
+        high=1e6,
+        live=True,
     )
-    max_height: float = setting(1.5, "Points higher than this, z in map_frame, are no obstacles, map units.", live=True)
+    max_height: float = setting(
+        1.5, "Points higher than this, z in map_frame, are no obstacles, map units.", low=-1e6, high=1e6, live=True
+    )
     max_range: float = setting(
         5.0,
         "Points farther from the camera that saw them are not looked at, only the way to there, map units.",
