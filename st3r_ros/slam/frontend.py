@@ -25,6 +25,7 @@ FOUND_INLIERS = 3
 """A pose that nothing before it confirms needs so many times `min_inliers`."""
 MAX_TURN_DEG = 60.0
 MAX_MOVE_DEPTHS = 1.0
+MAX_STEP_S = 0.5
 SURE_INLIER_SHARE = 0.6
 
 
@@ -36,6 +37,8 @@ class Frontend:
         self.keyframe: Keyframe | None = None
         self.previous: tuple[Frame, Any, Tracked] | None = None
         self._T_kf_cam = Sim3.identity()
+        self._velocity: np.ndarray | None = None
+        self._last_ns: int | None = None
         self._most_trusted = 0
 
     def enter(self, keyframe: Keyframe) -> None:
@@ -47,27 +50,41 @@ class Frontend:
                 retire(left)  # those of the window are packed when they leave it
         if not self._at.frozen:
             revive(keyframe)
+        if left is not None and self._velocity is not None:
+            self._velocity[:3] *= float(left.T_world_cam.scale / keyframe.T_world_cam.scale)
         self.keyframe, self.previous = keyframe, None
         self._T_kf_cam, self._most_trusted = Sim3.identity(), 0
 
     def forget_motion(self) -> None:
         """The camera may be anywhere."""
         self.previous, self._T_kf_cam, self._most_trusted = None, Sim3.identity(), 0
+        self._velocity, self._last_ns = None, None
 
     def accept(self, frame: Frame, features: Any, tracked: Tracked) -> None:
         """The next frame is looked for from here."""
         self._most_trusted = max(self._most_trusted, tracked.trusted)
-        self._T_kf_cam = tracked.result.T_kf_cam
+        seconds = 0.0 if self._last_ns is None else (frame.stamp_ns - self._last_ns) * 1e-9
+        if 0.0 < seconds < MAX_STEP_S:
+            self._velocity = (self._T_kf_cam.se3().inverse() @ tracked.result.T_kf_cam.se3()).log() / seconds
+        self._T_kf_cam, self._last_ns = tracked.result.T_kf_cam, frame.stamp_ns
         self.previous = frame, features, tracked
 
-    def follow(self, features: Any) -> Tracked | None:
+    def follow(self, frame: Frame, features: Any) -> Tracked | None:
         """The frame against the current keyframe; None when too little of it is seen, or the camera cannot have got there."""
         assert self.keyframe is not None
         seed = self.previous[2].matches if self.previous else None
-        tracked = self._at.tracker.track(features, self.keyframe, self._at.store.of(self.keyframe), self._T_kf_cam, seed)
+        guess = self._T_kf_cam @ self._step(frame).sim3(1.0)
+        tracked = self._at.tracker.track(features, self.keyframe, self._at.store.of(self.keyframe), guess, seed)
         if tracked is None or tracked.trusted < self._at.config.lost_match_fraction * self._most_trusted:
             return None
         return tracked if self.previous is None or self._plausible(tracked) else None
+
+    def _step(self, frame: Frame) -> SE3:
+        """What the camera has moved since the last frame, if it goes on as it did."""
+        seconds = 0.0 if self._last_ns is None else (frame.stamp_ns - self._last_ns) * 1e-9
+        if self._velocity is None or not 0.0 < seconds < MAX_STEP_S:
+            return SE3.identity()
+        return SE3.exp(self._velocity * seconds)
 
     def _plausible(self, tracked: Tracked) -> bool:
         """Whether the camera can have moved so since the last frame; if nearly all matches say so, anything is."""

@@ -103,11 +103,11 @@ class Mapper:
 
     def _track(self, frame: Frame, features: Any, step: _Step) -> None:
         """Against the current keyframe; where that shows too little of the view, against another one of the map, or a new one."""
-        tracked = self._frontend.follow(features)
+        tracked = self._frontend.follow(frame, features)
         if tracked is None and self._frontend.previous is not None and self._has_room(step):
             # A sudden move: the last frame is nearer to this one than the keyframe is. Make it the keyframe and try again.
             self._promote(*self._frontend.previous, step)
-            tracked = self._frontend.follow(features)
+            tracked = self._frontend.follow(frame, features)
         step.lap("track")
         if tracked is None:
             self._lose(step)
