@@ -77,6 +77,12 @@ class GridBuilder:
 
     def steps(self, keyframe_map: KeyframeMap, config: GridConfig) -> Steps[Occupancy]:
         """The grid of the map as it is now; a step is a keyframe."""
+        if config.min_height >= config.max_height:
+            return _refused(
+                config,
+                f"No grid: min_height is {config.min_height:g} and max_height {config.max_height:g}, nothing could be an "
+                "obstacle. Make min_height the smaller one.",
+            )
         T_map_world = keyframe_map.T_map_world or OPTICAL
         settings = replace(config, enabled=True, max_cells=1), T_map_world.as_matrix().tobytes()
         if self._map is None or self._map() is not keyframe_map or settings != self._settings:
@@ -176,12 +182,12 @@ def _direction(x: np.ndarray, y: np.ndarray, directions: int) -> np.ndarray:
 def _together(patches: list[Patch], config: GridConfig) -> Steps[Occupancy]:
     """Lays the patches together."""
     if not patches:
-        return Occupancy(np.zeros((0, 0), np.int8), np.zeros(2), config.resolution)
+        return _refused(config, "")
     row, column = min(p.row for p in patches), min(p.column for p in patches)
     h = max(p.row + p.cells.shape[0] for p in patches) - row
     w = max(p.column + p.cells.shape[1] for p in patches) - column
     if h * w > config.max_cells:
-        return Occupancy(np.zeros((0, 0), np.int8), np.zeros(2), config.resolution, _refusal(h, w, config))
+        return _refused(config, _too_large(h, w, config))
     points, hits, free = np.zeros((h, w), np.uint32), np.zeros((h, w), np.uint16), np.zeros((h, w), np.uint16)
     for patch in patches:
         r, c = patch.row - row, patch.column - column
@@ -210,7 +216,11 @@ def _neighbourhood(cells: np.ndarray, join: np.ufunc) -> np.ndarray:
     return cells
 
 
-def _refusal(h: int, w: int, config: GridConfig) -> str:
+def _refused(config: GridConfig, why: str) -> Occupancy:
+    return Occupancy(np.zeros((0, 0), np.int8), np.zeros(2), config.resolution, why)
+
+
+def _too_large(h: int, w: int, config: GridConfig) -> str:
     enough = config.resolution * math.sqrt(h * w / config.max_cells)
     return (
         f"No grid: the map is {w * config.resolution:.0f} x {h * config.resolution:.0f} wide, which is {h * w} cells, and "

@@ -137,6 +137,11 @@ def test_a_camera_above_the_heights_sees_the_floor_free_only_where_it_looks_so_d
     assert cell(above, HIGH[0], 0.5) == OCCUPIED
 
 
+def test_what_is_hidden_by_an_obstacle_is_unknown() -> None:
+    grid = grid_of(make_map([look(-1.5, -0.2, 0.6, 0.0)]), replace(CONFIG, max_height=0.7))
+    assert [cell(grid, x, -0.2) for x in (0.9, 1.01, 1.11, 1.3, 2.0)] == [FREE, OCCUPIED, UNKNOWN, UNKNOWN, UNKNOWN]
+
+
 def test_a_camera_that_looks_over_a_table_does_not_make_it_free() -> None:
     over = [look(-1.5, -0.2, 1.4, yaw) for yaw in np.linspace(-2.0, 2.0, 10)]
     m = make_map([*over, SEEN[-2], SEEN[-1]])
@@ -179,6 +184,11 @@ def test_a_map_too_large_is_refused_with_a_way_out() -> None:
     better = float(refusal.split("resolution to ")[1].rstrip("."))
     assert 0.1 < better < 0.2
     assert grid_of(make_map(SEEN), replace(config, resolution=better + 0.01)).refusal == ""
+
+
+def test_heights_in_the_wrong_order_are_refused_because_everything_would_be_free() -> None:
+    refusal = grid_of(make_map(SEEN[:1]), replace(CONFIG, min_height=2.0)).refusal
+    assert "min_height is 2 and max_height 1.5" in refusal
 
 
 def test_an_empty_map_has_an_empty_grid() -> None:
