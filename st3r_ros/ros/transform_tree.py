@@ -26,15 +26,20 @@ from st3r_ros.ros.qos import stream
 
 HISTORY_NS = 5_000_000_000
 """How far back a frame's place is remembered, at least."""
-_TAKE_PERIOD_S = 0.01
+_TAKE_PERIOD_S = 0.05
+_SOON_S = 0.005
 TIME_JUMP_NS = 1_000_000_000
 """A stamp this much earlier than the last one means that time has begun again."""
 
 
 class TransformTree:
-    """Every frame's transforms to its parent, as heard on TF. One thread may add while others look up."""
+    """Every frame's transforms to its parent, as heard on TF. One thread may add while others look up.
 
-    def __init__(self) -> None:
+    refresh: called when something is not known; whether it has added anything.
+    """
+
+    def __init__(self, refresh: Callable[[], bool] = lambda: False) -> None:
+        self._refresh = refresh
         self._links: dict[str, _Link] = {}
         self._changed = threading.Condition()
 
@@ -64,13 +69,19 @@ class TransformTree:
         wait `patience_s` seconds for it.
         """
         end = time.monotonic() + patience_s
+        while True:
+            found = self._find(target, source, stamp_ns)
+            if found is None and self._refresh():
+                found = self._find(target, source, stamp_ns)
+            left = end - time.monotonic()
+            if found is not None or left <= 0.0:
+                return found
+            with self._changed:
+                self._changed.wait(min(left, _SOON_S))
+
+    def _find(self, target: str, source: str, stamp_ns: int | None) -> SE3 | None:
         with self._changed:
-            while True:
-                found = self._between(plain(target), plain(source), stamp_ns)
-                left = end - time.monotonic()
-                if found is not None or left <= 0.0:
-                    return found
-                self._changed.wait(left)
+            return self._between(plain(target), plain(source), stamp_ns)
 
     def _between(self, target: str, source: str, stamp_ns: int | None) -> SE3 | None:
         above_target, above_source = self._ancestors(target), self._ancestors(source)
@@ -147,13 +158,14 @@ class TransformListener:
     """Feeds a `TransformTree` from /tf and /tf_static until it is closed. heard: called with every message, on another thread.
 
     A robot's TF is hundreds of small messages a second, and each that wakes the executor costs it a millisecond. So the executor
-    leaves these subscriptions alone, and a thread takes what has come.
+    leaves these subscriptions alone: who looks up what is not known takes what has come, and a thread does now and then.
     """
 
     def __init__(self, node: Node, heard: Callable[[TFMessage], None] = lambda message: None) -> None:
         self._node, self._heard = node, heard
-        self.tree = TransformTree()
+        self.tree = TransformTree(self._take_all)
         self._subscriptions: list[Subscription] = []
+        self._taking = threading.Lock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self.open()
@@ -167,7 +179,7 @@ class TransformListener:
             for topic, qos in (("/tf_static", latched), ("/tf", stream(100)))
         ]
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._take_all, args=self._subscriptions, name="tf", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=[self._closing], name="tf", daemon=True)
         self._thread.start()
 
     @property
@@ -184,17 +196,21 @@ class TransformListener:
             self._node.destroy_subscription(subscription)
         self._subscriptions, self._thread = [], None
 
-    def _take_all(self, static: Subscription, moving: Subscription) -> None:
-        with suppress(InvalidHandle):  # the node was destroyed without `close`
-            while not self._closing.wait(_TAKE_PERIOD_S) and self._node.context.ok():
-                self._take(static, static=True)
-                self._take(moving, static=False)
+    def _run(self, closing: threading.Event) -> None:
+        while not closing.wait(_TAKE_PERIOD_S) and self._node.context.ok():
+            self._take_all()
 
-    def _take(self, subscription: Subscription, *, static: bool) -> None:
-        with subscription.handle:
-            while (taken := subscription.handle.take_message(TFMessage, False)) is not None:
-                self.tree.add(taken[0], static=static)
-                self._heard(taken[0])
+    def _take_all(self) -> bool:
+        """Take what has come; whether there was anything."""
+        taken = False
+        with self._taking, suppress(InvalidHandle):  # nothing, when the subscriptions are gone
+            for subscription, static in zip(self._subscriptions, (True, False), strict=False):
+                with subscription.handle:
+                    while (message := subscription.handle.take_message(TFMessage, False)) is not None:
+                        self.tree.add(message[0], static=static)
+                        self._heard(message[0])
+                        taken = True
+        return taken
 
 
 class _LeftAlone(CallbackGroup):
