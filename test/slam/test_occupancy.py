@@ -138,8 +138,12 @@ def test_a_camera_above_the_heights_sees_the_floor_free_only_where_it_looks_so_d
 
 
 def test_what_is_hidden_by_an_obstacle_is_unknown() -> None:
-    grid = grid_of(make_map([look(-1.5, -0.2, 0.6, 0.0)]), replace(CONFIG, max_height=0.7))
-    assert [cell(grid, x, -0.2) for x in (0.9, 1.01, 1.11, 1.3, 2.0)] == [FREE, OCCUPIED, UNKNOWN, UNKNOWN, UNKNOWN]
+    m = make_map([look(-1.5, 1.0, 1.0, 0.0)])
+    m.keyframes[0].conf[:110] = m.keyframes[0].conf[130:] = 0.0
+    m.keyframes[0].X[:, 150:170] *= 0.5  # a pillar before the wall
+    grid = grid_of(m)
+    assert [cell(grid, x, 1.0) for x in (0.66, 0.76, 0.86, 1.0, 2.0)] == [FREE, OCCUPIED, UNKNOWN, UNKNOWN, UNKNOWN]
+    assert [cell(grid, x, 1.4) for x in (0.66, 1.0, 2.0)] == [FREE, FREE, FREE]
 
 
 def test_a_camera_that_looks_over_a_table_does_not_make_it_free() -> None:
