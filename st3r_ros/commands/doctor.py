@@ -59,6 +59,7 @@ LIBRARIES = (
     Library("huggingface_hub", "weights from the Hub", False, "pip install huggingface_hub"),
     Library("evo", "trajectory errors against a truth", False, "pip install evo"),
     Library("rosbags", "reading ROS 2 bags", False, "pip install rosbags"),
+    Library("viser", "the map in the browser", False, "pip install viser"),
 )
 ROS_LIBRARIES = (
     Library("rclpy", "ROS nodes", False, "source a ROS 2 installation, or `make demo` in the repository sets one up from wheels"),

@@ -78,6 +78,7 @@ class MappingNode(ManagedNode):
             raise ConfigError("save_on_shutdown is true, but map_path is empty; give the folder to save the map in.")
         if self._config.output_dir:
             check_output_folder(Path(self._config.output_dir))
+        self.get_logger().info(f"Loading the pair model {self._config.pair_model} {self._config.checkpoint}".rstrip() + ".")
         model = load_pair_model(
             self._config.pair_model,
             self._config.checkpoint,

@@ -60,6 +60,7 @@ class RelocalizationNode(ManagedNode):
         if config.reference_dir:
             check_output_folder(Path(config.reference_dir))
             store = ReferenceStore(Path(config.reference_dir))
+        self.get_logger().info(f"Loading the pair model {config.pair_model} {config.checkpoint}".rstrip() + ".")
         model = load_pair_model(
             config.pair_model,
             config.checkpoint,
