@@ -12,13 +12,10 @@ from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import MappingNodeConfig
 from st3r_ros.geometry import so3
+from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros.conversions import transform_message
 from st3r_ros.ros.qos import OVERRIDABLE, stream
-
-OPTICAL = SE3(np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]), np.zeros(3))
-"""`T_body_optical`: the optical axes (x right, y down, z forward) in a body's (x forward, y left, z up); REP-103."""
-
 
 REMEMBERED = 500
 """Transforms of its own that the broadcaster knows again."""
