@@ -13,7 +13,7 @@ export ROS_LOCALHOST_ONLY := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full format bench clean
+.PHONY: help setup demo test test-full format docs bench clean
 
 help:  ## list the commands
 	@echo "st3r_ros: live dense mapping from one RGB camera."
@@ -43,6 +43,9 @@ test-full: test  ## the same with the full-size network: minutes, 4 GB of memory
 
 format: setup  ## let ruff rewrite the sources
 	@$(ENTER) ruff check --fix && ruff format
+
+docs: setup  ## write docs/reference.md anew, from the code
+	@$(ENTER) python tools/reference.py
 
 bench: setup  ## run the benchmarks in bench/, but the long soak.py and lossy_network.py, which needs root
 	@$(ENTER) for script in $(filter-out bench/soak.py bench/lossy_network.py,$(wildcard bench/[a-z]*.py)); do echo "== $$script"; python "$$script" || exit; done
