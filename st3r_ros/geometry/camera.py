@@ -19,6 +19,10 @@ from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry import distortion as lens
 from st3r_ros.geometry.arrays import read_only
 
+MAX_IN_SIZES = 1e4
+"""Focal length and principal point in widths or heights of the image, at most; the focal length at least its reciprocal."""
+MAX_COEFFICIENT = 1e6
+
 
 @dataclass(frozen=True, eq=False)
 class Camera:
@@ -43,6 +47,18 @@ class Camera:
             _check_size(name, getattr(self, name))
         object.__setattr__(self, "K", _checked_K(self.K))
         object.__setattr__(self, "distortion", _checked_distortion(self.distortion_model, self.distortion))
+        self._check_plausible()
+
+    def _check_plausible(self) -> None:
+        """No lens has such numbers, and computing with them ends in infinities."""
+        size = np.array([[self.width, self.width, self.width], [self.height, self.height, self.height]])
+        in_sizes = np.abs(self.K[:2]) / size
+        if in_sizes.max() > MAX_IN_SIZES or min(in_sizes[0, 0], in_sizes[1, 1]) < 1.0 / MAX_IN_SIZES:
+            raise CalibrationError(
+                f"The camera matrix K is {self.K.tolist()}: impossible for {self.width} x {self.height} pixels."
+            )
+        if np.abs(self.distortion).max(initial=0.0) > MAX_COEFFICIENT:
+            raise CalibrationError(f"The distortion coefficients are {self.distortion.tolist()}: no lens has such.")
 
     @staticmethod
     def from_fov(width: int, height: int, horizontal_fov_deg: float) -> Camera:

@@ -211,3 +211,18 @@ def test_a_calibration_for_another_image_size_is_refused():
     undistorter = Undistorter(Camera(640, 480, K, "plumb_bob", LENSES["plumb_bob"]))
     with pytest.raises(CalibrationError, match="320 x 240 pixels, but its calibration is for 640 x 480"):
         undistorter.rectify(np.zeros((240, 320, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value"), [(0, 0, 1e18), (1, 1, 1e300), (0, 0, 1e-3), (0, 2, -1e9), (1, 2, 1e300), (0, 1, 1e12)]
+)
+def test_an_impossible_camera_matrix_is_refused(row, column, value):
+    K = np.array([[300.0, 0.0, 159.5], [0.0, 300.0, 119.5], [0.0, 0.0, 1.0]])
+    K[row, column] = value
+    with pytest.raises(CalibrationError, match="impossible for 320 x 240"):
+        Camera(320, 240, K)
+
+
+def test_impossible_distortion_is_refused():
+    with pytest.raises(CalibrationError, match="no lens"):
+        Camera(320, 240, Camera.from_fov(320, 240, 60.0).K, "plumb_bob", np.array([0.0, 1e18, 0.0, 0.0]))
