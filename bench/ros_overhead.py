@@ -196,6 +196,7 @@ def measure_flood(seconds: float) -> list[Row]:
     recorder = session.recorder
     waiting = counts.received - recorder.frames - recorder.skipped - counts.dropped
     tenth = max(len(memory) // 10, 1)
+    half = len(memory) // 2
     return [
         ("60 Hz, slow model", "received", counts.received, "images"),
         ("60 Hz, slow model", "processed", recorder.frames + recorder.skipped, "images"),
@@ -204,6 +205,7 @@ def measure_flood(seconds: float) -> list[Row]:
         ("age when processing begins", "median", statistics.median(ages), "ms"),
         ("age when processing begins", "most", max(ages[3:]), "ms"),
         ("memory", "first tenth", statistics.median(memory[:tenth]), "MB"),
+        ("memory", "half way", statistics.median(memory[half : half + tenth]), "MB"),
         ("memory", "last tenth", statistics.median(memory[-tenth:]), "MB"),
         ("memory", "most", max(memory), "MB"),
     ]
