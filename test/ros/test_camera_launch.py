@@ -12,6 +12,8 @@ from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from test_launch import Launched
 
+from st3r_ros.ros.qos import images
+
 pytest.importorskip("launch_ros", reason="launch is part of a ROS 2 installation")
 
 
@@ -28,11 +30,11 @@ def launched(tmp_path: Path) -> Iterator[Launched]:
 
 def test_images_come_compressed_and_reliable_over_the_paced_profile(ros: Ros, launched: Launched) -> None:
     ros.init()
-    node, images, infos = Node("base"), list[CompressedImage](), list[CameraInfo]()
-    node.create_subscription(CompressedImage, "bot/cam/raw/compressed", images.append, images("reliable"))
+    node, heard, infos = Node("base"), list[CompressedImage](), list[CameraInfo]()
+    node.create_subscription(CompressedImage, "bot/cam/raw/compressed", heard.append, images("reliable"))
     node.create_subscription(CameraInfo, "bot/cam/camera_info", infos.append, images("best_effort"))
     ros.spin(node)
-    wait_until(lambda: len(images) > 3 and infos, "images and their calibration", 60.0)
+    wait_until(lambda: len(heard) > 3 and infos, "images and their calibration", 60.0)
     launched.ctrl_c()
     assert launched.wait() == 0, launched.output
     assert "Sent " in launched.output

@@ -11,6 +11,7 @@ from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CompressedImage
 
 from st3r_ros.ros.child import Child
+from st3r_ros.ros.qos import images
 
 CONFIG = Path(__file__).parents[2] / "config"
 NOISE = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
@@ -28,16 +29,16 @@ def test_a_profile_is_read_and_large_images_pass(ros: Ros, tmp_path: Path, file:
     for index in range(20):
         cv2.imwrite(str(tmp_path / f"{index:02d}.png"), NOISE)
     ros.init()
-    node, images = Node("listener"), list[CompressedImage]()
-    node.create_subscription(CompressedImage, "image/compressed", images.append, images("reliable"))
+    node, heard = Node("listener"), list[CompressedImage]()
+    node.create_subscription(CompressedImage, "image/compressed", heard.append, images("reliable"))
     ros.spin(node)
     profile = dict.fromkeys(("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"), str(CONFIG / file))
     parameters = {"source": str(tmp_path), "loop": True, "rate": 0.2, "jpeg_quality": 100}
     child = Child("camera_node", parameters, {**profile, "RMW_FASTRTPS_PUBLICATION_MODE": mode})
     try:
-        wait_until(lambda: len(images) >= 5, "images")
+        wait_until(lambda: len(heard) >= 5, "images")
     finally:
         child.stop(10.0)
-    assert len(images[0].data) > 65_535, "the image does not need fragments"
+    assert len(heard[0].data) > 65_535, "the image does not need fragments"
     assert child.exit_code == 0, child.lines
     assert not [line for line in child.lines if "XML" in line or "Error" in line]
