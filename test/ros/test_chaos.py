@@ -3,6 +3,8 @@
 
 import dataclasses
 import itertools
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,11 +28,14 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.maps import save as saving
 from st3r_ros.maps.load import load_map
 from st3r_ros.msg import MappingStatus
+from st3r_ros.pair import load_pair_model
 from st3r_ros.ros import conversions
+from st3r_ros.ros.child import Child
 from st3r_ros.ros.mapping_node import MappingNode
 from st3r_ros.ros.process import Stop
 from st3r_ros.ros.qos import latched
 from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.slam.mapper import Mapper
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 from st3r_ros.types import Frame
 
@@ -386,3 +391,28 @@ def test_all_at_once(ros: Ros, tmp_path: Path) -> None:
     robot.track()
     counts = robot.node._counts
     wait_until(lambda: counts.received == robot.handled, "the counts to agree")
+
+
+def test_a_node_that_is_killed_while_it_saves_leaves_a_whole_map(ros: Ros, tmp_path: Path) -> None:
+    folder, mapper = tmp_path / "map", Mapper(load_pair_model("opencv"))
+    for frame in FRAMES:
+        mapper.register_frame(frame)
+    saving.save_map(folder, mapper.map, pair_model="opencv")
+    child = Child("mapping_node", {"base_frame": "", "map_path": str(folder)}, {})
+    try:
+        ros.init()
+        user = User()
+        ros.spin(user)
+        wait_until(lambda: any("Listening" in line for line in child.lines), "the node to listen", 60.0)
+        before = set(os.listdir(tmp_path))
+        for _ in range(20):
+            user.ask("save_map")
+        wait_until(lambda: set(os.listdir(tmp_path)) - before, "a save to begin")
+        child.signal(signal.SIGKILL)
+        wait_until(lambda: not child.running, "the end of the node")
+    finally:
+        child.stop(0.0)
+    assert child.exit_code == -signal.SIGKILL
+    left = load_map(folder).map
+    assert left.keyframes.keys() == mapper.map.keyframes.keys()
+    assert len(left.frames) == len(mapper.map.frames)
