@@ -135,15 +135,18 @@ class KeyframeMap:
             self.frames.bend(start, end, self._seen_from_before(end) @ T_before.inverse())
 
     def _runs_to_keyframes(self, moved: Collection[int]) -> list[tuple[int, int]]:
-        """Where frames were tracked against one keyframe until the next frame, at `end`, became one: (start, end) of the runs."""
-        ids = self.frames.keyframe_ids
-        starts = np.flatnonzero(np.diff(ids, prepend=-1))
+        """Where frames were tracked against one keyframe until the next frame, at `end`, became one: (start, end) of the runs.
+
+        They begin anew where time went back: a recording that loops, a clock that was set.
+        """
+        ids, stamps = self.frames.keyframe_ids, self.frames.stamps_ns
+        starts = np.flatnonzero((np.diff(ids, prepend=-1) != 0) | (np.diff(stamps, prepend=stamps[:1]) < 0))
         runs = zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
-        stamps = self.frames.stamps_ns
         return [
             (s, n)
             for s, n in runs
-            if n - s > 1 and (ids[s] in moved or ids[n] in moved) and self.keyframes[int(ids[n])].stamp_ns == stamps[n]
+            if n - s > 1 and ids[s] != ids[n] and (ids[s] in moved or ids[n] in moved)
+            if self.keyframes[int(ids[n])].stamp_ns == stamps[n]
         ]
 
     def _seen_from_before(self, n: int) -> Sim3:
