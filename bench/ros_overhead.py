@@ -203,6 +203,7 @@ def measure_flood(seconds: float) -> list[Row]:
         ("60 Hz, slow model", "dropped", counts.dropped, "images"),
         ("60 Hz, slow model", "received - processed - dropped (0 or 1 waits)", waiting, "images"),
         ("age when processing begins", "median", statistics.median(ages), "ms"),
+        ("age when processing begins", "95 %", sorted(ages)[int(0.95 * len(ages))], "ms"),
         ("age when processing begins", "most", max(ages[3:]), "ms"),
         ("memory", "first tenth", statistics.median(memory[:tenth]), "MB"),
         ("memory", "half way", statistics.median(memory[half : half + tenth]), "MB"),
