@@ -164,6 +164,7 @@ class Live:
             ros.spin(node)
             node.start()
             assert stop.exit_code == 0, f"{kind.__name__} did not start; its log says why."
+        wait_until(lambda: all(published_by(self.client, name) - OF_ROS for name in NODES), "the nodes in the graph", 90.0)
 
     def _on_image(self, image: Image) -> None:
         self.seen.add(stamp(image.header))
@@ -203,7 +204,7 @@ def check(topic: Topic, infos: list[Any], client: Client, side: str) -> None:
 @pytest.mark.parametrize("topic", PUBLISHED, ids=lambda topic: topic.node.strip("/") + topic.name)
 def test_it_is_published_with_its_type_and_qos(live: Live, topic: Topic) -> None:
     client = live.client
-    wait_until(lambda: topic.name in published_by(client, topic.node), f"{topic.name} of {topic.node}")
+    wait_until(lambda: topic.name in published_by(client, topic.node), f"{topic.name} of {topic.node}", 60.0)
     check(topic, client.get_publishers_info_by_topic(topic.name), client, "publisher")
 
 
