@@ -108,7 +108,7 @@ def fed(ros: Ros) -> Iterator[Fed]:
     fed.node.close()
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.full)])
 def test_no_message_does_harm(fed: Fed, count: int) -> None:
     fuzzer = Fuzzer(FRAMES, seed=count)
     memory = []
