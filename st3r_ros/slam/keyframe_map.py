@@ -145,7 +145,7 @@ class KeyframeMap:
         return [
             (s, n)
             for s, n in runs
-            if n - s > 1 and ids[s] != ids[n] and (ids[s] in moved or ids[n] in moved)
+            if n - s > 1 and ids[s] != ids[n] and stamps[n] > stamps[n - 1] and (ids[s] in moved or ids[n] in moved)
             if self.keyframes[int(ids[n])].stamp_ns == stamps[n]
         ]
 

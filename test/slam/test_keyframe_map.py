@@ -61,19 +61,19 @@ def test_frames_follow_the_correction_of_their_keyframe_and_only_theirs(small_ma
 
 
 def test_a_correction_is_spread_also_where_time_has_gone_back():
-    """Frames 1 and 2 came before the clock was set, 3 to 5 after it; 6 became the next keyframe."""
+    """Frames 1 and 2 came before the clock was set, 3 to 5 after it; 6 became a keyframe, and 8, after one more."""
     walk = KeyframeMap()
-    for number, stamp in ((0, 10_000_000_000), (1, 400)):
+    for number, stamp in ((0, 10_000_000_000), (1, 400), (2, 50)):
         item = keyframe(number, Sim3.identity())
         item.stamp_ns = stamp
         walk.add_keyframe(item)
-    stamps = (10_000_000_000, 10_000_000_100, 10_000_000_200, 100, 200, 300, 400)
+    stamps = (10_000_000_000, 10_000_000_100, 10_000_000_200, 100, 200, 300, 400, 500, 50)
     for number, stamp in enumerate(stamps):
-        walk.frames.append(FramePose(number, stamp, int(number == 6), Sim3.identity()))
+        walk.frames.append(FramePose(number, stamp, int(number > 5) + int(number > 7), Sim3.identity()))
     shift = SE3(np.eye(3), np.array([3.0, 0.0, 0.0])).sim3(1.0)
-    walk.move({1: shift})
-    moved_by = [walk.frames[n].T_kf_cam.translation[0] for n in range(6)]
-    np.testing.assert_allclose(moved_by, [0.0, 0.0, 0.0, 0.0, 1.0, 2.0], atol=1e-9)
+    walk.move({1: shift, 2: shift @ shift})
+    moved_by = [frame.T_kf_cam.translation[0] for frame in walk.frames]
+    np.testing.assert_allclose(moved_by, [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0], atol=1e-9)
 
 
 def test_the_keyframe_trajectory_holds_the_keyframes(small_map):
