@@ -73,8 +73,8 @@ class Frontend:
         """The frame against the current keyframe; None when too little of it is seen, or the camera cannot have got there."""
         assert self.keyframe is not None
         seed = self.previous[2].matches if self.previous else None
-        guess = self._T_kf_cam @ self._step(frame).sim3(1.0)
-        tracked = self._at.tracker.track(features, self.keyframe, self._at.store.of(self.keyframe), guess, seed)
+        ahead = self._T_kf_cam @ self._step(frame).sim3(1.0)
+        tracked = self._at.tracker.track(features, self.keyframe, self._at.store.of(self.keyframe), self._T_kf_cam, seed, ahead)
         if tracked is None or tracked.trusted < self._at.config.lost_match_fraction * self._most_trusted:
             return None
         return tracked if self.previous is None or self._plausible(tracked) else None

@@ -70,17 +70,23 @@ class Tracker:
         self.config = config
 
     def track(
-        self, features: Features, keyframe: Keyframe, keyframe_features: Any, T_kf_cam: Sim3, seed: Matches | None = None
+        self,
+        features: Features,
+        keyframe: Keyframe,
+        keyframe_features: Any,
+        T_kf_cam: Sim3,
+        seed: Matches | None = None,
+        other: Sim3 | None = None,
     ) -> Tracked | None:
-        """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam` and the matches `seed` of the frame before.
-
-        None when too few points agree.
+        """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam`, or the `other` one where that fits better, and the
+        matches `seed` of the frame before. None when too few points agree.
         """
         prediction = self.model.predict(features, keyframe_features, seed=seed, dense=self.model.sees_depth_alone)
-        return self.solve(prediction, features.K, keyframe, T_kf_cam, K_known=features.K_known)
+        guesses = (T_kf_cam,) if other is None else (T_kf_cam, other)
+        return self.solve(prediction, features.K, keyframe, *guesses, K_known=features.K_known)
 
     def solve(
-        self, prediction: PairPrediction, K: np.ndarray, keyframe: Keyframe, T_kf_cam: Sim3, *, K_known: bool = True
+        self, prediction: PairPrediction, K: np.ndarray, keyframe: Keyframe, *guesses: Sim3, K_known: bool = True
     ) -> Tracked | None:
         """As `track`, when the prediction is there already. K: (3, 3) intrinsics of the frame."""
         pixels = prediction.matches.pixels0
@@ -94,11 +100,11 @@ class Tracker:
             assert prediction.X_0_0 is not None
             seen = RayObservations(directions(prediction.X_0_0, pixels), pixels_per_radian(K))
         if prediction.X_0_0 is None or prediction.conf0 is None:
-            return self._solve(prediction, seen, keyframe, T_kf_cam)
+            return self._solve(prediction, seen, keyframe, guesses)
         claimed = sample(prediction.X_0_0, pixels).double()
         depth = claimed[:, 2] if calibrated else claimed.norm(dim=1)
         information = sample(prediction.conf0, pixels).double() / self.model.relative_depth_sigma**2
-        return self._solve(prediction, seen, keyframe, T_kf_cam, depth, information)
+        return self._solve(prediction, seen, keyframe, guesses, depth, information)
 
     def tie(
         self, keyframe0: Keyframe, features0: Any, keyframe1: Keyframe, features1: Any, seed: Matches | None
@@ -111,14 +117,14 @@ class Tracker:
         depth = own.points[:, 2] if keyframe0.calibrated else own.points.norm(dim=1)
         seen = observations_at(keyframe0, prediction.matches.pixels0)
         guess = keyframe1.T_world_cam.inverse() @ keyframe0.T_world_cam
-        return self._solve(prediction, seen, keyframe1, guess, depth, own.conf / self.model.relative_depth_sigma**2)
+        return self._solve(prediction, seen, keyframe1, (guess,), depth, own.conf / self.model.relative_depth_sigma**2)
 
     def _solve(
         self,
         prediction: PairPrediction,
         seen: Observations,
         keyframe: Keyframe,
-        T_kf_cam: Sim3,
+        guesses: tuple[Sim3, ...],
         frame_depth: torch.Tensor | None = None,
         frame_information: torch.Tensor | None = None,
     ) -> Tracked | None:
@@ -135,7 +141,7 @@ class Tracker:
         if frame_information is not None:
             frame_information = frame_information * min(1.0, INDEPENDENT_CLAIMS / len(pixels))
         problem = TrackingProblem(points, information, seen, weight, frame_depth, frame_information)
-        result = track(problem, T_kf_cam)
+        result = track(problem, *guesses)
         trusted = int((result.inliers & (problem.information > KNOWN_DEPTH_INFORMATION)).sum())
         share = float(result.inliers.double().mean())
         finite = np.isfinite(result.T_kf_cam.as_matrix()).all()

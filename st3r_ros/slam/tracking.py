@@ -105,20 +105,30 @@ def make_problem(
     return TrackingProblem(points, information.double(), seen, matches.weight.double())
 
 
-def track(problem: TrackingProblem, T_kf_cam: Sim3) -> TrackingResult:
-    """The pose that explains the matches best, from the guess `T_kf_cam`; from PnP when the guess turns out too far off."""
+def track(problem: TrackingProblem, T_kf_cam: Sim3, *others: Sim3) -> TrackingResult:
+    """The pose that explains the matches best, from the best one of the guesses; from PnP when that turns out too far off."""
     problem = _clean(problem)
     count, device = len(problem.weight), problem.points.device
     chosen = torch.linspace(0, count - 1, min(count, SOLVED_MATCHES), device=device, dtype=torch.float64).long()
     sampled = problem[chosen] if count > SOLVED_MATCHES else problem
-    found = _solve(problem, sampled, T_kf_cam, DRAW_IN)
+    found = _solve(problem, sampled, _nearest(sampled, T_kf_cam, *others), DRAW_IN)
     if found.trusted > GOOD_SHARE * found.known and found.known >= 6:
         return found.result
     guess = _pose_by_pnp(sampled, float(T_kf_cam.scale))
     if guess is None:
         return found.result
-    other = _solve(problem, sampled, guess, 0)
+    other = _solve(problem, sampled, _nearest(sampled, guess), 0)
     return other.result if other.inliers > found.inliers else found.result
+
+
+def _nearest(problem: TrackingProblem, *guesses: Sim3) -> torch.Tensor:
+    """T_cam_kf (4, 4) of that guess from which the points appear nearest to where they are seen."""
+    matrices = [torch.tensor(guess.inverse().as_matrix(), device=problem.points.device) for guess in guesses]
+    if len(matrices) == 1:
+        return matrices[0]
+    delta = torch.zeros_like(problem.information)
+    costs = torch.stack([_view(problem, T, delta, redescend=False).cost for T in matrices])
+    return torch.stack(matrices).index_select(0, costs.argmin()[None])[0]
 
 
 def _clean(problem: TrackingProblem) -> TrackingProblem:
@@ -180,10 +190,8 @@ class _System:
         return _System(*(torch.where(better, new, old) for old, new in pairs)), better
 
 
-def _solve(problem: TrackingProblem, sampled: TrackingProblem, T_kf_cam: Sim3, draw_in: int) -> _Solution:
-    """draw_in: iterations in which what is far off still pulls, because the guess may be; then it is left out."""
-    like = problem.points
-    T = torch.tensor(T_kf_cam.inverse().as_matrix(), device=like.device)
+def _solve(problem: TrackingProblem, sampled: TrackingProblem, T: torch.Tensor, draw_in: int) -> _Solution:
+    """T: T_cam_kf (4, 4) of the guess. draw_in: iterations in which what is far off still pulls, because the guess may be; then it is left out."""
     delta = torch.zeros_like(sampled.information)
     if sampled.frame_depth is not None:
         T = _in_claimed_scale(sampled, T)
