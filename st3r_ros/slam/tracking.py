@@ -191,7 +191,10 @@ class _System:
 
 
 def _solve(problem: TrackingProblem, sampled: TrackingProblem, T: torch.Tensor, draw_in: int) -> _Solution:
-    """T: T_cam_kf (4, 4) of the guess. draw_in: iterations in which what is far off still pulls, because the guess may be; then it is left out."""
+    """T: T_cam_kf (4, 4) of the guess.
+
+    draw_in: iterations in which what is far off still pulls, because the guess may be; then it is left out.
+    """
     delta = torch.zeros_like(sampled.information)
     if sampled.frame_depth is not None:
         T = _in_claimed_scale(sampled, T)
