@@ -13,7 +13,6 @@ skipped, unless they are put beside the wheels, in a folder that is no part of t
     source install/local_setup.bash; export PYTHONPATH=$PWD/site:$PYTHONPATH
 """
 
-import ast
 import os
 import pty
 import re
@@ -22,7 +21,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +32,12 @@ from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from ros_harness import Ros, wait_until
 
-from st3r_ros.config import CameraNodeConfig, MappingNodeConfig, RelocalizationNodeConfig
-
 ROOT = Path(__file__).resolve().parents[2]
-NODES = {"mapping": MappingNodeConfig, "relocalization": RelocalizationNodeConfig}
+sys.path.insert(0, str(ROOT / "tools"))
+
+import launch_arguments
+
+NODES = ("mapping", "relocalization")
 PATIENCE_S = 60.0
 # What `ros2 launch FILE ARGUMENTS` does, in a terminal of its own.
 LAUNCH = """
@@ -154,22 +154,12 @@ def observer(ros: Ros, name: str) -> Observer:
     return node
 
 
-def declared(file: str) -> set[str]:
-    """Names of the arguments that a launch file declares itself: those of COMMON and of each DeclareLaunchArgument."""
-    found = set()
-    for node in ast.walk(ast.parse((ROOT / "launch" / file).read_text())):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMMON":
-            assert isinstance(node.value, ast.Dict)
-            found |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "DeclareLaunchArgument":
-            found |= {item.value for item in node.args[:1] if isinstance(item, ast.Constant)}
-    return found
-
-
 ARGUMENTS = {
-    node: declared("st3r_node.py") | {item.name for item in fields(config)} | {"device"} for node, config in NODES.items()
+    file.name.removeprefix("st3r_").removesuffix(".launch.py"): {
+        argument.name for argument in launch_arguments.launch_arguments(file)
+    }
+    for file in launch_arguments.FOLDER.glob("*.launch.py")
 }
-ARGUMENTS["demo"] = ARGUMENTS["mapping"] | declared("st3r_demo.launch.py") | {item.name for item in fields(CameraNodeConfig)}
 
 
 def documented_commands() -> list[tuple[str, str]]:
