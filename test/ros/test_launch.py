@@ -32,11 +32,11 @@ from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from ros_harness import Ros, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import launch_arguments
 
+ROOT = Path(__file__).resolve().parents[2]
 NODES = ("mapping", "relocalization")
 PATIENCE_S = 60.0
 # What `ros2 launch FILE ARGUMENTS` does, in a terminal of its own.
