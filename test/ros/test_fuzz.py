@@ -2,6 +2,7 @@
 """Broken images and calibrations: the node lives, says what is wrong with each, and goes on with the next good image."""
 
 import array
+import gc
 import itertools
 from collections.abc import Iterator
 from functools import partial
@@ -125,6 +126,7 @@ def test_no_message_does_harm(fed: Fed, count: int) -> None:
             fed.feed(fed.stream.info)
         if number % EVERY == EVERY - 1:
             assert any(fed.feed_good() in GOOD for _ in range(PATIENCE)), f"lost after message {number}"
+            gc.collect()
             give_back_freed()
             memory.append(rss_mb() - map_bytes(fed.node.session.mapper.map) / 1e6)  # the map may grow
     assert count / 3 < fed.refused < count
