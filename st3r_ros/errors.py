@@ -58,6 +58,10 @@ class CheckpointNotFoundError(CheckpointError):
     """There is no such file, folder or published name."""
 
 
+class DeviceMemoryError(St3rError):
+    """The network, or what it is to compute, does not fit into the memory of the GPU."""
+
+
 class DownloadError(St3rError):
     """A file could not be fetched, or what came is not what was announced."""
 

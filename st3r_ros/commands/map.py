@@ -12,7 +12,7 @@ from st3r_ros.commands.report import print_summary
 from st3r_ros.commands.saved_map import begin_in_saved_map, check_map_options, save_for_later, with_frames_from
 from st3r_ros.commands.settings import Settings
 from st3r_ros.config import MapCommandConfig
-from st3r_ros.errors import FrameError
+from st3r_ros.errors import DeviceMemoryError, FrameError
 from st3r_ros.io.calibration import read_camera
 from st3r_ros.pair import load_pair_model
 from st3r_ros.recorder import RunRecorder
@@ -82,7 +82,7 @@ def map_sequence(
         before = mapper.state
         try:
             update = mapper.register_frame(frame)
-        except FrameError as error:
+        except (FrameError, DeviceMemoryError) as error:
             recorder.skip(frame.id, f"frame {frame.id}", str(error))
             continue
         recorder.record(update)

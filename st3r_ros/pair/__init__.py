@@ -24,6 +24,7 @@ def load_pair_model(
     Raises:
         ConfigError: an unknown name, a checkpoint that is missing or not wanted, a device that is not there.
         CheckpointError: the checkpoint cannot be used.
+        DeviceMemoryError: it does not fit on the GPU.
     """
     if name not in PAIR_MODELS:
         raise ConfigError(f"pair_model is '{name}'; it must be one of: {', '.join(PAIR_MODELS)}.")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError
@@ -14,14 +15,17 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 
-from st3r_ros.config import Validated
+from st3r_ros.config import MASt3RPairConfig, OpenCVPairConfig, Validated
 from st3r_ros.errors import St3rError
+from st3r_ros.pair import load_pair_model
 from st3r_ros.ros import parameters
 from st3r_ros.ros.diagnostics import OK, WARN, Diagnostics, health
 from st3r_ros.ros.image_input import ImageInput
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.process import Interrupted, Stop
 from st3r_ros.ros.worker import Worker
 from st3r_ros.slam.memory import give_back_freed
+from st3r_ros.slam.warm_up import warm_up
+from st3r_ros.types import PairModel
 
 Response = TypeVar("Response")
 
@@ -55,16 +59,40 @@ class ManagedNode(LifecycleNode):
         """Configure and activate, unless a lifecycle manager does it (`autostart` false)."""
         if not self.get_parameter("autostart").value:
             return
-        for transition in (self.trigger_configure, self.trigger_activate):
-            if transition() != TransitionCallbackReturn.SUCCESS:
-                self._stop.finish(exit_code=2)
-                return
+        try:
+            with self._stop.interrupting():
+                configured = self.trigger_configure()
+        except Interrupted:
+            self.get_logger().info("Ended before it was configured.")
+            self._clean_up()
+            return
+        if configured != TransitionCallbackReturn.SUCCESS or self.trigger_activate() != TransitionCallbackReturn.SUCCESS:
+            self._stop.finish(exit_code=2)
 
     def close(self) -> None:
         """Publish and write what there is, then end."""
         if self._worker is not None:
             self.trigger_shutdown()
         self.destroy_node()
+
+    def _load_pair_model(self, name: str, checkpoint: str) -> PairModel:
+        """The pair model with the parameters of its group, warm.
+
+        Raises:
+            St3rError: it cannot be loaded or does not fit on the device.
+        """
+        self.get_logger().info(f"Loading the pair model {name} {checkpoint}".rstrip() + ".")
+        begin = time.monotonic()
+        model = load_pair_model(
+            name,
+            checkpoint,
+            opencv=parameters.read(self, "opencv", OpenCVPairConfig),
+            mast3r=parameters.read(self, "mast3r", MASt3RPairConfig),
+        )
+        self.get_logger().info(f"The pair model {model.name} is loaded after {time.monotonic() - begin:.1f} s; warming it up.")
+        seconds = warm_up(model)
+        self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
+        return model
 
     # What a subclass does -------------------------------------------------------------------------------------------
 
@@ -140,7 +168,8 @@ class ManagedNode(LifecycleNode):
             self._last_error = str(error)
             self.get_logger().error(self._last_error)
             return TransitionCallbackReturn.FAILURE
-        except Exception:
+        except Exception as error:
+            self._last_error = f"Internal error: {error!r}; the log has the details."
             self.get_logger().fatal(traceback.format_exc())
             raise
         return default(state)

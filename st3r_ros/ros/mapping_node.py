@@ -25,10 +25,9 @@ from st3r_ros.config import (
 )
 from st3r_ros.errors import ConfigError
 from st3r_ros.msg import MappingStatus
-from st3r_ros.pair import load_pair_model
 from st3r_ros.results import RunInfo, check_output_folder
 from st3r_ros.ros import parameters
-from st3r_ros.ros.diagnostics import OK, SILENCE_S, WARN, InputHealth, health
+from st3r_ros.ros.diagnostics import SILENCE_S, InputHealth
 from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.managed_node import ManagedNode
 from st3r_ros.ros.map_files import MapFiles
@@ -36,11 +35,9 @@ from st3r_ros.ros.outputs import MappingOutputs
 from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.qos import OVERRIDABLE, latched
 from st3r_ros.ros.session import MappingSession
-from st3r_ros.ros.status import rss_mb, status_message
+from st3r_ros.ros.status import memory_health, processing_health, status_message, tracking_health
 from st3r_ros.ros.worker import Worker
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.memory import gpu_bytes, map_bytes
-from st3r_ros.slam.warm_up import warm_up
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 from st3r_ros.types import MappingState
 
@@ -78,15 +75,7 @@ class MappingNode(ManagedNode):
             raise ConfigError("save_on_shutdown is true, but map_path is empty; give the folder to save the map in.")
         if self._config.output_dir:
             check_output_folder(Path(self._config.output_dir))
-        self.get_logger().info(f"Loading the pair model {self._config.pair_model} {self._config.checkpoint}".rstrip() + ".")
-        model = load_pair_model(
-            self._config.pair_model,
-            self._config.checkpoint,
-            opencv=parameters.read(self, "opencv", OpenCVPairConfig),
-            mast3r=parameters.read(self, "mast3r", MASt3RPairConfig),
-        )
-        seconds = warm_up(model)
-        self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
+        model = self._load_pair_model(self._config.pair_model, self._config.checkpoint)
         self._optimizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="optimizer")
         relocalizer = parameters.read(self, "relocalizer", RelocalizerConfig)
         mapper = Mapper(model, parameters.read(self, "mapper", MapperConfig), self._optimizer, relocalizer)
@@ -171,38 +160,11 @@ class MappingNode(ManagedNode):
     def _health(self) -> list[DiagnosticStatus]:
         session = self.session
         assert session is not None
-        mapper, latencies = session.mapper, session.recorder.latencies()
-        good = mapper.state in (MappingState.TRACKING, MappingState.RELOCALIZED) or self.source is None
-        keyframe_map, scale = mapper.map, mapper.map.scale
-        tracking = {
-            "state": mapper.state.value,
-            "mode": self._config.mode,
-            "keyframes": len(keyframe_map.keyframes),
-            "loops": keyframe_map.loops,
-            "frames processed": session.recorder.frames,
-            "frames skipped": session.recorder.skipped,
-            "scale": scale.source,
-            "scale sigma": scale.sigma,
-            "last error": self._last_error,
-        }
-        total = latencies.get("total")
-        processing: dict[str, object] = {"frames per second": session.recorder.recent_fps}
-        for stage, latency in latencies.items():
-            processing |= {f"{stage} median (ms)": latency.median_ms, f"{stage} 95 % (ms)": latency.p95_ms}
-        held, budget = map_bytes(keyframe_map) / 1e6, mapper.config.memory_budget_mb
-        full = bool(budget and held > 0.9 * budget) or len(keyframe_map.keyframes) >= mapper.config.max_keyframes
-        memory = {
-            "map (MB)": held,
-            "cloud and grid (MB)": self._outputs.kept_bytes / 1e6,
-            "process (MB)": rss_mb(),
-            "gpu (MB)": gpu_bytes() / 1e6,
-            "keyframes dropped": keyframe_map.keyframes_dropped,
-        }
         return [
-            health("tracking", OK if good else WARN, session.message or mapper.state.value, tracking),
+            tracking_health(session, self._config.mode, self._last_error, active=self.source is not None),
             self._input_health.report(self.source, self._counts),
-            health("processing", OK, f"{total.median_ms:.0f} ms per image." if total else "No image yet.", processing),
-            health("memory", WARN if full else OK, "Full: redundant keyframes make room." if full else f"{held:.0f} MB.", memory),
+            processing_health(session),
+            memory_health(session, self._outputs.kept_bytes),
         ]
 
     # Services and parameters ----------------------------------------------------------------------------------------

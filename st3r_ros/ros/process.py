@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Protocol, cast
 
@@ -23,6 +26,8 @@ from rclpy.signals import SignalHandlerOptions
 from st3r_ros.errors import St3rError
 
 TOGETHER_S = 1.0
+LOOK_AGAIN_S = 0.2
+"""Python may miss a signal that comes just before its main thread begins to wait, and hear of it when the wait ends."""
 
 
 class RunnableNode(Protocol):
@@ -37,18 +42,39 @@ class RunnableNode(Protocol):
         ...
 
 
+class Interrupted(BaseException):
+    """A signal came while something ran that need not be finished; no `except Exception` takes it for a failure."""
+
+
 class Stop:
     """Asks the process to end: set by a signal, by the node when it has finished, or by a crash."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._asked = False
+        self._woken: SimpleQueue[None] = SimpleQueue()  # has no lock that a signal's handler could find taken by its own thread
         self._signalled: float | None = None
+        self._interrupts = False
         self.exit_code = 0
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """On the main thread: for something long, such as loading a model, that a signal interrupts.
+
+        Raises:
+            Interrupted: a signal has come, now or before.
+        """
+        self._interrupts = True
+        try:
+            if self._signalled is not None:
+                raise Interrupted
+            yield
+        finally:
+            self._interrupts = False
 
     def finish(self, exit_code: int = 0) -> None:
         """End the process with this code; the first non-zero code counts."""
         self.exit_code = self.exit_code or exit_code
-        self._event.set()
+        self._ask()
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """End cleanly. A second Ctrl-C interrupts the clean end.
@@ -58,13 +84,23 @@ class Stop:
         now = time.monotonic()
         if self._signalled is None:
             self._signalled = now
+            self._ask()
+            if self._interrupts:
+                raise Interrupted
         elif signum == signal.SIGINT and now - self._signalled > TOGETHER_S:
             raise KeyboardInterrupt
-        self._event.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the process shall end, at most `timeout` seconds; whether it shall."""
-        return self._event.wait(timeout)
+        """On the main thread: wait until the process shall end, at most `timeout` seconds; whether it shall."""
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._asked and (left := end - time.monotonic()) > 0.0:
+            with suppress(Empty):
+                self._woken.get(timeout=min(left, LOOK_AGAIN_S))
+        return self._asked
+
+    def _ask(self) -> None:
+        self._asked = True
+        self._woken.put(None)
 
 
 def run(make_node: Callable[[Stop], RunnableNode], args: list[str] | None = None) -> int:

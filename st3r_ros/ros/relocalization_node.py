@@ -13,7 +13,6 @@ from rclpy.task import Future
 
 from st3r_ros.config import MASt3RPairConfig, OpenCVPairConfig, RelocalizationNodeConfig, RelocalizerConfig, Validated
 from st3r_ros.msg import RelocalizationResult
-from st3r_ros.pair import load_pair_model
 from st3r_ros.results import check_output_folder
 from st3r_ros.ros import parameters, queries
 from st3r_ros.ros.diagnostics import OK, WARN, InputHealth, health
@@ -27,7 +26,6 @@ from st3r_ros.ros.status import rss_mb
 from st3r_ros.ros.worker import Worker
 from st3r_ros.slam.memory import gpu_bytes
 from st3r_ros.slam.relocalizer import Relocalizer
-from st3r_ros.slam.warm_up import warm_up
 from st3r_ros.srv import LoadMap, Relocalize, SetReference
 
 _GROUPS: dict[str, type[Validated]] = {
@@ -60,16 +58,8 @@ class RelocalizationNode(ManagedNode):
         if config.reference_dir:
             check_output_folder(Path(config.reference_dir))
             store = ReferenceStore(Path(config.reference_dir))
-        self.get_logger().info(f"Loading the pair model {config.pair_model} {config.checkpoint}".rstrip() + ".")
-        model = load_pair_model(
-            config.pair_model,
-            config.checkpoint,
-            opencv=parameters.read(self, "opencv", OpenCVPairConfig),
-            mast3r=parameters.read(self, "mast3r", MASt3RPairConfig),
-        )
+        model = self._load_pair_model(config.pair_model, config.checkpoint)
         relocalizer = Relocalizer(model, parameters.read(self, "relocalizer", RelocalizerConfig))
-        seconds = warm_up(model)
-        self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
         self._counts, self._input_health = ImageCounts(), InputHealth()
         outputs = RelocalizationOutputs(self, config)
         self.session = RelocalizationSession(relocalizer, outputs, store, self.get_logger())

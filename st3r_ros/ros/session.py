@@ -113,7 +113,7 @@ class MappingSession:
             self._notice_time_jump(frame)
             self._look_where_expected(item.anchor)
             update = self.mapper.register_frame(frame)
-        except FrameError as error:
+        except St3rError as error:
             self._skip(index, str(error))
             return
         except Exception as error:

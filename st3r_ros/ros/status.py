@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The status message of the mapping node."""
+"""The status message of the mapping node, and its lines in the diagnostics."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from diagnostic_msgs.msg import DiagnosticStatus
+
 from st3r_ros.msg import MappingStatus
 from st3r_ros.results import peak_rss_mb
 from st3r_ros.ros.conversions import header
+from st3r_ros.ros.diagnostics import OK, WARN, health
 from st3r_ros.ros.image_input import ImageCounts
 from st3r_ros.ros.session import MappingSession
 from st3r_ros.slam.memory import gpu_bytes, map_bytes
@@ -44,6 +47,50 @@ def status_message(session: MappingSession, counts: ImageCounts, state: MappingS
         memory_mb=rss_mb(),
         gpu_mb=gpu_bytes() / 1e6,
     )
+
+
+def tracking_health(session: MappingSession, mode: str, last_error: str, *, active: bool) -> DiagnosticStatus:
+    """The line `tracking`. active: whether images are listened to, so that not knowing where the camera is deserves a warning."""
+    mapper, recorder = session.mapper, session.recorder
+    keyframe_map, scale = mapper.map, mapper.map.scale
+    values = {
+        "state": mapper.state.value,
+        "mode": mode,
+        "keyframes": len(keyframe_map.keyframes),
+        "loops": keyframe_map.loops,
+        "frames processed": recorder.frames,
+        "frames skipped": recorder.skipped,
+        "scale": scale.source,
+        "scale sigma": scale.sigma,
+        "last error": last_error,
+    }
+    good = mapper.state in (MappingState.TRACKING, MappingState.RELOCALIZED) or not active
+    return health("tracking", OK if good else WARN, session.message or mapper.state.value, values)
+
+
+def processing_health(session: MappingSession) -> DiagnosticStatus:
+    """The line `processing`."""
+    latencies = session.recorder.latencies()
+    values: dict[str, object] = {"frames per second": session.recorder.recent_fps}
+    for stage, latency in latencies.items():
+        values |= {f"{stage} median (ms)": latency.median_ms, f"{stage} 95 % (ms)": latency.p95_ms}
+    total = latencies.get("total")
+    return health("processing", OK, f"{total.median_ms:.0f} ms per image." if total else "No image yet.", values)
+
+
+def memory_health(session: MappingSession, kept_bytes: int) -> DiagnosticStatus:
+    """The line `memory`. kept_bytes: what is kept for the next cloud and grid."""
+    config, keyframe_map = session.mapper.config, session.mapper.map
+    held, budget = map_bytes(keyframe_map) / 1e6, config.memory_budget_mb
+    full = bool(budget and held > 0.9 * budget) or len(keyframe_map.keyframes) >= config.max_keyframes
+    values = {
+        "map (MB)": held,
+        "cloud and grid (MB)": kept_bytes / 1e6,
+        "process (MB)": rss_mb(),
+        "gpu (MB)": gpu_bytes() / 1e6,
+        "keyframes dropped": keyframe_map.keyframes_dropped,
+    }
+    return health("memory", WARN if full else OK, "Full: redundant keyframes make room." if full else f"{held:.0f} MB.", values)
 
 
 def rss_mb() -> float:

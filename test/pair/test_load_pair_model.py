@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from st3r_ros.config import MASt3RPairConfig
-from st3r_ros.errors import CheckpointError, CheckpointNotFoundError, ConfigError
+from st3r_ros.errors import CheckpointError, CheckpointNotFoundError, ConfigError, DeviceMemoryError
 from st3r_ros.pair import load_pair_model
 from st3r_ros.pair.mast3r.load import choose_dtype
 
@@ -43,6 +43,15 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match=r"device is 'cuda'.*no CUDA device"):
         load_pair_model("mast3r", "weights.pth", mast3r=MASt3RPairConfig(device="cuda"))
+
+
+def test_a_network_that_does_not_fit_on_the_gpu_is_one_sentence(tmp_path, monkeypatch):
+    def load(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB, and much more")
+
+    monkeypatch.setattr("st3r_ros.pair.mast3r.load.load_network", load)
+    with pytest.raises(DeviceMemoryError, match=r"GPU's memory is full.*mast3r\.dtype"):
+        load_pair_model("mast3r", "weights.pth")
 
 
 def test_half_precision_is_for_cuda_unless_it_is_asked_for():

@@ -128,6 +128,28 @@ def test_it_cannot_be_configured_with_a_mistake(ros: Ros, mistake: str) -> None:
     mapping.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_wait_for_a_model_to_be_loaded(
+    ros: Ros, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def load(*_: object) -> None:
+        signal.raise_signal(number)
+        pytest.fail("The signal is not heard.")
+
+    ros.init()
+    stop = Stop()
+    before = signal.signal(number, stop.on_signal)
+    try:
+        mapping = MappingNode(stop)
+        monkeypatch.setattr(mapping, "_load_pair_model", load)
+        mapping.start()
+        assert stop.wait(0.0)
+        mapping.close()
+    finally:
+        signal.signal(number, before)
+    assert stop.exit_code == 0
+
+
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGINT]])
 def test_signals_end_it_cleanly(signals: list[signal.Signals]) -> None:
     """Two at once are what a service manager and launch send, each for itself."""

@@ -11,6 +11,7 @@ from st3r_ros.config import MASt3RPairConfig
 from st3r_ros.errors import ConfigError
 from st3r_ros.network.checkpoint import load_network
 from st3r_ros.network.retrieval import load_retrieval_head
+from st3r_ros.pair.mast3r.device_memory import naming_full_memory
 from st3r_ros.pair.mast3r.model import MASt3RPairModel
 
 logger = logging.getLogger(__name__)
@@ -18,12 +19,14 @@ logger = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@naming_full_memory()
 def load_mast3r(checkpoint: str, config: MASt3RPairConfig) -> MASt3RPairModel:
     """The pair model of a MASt3R or DUSt3R checkpoint.
 
     Raises:
         ConfigError: no checkpoint is given, or the device is not there.
         CheckpointError: the checkpoint cannot be used.
+        DeviceMemoryError: the network does not fit on the GPU.
     """
     if not checkpoint:
         raise ConfigError(

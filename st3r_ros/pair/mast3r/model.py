@@ -18,6 +18,7 @@ from st3r_ros.network.outputs import PairOutput, ViewOutput
 from st3r_ros.network.preprocess import ImagePlan, normalize, plan_image, resize_live
 from st3r_ros.network.retrieval import RetrievalHead, global_descriptors
 from st3r_ros.pair.mast3r.correspondences import match_descriptors, match_points, match_projections
+from st3r_ros.pair.mast3r.device_memory import naming_full_memory
 from st3r_ros.pair.mast3r.inference import Inference, MASt3RFeatures, Pair
 from st3r_ros.types import Frame, Matches, PairPrediction
 
@@ -70,12 +71,14 @@ class MASt3RPairModel:
 
         Raises:
             FrameError: the image is so thin that nothing would be left of it.
+            DeviceMemoryError: it does not fit on the GPU.
         """
         features = self.see(frame.image)
         features.K_known = frame.camera is not None
         features.K = self._intrinsics(features) if frame.camera is None else features.plan.scale_K(frame.camera.K)
         return features
 
+    @naming_full_memory()
     @torch.no_grad()
     def see(self, image: np.ndarray) -> MASt3RFeatures:
         """As `encode`, of an image (H, W, 3) uint8 RGB alone; its intrinsics are NaN."""
@@ -92,6 +95,7 @@ class MASt3RPairModel:
         """What the network says of each pair, on its device: see `Inference.infer`. Both orders of a pair make it symmetric."""
         return self._inference.infer(pairs, pointmaps=pointmaps, descriptors=descriptors)
 
+    @naming_full_memory()
     @torch.no_grad()
     def predict(
         self,
@@ -102,7 +106,11 @@ class MASt3RPairModel:
         seed: Matches | None = None,
         dense: bool = True,
     ) -> PairPrediction:
-        """Pointmaps in metres (with a metric checkpoint), confidences and matches of a pair; `T_0_1` is not used."""
+        """Pointmaps in metres (with a metric checkpoint), confidences and matches of a pair; `T_0_1` is not used.
+
+        Raises:
+            DeviceMemoryError: it does not fit on the GPU.
+        """
         pair = features0, features1
         matches = self._match(pair, seed)
         if not dense:

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said when the GPU's memory is full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from st3r_ros.errors import DeviceMemoryError
+
+
+@contextmanager
+def naming_full_memory() -> Iterator[None]:
+    """Also a decorator.
+
+    Raises:
+        DeviceMemoryError: in the place of torch's error, which is long and tells of torch's settings only.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
+        raise DeviceMemoryError(
+            f"The GPU's memory is full: {free / 1e9:.1f} of {total / 1e9:.1f} GB are free, and the network needs more. End what "
+            "else uses the GPU, or set mast3r.dtype to fp16, a smaller mast3r.image_size or mast3r.batch_size, or mast3r.device "
+            "to cpu."
+        ) from error
