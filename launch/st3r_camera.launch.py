@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import OpaqueFunction, Shutdown
 from launch.conditions import IfCondition
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.launch_description_sources import load_python_launch_file_as_module
@@ -25,7 +25,6 @@ LOSSY_LINK = {
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    image = LaunchConfiguration("image_topic").perform(context)
     lossy = IfCondition(LaunchConfiguration("lossy_link")).evaluate(context)
     camera = Node(
         package="st3r_ros",
@@ -33,11 +32,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name="st3r_camera",
         namespace=LaunchConfiguration("namespace"),
         parameters=[st3r_node.given(context, CAMERA)],
-        remappings=[
-            ("image", image),
-            ("image/compressed", f"{image}/compressed"),
-            ("camera_info", LaunchConfiguration("camera_info_topic").perform(context) or _sibling(image)),
-        ],
+        remappings=st3r_node.camera_topics(context),
         additional_env=LOSSY_LINK if lossy else {},
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         on_exit=Shutdown(),
@@ -46,22 +41,17 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [camera]
 
 
-def _sibling(image: str) -> str:
-    folder, slash, _ = image.rpartition("/")
-    return f"{folder}{slash}camera_info"
-
-
 def generate_launch_description() -> LaunchDescription:
     arguments = {
         "namespace": ("", "Namespace of the node and its topics."),
         "image_topic": ("image", "Topic of the images; JPEG images are on <image_topic>/compressed."),
-        "camera_info_topic": ("", "Topic of the calibration; by default the sibling of image_topic."),
+        "camera_info_topic": st3r_node.COMMON["camera_info_topic"],
         "lossy_link": ("false", "Use config/fastdds_lossy_paced.xml, for a link that loses packets."),
         "log_level": ("info", "What is logged."),
     }
     return LaunchDescription(
         [
-            *(DeclareLaunchArgument(name, default_value=value, description=text) for name, (value, text) in arguments.items()),
+            *st3r_node.declare_texts(arguments),
             *st3r_node.declare(CAMERA),
             OpaqueFunction(function=start),
         ]

@@ -27,6 +27,7 @@ def start_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name="st3r_camera",
         namespace=LaunchConfiguration("namespace"),
         parameters=[st3r_node.given(context, CAMERA), clock],
+        remappings=st3r_node.camera_topics(context),
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         output="screen",
     )
@@ -38,15 +39,12 @@ def end_all_when_one_fails(event: ProcessExited, context: LaunchContext) -> Shut
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments of the mapping node are arguments here, too; its topics are those of the camera node."""
+    """The arguments of the mapping node are arguments here, too; the camera node sends to its topics."""
     arguments = [
         DeclareLaunchArgument("source", default_value="sim:room", description=CAMERA["source"].metadata["description"]),
         DeclareLaunchArgument("base_frame", default_value="", description="TF frame of the robot; by default there is none."),
         *st3r_node.declare({name: item for name, item in CAMERA.items() if name != "source"}),
     ]
-    mapping = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(FOLDER / "st3r_mapping.launch.py")),
-        launch_arguments={"image_topic": "image", "camera_info_topic": "camera_info"}.items(),
-    )
+    mapping = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(FOLDER / "st3r_mapping.launch.py")))
     watch = RegisterEventHandler(OnProcessExit(on_exit=end_all_when_one_fails))
     return LaunchDescription([*arguments, watch, mapping, OpaqueFunction(function=start_camera)])

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.conditions import IfCondition
@@ -24,7 +25,9 @@ SHARE = Path(get_package_share_directory("st3r_ros"))
 FROM_FILE = "as in params_file"
 QUOTED_EMPTY = ("''", '""')
 """What stands for the empty text on the command line: ros2 launch refuses `name:=` with nothing after it."""
-COMMON = {
+Texts = dict[str, tuple[str, str]]
+"""Arguments that are no parameters: {name: (default, description)}."""
+COMMON: Texts = {
     "namespace": ("", "Namespace of the node and its topics."),
     "use_sim_time": ("false", "Follow /clock."),
     "image_topic": ("image", "Topic of the images, without /compressed."),
@@ -32,7 +35,6 @@ COMMON = {
     "rviz": ("false", "Start RViz."),
     "rviz_config": (str(SHARE / "config" / "st3r.rviz"), "Configuration of RViz."),
 }
-"""Arguments that are no parameters: {name: (default, description)}."""
 LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"]
 SAVING_S = "120"
 """Seconds that a node may take to write its map at the end, before launch kills it."""
@@ -44,6 +46,11 @@ Settings = dict[str, dataclasses.Field]
 def settings(config: type[Validated]) -> Settings:
     """The parameters of a configuration dataclass."""
     return {item.name: item for item in dataclasses.fields(config)}
+
+
+def declare_texts(texts: Texts) -> list[DeclareLaunchArgument]:
+    """Arguments that are no parameters."""
+    return [DeclareLaunchArgument(name, default_value=value, description=text) for name, (value, text) in texts.items()]
 
 
 def declare(items: Settings, default: str | None = None) -> list[DeclareLaunchArgument]:
@@ -72,17 +79,32 @@ def sim_time(context: LaunchContext) -> bool:
     return use
 
 
-def describe(node: str, config: type[Validated]) -> LaunchDescription:
-    """A lifecycle node that listens to images, `node` being its name without st3r_, and config its parameters."""
+def camera_topics(context: LaunchContext) -> list[tuple[str, str]]:
+    """Where a camera node sends to, for a node that listens to `image_topic` and `camera_info_topic`."""
+    image, info = (LaunchConfiguration(name).perform(context) for name in ("image_topic", "camera_info_topic"))
+    if info == COMMON["camera_info_topic"][0]:
+        folder, slash, _ = image.rpartition("/")
+        info = f"{folder}{slash}camera_info"
+    return [("image", image), ("image/compressed", f"{image}/compressed"), ("camera_info", info)]
+
+
+def describe(
+    node: str, config: type[Validated], more: Texts | None = None, *others: LaunchDescriptionEntity
+) -> LaunchDescription:
+    """A lifecycle node that listens to images, `node` being its name without st3r_, and config its parameters.
+
+    more: the arguments of what is started besides it, `others`.
+    """
     items = settings(config) | {"mast3r.device": settings(MASt3RPairConfig)["device"]}
     file = str(SHARE / "config" / f"{node}.yaml")
     arguments = [
-        *(DeclareLaunchArgument(name, default_value=value, description=text) for name, (value, text) in COMMON.items()),
+        *declare_texts(COMMON | (more or {})),
         DeclareLaunchArgument("log_level", default_value="info", description="What is logged.", choices=LOG_LEVELS),
         DeclareLaunchArgument("params_file", default_value=file, description="Parameters of the node; arguments go before them."),
         *declare(items, FROM_FILE),
     ]
-    return LaunchDescription([*arguments, OpaqueFunction(function=_start, args=[node, items, [a.name for a in arguments]])])
+    start = OpaqueFunction(function=_start, args=[node, items, [argument.name for argument in arguments]])
+    return LaunchDescription([*arguments, start, *others])
 
 
 def _start(context: LaunchContext, node: str, items: Settings, names: list[str]) -> list[LaunchDescriptionEntity]:
@@ -101,15 +123,28 @@ def _start(context: LaunchContext, node: str, items: Settings, names: list[str])
         sigkill_timeout=SAVING_S,
         output="screen",
     )
-    rviz = Node(
+    wanted = IfCondition(LaunchConfiguration("rviz")).evaluate(context)
+    return [*_misspelt(context, names), managed, *([_rviz(context, clock)] if wanted else [])]
+
+
+def _rviz(context: LaunchContext, clock: dict[str, bool]) -> Node:
+    """RViz in the node's namespace, with the topics of its configuration, which begin at the root, moved there."""
+    config = Path(LaunchConfiguration("rviz_config").perform(context))
+    if not config.is_file():  # RViz would show nothing
+        raise RuntimeError(f"rviz_config is '{config}', which is no file.")
+    try:
+        get_package_share_directory("rviz2")
+    except PackageNotFoundError as error:
+        raise RuntimeError("rviz is true, but rviz2 is not installed: sudo apt install ros-$ROS_DISTRO-rviz2.") from error
+    ours = sorted(set(re.findall(r"^ *Value: /((?:st3r_\w+/\w+)|initialpose)$", config.read_text(), re.MULTILINE)))
+    return Node(
         package="rviz2",
         executable="rviz2",
         namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", LaunchConfiguration("rviz_config")],
+        arguments=["-d", str(config)],
         parameters=[clock],
-        condition=IfCondition(LaunchConfiguration("rviz")),
+        remappings=[("/image", LaunchConfiguration("image_topic")), *((f"/{topic}", topic) for topic in ours)],
     )
-    return [*_misspelt(context, names), managed, rviz]
 
 
 def _argument(parameter: str) -> str:

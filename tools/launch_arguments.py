@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 from unittest import mock
 
 from ament_index_python.packages import get_package_share_directory
@@ -32,10 +31,9 @@ class Argument:
         return self.default_value.replace(get_package_share_directory("st3r_ros"), "<share of st3r_ros>")
 
 
-def include(file: str, launch_arguments: Any) -> list[Argument]:
-    """The arguments of an included launch file that are not given."""
-    given = dict(launch_arguments)
-    return [argument for argument in arguments_of(Path(file)) if argument.name not in given]
+def include(file: str) -> list[Argument]:
+    """The arguments of an included launch file."""
+    return arguments_of(Path(file))
 
 
 def launch_arguments(file: Path) -> list[Argument]:

@@ -181,6 +181,7 @@ def test_the_design_names_no_argument_that_is_missing() -> None:
     """Nor this."""
     everywhere = "namespace use_sim_time params_file image_topic camera_info_topic image_transport pair_model checkpoint device"
     wanted = {*everywhere.split(), "map_path", "autostart", "rviz", "rviz_config", "log_level"}
+    assert {"viewer", "viewer_config"} <= ARGUMENTS["mapping"] & ARGUMENTS["demo"]
     assert wanted | {"map_frame", "odom_frame", "base_frame", "mode"} <= ARGUMENTS["mapping"]
     assert wanted | {"reference_frame", "child_frame", "rate", "reference_dir"} <= ARGUMENTS["relocalization"]
 
@@ -251,6 +252,70 @@ def test_the_demo_plays_into_the_mapping_node(ros: Ros, launch: Any) -> None:
     assert "[mapping_node-1]: process has finished cleanly" in launched.output
 
 
+def test_the_demo_uses_the_topics_it_is_given(ros: Ros, launch: Any) -> None:
+    launch("demo", "image_topic:=eye/image_raw", "source:=sim:room?frames=60&width=64&height=48")
+    watching = observer(ros, "/st3r_mapping")
+    for topic in ("/eye/image_raw", "/eye/camera_info"):
+        wait_until(
+            lambda t=topic: watching.count_publishers(t) and watching.count_subscribers(t), f"both ends of {topic}", PATIENCE_S
+        )
+    assert watching.count_subscribers("/image") == 0
+
+
+# Listens to what an RViz with this configuration would listen to.
+RVIZ = """#!{python}
+import sys, rclpy, yaml
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import PointCloud2
+
+rclpy.init(args=sys.argv)
+node = rclpy.create_node("rviz2")
+displays = yaml.safe_load(open(remove_ros_args(sys.argv)[2]))["Visualization Manager"]["Displays"]
+for topic in [display["Topic"]["Value"] for display in displays if "Topic" in display]:
+    node.create_subscription(PointCloud2, topic, print, 1)
+rclpy.spin(node)
+"""
+
+
+@pytest.fixture
+def rviz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package rviz2 that is none."""
+    program, mark = tmp_path / "lib/rviz2/rviz2", tmp_path / "share/ament_index/resource_index/packages/rviz2"
+    for file in (program, mark):
+        file.parent.mkdir(parents=True)
+    mark.touch()
+    program.write_text(RVIZ.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path), prepend=os.pathsep)
+
+
+@pytest.mark.usefixtures("rviz")
+@pytest.mark.parametrize("namespace", ["", "/robot"])
+def test_rviz_looks_at_the_topics_of_the_node(ros: Ros, launch: Any, namespace: str) -> None:
+    words = ["namespace:=robot"] if namespace else []
+    launch("mapping", "rviz:=true", "image_topic:=camera/image_raw", *words)
+    watching = observer(ros, f"{namespace}/st3r_mapping")
+    topics = {f"{namespace}/{name}" for name in ("st3r_mapping/map_cloud", "st3r_mapping/markers", "st3r_relocalization/pose")}
+    topics.add(f"{namespace}/camera/image_raw")
+
+    def heard() -> set[str]:
+        known = watching.get_node_names_and_namespaces()
+        return watching.subscriptions_of("rviz2", namespace or "/") if ("rviz2", namespace or "/") in known else set()
+
+    wait_until(lambda: topics <= heard(), "RViz to listen", PATIENCE_S)
+
+
+def test_the_viewer_is_there_when_it_is_wanted(launch: Any, tmp_path: Path) -> None:
+    file = tmp_path / "viewer.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    port: 0\n")
+    launched = launch("mapping", "viewer:=true", f"viewer_config:={file}", "namespace:=robot")
+    launched.wait_for("The map of st3r_mapping is on http://")
+    launched.wait_for("Listening to /robot/image")
+    launched.ctrl_c()
+    assert launched.wait() == 0
+    assert launched.output.count("process has finished cleanly") == 2
+
+
 @pytest.mark.parametrize(
     ("file", "word", "sentence"),
     [
@@ -258,6 +323,7 @@ def test_the_demo_plays_into_the_mapping_node(ros: Ros, launch: Any) -> None:
         ("mapping", "publish_tf:=perhaps", "publish_tf is 'perhaps'; it must be a bool."),
         ("mapping", "image_transport:=zip", "Valid options are: ['raw', 'compressed', 'as in params_file']"),
         ("mapping", "params_file:=/nowhere.yaml", "params_file is '/nowhere.yaml', which is no file."),
+        ("mapping", "rviz:=true", "rviz2 is not installed"),
         ("mapping", "log_level:=loud", "Valid options are: ['debug', 'info', 'warn', 'error', 'fatal']"),
         ("relocalization", "rate:=-1", "rate out of range"),
         ("relocalization", "map_path:=/nowhere", "'/nowhere' is not there"),
