@@ -4,12 +4,17 @@
 Publishes a cloud on the topic of a mapping node, shows it in Chromium without a screen, and turns it with the mouse. Without GPU
 the browser draws on the processor: its pictures per second are then a lower bound.
 
-Run: python bench/viewer.py [--points 2000000] [--shown 100000 500000 2000000]
+Each row shows another number of points at most: as many at once, and as the viewer does by itself, fewer while the view turns.
+The second number of pictures is that after some seconds, when the page and the viewer have settled.
+
+Run: python bench/viewer.py [--points 2000000] [--shown 20000 100000 500000 2000000]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import os
 import socket
 import sys
@@ -32,7 +37,8 @@ from st3r_ros.ros.process import Stop
 from st3r_ros.ros.qos import latched
 from st3r_ros.ros.viewer_messages import finite_cloud
 from st3r_ros.ros.viewer_node import ViewerNode
-from st3r_ros.viewer.thinning import thinned
+from st3r_ros.viewer.thinning import layers
+from st3r_ros.viewer.turning import FEWEST_POINTS
 
 sys.path.append(str(Path(__file__).parents[1] / "test" / "viewer"))
 
@@ -88,15 +94,15 @@ def stages(message: PointCloud2, limit: int) -> dict[str, float]:
         taken = time.perf_counter()
         points, colors = finite_cloud(read)
         decoded = time.perf_counter()
-        keep = thinned(points, limit)
-        points[keep], colors[keep]
+        for part in layers(points, FEWEST_POINTS, limit):
+            points[part], colors[part]
         done = time.perf_counter()
         times = {"deserialize": taken - begin, "decode": decoded - taken, "thin": done - decoded, "all": done - begin}
         best = {name: min(1e3 * seconds, best.get(name, float("inf"))) for name, seconds in times.items()}
     return best
 
 
-def measure(count: int, shown: int, folder: Path) -> str:
+def measure(count: int, shown: int, adapts: bool, folder: Path) -> str:
     """One row of the table."""
     rclpy.init(args=["--ros-args", "-p", "port:=0", "-p", f"max_points:={shown}", "-p", "update_period:=0.05"])
     executor = SingleThreadedExecutor()
@@ -110,6 +116,7 @@ def measure(count: int, shown: int, folder: Path) -> str:
         meter = Meter(viewer._server.get_port())
         with open_page(meter.url, folder) as page:
             page.wait_for_text("Thousand points")
+            viewer._scene._adapts.value = adapts
             publisher.publish(room(count // 10, 0))
             wait_for_picture(page, viewer, count // 10)
             message, before, begin = room(count, 1), meter.received, time.perf_counter()
@@ -119,7 +126,14 @@ def measure(count: int, shown: int, folder: Path) -> str:
             handed = time.perf_counter() - begin
             time.sleep(3.0)
             sent, arrived = meter.received - before, meter.last - begin
-            rate = page.frames_per_second(5.0)
+            at_once = later = 0.0
+            with contextlib.suppress(TimeoutError):  # the browser has not drawn for a minute
+                at_once = page.frames_per_second(5.0)
+                for _ in range(3):
+                    later = page.frames_per_second(5.0)
+            turned = viewer._scene._cloud.drawn
+            time.sleep(2.0)
+            at_rest = viewer._scene._cloud.drawn
     finally:
         executor.shutdown()
         spinning.join()
@@ -127,7 +141,10 @@ def measure(count: int, shown: int, folder: Path) -> str:
         mapping.destroy_node()
         rclpy.try_shutdown()
     work = stages(message, shown)["all"]
-    return f"{shown:>9,} | {work:6.0f} ms | {handed:6.2f} s | {arrived:6.2f} s | {sent / 1e6:6.1f} MB | {rate:6.1f}"
+    return (
+        f"{shown:>9,} {'fewer' if adapts else 'all':>5} | {work:4.0f} ms | {handed:5.2f} s | {arrived:5.2f} s | "
+        f"{sent / 1e6:5.1f} MB | {at_once:4.1f} | {later:4.1f} | {turned:9,} | {at_rest:9,}"
+    )
 
 
 def wait_for_picture(page: Page, viewer: ViewerNode, count: int) -> None:
@@ -139,7 +156,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--points", type=int, default=2_000_000)
-    parser.add_argument("--shown", type=int, nargs="+", default=[100_000, 500_000, 2_000_000])
+    parser.add_argument("--shown", type=int, nargs="+", default=[20_000, 100_000, 500_000, 2_000_000])
     options = parser.parse_args()
     if find_chromium() is None:
         print("There is no chromium; install it with: apt install chromium")
@@ -147,10 +164,10 @@ def main() -> None:
     os.environ.update(isolated_environment())
     parts = stages(room(options.points, 1), options.shown[0])
     print(f"{options.points:,} points on the worker: " + ", ".join(f"{name} {value:.0f} ms" for name, value in parts.items()))
-    print("shown at most | worker | handed over | at the browser | sent | pictures/s while turning")
-    for shown in options.shown:
+    print("shown at most | worker | handed over | at the browser | sent | pictures/s at once | later | drawn turning | at rest")
+    for shown, adapts in itertools.product(options.shown, (False, True)):
         with tempfile.TemporaryDirectory() as folder:
-            print(measure(options.points, shown, Path(folder)), flush=True)
+            print(measure(options.points, shown, adapts, Path(folder)), flush=True)
 
 
 if __name__ == "__main__":

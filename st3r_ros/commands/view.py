@@ -24,7 +24,7 @@ def run_view(folder: str, config: ViewerConfig, settings: Settings, *, browser: 
         server = open_server(config)  # before the map is loaded: a port in use is told at once
         try:
             saved = load_map(folder)
-            show_map(server, saved.map, config, settings.cloud)
+            scene = show_map(server, saved.map, config, settings.cloud)
             url = address(config, server)
             print(f"The map {folder} is on {url}. Ctrl-C ends.", flush=True)
             if exposure(config.host):
@@ -33,6 +33,7 @@ def run_view(folder: str, config: ViewerConfig, settings: Settings, *, browser: 
                 open_browser(url)
             while interrupt.signal is None:
                 time.sleep(0.1)
+                scene.settle()
         finally:
             close_server(server)
     return 0

@@ -108,6 +108,7 @@ class ViewerNode(Node):
         self._show_graph()
         self._show_cloud()
         self._show_pose()
+        self._scene.settle()
 
     def _keep_pictures(self) -> None:
         """Of every keyframe, also while nobody looks: its cloud comes once."""

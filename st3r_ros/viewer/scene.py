@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.viewer.cloud import LayeredCloud
 from st3r_ros.viewer.facts import facts_html
 from st3r_ros.viewer.frusta import ASSUMED_ASPECT, KeyframeFrusta, KeyframeView, place, wxyz
 from st3r_ros.viewer.pictures import ASSUMED_FOV
-from st3r_ros.viewer.thinning import thinned
+from st3r_ros.viewer.turning import Turning
 from st3r_ros.viewer.viewpoint import Extent, Viewpoint, extent, overview
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ class MapScene:
         self._extent: Extent | None = None
         self._views = [_FIRST_VIEW]
         self._max_points = max_points
-        self.shown_points = 0
+        self._cloud = LayeredCloud(server, f"{ROOT}/cloud")
+        self._turning = Turning()
         self._scene.add_frame(ROOT, show_axes=False, wxyz=wxyz(self._T_up_map))
         self._layers = {
             name: self._scene.add_frame(f"{ROOT}/{name}", show_axes=False)
@@ -57,6 +60,7 @@ class MapScene:
         self._frusta = KeyframeFrusta(self._scene, f"{ROOT}/keyframes")
         self._show_first_view(_FIRST_VIEW)
         self._add_controls(max_points)
+        server.on_client_connect(self._watch)
 
     @property
     def clients(self) -> int:
@@ -120,18 +124,35 @@ class MapScene:
             self._shown = gui.add_html("")
             thousands = max(1, max_points // 1000)
             self._max_thousands = gui.add_slider("Thousand points", min(10, thousands), max(3000, thousands), 1, thousands)
+            self._adapts = gui.add_checkbox("Fewer where the browser is slow", True)
             self._point_size = gui.add_slider("Point size", 0.2, 5.0, 0.1, 1.0)
             self._frustum_size = gui.add_slider("Keyframe size", 0.2, 5.0, 0.1, 1.0)
             for layer, label in (("cloud", "Cloud"), ("path", "Path"), ("keyframes", "Keyframes"), ("edges", "Edges")):
                 self._add_switch(gui.add_checkbox(label, True), layer)
             whole = gui.add_button("Show the whole map")
         self._max_thousands.on_update(lambda event: self._on_max_points())
-        self._point_size.on_update(lambda event: self._on_point_size())
+        self._adapts.on_update(lambda event: self.settle())
+        self._point_size.on_update(lambda event: self.settle())
         self._frustum_size.on_update(lambda event: self._on_frustum_size())
         whole.on_click(lambda event: self._look(event.client, self._views[-1]) if event.client else None)
 
     def _add_switch(self, switch: Any, layer: str) -> None:
         switch.on_update(lambda event: setattr(self._layers[layer], "visible", switch.value))
+
+    def settle(self) -> None:
+        """Draw what the browsers can draw now; to be called some ten times a second, for nobody tells when a turn ends."""
+        with self._lock:
+            self._cloud.draw(self._limit(), self._surface_size)
+            self._tell_shown()
+
+    def _watch(self, client: Any) -> None:
+        """Notice when a browser turns its view, and how fast."""
+        client.camera.on_update(lambda camera: self._on_camera(client.client_id))
+
+    def _on_camera(self, client: int) -> None:
+        with self._lock:
+            self._turning.moved(client, time.monotonic(), self._cloud.drawn)
+            self._cloud.draw(self._limit(), self._surface_size)
 
     def _on_max_points(self) -> None:
         """Each step of the slider comes here, in a thread of its own; those that have been overtaken do nothing."""
@@ -141,11 +162,6 @@ class MapScene:
                 self._max_points = wanted
                 self._draw_cloud()
 
-    def _on_point_size(self) -> None:
-        with self._lock:
-            if self.shown_points:
-                self._cloud.point_size = self._point_scale
-
     def _on_frustum_size(self) -> None:
         with self._lock:
             self._frusta.resize(self._frustum_scale)
@@ -153,10 +169,9 @@ class MapScene:
                 self._camera.scale = 1.6 * self._frustum_scale
 
     @property
-    def _point_scale(self) -> float:
-        """Edge of a point: neighbours touch where the shown points lie on surfaces."""
-        size = self._extent.size if self._extent else 1.0
-        return float(self._point_size.value * _POINTS_PER_SIZE * size / np.sqrt(max(self.shown_points, 1000)))
+    def _surface_size(self) -> float:
+        """What the size of a point is measured by."""
+        return float(self._point_size.value * _POINTS_PER_SIZE * (self._extent.size if self._extent else 1.0))
 
     @property
     def _frustum_scale(self) -> float:
@@ -165,17 +180,17 @@ class MapScene:
     # Drawing ----------------------------------------------------------------------------------------------------------
 
     def _draw_cloud(self) -> None:
-        keep = thinned(self._points, self._max_points)
-        self.shown_points = int(np.count_nonzero(keep))
-        self._shown.content = facts_html({}, f"{self.shown_points:,} of {len(self._points):,} points are shown.")
-        self._cloud = self._scene.add_point_cloud(  # in the place of the last one
-            f"{ROOT}/cloud/points",
-            self._points[keep],
-            self._colors[keep],
-            point_size=self._point_scale,
-            point_shading="flat",
-            precision="float32",
-        )
+        self._cloud.show(self._points, self._colors, self._max_points, self._limit(), self._surface_size)
+        self._tell_shown()
+
+    def _tell_shown(self) -> None:
+        """Not while the view turns: the numbers would only flicker."""
+        if not self._turning.is_on(time.monotonic()):
+            self._shown.content = facts_html({}, f"{self._cloud.drawn:,} of {len(self._points):,} points are shown.")
+
+    def _limit(self) -> int:
+        """How many points may be drawn now."""
+        return self._turning.limit(time.monotonic()) if self._adapts.value else self._max_points
 
     def _draw_lines(self, layer: str, ends: np.ndarray, colors: np.ndarray, thickness: float) -> None:
         """Line segments with ends (N, 2, 3)."""

@@ -8,20 +8,20 @@ import numpy as np
 _PRIMES = (np.uint32(73856093), np.uint32(19349663), np.uint32(83492791))
 
 
-def thinned(points: np.ndarray, max_points: int) -> np.ndarray:
-    """Which of the points (N, 3) float32 to show: (N,) bool, at most `max_points`, spread evenly over the cloud.
+def layers(points: np.ndarray, first: int, max_points: int) -> list[np.ndarray]:
+    """Which of the points (N, 3) float32 to show: indices in layers, each spread evenly over the cloud.
 
-    Whether a point is shown depends on where it is, not on the others: a cloud that has grown keeps most of what it showed.
+    The first layer has about `first` points, each other one about as many as all before it; together they have at most
+    `max_points`. In which layer a point is depends on where it is, not on the others: a cloud that has grown keeps most of what
+    it showed.
     """
     count = len(points)
-    if count <= max_points:
-        return np.ones(count, bool)
-    draw = _hash(points)
-    keep = draw < np.uint32(max_points / count * 2**32)
-    surplus = np.count_nonzero(keep) - max_points
-    if surplus > 0:
-        keep[np.flatnonzero(keep)[-surplus:]] = False
-    return keep
+    if count <= min(first, max_points):
+        return [np.arange(count)]
+    rank = _hash(points) * (count / 2.0**32)
+    shown = np.arange(count) if count <= max_points else np.flatnonzero(rank < max_points)[:max_points]
+    layer = np.ceil(np.log2(np.maximum(rank[shown] / first, 1.0))).astype(np.int8)
+    return [shown[layer == number] for number in range(int(layer.max(initial=0)) + 1)]
 
 
 def _hash(points: np.ndarray) -> np.ndarray:

@@ -107,7 +107,8 @@ class Page:
 
     def frames_per_second(self, seconds: float) -> float:
         """How often the page is drawn while the scene is turned with the mouse."""
-        self.evaluate("window.drawn = 0; (function f() { window.drawn++; requestAnimationFrame(f); })(); 0")
+        count = "const count = () => { window.drawn++; requestAnimationFrame(count); }; count();"
+        self.evaluate(f"if (window.drawn === undefined) {{ window.drawn = 0; {count} }}")
         self._mouse("mousePressed", 300, 300)
         begin, before = time.monotonic(), self.evaluate("window.drawn")
         step = 0

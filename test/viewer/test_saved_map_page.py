@@ -69,7 +69,7 @@ def test_a_saved_map_is_seen_in_the_browser(chromium: str, tmp_path: Path) -> No
             assert distinct_colors(canvas) > 60  # the wall has a colour of its own everywhere
             page.press("Show the whole map")
             share = drawn_share(canvas)
-            page.tick(0)
+            page.tick(1)  # Cloud
             page.wait_for(lambda: drawn_share(page.canvas()) < 0.4 * share, "a canvas without the cloud, which is switched off")
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is sent to the browsers: what is new, and no more."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,12 +52,49 @@ def keyframe(number: int, x: float = 0.0, image: Any = None) -> KeyframeView:
     return KeyframeView(number, 1000 + number, SE3(np.eye(3), np.array([x, 0.0, 0.0])), image)
 
 
-def test_a_cloud_is_sent_in_one_message_with_as_many_points_as_allowed(shown: tuple[MapScene, Sent]) -> None:
+def clouds(messages: list[Any]) -> list[Any]:
+    """The messages that bring points."""
+    return [m.props for m in messages if hasattr(getattr(m, "props", None), "points")]
+
+
+def test_a_cloud_is_sent_once_with_as_many_points_as_allowed(shown: tuple[MapScene, Sent]) -> None:
     scene, sent = shown
     scene.show_cloud(*cloud(20_000))
-    (message,) = [m for m in sent.about("/cloud/points") if hasattr(getattr(m, "props", None), "points")]
-    assert len(message.props.points) == len(message.props.colors) == scene.shown_points <= 5000
+    brought = clouds(sent.about("/cloud/"))
+    assert sum(len(props.points) for props in brought) == scene._cloud.points <= 5000
+    assert all(len(props.points) == len(props.colors) for props in brought)
     assert scene.points == 20_000
+    scene.settle()
+    assert not sent.about("")
+
+
+def test_while_the_view_turns_fewer_points_are_drawn_and_none_sent(
+    shown: tuple[MapScene, Sent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, sent = shown
+    scene._max_thousands.value = 1000
+    scene._on_max_points()
+    scene.show_cloud(*cloud(300_000))
+    at_rest = scene._cloud.drawn
+    assert 60_000 < at_rest < scene._cloud.points == 300_000
+    sent.about("")
+    now = 1e6
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    scene._on_camera(0)
+    now += 0.3
+    scene._on_camera(0)
+    assert 15_000 < scene._cloud.drawn < 25_000
+    assert sent.messages and not clouds(sent.messages)
+    now += 3.0
+    scene.settle()
+    assert scene._cloud.drawn == at_rest
+    assert not clouds(sent.messages)
+    scene._adapts.value = False
+    scene.settle()
+    assert scene._cloud.drawn == 300_000
+    assert "300,000 of 300,000 points" in scene._shown.content
+    scene.show_cloud(*cloud(100))
+    assert scene._cloud.drawn == 100
 
 
 def test_the_slider_changes_how_many_points_are_shown(shown: tuple[MapScene, Sent]) -> None:
@@ -64,11 +102,11 @@ def test_the_slider_changes_how_many_points_are_shown(shown: tuple[MapScene, Sen
     scene.show_cloud(*cloud(20_000))
     scene._max_thousands.value = 2
     scene._on_max_points()
-    assert 1500 < scene.shown_points <= 2000
+    assert 1500 < scene._cloud.points <= 2000
     assert "of 20,000 points" in scene._shown.content
     sent.messages.clear()
     scene._on_max_points()  # overtaken
-    assert not sent.about("/cloud/points")
+    assert not sent.about("/cloud/")
 
 
 def test_only_keyframes_that_have_changed_are_sent(shown: tuple[MapScene, Sent]) -> None:

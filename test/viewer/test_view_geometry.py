@@ -7,12 +7,19 @@ import pytest
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.viewer.facts import facts_html
 from st3r_ros.viewer.pictures import PICTURE_WIDTH, focal_of_points, picture
-from st3r_ros.viewer.thinning import thinned
+from st3r_ros.viewer.thinning import layers
 from st3r_ros.viewer.viewpoint import OPTICAL_FORWARD, OPTICAL_UP, Extent, extent, overview, upright
 
 
 def wall(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform((0, 0, 3), (4, 2, 3), (count, 3)).astype(np.float32)
+
+
+def thinned(points: np.ndarray, limit: int) -> np.ndarray:
+    """Whether each of the points is in one of the layers."""
+    found = np.concatenate(layers(points, 500, limit))
+    assert len(np.unique(found)) == len(found)
+    return np.isin(np.arange(len(points)), found)
 
 
 @pytest.mark.parametrize("limit", [1, 1000, 49_999])
@@ -47,6 +54,16 @@ def test_a_cloud_that_grows_keeps_most_of_what_it_showed() -> None:
     before, after = thinned(points[:50_000], 10_000), thinned(points, 10_000)
     kept = np.count_nonzero(after[:50_000] & before) / before.sum()
     assert kept > 0.75
+
+
+def test_each_layer_doubles_what_is_seen_everywhere() -> None:
+    points = wall(50_000)
+    parts = layers(points, 1000, 20_000)
+    totals = np.cumsum([len(part) for part in parts])
+    assert np.allclose(totals, [1000, 2000, 4000, 8000, 16_000, 20_000], rtol=0.15)
+    for part in parts[1:]:
+        per_cell = np.histogram2d(*points[part, :2].T, bins=4, range=((0, 4), (0, 2)))[0]
+        assert per_cell.min() > 0.5 * per_cell.mean()
 
 
 def test_the_extent_is_that_of_the_bulk() -> None:
