@@ -33,7 +33,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.ros import conversions, mapping_node
+from st3r_ros.ros import conversions
 from st3r_ros.ros.child import Child
 from st3r_ros.ros.image_input import ImageInput, ImageSource
 from st3r_ros.ros.isolation import isolated_environment
@@ -99,27 +99,32 @@ def spinning(*nodes: Node) -> Iterator[None]:
         thread.join()
 
 
-@contextmanager
-def mapping(process: Callable[[Any, ImageInput], None], slow_s: float = 0.0) -> Iterator[MappingNode]:
-    """An active mapping node whose worker calls `process` with its session and each image."""
-    load = mapping_node.load_pair_model
+class SlowMappingNode(MappingNode):
+    """A mapping node whose pair model takes `slow_s` seconds longer for each image."""
 
-    def load_slow(*arguments: Any, **settings: Any) -> Any:
-        model = load(*arguments, **settings)
+    def __init__(self, slow_s: float) -> None:
+        self._slow_s = slow_s
+        super().__init__(Stop())
+
+    def _load_pair_model(self, name: str, checkpoint: str) -> Any:
+        model = super()._load_pair_model(name, checkpoint)
         encode = model.encode
 
         def encode_slowly(frame: Any) -> Any:
-            time.sleep(slow_s)
+            time.sleep(self._slow_s)
             return encode(frame)
 
         model.encode = encode_slowly  # type: ignore[method-assign]
         return model
 
+
+@contextmanager
+def mapping(process: Callable[[Any, ImageInput], None], slow_s: float = 0.0) -> Iterator[MappingNode]:
+    """An active mapping node whose worker calls `process` with its session and each image."""
     rclpy.init(
         args=["--ros-args", "-p", "base_frame:=''", "-p", "input_wait:=0.0"], signal_handler_options=SignalHandlerOptions.NO
     )
-    mapping_node.load_pair_model = load_slow
-    node = MappingNode(Stop())
+    node = SlowMappingNode(slow_s)
     try:
         node.start()
         session = node.session
@@ -130,7 +135,6 @@ def mapping(process: Callable[[Any, ImageInput], None], slow_s: float = 0.0) -> 
             yield node
         node.close()
     finally:
-        mapping_node.load_pair_model = load
         rclpy.shutdown()
 
 

@@ -91,8 +91,6 @@ class MappingNode(ManagedNode):
         self.session = MappingSession(mapper, files, self._outputs, info, self.get_logger())
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
         self.create_timer(self._config.status_period, self._publish_status)
-        if self._config.odom_frame:
-            self.create_timer(self._config.transform_publish_period, self._outputs.repeat_transform)
         self._worker = Worker(self._process, idle=self.session.idle, report=self._report, name="mapping")
         self.worker.start()
 

@@ -58,6 +58,8 @@ class MappingOutputs:
         self._path = PathMessage()
         self._first_frame = 0
         self._transforms = TransformBroadcaster(node)
+        if config.odom_frame:
+            self._transforms.repeat_every(config.transform_publish_period, lambda: self.config)
         self._pose = node.create_lifecycle_publisher(
             PoseWithCovarianceStamped, "~/pose", stream(10), qos_overriding_options=OVERRIDABLE
         )
@@ -118,10 +120,6 @@ class MappingOutputs:
         """Send what has changed now."""
         for output in self._latched:
             output.flush()
-
-    def repeat_transform(self) -> None:
-        """Send map -> odom once more; called by a timer."""
-        self._transforms.repeat(self.config)
 
     def owns_transform(self, child: str, stamp_ns: int) -> bool:
         """Whether this node has told TF where a frame is at a stamp."""

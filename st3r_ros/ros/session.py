@@ -145,6 +145,7 @@ class MappingSession:
         self._outputs.flush()
         if not output_dir or not self.recorder.frames:
             return
+        self._logger.info(f"Writing the results to {output_dir}.")
         try:
             summary = write_results(Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=self._outputs.cloud)
         except OutputError as error:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
+from rclpy.timer import Timer
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import MappingNodeConfig
@@ -76,6 +78,12 @@ class TransformBroadcaster:
         self._T_map_odom: SE3 | None = None
         self._last_ns = 0
         self._sent: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
+        self._timer: Timer | None = None
+
+    def repeat_every(self, period: float, config: Callable[[], MappingNodeConfig]) -> None:
+        """Repeat, every `period` seconds, what `send_odometry` was told last; config: how it is at that time."""
+        self._timer = self._node.create_timer(period, lambda: self._repeat(config()))
+        self._timer.cancel()  # there is nothing to repeat, and an idle node shall cost nothing
 
     def owns(self, child: str, stamp_ns: int) -> bool:
         """Whether the place of this frame at this stamp was told by this node, lately."""
@@ -87,12 +95,16 @@ class TransformBroadcaster:
             self._send(T_map_frame, stamp_ns, config.map_frame, frame_id)
 
     def send_odometry(self, T_map_odom: SE3, config: MappingNodeConfig) -> None:
-        """Where odometry's origin is, now and in every `repeat`."""
+        """Where odometry's origin is, now and until it is told again."""
         self._T_map_odom = T_map_odom
-        self.repeat(config)
+        self._repeat(config)
+        if self._timer is not None and self._timer.is_canceled():
+            self._timer.reset()
+            if self._node.executor is not None:
+                self._node.executor.wake()  # it sleeps until the timers it knows of
 
-    def repeat(self, config: MappingNodeConfig) -> None:
-        """The last `send_odometry` once more; it is valid a little into the future, until the next."""
+    def _repeat(self, config: MappingNodeConfig) -> None:
+        """It is valid a little into the future, until the next."""
         T_map_odom = self._T_map_odom
         if T_map_odom is not None and config.publish_tf:
             stamp_ns = self._node.get_clock().now().nanoseconds + int(config.transform_tolerance * 1e9)
@@ -103,6 +115,8 @@ class TransformBroadcaster:
     def forget_odometry(self) -> None:
         """Odometry begins anew; there is nothing to repeat."""
         self._T_map_odom = None
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _send(self, T_parent_child: SE3, stamp_ns: int, parent: str, child: str) -> None:
         self._sent.append((child, stamp_ns))
