@@ -13,7 +13,6 @@ from rclpy.qos import QoSPolicyKind, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import MappingNodeConfig
 from st3r_ros.errors import CalibrationError
@@ -21,15 +20,11 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info
 from st3r_ros.ros.odometry import Odometry
 from st3r_ros.ros.qos import OVERRIDABLE, OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images
-from st3r_ros.ros.transform_tree import TransformListener, plain
+from st3r_ros.ros.transform_watch import TransformWatch
 from st3r_ros.ros.transforms import OPTICAL, MapAnchor
 
 _IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 _ODOMETRY_HINT = "Set odom_frame to the frame of odometry to have map_frame -> odom_frame instead."
-_LISTEN_S = 2.0
-"""Seconds after the first image in which TF may show who else tells where the robot is."""
-_WATCH_PERIOD_S = 20.0
-"""Seconds until it is listened to again for as long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +60,6 @@ class ImageSource:
     them. Then the camera counts as uncalibrated until `restart`, and as mounted at the base frame and looking forward.
     owns_transform: whether this node has told TF where a frame is at a stamp (nanoseconds).
     parent_hint: what a person can do when TF has another parent already for the frame whose pose is broadcast.
-    conflict: one sentence about who else tells TF what this node tells, "" when nobody does.
     """
 
     def __init__(
@@ -78,7 +72,6 @@ class ImageSource:
         parent_hint: str = _ODOMETRY_HINT,
     ) -> None:
         self._node, self._config, self._counts, self._deliver = node, config, counts, deliver
-        self._owns_transform, self._parent_hint = owns_transform, parent_hint
         self.muted = False
         self.last_image = time.monotonic()
         self._first_image: float | None = None
@@ -92,12 +85,11 @@ class ImageSource:
         self.topic = f"{image}/compressed" if config.image_transport == "compressed" else image
         self.info_topic = _info_topic(node, image)
         self._type = _IMAGE_TYPES[config.image_transport]
-        self._tf = TransformListener(node, self._on_tf)
+        self._watch = TransformWatch(node, config, owns_transform, parent_hint)
+        self._tf = self._watch.tf
         self._odometry: Odometry | None = None
         if config.odom_frame:
             self._odometry = Odometry(self._tf.tree, config.odom_frame, config.odom_wait, node.get_logger())
-        self._parent: str | None = None
-        self.conflict = ""
         self._subscriptions = [
             node.create_subscription(
                 CameraInfo, self.info_topic, self._on_info, images("best_effort"), qos_overriding_options=OVERRIDABLE
@@ -116,7 +108,11 @@ class ImageSource:
         """Stop listening."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-        self._tf.close()
+        self._watch.close()
+
+    def follow(self, config: MappingNodeConfig) -> None:
+        """A live parameter has changed."""
+        self._config = self._watch.config = config
 
     def restart(self) -> None:
         """Forget how the camera was taken to be calibrated: a new map begins."""
@@ -131,8 +127,12 @@ class ImageSource:
 
     def parent_of(self, frame_id: str) -> str | None:
         """Who else is the parent of a frame in TF, as far as is known now."""
-        parent = self._tf.tree.parent(frame_id)
-        return None if parent == self._config.map_frame else parent
+        return self._watch.parent_of(frame_id)
+
+    @property
+    def conflict(self) -> str:
+        """One sentence about who else tells TF what this node tells, "" when nobody does."""
+        return self._watch.conflict
 
     @property
     def calibration(self) -> str:
@@ -200,10 +200,9 @@ class ImageSource:
         if self._info is None and not self._uncalibrated:
             self._uncalibrated = True
             self._node.get_logger().warning(f"No camera_info on {self.info_topic}: the camera is taken as uncalibrated.")
-        if self._odometry is None:
-            self._watch_tf(anchor.frame_id, waited)
+        self._watch.look(anchor.frame_id, waited)
         camera, error = (None, None) if self._uncalibrated else (self._camera, self._error)
-        self._deliver(ImageInput(message, camera, anchor, error, self._odometry, self._parent))
+        self._deliver(ImageInput(message, camera, anchor, error, self._odometry, self._watch.parent))
 
     def _anchored(self, camera_frame: str, patient: bool) -> MapAnchor | None:
         """Where the camera sits, found once; None while TF may still tell, or has not told of odometry yet."""
@@ -228,46 +227,6 @@ class ImageSource:
             )
             T_base_cam = OPTICAL
         return MapAnchor.on_robot(base_frame, T_base_cam)
-
-    def _watch_tf(self, frame_id: str, waited: float) -> None:
-        """Without odometry, listen to TF now and then only."""
-        if self._tf.listening:
-            parent = self.parent_of(frame_id)
-            if parent is not None:
-                self._notice_parent(parent, frame_id)
-        if waited % _WATCH_PERIOD_S > _LISTEN_S:
-            self._tf.close()
-        elif not self._tf.listening:
-            self._tf.open()
-
-    def _on_tf(self, message: TFMessage) -> None:
-        """Notice who else tells TF where the frame is that this node tells of."""
-        told = self._config.odom_frame or (self._anchor.frame_id if self._anchor is not None else "")
-        for item in message.transforms:
-            child, parent = plain(item.child_frame_id), plain(item.header.frame_id)
-            if child != told or not self._config.publish_tf:
-                continue
-            stamp = item.header.stamp
-            if parent != self._config.map_frame and self._odometry is None:
-                self._notice_parent(parent, child)
-            elif parent != self._config.map_frame or not self._owns_transform(child, stamp.sec * 10**9 + stamp.nanosec):
-                self._say_conflict(
-                    f"Somebody else tells TF {parent} -> {child}, and this node {self._config.map_frame} -> {child}: a frame has "
-                    "one parent. Stop one of the two, or set publish_tf to false here."
-                )
-
-    def _notice_parent(self, parent: str, frame_id: str) -> None:
-        """A frame has one parent: who else is it?"""
-        self._parent = parent
-        self._say_conflict(
-            f"TF has {parent} as the parent of {frame_id} already, so {self._config.map_frame} -> {frame_id} is not broadcast. "
-            f"{self._parent_hint}"
-        )
-
-    def _say_conflict(self, conflict: str) -> None:
-        if conflict != self.conflict:
-            self.conflict = conflict
-            self._node.get_logger().warning(conflict)
 
     def _on_deadline(self, event: Any) -> None:
         self._counts.late += event.total_count_change

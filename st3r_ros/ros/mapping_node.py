@@ -223,6 +223,8 @@ class MappingNode(ManagedNode):
 
     def _apply(self, group: str, config: Validated) -> None:
         """A live parameter has changed."""
+        if self.source is not None and isinstance(config, MappingNodeConfig):
+            self.source.follow(config)
         if self._worker is not None:
             self._worker.run(partial(self._apply_on_worker, group, config))
 

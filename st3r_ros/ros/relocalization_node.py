@@ -215,6 +215,8 @@ class RelocalizationNode(ManagedNode):
             return
         if isinstance(config, RelocalizationNodeConfig):
             self._config = config
+            if self.source is not None:
+                self.source.follow(input_terms(config))
         self._worker.run(partial(self._apply_on_worker, config))
 
     def _apply_on_worker(self, config: Validated) -> None:

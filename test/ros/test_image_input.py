@@ -167,7 +167,7 @@ def test_compressed_images(ros: Ros) -> None:
 
 
 def test_the_place_of_the_camera_comes_from_tf(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("st3r_ros.ros.image_input._LISTEN_S", 0.1)
+    monkeypatch.setattr("st3r_ros.ros.transform_watch.LISTEN_S", 0.1)
     T_base_cam = SE3.exp(np.arange(6) * 0.1)
     setup = Setup(ros, base_frame="base_link", input_wait=60.0)
     setup.send_info()
@@ -204,6 +204,24 @@ def test_another_parent_of_the_base_is_noticed(ros: Ros, parent: str, told: str 
     ]
     setup.tf.publish(TFMessage(transforms=transforms))
     assert setup.receive().parent == told
+
+
+def test_a_parent_that_is_told_of_no_more_is_forgotten(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("st3r_ros.ros.transform_watch.LISTEN_S", 0.3)
+    monkeypatch.setattr("st3r_ros.ros.transform_watch.PERIOD_S", 0.6)
+    setup = Setup(ros, base_frame="", input_wait=0.0)
+    setup.send_info()
+    rival = setup.driver.create_publisher(TFMessage, "/tf", 10)  # what /tf_static tells holds for ever
+
+    def conflict(*, told: bool) -> bool:
+        if told:
+            rival.publish(TFMessage(transforms=[conversions.transform_message(SE3.identity(), 0, "other", "camera")]))
+        return (setup.receive().parent == "other") == bool(setup.source.conflict) == told
+
+    for told in (False, True, False, True):
+        wait_until(lambda told=told: conflict(told=told), f"the parent to be {'noticed' if told else 'forgotten'}")
+    setup.source.follow(MappingNodeConfig(publish_tf=False))
+    assert setup.source.conflict == ""
 
 
 def test_the_first_images_wait_for_odometry(ros: Ros) -> None:

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who else tells TF what this node tells: a frame has one parent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rclpy.node import Node
+from tf2_msgs.msg import TFMessage
+
+from st3r_ros.config import MappingNodeConfig
+from st3r_ros.ros.transform_tree import TransformListener, plain
+
+LISTEN_S = 2.0
+"""Seconds after the first image in which TF may show who else tells where the robot is."""
+PERIOD_S = 20.0
+"""Seconds until it is listened to again for as long."""
+FORGET_S = 20.0
+"""Seconds of listening for good after which who has not been heard of again has stopped."""
+
+
+class TransformWatch:
+    """Listens to TF, for good where odometry comes that way, now and then otherwise, and notices who contradicts this node.
+
+    owns: whether this node has told TF where a frame is at a stamp (nanoseconds). hint: what a person can do when the frame that
+    this node tells of has a parent already. frame_id: that frame, "" while it is not known.
+    """
+
+    def __init__(self, node: Node, config: MappingNodeConfig, owns: Callable[[str, int], bool], hint: str) -> None:
+        self._node, self.config, self._owns, self._hint = node, config, owns, hint
+        self.frame_id = config.odom_frame
+        self._parent, self._conflict = "", ""
+        self._heard = self._opened = time.monotonic()
+        self.tf = TransformListener(node, self._on_tf)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.tf.close()
+
+    @property
+    def parent(self) -> str | None:
+        """Who else is the parent of `frame_id`, as far as is known now."""
+        return self._parent or None
+
+    @property
+    def conflict(self) -> str:
+        """One sentence about who else tells TF what this node tells, "" when nobody does."""
+        return self._conflict if self.config.publish_tf else ""
+
+    def parent_of(self, frame_id: str) -> str | None:
+        """Who else is the parent of any frame, as far as is known now."""
+        if plain(frame_id) == plain(self.frame_id):
+            return self.parent
+        parent = self.tf.tree.parent(frame_id)
+        return None if parent == self.config.map_frame else parent
+
+    def look(self, frame_id: str, listening_s: float) -> None:
+        """With each image, `listening_s` seconds after the first: listen or leave it."""
+        if self.config.odom_frame:
+            self._forget(time.monotonic() - FORGET_S)
+            return
+        if not self.frame_id:
+            parent = self.parent_of(frame_id)  # it may have been told before the frame was known
+            self.frame_id = frame_id
+            if parent is not None:
+                self._notice_parent(parent)
+        if not self.tf.listening:
+            if listening_s % PERIOD_S <= LISTEN_S:
+                self._opened = time.monotonic()
+                self.tf.open()
+        elif listening_s % PERIOD_S > LISTEN_S:
+            self.tf.close()
+            self._forget(self._opened)
+
+    def _on_tf(self, message: TFMessage) -> None:
+        for item in message.transforms:
+            child, parent = plain(item.child_frame_id), plain(item.header.frame_id)
+            if child != plain(self.frame_id):
+                continue
+            stamp = item.header.stamp
+            if parent != self.config.map_frame and not self.config.odom_frame:
+                self._notice_parent(parent)
+            elif parent != self.config.map_frame or not self._owns(child, stamp.sec * 10**9 + stamp.nanosec):
+                self._say(
+                    f"Somebody else tells TF {parent} -> {child}, and this node {self.config.map_frame} -> {child}: a frame has "
+                    "one parent. Stop one of the two, or set publish_tf to false here."
+                )
+
+    def _forget(self, before: float) -> None:
+        """Who was heard last before then has stopped."""
+        if (self._parent or self._conflict) and self._heard < before:
+            self._parent = self._conflict = ""
+            self._node.get_logger().info("Nobody else tells TF any more what this node tells.")
+
+    def _notice_parent(self, parent: str) -> None:
+        self._parent = parent
+        self._say(
+            f"TF has {parent} as the parent of {self.frame_id} already, so {self.config.map_frame} -> {self.frame_id} is not "
+            f"broadcast. {self._hint}"
+        )
+
+    def _say(self, conflict: str) -> None:
+        self._heard = time.monotonic()
+        if conflict != self._conflict and self.config.publish_tf:
+            self._conflict = conflict
+            self._node.get_logger().warning(conflict)
