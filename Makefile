@@ -21,7 +21,7 @@ help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 	@echo
 	@echo "Every command sets up what it needs first. PYTHON=python3.12 chooses the Python (3.10 or later)."
-	@echo "By hand, after make setup:  source .venv/env.sh  puts st3r, mapping_node and camera_node on the path."
+	@echo "By hand, after make setup:  source .venv/env.sh  puts st3r and the nodes on the path."
 
 setup:  ## set up .venv: Python packages, ROS 2 (the sourced one, else wheels), interfaces
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON); install it with: sudo apt install python3" >&2; exit 2; }
