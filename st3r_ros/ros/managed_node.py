@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -190,6 +191,7 @@ class ManagedNode(LifecycleNode):
             self.destroy_timer(timer)
         for publisher in [publisher for publisher in self.publishers if isinstance(publisher, LifecyclePublisher)]:
             self.destroy_lifecycle_publisher(publisher)
+        gc.collect()  # pair model and map refer to each other in circles
         give_back_freed()
 
     def _shut_down(self) -> None:

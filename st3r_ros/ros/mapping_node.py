@@ -86,17 +86,19 @@ class MappingNode(ManagedNode):
         self._counts = ImageCounts()
         self._input_health = InputHealth()
         cloud, grid = parameters.read(self, "cloud", CloudConfig), parameters.read(self, "grid", GridConfig)
-        self._outputs = MappingOutputs(self, mapper, self._config, cloud, grid)
+        outputs = MappingOutputs(self, mapper, self._config, cloud, grid)
         info = RunInfo(self.resolve_topic_name("image"), model.name)
-        self.session = MappingSession(mapper, files, self._outputs, info, self.get_logger())
+        self.session = MappingSession(mapper, files, outputs, info, self.get_logger())
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
         self.create_timer(self._config.status_period, self._publish_status)
         self._worker = Worker(self._process, idle=self.session.idle, report=self._report, name="mapping")
         self.worker.start()
 
     def _listen(self) -> None:
+        assert self.session is not None
         self._silent = False
-        self.source = ImageSource(self, self._config, self._counts, self._deliver, owns_transform=self._outputs.owns_transform)
+        owns_transform = self.session.outputs.owns_transform
+        self.source = ImageSource(self, self._config, self._counts, self._deliver, owns_transform)
         self._initialpose = self.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initialpose, 1)
         self.get_logger().info(f"Listening to {self.source.topic} and {self.source.info_topic}.")
 
@@ -162,7 +164,7 @@ class MappingNode(ManagedNode):
             tracking_health(session, self._config.mode, self._last_error, active=self.source is not None),
             self._input_health.report(self.source, self._counts),
             processing_health(session),
-            memory_health(session, self._outputs.kept_bytes),
+            memory_health(session, session.outputs.kept_bytes),
         ]
 
     # Services and parameters ----------------------------------------------------------------------------------------
@@ -230,14 +232,15 @@ class MappingNode(ManagedNode):
 
     def _apply_on_worker(self, group: str, config: Validated) -> None:
         assert self.session is not None
+        outputs = self.session.outputs
         if isinstance(config, MappingNodeConfig):
-            self._config = self._outputs.config = config
+            self._config = outputs.config = config
         elif isinstance(config, CloudConfig):
-            self._outputs.cloud = config
-            self._outputs.mark_changed()
+            outputs.cloud = config
+            outputs.mark_changed()
         elif isinstance(config, GridConfig):
-            self._outputs.grid = config
-            self._outputs.mark_changed()
+            outputs.grid = config
+            outputs.mark_changed()
         elif isinstance(config, MapperConfig):
             self.session.mapper.config = config
         elif isinstance(config, RelocalizerConfig):

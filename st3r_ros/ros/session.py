@@ -33,7 +33,7 @@ class MappingSession:
 
     def __init__(self, mapper: Mapper, files: MapFiles, outputs: MappingOutputs, info: RunInfo, logger: RcutilsLogger) -> None:
         self.mapper, self.info = mapper, info
-        self._files, self._outputs, self._logger = files, outputs, logger
+        self.outputs, self._files, self._logger = outputs, files, logger
         self._begin()
 
     def _begin(self) -> None:
@@ -43,7 +43,7 @@ class MappingSession:
         self._images = 0
         self.loaded_frames = len(self.mapper.map.frames)
         self._expected: PoseWithCovarianceStamped | None = None
-        self._outputs.begin_anew()
+        self.outputs.begin_anew()
 
     # The map --------------------------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class MappingSession:
         Raises:
             St3rError: nothing was written.
         """
-        return self._files.export(kind, path, self._outputs.cloud)
+        return self._files.export(kind, path, self.outputs.cloud)
 
     def expect(self, pose: PoseWithCovarianceStamped) -> None:
         """Somebody says where the robot is: look for it there first, with the next image, which tells where its camera is."""
@@ -128,7 +128,7 @@ class MappingSession:
             else:
                 self._logger.info(update.message)
         view = View(self._anchored(frame, item.anchor), item.message.header.frame_id, frame.T_odom_cam, item.parent is not None)
-        self._outputs.publish(update, view)
+        self.outputs.publish(update, view)
 
     def _skip(self, index: int, reason: str) -> None:
         """Count an image that cannot be used."""
@@ -138,16 +138,16 @@ class MappingSession:
 
     def idle(self) -> None:
         """Publish what has changed while no image waits."""
-        self._outputs.poll(idle=True)
+        self.outputs.poll(idle=True)
 
     def finish(self, output_dir: str) -> None:
         """Publish the last state of the map and write the results, when a folder is given and there are any."""
-        self._outputs.flush()
+        self.outputs.flush()
         if not output_dir or not self.recorder.frames:
             return
         self._logger.info(f"Writing the results to {output_dir}.")
         try:
-            summary = write_results(Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=self._outputs.cloud)
+            summary = write_results(Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=self.outputs.cloud)
         except OutputError as error:
             self._logger.error(str(error))
             return
@@ -178,13 +178,13 @@ class MappingSession:
         if pose is None:
             return
         try:
-            T_map_frame = expected_pose(pose, anchor, self._outputs.config.map_frame)
+            T_map_frame = expected_pose(pose, anchor, self.outputs.config.map_frame)
         except St3rError as error:
             self._logger.warning(str(error))
             return
         T_map_world = self.mapper.map.T_map_world or anchor.T_map_world
         known = self.mapper.expect(T_map_world.inverse() @ T_map_frame @ anchor.T_frame_cam)
-        self._outputs.forget_odometry()
+        self.outputs.forget_odometry()
         self._logger.info(
             "The camera is looked for around the pose on initialpose."
             if known
@@ -196,4 +196,4 @@ class MappingSession:
             self.message = f"Time went back by {(self.stamp_ns - frame.stamp_ns) * 1e-9:.1f} s: tracking starts again."
             self._logger.warning(self.message)
             self.mapper.reset_tracking()
-            self._outputs.forget_odometry()
+            self.outputs.forget_odometry()

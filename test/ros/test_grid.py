@@ -87,7 +87,7 @@ def test_the_node_publishes_a_latched_grid_once_it_is_enabled(ros: Ros) -> None:
     assert node.session is not None
     keyframe_map = node.session.mapper.map
 
-    node.worker.run(lambda: (place(keyframe_map), node._outputs.mark_changed())).result()
+    node.worker.run(lambda: (place(keyframe_map), node.session.outputs.mark_changed())).result()
     wait_until(lambda: clouds[-1].width > 1000, "the cloud of the wall")
     z = np.frombuffer(clouds[-1].data, "<f4").reshape(-1, 5)[:, 2]
     assert z.min() < 0.0 and z.max() > 0.5

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the mapping node says of itself and of its map beside pose, cloud and status: diagnostics, odometry, markers."""
 
+import weakref
 from collections import defaultdict
 from typing import Any
 
@@ -131,6 +132,20 @@ def test_diagnostics_tell_how_the_node_is_in_every_state(ros: Ros) -> None:
     node.trigger_cleanup()
     wait_until(lambda: "lifecycle" in robot.health(), "the node to say that it is not configured")
     assert "not configured" in robot.health()["lifecycle"].message
+
+
+def test_cleanup_lets_go_of_model_and_map(ros: Ros) -> None:
+    """Else the memory of the GPU would not come back."""
+    node, robot = start(ros, "-p", "base_frame:=''")
+    show_all(node, robot)
+    mapper = node.session.mapper
+    assert mapper.map.keyframes
+    held = [weakref.ref(each) for each in (mapper, mapper._model, mapper.map, node.session, *mapper.map.keyframes.values())]
+    del mapper
+    node.trigger_deactivate()
+    assert all(each() is not None for each in held)
+    node.trigger_cleanup()
+    assert not [each() for each in held if each() is not None]
 
 
 def test_who_else_tells_tf_where_the_robot_is_is_named(ros: Ros) -> None:

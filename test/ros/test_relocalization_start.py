@@ -2,6 +2,7 @@
 """How the relocalization node starts: with what it kept, what it is told, mistakes, nothing; and on a robot with TF."""
 
 import signal
+import weakref
 from pathlib import Path
 
 import cv2
@@ -79,6 +80,17 @@ def test_it_cannot_be_configured_with_a_mistake(ros: Ros, mistake: str) -> None:
     assert (stop.wait(0.0), stop.exit_code) == (True, 2)
     assert node.session is None
     node.close()
+
+
+def test_cleanup_lets_go_of_model_and_map(ros: Ros, tmp_path: Path) -> None:
+    """Else the memory of the GPU would not come back."""
+    node = start(ros, "-p", f"map_path:={saved_map(tmp_path / 'room')}")
+    session = node.session
+    held = [weakref.ref(each) for each in (session, session.map, session.relocalizer, session.relocalizer._model)]
+    del session
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    assert not [each() for each in held if each() is not None]
 
 
 def test_without_images_or_references_it_says_so(ros: Ros) -> None:
