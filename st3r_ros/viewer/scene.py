@@ -27,8 +27,8 @@ _SEQUENTIAL_COLOR, _LOOP_COLOR = (150, 150, 155), (20, 140, 60)
 _MAX_PATH_POINTS = 20_000
 _POINTS_PER_SIZE = 0.9
 _FRUSTUM_PER_SIZE = 0.02
-_RESCALED = 1.25
-"""By how much the map must grow or shrink, or move, before sizes and views follow."""
+_RESCALED, _MOVED = 1.25, 0.1
+"""By how much the map must grow or shrink, and by which share of its size it must move, before sizes and views follow."""
 _VIEWS_KEPT = 20
 _FIRST_VIEW = Viewpoint(np.array([-3.0, -3.0, 3.0]), np.zeros(3))
 
@@ -249,7 +249,7 @@ class MapScene:
 def _has_changed(before: Extent, now: Extent) -> bool:
     ratio = now.size / before.size
     moved = float(np.linalg.norm(now.center - before.center))
-    return not 1 / _RESCALED < ratio < _RESCALED or moved > (_RESCALED - 1) * before.size
+    return not 1 / _RESCALED < ratio < _RESCALED or moved > _MOVED * before.size
 
 
 def _batch(poses: list[SE3]) -> SE3:
