@@ -30,6 +30,8 @@ _FRUSTUM_PER_SIZE = 0.02
 _RESCALED, _MOVED = 1.25, 0.1
 """By how much the map must grow or shrink, and by which share of its size it must move, before sizes and views follow."""
 _VIEWS_KEPT = 20
+_AGAIN_S = 1.0
+"""Seconds after which a browser that has not followed is told again."""
 _FIRST_VIEW = Viewpoint(np.array([-3.0, -3.0, 3.0]), np.zeros(3))
 
 
@@ -49,6 +51,7 @@ class MapScene:
         self._camera: Any = None
         self._extent: Extent | None = None
         self._views = [_FIRST_VIEW]
+        self._shown_at = 0.0
         self._max_points = max_points
         self._cloud = LayeredCloud(server, f"{ROOT}/cloud")
         self._turning = Turning()
@@ -144,6 +147,8 @@ class MapScene:
         with self._lock:
             self._cloud.draw(self._limit(), self._surface_size)
             self._tell_shown()
+            if time.monotonic() - self._shown_at > _AGAIN_S:
+                self._show_view()
 
     def _watch(self, client: Any) -> None:
         """Notice when a browser turns its view, and how fast."""
@@ -230,15 +235,16 @@ class MapScene:
         """What a browser shows first, and what those show that have not been touched."""
         first = self._server.initial_camera
         first.position, first.look_at = view.position, view.look_at
-        for client in self._server.get_clients().values():
-            if self._is_untouched(client):
-                self._look(client, view)
         self._views = [*self._views[-_VIEWS_KEPT:], view]
+        self._show_view()
 
-    def _is_untouched(self, client: Any) -> bool:
-        """Whether a browser shows one of the views it was given; a slow one may be behind."""
-        position = client.camera.position
-        return any(np.allclose(position, view.position, rtol=1e-3, atol=1e-6) for view in self._views)
+    def _show_view(self) -> None:
+        """The newest view, to the browsers that show an older one they were given: a page that is just opening may miss it."""
+        self._shown_at = time.monotonic()
+        for client in self._server.get_clients().values():
+            shown = [np.allclose(client.camera.position, view.position, rtol=1e-3, atol=1e-6) for view in self._views]
+            if any(shown) and not shown[-1]:
+                self._look(client, self._views[-1])
 
     def _look(self, client: Any, view: Viewpoint) -> None:
         with client.atomic():

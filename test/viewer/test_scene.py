@@ -3,6 +3,8 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from st3r_ros.viewer.frusta import KeyframeView
 from st3r_ros.viewer.pictures import picture
 from st3r_ros.viewer.scene import MapScene
 from st3r_ros.viewer.server import close_server, open_server
+from st3r_ros.viewer.viewpoint import Viewpoint
 
 NO_EDGES = np.zeros((0, 2), np.int64), np.zeros(0, bool)
 
@@ -152,3 +155,26 @@ def test_the_camera_comes_and_goes(shown: tuple[MapScene, Sent]) -> None:
     assert sent.about("camera/now")
     scene.show_camera(None)
     assert not sent.about("camera/now")
+
+
+class Browser:
+    """A client of viser that has just opened the page."""
+
+    def __init__(self, view: Viewpoint) -> None:
+        self.camera = SimpleNamespace(position=view.position, look_at=view.look_at)
+        self.atomic = nullcontext
+
+
+def test_a_page_that_has_missed_its_view_is_given_it_again(
+    shown: tuple[MapScene, Sent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, _ = shown
+    scene.show_cloud(*cloud(1000))
+    first, last = scene._views
+    late, turned = Browser(first), Browser(Viewpoint(np.ones(3), np.zeros(3)))
+    monkeypatch.setattr(scene._server, "get_clients", lambda: {0: late, 1: turned})
+    now = time.monotonic() + 10.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    scene.settle()
+    assert np.array_equal(late.camera.look_at, last.look_at)
+    assert np.array_equal(turned.camera.position, np.ones(3))  # somebody has turned it
