@@ -165,12 +165,10 @@ class Browser:
         self.atomic = nullcontext
 
 
-def test_a_page_that_has_missed_its_view_is_given_it_again(
-    shown: tuple[MapScene, Sent], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_that_has_missed_its_view_is_given_it_again(shown: tuple[MapScene, Sent], monkeypatch: pytest.MonkeyPatch) -> None:
     scene, _ = shown
     scene.show_cloud(*cloud(1000))
-    first, last = scene._views
+    first, *_, last = scene._views
     late, turned = Browser(first), Browser(Viewpoint(np.ones(3), np.zeros(3)))
     monkeypatch.setattr(scene._server, "get_clients", lambda: {0: late, 1: turned})
     now = time.monotonic() + 10.0
