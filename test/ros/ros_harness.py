@@ -47,6 +47,15 @@ class Ros:
         thread.start()
         self._running.append((executor, thread, node))
 
+    def change(self, node: Node, *transitions: str) -> None:
+        """Take a spinning lifecycle node through transitions, on its executor: elsewhere it would lose what it waits for."""
+        executor = next(executor for executor, _, running in self._running if running is node)
+        for transition in transitions:
+            done = executor.create_task(getattr(node, f"trigger_{transition}"))
+            executor.wake()
+            wait_until(done.done, transition)
+            done.result()
+
     def stop_nodes(self) -> None:
         """Stop and destroy the nodes."""
         for executor, thread, _ in self._running:

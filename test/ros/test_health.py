@@ -127,9 +127,9 @@ def test_diagnostics_tell_how_the_node_is_in_every_state(ros: Ros) -> None:
     assert float(values()["process (MB)"]) > 50 and float(values()["total median (ms)"]) > 0
     wait_until(lambda: robot.health()["input"].level == DiagnosticStatus.ERROR, "the silence to be noticed")
     assert "No images on /image" in robot.health()["input"].message
-    node.trigger_deactivate()
+    ros.change(node, "deactivate")
     wait_until(lambda: "not active" in robot.health()["input"].message, "the node to say that it does not listen")
-    node.trigger_cleanup()
+    ros.change(node, "cleanup")
     wait_until(lambda: "lifecycle" in robot.health(), "the node to say that it is not configured")
     assert "not configured" in robot.health()["lifecycle"].message
 
@@ -142,9 +142,9 @@ def test_cleanup_lets_go_of_model_and_map(ros: Ros) -> None:
     assert mapper.map.keyframes
     held = [weakref.ref(each) for each in (mapper, mapper._model, mapper.map, node.session, *mapper.map.keyframes.values())]
     del mapper
-    node.trigger_deactivate()
+    ros.change(node, "deactivate")
     assert all(each() is not None for each in held)
-    node.trigger_cleanup()
+    ros.change(node, "cleanup")
     assert not [each() for each in held if each() is not None]
 
 
@@ -178,11 +178,11 @@ def test_qos_of_topics_is_set_by_parameters(ros: Ros) -> None:
     assert [info.qos_profile.reliability for info in infos] == [ReliabilityPolicy.RELIABLE]
     assert robot.images.get_subscription_count() == 0  # best effort is less than the node asks for
     for _ in range(2):  # the parameters stay declared
-        node.trigger_deactivate()
-        node.trigger_activate()
-    node.trigger_deactivate()
-    node.trigger_cleanup()
-    node.trigger_configure()
-    node.trigger_activate()
+        ros.change(node, "deactivate")
+        ros.change(node, "activate")
+    ros.change(node, "deactivate")
+    ros.change(node, "cleanup")
+    ros.change(node, "configure")
+    ros.change(node, "activate")
     client = robot.create_client(Trigger, "/st3r_mapping/reset")
     assert client.wait_for_service(10.0)

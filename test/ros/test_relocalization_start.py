@@ -88,8 +88,8 @@ def test_cleanup_lets_go_of_model_and_map(ros: Ros, tmp_path: Path) -> None:
     session = node.session
     held = [weakref.ref(each) for each in (session, session.map, session.relocalizer, session.relocalizer._model)]
     del session
-    node.trigger_deactivate()
-    node.trigger_cleanup()
+    ros.change(node, "deactivate")
+    ros.change(node, "cleanup")
     assert not [each() for each in held if each() is not None]
 
 
