@@ -35,11 +35,16 @@ demo: setup  ## map a simulated room through real ROS topics; your own images: m
 # The tests run the package in .venv/ros/install, where links to the sources lie beside the generated st3r_ros.msg, so that edits
 # are live. The checkout, which has no st3r_ros.msg, must not shadow it, and `python -m pytest` puts the current folder first on
 # sys.path: hence the change to test/. ruff and mypy read the sources.
-test: setup  ## ruff, mypy and pytest
-	@$(ENTER) ruff check && ruff format --check && mypy && cd test && python -m pytest $(PYTEST_OPTIONS)
+#
+# A worker a core, at least two, and each in a ROS domain of its own (ros_harness.py). They take modules as they lie; the one that
+# is done first takes over from the other (worksteal), so fixtures of a module are rarely made twice. PYTEST_OPTIONS adds options.
+PYTEST = cd test && python -m pytest --durations=10 -rfEs $(PYTEST_OPTIONS)
 
-test-full: PYTEST_OPTIONS := -m "full or not full"
-test-full: test  ## the same with the full-size network: minutes, 4 GB of memory
+test: setup  ## ruff, mypy and pytest
+	@$(ENTER) ruff check && ruff format --check && mypy && $(PYTEST) -n auto --dist worksteal
+
+test-full: test  ## the same, then what takes minutes and 4 GB of memory, such as the full-size network
+	@$(ENTER) $(PYTEST) -m full
 
 format: setup  ## let ruff rewrite the sources
 	@$(ENTER) ruff check --fix && ruff format

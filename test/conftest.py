@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several parts of the tests use: a simulated room, rendered with exact depth, poses and intrinsics; the command `st3r`."""
 
+import os
 from dataclasses import dataclass
+
+# Before a library reads it: the workers of pytest-xdist, and the programs that they start, share the cores.
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"} if "PYTEST_XDIST_WORKER" in os.environ else {})
 
 import numpy as np
 import pytest
@@ -14,6 +18,14 @@ from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.types import Frame
 
 NOISE = 1.0  # grey levels
+WORKERS = 2, 6  # at least: the tests of ROS wait much; at most: each imports everything anew
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: a process a core, within limits."""
+    least, most = WORKERS
+    return min(max(len(os.sched_getaffinity(0)), least), most)
 
 
 @dataclass(frozen=True, eq=False)
