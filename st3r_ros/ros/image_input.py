@@ -18,10 +18,10 @@ from st3r_ros.config import MappingNodeConfig
 from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info
+from st3r_ros.ros.camera_placement import CameraPlacement
 from st3r_ros.ros.odometry import Odometry
 from st3r_ros.ros.qos import OVERRIDABLE, OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images
-from st3r_ros.ros.transform_watch import TransformWatch
-from st3r_ros.ros.transforms import OPTICAL, MapAnchor
+from st3r_ros.ros.transforms import MapAnchor
 
 _IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 _ODOMETRY_HINT = "Set odom_frame to the frame of odometry to have map_frame -> odom_frame instead."
@@ -78,18 +78,13 @@ class ImageSource:
         self._info: bytes | None = None
         self._camera: Camera | None = None
         self._error: CalibrationError | None = None
-        self._anchor: MapAnchor | None = None
-        self._camera_frame = ""
         self._uncalibrated = False
         image = node.resolve_topic_name("image")
         self.topic = f"{image}/compressed" if config.image_transport == "compressed" else image
         self.info_topic = _info_topic(node, image)
         self._type = _IMAGE_TYPES[config.image_transport]
-        self._watch = TransformWatch(node, config, owns_transform, parent_hint)
-        self._tf = self._watch.tf
-        self._odometry: Odometry | None = None
-        if config.odom_frame:
-            self._odometry = Odometry(self._tf.tree, config.odom_frame, config.odom_wait, node.get_logger())
+        self._placement = CameraPlacement(node, config, owns_transform, parent_hint)
+        self._tf = self._placement.watch.tf
         self._subscriptions = [
             node.create_subscription(
                 CameraInfo, self.info_topic, self._on_info, images("best_effort"), qos_overriding_options=OVERRIDABLE
@@ -108,11 +103,12 @@ class ImageSource:
         """Stop listening."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-        self._watch.close()
+        self._placement.close()
 
     def follow(self, config: MappingNodeConfig) -> None:
         """A live parameter has changed."""
-        self._config = self._watch.config = config
+        self._config = config
+        self._placement.follow(config)
 
     def restart(self) -> None:
         """Forget how the camera was taken to be calibrated: a new map begins."""
@@ -121,18 +117,16 @@ class ImageSource:
 
     def find_anchor(self, camera_frame: str) -> MapAnchor | None:
         """Where a camera sits, be it that of the images or another one; None while TF does not tell."""
-        if self._anchor is not None and camera_frame == self._camera_frame:
-            return self._anchor
-        return self._find_anchor(camera_frame, patient=True)
+        return self._placement.find(camera_frame)
 
     def parent_of(self, frame_id: str) -> str | None:
         """Who else is the parent of a frame in TF, as far as is known now."""
-        return self._watch.parent_of(frame_id)
+        return self._placement.watch.parent_of(frame_id)
 
     @property
     def conflict(self) -> str:
         """One sentence about who else tells TF what this node tells, "" when nobody does."""
-        return self._watch.conflict
+        return self._placement.watch.conflict
 
     @property
     def calibration(self) -> str:
@@ -193,40 +187,16 @@ class ImageSource:
             self._first_image = self.last_image
         waited = self.last_image - self._first_image
         patient = waited < self._config.input_wait
-        anchor = self._anchored(message.header.frame_id, patient)
+        anchor = self._placement.of_image(message.header.frame_id, patient=patient)
         if anchor is None or (self._info is None and patient):
             self._counts.dropped += 1
             return
         if self._info is None and not self._uncalibrated:
             self._uncalibrated = True
             self._node.get_logger().warning(f"No camera_info on {self.info_topic}: the camera is taken as uncalibrated.")
-        self._watch.look(anchor.frame_id, waited)
+        self._placement.watch.look(anchor.frame_id, waited)
         camera, error = (None, None) if self._uncalibrated else (self._camera, self._error)
-        self._deliver(ImageInput(message, camera, anchor, error, self._odometry, self._watch.parent))
-
-    def _anchored(self, camera_frame: str, patient: bool) -> MapAnchor | None:
-        """Where the camera sits, found once; None while TF may still tell, or has not told of odometry yet."""
-        if self._anchor is None:
-            self._anchor, self._camera_frame = self._find_anchor(camera_frame, patient), camera_frame
-        odometry = self._odometry
-        if patient and self._anchor is not None and odometry is not None and not odometry.known(self._anchor.frame_id):
-            return None
-        return self._anchor
-
-    def _find_anchor(self, camera_frame: str, patient: bool) -> MapAnchor | None:
-        base_frame = self._config.base_frame
-        if not base_frame:
-            return MapAnchor.camera_only(camera_frame or "camera")
-        T_base_cam = self._tf.tree.lookup(base_frame, camera_frame) if camera_frame else None
-        if T_base_cam is None:
-            if patient:
-                return None
-            self._node.get_logger().warning(
-                f"No TF from {base_frame} to the camera frame '{camera_frame}': the camera is taken to sit at {base_frame} and "
-                "to look forward. Publish the static transform, or set base_frame to '' when there is no robot."
-            )
-            T_base_cam = OPTICAL
-        return MapAnchor.on_robot(base_frame, T_base_cam)
+        self._deliver(ImageInput(message, camera, anchor, error, self._placement.odometry, self._placement.watch.parent))
 
     def _on_deadline(self, event: Any) -> None:
         self._counts.late += event.total_count_change
