@@ -54,7 +54,7 @@ def test_average_precision_of_a_known_ranking():
 
 
 def test_directions_decide_without_depth():
-    halves = np.radians([0, 20, 80]) / 2  # turns about the vertical
+    halves = np.radians([0, 20, 70]) / 2  # turns about the vertical: 20, 70 and 50 degrees apart
     truth = Trajectory(np.arange(3), np.zeros((3, 3)), np.stack([0 * halves, np.sin(halves), 0 * halves, np.cos(halves)], axis=1))
     overlap = retrieval.overlap_of_directions(truth, np.arange(3))
     assert overlap[0, 1] == 1.0 and overlap[0, 2] == 0.0 and 0.0 < overlap[1, 2] < 0.3

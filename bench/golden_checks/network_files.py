@@ -50,6 +50,14 @@ def check_network_file(path: Path, network: PairNetwork) -> Iterator[Result]:
             yield from _check_pair(path.name, golden, network)
 
 
+def images_of(golden: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """The pair that a file was recorded from, (H, W, 3) uint8 each: the one in it, else the procedural one of its `shape_img`."""
+    if "img1" in golden:
+        return golden["img1"], golden["img2"]
+    (size0, size1) = golden["shape_img"].tolist()
+    return procedural_image("a", *size0), procedural_image("b", *size1)
+
+
 def predict(network: PairNetwork, image0: np.ndarray, image1: np.ndarray) -> dict[str, np.ndarray]:
     """All arrays of one pair under their names in the files, from (H, W, 3) uint8 images: pixels (H, W, ...), tokens (n, C)."""
     arrays = {}
@@ -81,10 +89,7 @@ def _named(output: PairOutput, item: int) -> dict[str, np.ndarray]:
 
 
 def _check_pair(file: str, golden: Arrays, network: PairNetwork) -> Iterator[Result]:
-    if "img1" in golden:
-        image0, image1 = golden["img1"], golden["img2"]
-    else:
-        image0, image1 = (procedural_image(name, *size) for name, size in zip("ab", golden["shape_img"].tolist(), strict=True))
+    image0, image1 = images_of(golden)
     if "sum_img" in golden:
         yield equal(file, "sum_img", np.array([image.sum(dtype=np.int64) for image in (image0, image1)]), golden["sum_img"])
     ours = predict(network, image0, image1)

@@ -40,6 +40,15 @@ def test_views_of_different_sizes_and_whole_arrays_are_compared(run, tmp_path, c
     assert "8 checks of 1 files, 1 beyond tolerance" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("order", "status"), [("ab", 0), ("ba", 1)])
+def test_matches_are_those_of_the_images_that_a_file_brings(run, tmp_path, order, status):
+    recorded = dict(np.load(GOLDEN / "match_tiny_proc_96x128.npz"))
+    kept = {name: values for name, values in recorded.items() if name.startswith(("sym_S8", "desc_s8"))}
+    images = dict(zip(("img1", "img2"), (procedural_image(name, 96, 128) for name in order), strict=True))
+    np.savez(tmp_path / "match_tiny_brought_64x64.npz", **kept, **images)
+    assert run(tmp_path) == status
+
+
 def test_files_within_tolerance_end_with_0_and_a_report(run, tmp_path, capsys):
     shutil.copy(GOLDEN / "rope2d.npz", tmp_path)
     (tmp_path / "notes.txt").write_text("nothing to check")
