@@ -62,7 +62,7 @@ TRUE, FOUND = "#71717a", "#16a34a"
 REFUSALS = {"TOO_FEW_MATCHES": "#dc2626", "AMBIGUOUS": "#d97706", "UNCERTAIN": "#7c3aed", "UNUSABLE": "#18181b"}
 EXAMPLES = """examples:
   python bench/docking.py                                         the simulated room, at half its speed
-  python bench/docking.py ../shared/data/kitchen --dock 8 --rate 5"""
+  python bench/docking.py kitchen --dock 8 --rate 5"""
 
 
 @dataclass(frozen=True, eq=False)

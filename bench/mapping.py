@@ -39,12 +39,12 @@ LOOPS = {"on": [True], "off": [False], "both": [True, False]}
 FAILED = 2
 EXAMPLES = """examples:
   python bench/mapping.py                                                       a simulated room, some seconds
-  python bench/mapping.py ../shared/data/kitchen --pair-model noisy_depth --seeds 1,2,3,4,5
-  python bench/mapping.py ../shared/data/kitchen --pair-model noisy_depth --seeds 1,2,3,4,5 --uncalibrated
-  python bench/mapping.py ../shared/data/{kitchen,fox,fountain} --pair-model opencv --json mapping.json --png mapping.png
+  python bench/mapping.py kitchen --pair-model noisy_depth --seeds 1,2,3,4,5
+  python bench/mapping.py kitchen --pair-model noisy_depth --seeds 1,2,3,4,5 --uncalibrated
+  python bench/mapping.py {kitchen,fox,fountain} --pair-model opencv --json mapping.json --png mapping.png
   python bench/mapping.py 'sim:room?seed={seed}' --pair-model opencv --seeds 0,1,2,3,4,5,6,7,8,9
-  python bench/mapping.py ../shared/data/kitchen --pair-model opencv,noisy_depth --loops both --max-frames 200
-  python bench/mapping.py ../shared/data/kitchen --pair-model mast3r --checkpoint mast3r"""
+  python bench/mapping.py kitchen --pair-model opencv,noisy_depth --loops both --max-frames 200
+  python bench/mapping.py kitchen --pair-model mast3r --checkpoint mast3r"""
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:

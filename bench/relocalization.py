@@ -45,12 +45,12 @@ NAME_WIDTH = 34
 HEADINGS = ("tries", "found", "med. m", "med. deg", "dir deg", "0.25m 5°", "0.5m 5°", "directed", "false", "ms", "ms 95%", "nees")
 WIDTHS = (6, 7, 8, 9, 8, 9, 8, 9, 6, 7, 7, 7)
 EXAMPLES = """examples:
-  python bench/relocalization.py ../shared/data/scannet_pairs/pairs.json --pair-model opencv
-  python bench/relocalization.py ../shared/data/kitchen --gap 15 --pair-model opencv
-  python bench/relocalization.py ../shared/data/kitchen --gap 15 --pair-model opencv --with-depth
-  python bench/relocalization.py ../shared/data/kitchen --overlap --pair-model noisy_depth --seeds 1,2,3 --json rows.json
-  python bench/relocalization.py ../shared/data/kitchen --no-overlap --pairs 1000 --pair-model noisy_depth
-  python bench/relocalization.py ../shared/data/kitchen --map --pair-model opencv
+  python bench/relocalization.py scannet_pairs/pairs.json --pair-model opencv
+  python bench/relocalization.py kitchen --gap 15 --pair-model opencv
+  python bench/relocalization.py kitchen --gap 15 --pair-model opencv --with-depth
+  python bench/relocalization.py kitchen --overlap --pair-model noisy_depth --seeds 1,2,3 --json rows.json
+  python bench/relocalization.py kitchen --no-overlap --pairs 1000 --pair-model noisy_depth
+  python bench/relocalization.py kitchen --map --pair-model opencv
   python bench/relocalization.py 'sim:twins?frames=300' --map --pair-model noisy_depth
   python bench/relocalization.py PAIRS.json --pair-model mast3r --checkpoint mast3r"""
 

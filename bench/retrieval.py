@@ -42,8 +42,8 @@ ALIKE = 3
 HEADER = f"{'sequence':40} images recall@1 recall@3    AP | same 5%   50% | other 50%   95%   99% | wasted | ms"
 EXAMPLES = """examples:
   python bench/retrieval.py
-  python bench/retrieval.py ../shared/data/{kitchen,fox} sim:{room,corridor}'?seed=1&frames=600' --min-similarity 0.08
-  python bench/retrieval.py ../shared/data/kitchen --pair-model mast3r --checkpoint mast3r"""
+  python bench/retrieval.py {kitchen,fox} sim:{room,corridor}'?seed=1&frames=600' --min-similarity 0.08
+  python bench/retrieval.py kitchen --pair-model mast3r --checkpoint mast3r"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,7 +50,7 @@ GREW, FAILED = 1, 2
 EXAMPLES = """examples:
   python bench/soak.py                                       half an hour of stamps, some ten minutes on a free core
   python bench/soak.py --minutes 3 --max-keyframes 60 --frames 200 --max-slope 5
-  python bench/soak.py --pair-model opencv --source ../shared/data/kitchen --minutes 10 --json soak.json --png soak.png"""
+  python bench/soak.py --pair-model opencv --source kitchen --minutes 10 --json soak.json --png soak.png"""
 
 
 @dataclass(frozen=True)
