@@ -29,7 +29,8 @@ class Camera:
     """Intrinsics of images of one size. Two cameras are equal when all their numbers are.
 
     width, height: pixels. K: (3, 3) float64 [[fx, skew, cx], [0, fy, cy], [0, 0, 1]], pixels.
-    distortion_model: plumb_bob (4 or 5 coefficients), rational_polynomial (8, or 12 with thin prism terms) or equidistant (4).
+    distortion_model: plumb_bob (4 or 5 coefficients), equidistant (4) or rational_polynomial (8, 12 with thin prism terms, 14
+    with a tilted sensor too).
     distortion: the coefficients in the order of ROS and OpenCV, float64, empty for an ideal lens. Arrays are read-only copies.
 
     Raises:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lens distortion on the plane z = 1: the three models of ROS camera calibrations and their inverse, in NumPy.
 
-Formulas: OpenCV's calib3d (plumb_bob and rational_polynomial with thin prism terms) and its fisheye module (equidistant,
-Kannala and Brandt 2006), whose coefficients ROS stores in the same order.
+Formulas: OpenCV's calib3d (plumb_bob, and rational_polynomial with thin prism terms and a tilted sensor) and its fisheye module
+(equidistant, Kannala and Brandt 2006), whose coefficients ROS stores in the same order.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ import numpy as np
 
 
 def plumb_bob(xy: np.ndarray, D: np.ndarray) -> np.ndarray:
-    """Distort points xy (..., 2) with D = k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4]]]; missing coefficients are 0."""
-    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = np.pad(D, (0, 12 - len(D)))
+    """Distort points xy (..., 2) with D = k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4 [tau_x tau_y]]]]; missing ones are 0."""
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y = np.pad(D, (0, 14 - len(D)))
     x, y = xy[..., 0], xy[..., 1]
     r2 = x * x + y * y
     radial = (1.0 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1.0 + r2 * (k4 + r2 * (k5 + r2 * k6)))
     distorted = np.empty_like(xy)
     distorted[..., 0] = x * radial + 2.0 * p1 * x * y + p2 * (r2 + 2.0 * x * x) + r2 * (s1 + r2 * s2)
     distorted[..., 1] = y * radial + p1 * (r2 + 2.0 * y * y) + 2.0 * p2 * x * y + r2 * (s3 + r2 * s4)
-    return distorted
+    return _tilted(distorted, tau_x, tau_y) if tau_x or tau_y else distorted
+
+
+def _tilted(xy: np.ndarray, tau_x: float, tau_y: float) -> np.ndarray:
+    """Where points of the plane z = 1 appear on a sensor tilted by two angles, radians (Scheimpflug, as OpenCV defines it)."""
+    (sx, cx), (sy, cy) = ((np.sin(angle), np.cos(angle)) for angle in (tau_x, tau_y))
+    R = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]]) @ np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
+    tilt = np.array([[R[2, 2], 0, -R[0, 2]], [0, R[2, 2], -R[1, 2]], [0, 0, 1]]) @ R
+    x, y, w = np.moveaxis(np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1) @ tilt.T, -1, 0)
+    return np.stack([x / w, y / w], axis=-1)
 
 
 def equidistant(xy: np.ndarray, D: np.ndarray) -> np.ndarray:
@@ -40,7 +49,7 @@ _NEWTON_STEPS = 30
 # Model name -> (function, accepted numbers of coefficients). None at all stands for an ideal lens, which a fisheye never is.
 MODELS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], tuple[int, ...]]] = {
     "plumb_bob": (plumb_bob, (0, 4, 5)),
-    "rational_polynomial": (plumb_bob, (0, 8, 12)),
+    "rational_polynomial": (plumb_bob, (0, 8, 12, 14)),
     "equidistant": (equidistant, (4,)),
 }
 

@@ -27,8 +27,16 @@ COUNTS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
 def info(**changes):
     """The fields of a CameraInfo."""
     roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
-    fields = {"width": 640, "height": 480, "k": K, "d": [0.1, -0.2, 0.0, 0.0, 0.0], "distortion_model": "plumb_bob", "roi": roi}
-    return SimpleNamespace(**{**fields, "binning_x": 0, "binning_y": 0, **changes})
+    fields = {
+        "width": 640,
+        "height": 480,
+        "k": K,
+        "d": [0.1, -0.2, 0.0, 0.0, 0.0],
+        "distortion_model": "plumb_bob",
+        "roi": roi,
+        "p": [0.0] * 12,
+    }
+    return SimpleNamespace(**{**fields, "roi": roi, "p": [0.0] * 12, "binning_x": 0, "binning_y": 0, **changes})
 
 
 @properties
@@ -57,7 +65,7 @@ def test_what_is_written_is_read_back_exactly(tmp_path_factory, model, seed):
         ({"camera_matrix": {"data": [float("nan"), *K[1:]]}}, "camera_matrix holds a value that is not finite"),
         ({"camera_matrix": {"data": [0.0] * 9}}, "focal lengths"),
         ({"distortion_model": "magic"}, "magic"),
-        ({"distortion_coefficients": {"data": [0.0] * 3}}, "distortion coefficients"),
+        ({"distortion_coefficients": {"data": [0.1] * 3}}, "distortion coefficients"),
     ],
 )
 def test_reasons_name_the_file_and_the_key(tmp_path, change, reason):
