@@ -285,6 +285,9 @@ def view_command(
     *,
     port: int = typer.Option(_VIEW_DEFAULTS.port, help="TCP port; 0 takes a free one."),
     host: str = typer.Option(_VIEW_DEFAULTS.host, help="Address to listen on; 0.0.0.0 lets everybody on the network look."),
+    allowed_hosts: str = typer.Option(
+        _VIEW_DEFAULTS.allowed_hosts, help="Further names under which a browser may open the page, separated by commas."
+    ),
     max_points: int = typer.Option(_VIEW_DEFAULTS.max_points, help="Points shown at most; a larger cloud is thinned evenly."),
     browser: bool = typer.Option(True, "--open/--no-open", help="Open the browser of this desktop, if there is one."),
     settings: list[str] = _SETTINGS,
@@ -299,7 +302,7 @@ def view_command(
     """
     from st3r_ros.commands.settings import parse_settings
 
-    config = ViewerConfig(host=host, port=port, max_points=max_points)
+    config = ViewerConfig(host=host, port=port, allowed_hosts=allowed_hosts, max_points=max_points)
     parsed = parse_settings(settings)
     from st3r_ros.commands.view import run_view
 

@@ -414,6 +414,11 @@ class ViewerConfig(Validated):
         "the buttons.",
     )
     port: int = setting(8080, "TCP port the viewer listens on; 0 takes a free one.", low=0, high=65535)
+    allowed_hosts: str = setting(
+        "",
+        "Further names under which a browser may open the viewer, separated by commas, such as 'robot.example.org': the viewer "
+        "answers to names of this machine only, and to no page from elsewhere.",
+    )
     max_points: int = setting(500_000, "Points shown at most; a larger cloud is thinned evenly.", low=1000, high=20_000_000)
 
 

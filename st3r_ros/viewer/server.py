@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import ipaddress
 import os
 import socket
 import sys
@@ -15,18 +14,20 @@ from typing import TYPE_CHECKING
 
 from st3r_ros.config import ViewerConfig
 from st3r_ros.errors import MissingDependencyError, ViewerError
+from st3r_ros.viewer.guard import Guard, guarded, is_loopback
 
 if TYPE_CHECKING:
     import viser
 
 
 def open_server(config: ViewerConfig) -> viser.ViserServer:
-    """A running server with an empty page, z up.
+    """A running server with an empty page, z up, that answers nobody but its own page.
 
     Raises:
         MissingDependencyError: viser is not installed.
-        ViewerError: the address is not one of this machine, or something else listens there.
+        ViewerError: the address is not one of this machine, something else listens there, or a setting is wrong.
     """
+    guard = Guard.of(config)
     _check_free(config.host, config.port)
     try:
         import viser
@@ -34,7 +35,7 @@ def open_server(config: ViewerConfig) -> viser.ViserServer:
         raise MissingDependencyError(
             f"The viewer needs the library viser ({error.name} is not installed); get it with: pip install viser"
         ) from error
-    with contextlib.redirect_stdout(io.StringIO()):  # the address is said by whoever opens it
+    with contextlib.redirect_stdout(io.StringIO()), guarded(guard):  # the address is said by whoever opens it
         server = viser.ViserServer(config.host, config.port, label="st3r", verbose=False)
     if config.port not in (0, server.get_port()):  # somebody was faster since the check, and viser took the next port
         close_server(server)
@@ -75,11 +76,7 @@ def free_port(host: str, wanted: int) -> int:
 
 def exposure(host: str) -> str:
     """A warning where others than this machine can reach the address, "" where not."""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if loopback:
+    if is_loopback(host):
         return ""
     return f"The viewer listens on {host}: everybody who can reach it sees the map and can press the buttons, without a password."
 

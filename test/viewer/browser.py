@@ -68,7 +68,7 @@ class Page:
     @property
     def text(self) -> str:
         """All text on the page."""
-        return str(self.evaluate("document.body.innerText"))
+        return str(self.evaluate("document.body?.innerText ?? ''"))
 
     def press(self, label: str) -> None:
         """Click the last button with this label: that of a dialogue comes after those below it."""
@@ -125,14 +125,14 @@ class Page:
 
 
 @contextmanager
-def open_page(url: str, folder: Path, size: tuple[int, int] = (1200, 800)) -> Iterator[Page]:
-    """The page in a Chromium of its own, whose profile is in `folder`."""
+def open_page(url: str, folder: Path, size: tuple[int, int] = (1200, 800), options: tuple[str, ...] = ()) -> Iterator[Page]:
+    """The page in a Chromium of its own, whose profile is in `folder`. options: further ones of the command line."""
     from websockets.sync.client import connect
 
     program = find_chromium()
     assert program is not None
     profile = folder / "chromium_profile"
-    arguments = [program, *OPTIONS, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={profile}", "about:blank"]
+    arguments = [program, *OPTIONS, *options, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={profile}", "about:blank"]
     with (folder / "chromium.log").open("wb") as log:
         process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
