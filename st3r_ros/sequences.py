@@ -64,9 +64,9 @@ class ImageSequence(Protocol):
 def open_sequence(source: str, camera: Camera | None = None, every: int = 1, max_frames: int | None = None) -> ImageSequence:
     """The frames of a source.
 
-    source: an image folder, a folder with rgb.txt (TUM layout), a video file, a ROS 2 bag (folder, .mcap or .db3), the index of
-    a webcam, or a simulated world: `sim:room`, `sim:corridor`, `sim:rooms` (a round through many rooms) or `sim:twins` (two
-    rooms that look alike). Options follow a question mark: `folder?fps=10`, `bag?topic=/camera/image_raw`,
+    source: an image folder, a folder with rgb.txt (TUM layout), a video file, a bag of ROS 2 (folder, .mcap, .db3) or ROS 1
+    (.bag), the index of a webcam, or a simulated world: `sim:room`, `sim:corridor`, `sim:rooms` (a round through many rooms) or
+    `sim:twins` (two rooms that look alike). Options follow a question mark: `folder?fps=10`, `bag?topic=/camera/image_raw`,
     `sim:room?seed=3&frames=200`, `sim:rooms?length=60&frames=600`, `sim:room?kidnap=jump`.
     camera: used instead of the calibration that comes with the source. every: take each n-th frame. max_frames: stop after them.
 
@@ -128,8 +128,6 @@ def _open_path(source: str, path: Path, options: dict[str, str], camera: Camera 
 
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(f"'{path}' is a single image; give the folder that holds the sequence.")
-    if path.suffix == ".bag":
-        raise InputError(f"'{path}' is a bag of ROS 1; convert it with: rosbags-convert --src {path} --dst {path.stem}")
     return VideoSequence(path, camera, selection)
 
 

@@ -15,7 +15,16 @@ from st3r_ros.types import MappingState
 ROOT = Path(__file__).resolve().parent.parent
 PIP_NAMES = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
 ROSDEP_KEYS = {"cv2": "python3-opencv", "PIL": "python3-pil"}
-WITHOUT_ROSDEP_KEY = {"evo", "huggingface_hub", "rosbags", "safetensors", "viser"}  # package.xml says so in a comment
+WITHOUT_ROSDEP_KEY = {
+    "evo",
+    "huggingface_hub",
+    "lz4",
+    "mcap",
+    "rosbags",
+    "safetensors",
+    "viser",
+    "zstandard",
+}  # package.xml says so in a comment
 
 
 def package_xml() -> ElementTree.Element:

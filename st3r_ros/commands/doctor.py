@@ -58,7 +58,8 @@ LIBRARIES = (
     Library("safetensors", "weights of the mast3r pair model", False, "pip install safetensors"),
     Library("huggingface_hub", "weights from the Hub", False, "pip install huggingface_hub"),
     Library("evo", "trajectory errors against a truth", False, "pip install evo"),
-    Library("rosbags", "reading ROS 2 bags", False, "pip install rosbags"),
+    Library("rosbags", "reading bags", False, "pip install rosbags"),
+    Library("mcap", "reading bags", False, "pip install mcap"),
     Library("viser", "the map in the browser", False, "pip install viser"),
 )
 ROS_LIBRARIES = (

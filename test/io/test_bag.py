@@ -119,6 +119,6 @@ def test_a_bag_that_was_cut_short_gives_images_or_a_sentence(tmp_path, storage, 
 
 def test_without_the_library_the_message_says_how_to_get_it(tmp_path, monkeypatch):
     path = bags.write_bag(tmp_path / "bag", images())
-    monkeypatch.setitem(sys.modules, "rosbags.highlevel", None)
-    with pytest.raises(MissingDependencyError, match="pip install rosbags"):
+    monkeypatch.setitem(sys.modules, "mcap", None)
+    with pytest.raises(MissingDependencyError, match=r"mcap is not installed.*pip install rosbags mcap"):
         BagSequence(path)

@@ -64,7 +64,7 @@ def test_selection_and_camera_reach_the_sequence(sources):
         ("97", "no webcam 97"),
         ("{}", "holds no images"),
         ("{}/folder/0.png", "a single image; give the folder"),
-        ("{}/folder/x.bag", "ROS 1; convert it with: rosbags-convert"),
+        ("{}/folder/x.bag", "x.bag' cannot be read: 'x.bag' is empty"),
         ("{}/folder/text.txt", "no video that OpenCV can play"),
         ("{}/folder?fps=fast", "option fps .* 'fast', which is not a number"),
         ("{}/folder?fsp=3", "unknown option 'fsp'; it takes fps"),

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the readers of a bag's storage files share. Only the topics and the data of the messages are read: what is recorded beside
+them (definitions of types, their hashes, qualities of service) does not matter for images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A recorded topic. kind: the type of its messages as ROS 2 writes it; encoding: how they are serialized (cdr in ROS 2)."""
+
+    topic: str
+    kind: str
+    encoding: str
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """A recorded message, still serialized, and the time of recording in nanoseconds."""
+
+    channel: Channel
+    recorded_ns: int
+    data: bytes
+
+
+class Storage(ABC):
+    """An open storage file. counts: the messages of each channel; start_ns: the time of recording of the first, 0 without any."""
+
+    counts: Counter[Channel]
+    start_ns: int
+
+    @abstractmethod
+    def messages(self, topics: Collection[str]) -> Iterator[Message]:
+        """The messages of some topics in the order of recording. Raises FrameError where the file breaks off."""
+
+
+def kind_of(name: str) -> str:
+    """A type's name as ROS 2 writes it: sensor_msgs/msg/Image for sensor_msgs/Image; others stay as they are."""
+    package, slash, rest = name.partition("/")
+    return f"{package}/msg/{rest}" if slash and "/" not in rest else name
