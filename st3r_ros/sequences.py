@@ -28,7 +28,17 @@ class ImageSequence(Protocol):
 
     @property
     def kind(self) -> str:
-        """folder, video, tum, bag, webcam or sim."""
+        """folder, tum, euroc, kitti, ..., video, stream, bag, webcam or sim."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """A sentence on what was found at the source, "" where the name says it."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences on what lies there and is left out."""
         ...
 
     @property
@@ -114,19 +124,15 @@ def _open_path(source: str, path: Path, options: dict[str, str], camera: Camera 
 
     if is_bag(path):
         return BagSequence(path, camera, selection, **_take_options(source, options, {"topic": str}))
-    if path.is_dir() and not (path / "rgb.txt").exists():
-        from st3r_ros.io.folder import FolderSequence
-
-        return FolderSequence(path, camera, selection, **_take_options(source, options, {"fps": float}))
-    _take_options(source, options, {})
     if path.is_dir():
-        from st3r_ros.io.tum import TumSequence
+        from st3r_ros.io.layouts.open import open_folder
 
-        return TumSequence(path, camera, selection)
-    from st3r_ros.io.image_file import IMAGE_SUFFIXES
+        return open_folder(path, camera, selection, **_take_options(source, options, {"fps": float, "camera": str}))
+    _take_options(source, options, {})
+    from st3r_ros.io.image_file import image_suffixes
     from st3r_ros.io.video import VideoSequence
 
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in image_suffixes():
         raise InputError(f"'{path}' is a single image; give the folder that holds the sequence.")
     return VideoSequence(path, camera, selection)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from st3r_ros.commands.localize import stamp_in
 from st3r_ros.commands.report import truth_line
-from st3r_ros.errors import EvaluationError, FrameError, GeometryError, InputError
+from st3r_ros.errors import EvaluationError, GeometryError, InputError
 from st3r_ros.eval.association import associate
 from st3r_ros.eval.depth import DepthErrors, evaluate_depth
 from st3r_ros.eval.relocalization import PoseError, RelocalizationErrors, pose_error, summarise_attempts
@@ -23,9 +23,6 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.calibration import read_camera
-from st3r_ros.io.stamps import parse_stamp
-from st3r_ros.io.trajectory import content_lines
-from st3r_ros.io.tum import RGB_LIST
 from st3r_ros.maps.load import load_map
 from st3r_ros.results import Run, TruthSummary, read_results, summarise_truth
 from st3r_ros.sequences import ImageSequence, open_sequence
@@ -63,7 +60,7 @@ def run_relocalization_eval(file: str, source: str, json_target: str) -> None:
         St3rError: the file or the sequence cannot be read, or has no true poses for any of the queries.
     """
     answers = _read_answers(Path(file))
-    truth = TruePoses(open_sequence(source), Path(source))
+    truth = TruePoses(open_sequence(source))
     errors, unknown = compare_answers(answers, truth)
     figures = summarise_attempts(errors)
     content = {"results": file, "sequence": truth.name, "without_truth": unknown, **_without_nan(dataclasses.asdict(figures))}
@@ -90,7 +87,7 @@ def evaluate(run: Run, sequence: ImageSequence, results_name: str) -> Evaluation
     depth_images = getattr(sequence, "depth", None)
     if sequence.truth is None and depth_images is None:
         raise EvaluationError(
-            f"'{sequence.name}' has neither true poses (groundtruth.txt) nor depth (depth.txt); there is nothing to compare with."
+            f"'{sequence.name}' has neither true poses nor depth (groundtruth.txt, depth.txt); there is nothing to compare with."
         )
     trajectory = None
     if sequence.truth is not None:
@@ -153,12 +150,12 @@ def _depth_lines(depth: DepthErrors) -> list[str]:
 class TruePoses:
     """The true poses of a sequence's images, by stamp or by file name. Raises EvaluationError where it has none."""
 
-    def __init__(self, sequence: ImageSequence, folder: Path) -> None:
+    def __init__(self, sequence: ImageSequence) -> None:
         if sequence.truth is None:
-            raise EvaluationError(f"'{sequence.name}' has no true poses (groundtruth.txt); there is nothing to compare with.")
+            raise EvaluationError(f"'{sequence.name}' has no true poses; there is nothing to compare with.")
         self.name, self.trajectory = sequence.name, sequence.truth
         self._T_world_cam = SE3.from_quaternion_xyzw(self.trajectory.quaternions_xyzw, self.trajectory.positions)
-        self._stamps = _stamps_of_files(folder / RGB_LIST)
+        self._stamps: dict[str, int] = getattr(sequence, "stamps_by_name", {})
 
     def of(self, name: str, stamp_ns: int | None = None) -> SE3 | None:
         """T_world_cam of an image, None where it is not known."""
@@ -209,20 +206,6 @@ def _compare(answer: dict[str, Any], T_world_query: SE3, truth: TruePoses, T_tru
 
 def _aligned_map(folder: str, truth: TruePoses) -> Sim3:
     return evaluate_trajectory(load_map(folder).map.trajectory(), truth.trajectory).T_truth_map
-
-
-def _stamps_of_files(listing: Path) -> dict[str, int]:
-    """File name -> stamp in nanoseconds of the images that rgb.txt lists; none where there is no such file."""
-    if not listing.is_file():
-        return {}
-    stamps = {}
-    for _, line in content_lines(listing):
-        stamp, *name = line.split(maxsplit=1)
-        try:
-            stamps.update({Path(part).name: parse_stamp(stamp) for part in name})
-        except FrameError:
-            continue  # as the reader of the sequence does
-    return stamps
 
 
 def _read_answers(file: Path) -> dict[str, Any]:

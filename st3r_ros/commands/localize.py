@@ -24,10 +24,12 @@ from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.bag import is_bag
-from st3r_ros.io.calibration import find_camera, read_camera
-from st3r_ros.io.image_file import IMAGE_SUFFIXES, read_image
+from st3r_ros.io.calibration import read_camera
+from st3r_ros.io.image_file import image_suffixes, read_image
+from st3r_ros.io.layouts.folder import images_in
+from st3r_ros.io.layouts.open import is_plain_folder, open_folder
 from st3r_ros.io.stamps import format_stamp, parse_stamp
-from st3r_ros.io.tum import DEPTH_SCALE, RGB_LIST, read_depth
+from st3r_ros.io.tum import DEPTH_SCALE, read_depth
 from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
 from st3r_ros.pair import load_pair_model
@@ -137,11 +139,9 @@ class Queries:
         path = Path(source)
         if path.is_file() and _is_image(path):
             self._files, self._camera = [path], camera or otherwise
-        elif path.is_dir() and not (path / RGB_LIST).exists() and not is_bag(path):
-            self._files = sorted((file for file in path.iterdir() if _is_image(file)), key=lambda file: _natural(file.name))
-            self._camera = camera or find_camera(path) or otherwise
-            if not self._files:
-                raise InputError(f"The folder '{path}' holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+        elif path.is_dir() and not is_bag(path) and is_plain_folder(path):
+            self._files = images_in(path)
+            self._camera = open_folder(path, camera).camera or otherwise
         if self._files:
             self.length = len(self._files)
             return
@@ -175,12 +175,7 @@ def stamp_in(name: str) -> int | None:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-
-
-def _natural(name: str) -> list[str | int]:
-    """2.png before 10.png."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name.casefold()))]
+    return file.suffix.lower() in image_suffixes() and not file.name.startswith(".")
 
 
 def _reference(number: int, path: str, camera: Camera | None) -> Frame:

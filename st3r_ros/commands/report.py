@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from st3r_ros.results import RESULT_FILES, RunSummary, TruthSummary
+from st3r_ros.sequences import ImageSequence
 
 SHOWN_SKIPS = 3
 SHOWN_SPANS = 5
@@ -15,6 +17,12 @@ def print_summary(summary: RunSummary, out: Path, interrupted_by: str = "") -> N
     """Prints the report of a run to stdout. interrupted_by: the signal that ended it early, "" for none."""
     for line in report_lines(summary, out, interrupted_by):
         print(line)
+
+
+def print_input(sequence: ImageSequence) -> None:
+    """Prints to stderr what was found at a source, and what is left out."""
+    for line in [sequence.origin] * bool(sequence.origin) + [f"Note: {note}" for note in sequence.notes]:
+        print(line, file=sys.stderr)
 
 
 def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> list[str]:

@@ -8,22 +8,65 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from st3r_ros.errors import FrameError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 MAX_SIDE = 32767  # OpenCV's remap, which undistorts the images, addresses no more
 MAX_PIXELS = 100_000_000  # a file of few bytes can claim any number
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # some of Pillow's others would start programs
 _ORIENTATION = 0x0112  # the EXIF tag
+_SWAPPING = (5, 6, 7, 8)  # its values that swap width and height
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CUT_SHORT = "the {} data end too early; the file was cut short."
+
+
+@cache
+def image_suffixes() -> tuple[str, ...]:
+    """The suffixes of the images that can be read here: HEIC with pillow-heif, AVIF where Pillow has it."""
+    avif = (".avif",) if "AVIF" in _formats() else ()
+    return IMAGE_SUFFIXES + avif + (() if why_no_heic() else HEIC_SUFFIXES)
+
+
+@cache
+def why_no_heic() -> str:
+    """How to read HEIC images, "" where it works."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return "to read them: pip install pillow-heif"
+    pillow_heif.register_heif_opener()
+    return ""
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    heic = () if why_no_heic() else ("HEIF",)
+    return _FORMATS + heic + (("AVIF",) if features.check("avif") else ())
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height of the image in a file, as `read_image` gives it; only its header is read.
+
+    Raises:
+        FrameError: the file is missing or no image.
+    """
+    try:
+        with _open(path.read_bytes()) as picture:
+            swapped = picture.getexif().get(_ORIENTATION, 1) in _SWAPPING
+            return picture.size[::-1] if swapped else picture.size
+    except OSError as error:
+        raise FrameError(f"'{path}' cannot be read: {error.strerror}.") from error
+    except FrameError as error:
+        raise FrameError(f"'{path}' cannot be used: {error}") from error
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -102,12 +145,12 @@ def _open(data: bytes) -> Iterator[Image.Image]:
     Raises FrameError when it is none, or in its decoder, which raises whatever the bytes lead it to.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        with Image.open(io.BytesIO(data), formats=_formats()) as picture:
             yield picture
     except FrameError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise FrameError(f"it is no image that can be read ({', '.join(_FORMATS)} of 8 or 16 bit).") from error
+        raise FrameError(f"it is no image that can be read ({', '.join(_formats())} of 8 or 16 bit).") from error
     except Exception as error:
         raise FrameError(f"it cannot be decoded: {error}") from error
 

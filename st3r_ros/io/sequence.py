@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -34,10 +34,15 @@ class StampedImage:
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a sequence, not yet read. `load` raises FrameError when it cannot be."""
+    """One image of a sequence, not yet read. `load` raises FrameError when it cannot be.
+
+    camera: of this image, where it is not that of the sequence. stamp_ns: where it is known before the image is read.
+    """
 
     source: str
     load: Callable[[], StampedImage]
+    camera: Camera | None = None
+    stamp_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Selection:
         if self.max_frames is not None and self.max_frames < 1:
             raise InputError(f"max_frames is {self.max_frames}; it must be at least 1.")
 
-    def take(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+    def take(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The selected ones of a stream."""
         stop = None if self.max_frames is None else (self.max_frames - 1) * self.every + 1
         return islice(entries, 0, stop, self.every)
@@ -78,8 +83,9 @@ class ImageSequence(ABC):
     at each iteration; ids count the selected frames, skipped ones included. Where a stream breaks off it ends, and that is noted
     too. A frame whose size is not that of the first carries no camera.
 
-    name: what a person calls it. kind: folder, video, tum, bag or webcam. length: how many frames it will yield if each can be
-    read, None if unknown. camera: of the images, None when uncalibrated. truth: T_world_cam where it is known, else None.
+    name: what a person calls it. kind: folder, tum, euroc, kitti, ..., video, stream, bag or webcam. length: how many frames it
+    will yield if each can be read, None if unknown. camera: of the images, None when uncalibrated. truth: T_world_cam where it is
+    known, else None. origin: a sentence on what was found, "" where the name says it. notes: sentences on what is left out.
 
     Iterating raises:
         InputError: not one image could be read.
@@ -92,12 +98,14 @@ class ImageSequence(ABC):
         self.name = name
         self.camera = camera
         self.truth: Trajectory | None = None
+        self.origin = ""
+        self.notes: tuple[str, ...] = ()
         self.skipped: list[SkippedFrame] = []
         self.length = selection.count(total)
         self._selection = selection
 
     @abstractmethod
-    def _entries(self) -> Iterator[Entry]:
+    def _entries(self) -> Iterable[Entry]:
         """All images, in order; what `every` leaves out is not loaded. Raises FrameError where the stream breaks off."""
 
     def _selected(self) -> Iterator[Entry]:
@@ -121,7 +129,7 @@ class ImageSequence(ABC):
             if size is None:
                 size = loaded.image.shape[:2]
                 self._check_camera(entry.source, loaded.image)
-            camera = self.camera if loaded.image.shape[:2] == size else None
+            camera = (entry.camera or self.camera) if loaded.image.shape[:2] == size else None
             yield Frame(index, loaded.stamp_ns, loaded.image, camera)
         if size is None:
             first = f" The first reason: {self.skipped[0].reason}" if self.skipped else ""

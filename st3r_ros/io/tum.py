@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences in the layout of the TUM RGB-D benchmark: rgb.txt, and where they exist groundtruth.txt, depth.txt, camera.yaml."""
+"""Depth images in the layout of the TUM RGB-D benchmark: depth.txt and depth_camera.yaml."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from st3r_ros.errors import FrameError, InputError
-from st3r_ros.geometry.camera import Camera
-from st3r_ros.io.calibration import find_camera, read_camera
-from st3r_ros.io.image_file import check_whole, read_image
-from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
-from st3r_ros.io.stamps import parse_stamp
-from st3r_ros.io.trajectory import content_lines, load_tum
+from st3r_ros.errors import FrameError
+from st3r_ros.io.calibration import read_camera
+from st3r_ros.io.image_file import check_whole
+from st3r_ros.io.layouts.image_list import split_line
+from st3r_ros.io.trajectory import content_lines
 
-RGB_LIST = "rgb.txt"
+RGB_LIST, TRUTH_FILE = "rgb.txt", "groundtruth.txt"
 DEPTH_SCALE = 5000.0  # of the layout: the unit of its 16-bit PNGs is 0.2 mm
 
 
@@ -34,8 +30,8 @@ class DepthImages:
         skipped: list[str] = []
         for number, line in content_lines(folder / "depth.txt"):
             try:
-                stamp_ns, file = _parse(folder, line)
-                stamped.setdefault(stamp_ns, file)
+                stamp_ns, name = split_line(line)
+                stamped.setdefault(stamp_ns, folder / name)
             except FrameError as error:
                 skipped.append(f"depth.txt line {number}: {error}")
         self.stamps_ns = np.array(sorted(stamped), dtype=np.int64)
@@ -63,42 +59,6 @@ class DepthImages:
         return read_depth(self.files[index])
 
 
-class TumSequence(ImageSequence):
-    """A folder with rgb.txt. Lines with a stamp that is no time, and images that are missing, are skipped when they come.
-
-    Frames come in the order of rgb.txt, also where its time goes backwards; stamps are exact to the nanosecond.
-    depth: its DepthImages, None without depth.txt. skipped_truth: a sentence for each line of groundtruth.txt left out.
-
-    Raises:
-        InputError: no such folder, or no rgb.txt with an entry in it.
-        CalibrationError: camera.yaml or depth_camera.yaml cannot be used.
-    """
-
-    kind = "tum"
-
-    def __init__(self, path: Path | str, camera: Camera | None = None, selection: Selection | None = None) -> None:
-        self._path = path = Path(path)
-        self._lines = content_lines(path / RGB_LIST)
-        if not self._lines:
-            raise InputError(f"'{path / RGB_LIST}' lists no images (lines of: stamp file).")
-        super().__init__(
-            path.resolve().name,
-            camera=camera or find_camera(path),
-            selection=selection or Selection(),
-            total=len(self._lines),
-        )
-        self.depth = DepthImages(path) if (path / "depth.txt").exists() else None
-        self.skipped_truth: tuple[str, ...] = ()
-        if (path / "groundtruth.txt").exists():
-            truth = load_tum(path / "groundtruth.txt")
-            self.truth = truth.trajectory if len(truth.trajectory) else None
-            self.skipped_truth = truth.skipped
-
-    def _entries(self) -> Iterator[Entry]:
-        for number, line in self._lines:
-            yield Entry(f"{RGB_LIST} line {number}", partial(_load, self._path, line))
-
-
 def read_depth(path: Path | str) -> np.ndarray:
     """A 16-bit depth PNG of the layout as (H, W) float32 metres, 0 = none.
 
@@ -117,15 +77,3 @@ def read_depth(path: Path | str) -> np.ndarray:
     if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
         raise FrameError(f"'{path}' is no depth image (16-bit PNG of one channel).")
     return raw.astype(np.float32) / np.float32(DEPTH_SCALE)
-
-
-def _load(folder: Path, line: str) -> StampedImage:
-    stamp_ns, file = _parse(folder, line)
-    return StampedImage(stamp_ns, read_image(file))
-
-
-def _parse(folder: Path, line: str) -> tuple[int, Path]:
-    stamp, *name = line.split(maxsplit=1)
-    if not name:
-        raise FrameError(f"The line {line!r} is not made of a stamp and a file.")
-    return parse_stamp(stamp), folder / name[0]

@@ -69,6 +69,10 @@ class CameraNode(Node):
             every=config.every,
             max_frames=config.max_frames or None,
         )
+        if self._sequence.origin:
+            self.get_logger().info(self._sequence.origin)
+        for note in self._sequence.notes:
+            self.get_logger().warning(note)
         self._player.start()
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from st3r_ros.commands.interrupt import Interrupt
 from st3r_ros.commands.progress import Display, make_display
+from st3r_ros.commands.report import print_input
 from st3r_ros.config import DemoConfig
 from st3r_ros.errors import St3rError
 from st3r_ros.io.calibration import read_camera
@@ -86,6 +87,7 @@ def run_demo(options: argparse.Namespace) -> int:
     """
     out = Path(options.out)
     sequence = open_sequence(options.input, camera=read_camera(options.camera) if options.camera else None)
+    print_input(sequence)
     check_output_folder(out)
     (out / "summary.json").unlink(missing_ok=True)  # the sign that this run has written its results
     environment = isolated_environment()

@@ -53,6 +53,8 @@ class SimulatedSequence:
     """
 
     kind = "sim"
+    origin = ""
+    notes: tuple[()] = ()
     skipped: tuple[()] = ()
 
     def __init__(

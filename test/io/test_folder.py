@@ -8,7 +8,8 @@ from sample_images import encoded, number_of, picture, properties, write_picture
 from st3r_ros.errors import CalibrationError, InputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import write_camera
-from st3r_ros.io.folder import DEFAULT_FPS, FolderSequence
+from st3r_ros.io.layouts.open import open_folder
+from st3r_ros.io.layouts.recording import DEFAULT_FPS
 from st3r_ros.io.sequence import Selection
 
 CAMERA = Camera.from_fov(48, 32, 60.0)
@@ -26,10 +27,10 @@ def test_names_are_in_natural_order_and_stamped_by_fps(tmp_path):
     write_pictures(tmp_path, ["frame1.png", "Frame2.JPG", "frame10.bmp", "frame10b.jpeg"])
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / ".frame0.png").write_bytes(b"a hidden file")
-    sequence = FolderSequence(tmp_path)
+    sequence = open_folder(tmp_path)
     assert numbers(sequence) == [0, 1, 2, 3] and sequence.length == 4 and sequence.kind == "folder"
     assert stamps(sequence) == [round(i * 1e9 / DEFAULT_FPS) for i in range(4)]
-    assert stamps(FolderSequence(tmp_path, fps=4.0)) == [0, 250_000_000, 500_000_000, 750_000_000]
+    assert stamps(open_folder(tmp_path, fps=4.0)) == [0, 250_000_000, 500_000_000, 750_000_000]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,8 @@ def test_names_are_in_natural_order_and_stamped_by_fps(tmp_path):
         (["9.5.png", "10.25.png", "10.3.png"], [9_500_000_000, 10_250_000_000, 10_300_000_000]),
         (["1403636579763555584.png", "1403636579813555456.png"], [1403636579763555584, 1403636579813555456]),
         (["1305031102.175304.jpg", "1305031102.211214.jpg"], [1305031102175304000, 1305031102211214000]),
+        (["1700000000123.png", "1700000000456.png"], [1700000000123000000, 1700000000456000000]),
+        (["1418381798086398.png", "1418381798149000.png"], [1418381798086398000, 1418381798149000000]),
         (["7.png", "8.png"], [0, round(1e9 / DEFAULT_FPS)]),
         (["1.5.png", "2.5.png", "other.png"], [0, round(1e9 / DEFAULT_FPS), round(2e9 / DEFAULT_FPS)]),
         (["1.0.png", "99999999999.0.png"], [0, round(1e9 / DEFAULT_FPS)]),
@@ -45,25 +48,25 @@ def test_names_are_in_natural_order_and_stamped_by_fps(tmp_path):
 )
 def test_names_that_are_all_times_are_the_stamps(tmp_path, names, expected):
     write_pictures(tmp_path, names)
-    assert stamps(FolderSequence(tmp_path)) == expected
-    assert numbers(FolderSequence(tmp_path)) == list(range(len(names)))
+    assert stamps(open_folder(tmp_path)) == expected
+    assert numbers(open_folder(tmp_path)) == list(range(len(names)))
 
 
 def test_frames_carry_id_image_and_the_camera_of_the_folder(tmp_path):
     write_pictures(tmp_path, ["0.png", "1.png"])
     write_camera(tmp_path / "camera.yaml", CAMERA)
-    first, second = FolderSequence(tmp_path)
+    first, second = open_folder(tmp_path)
     assert (first.id, second.id) == (0, 1) and first.camera == second.camera == CAMERA
     np.testing.assert_array_equal(first.image, picture(0))
     other = Camera.from_fov(48, 32, 90.0)
-    assert next(iter(FolderSequence(tmp_path, camera=other))).camera == other
+    assert next(iter(open_folder(tmp_path, other))).camera == other
 
 
 def test_unreadable_images_are_skipped_counted_and_keep_their_number(tmp_path):
     write_pictures(tmp_path, [f"{i}.png" for i in range(5)])
     (tmp_path / "1.png").write_text("not an image")
     (tmp_path / "3.png").write_bytes(encoded(picture(3))[:-60])
-    sequence = FolderSequence(tmp_path)
+    sequence = open_folder(tmp_path)
     for _ in range(2):  # a second round starts the count again
         assert [frame.id for frame in sequence] == [0, 2, 4]
         assert [(item.index, item.source) for item in sequence.skipped] == [(1, "1.png"), (3, "3.png")]
@@ -73,7 +76,7 @@ def test_unreadable_images_are_skipped_counted_and_keep_their_number(tmp_path):
 def test_images_of_another_size_come_without_a_camera(tmp_path):
     write_pictures(tmp_path, ["0.png", "1.png", "2.png"])
     (tmp_path / "1.png").write_bytes(encoded(picture(1, 40, 30)))
-    frames = list(FolderSequence(tmp_path, camera=CAMERA))
+    frames = list(open_folder(tmp_path, CAMERA))
     assert [frame.image.shape[:2] for frame in frames] == [(32, 48), (30, 40), (32, 48)]
     assert [frame.camera is not None for frame in frames] == [True, False, True]
 
@@ -82,20 +85,20 @@ def test_a_calibration_for_another_size_is_refused_by_name(tmp_path):
     write_pictures(tmp_path, ["0.png"])
     write_camera(tmp_path / "camera.yaml", Camera.from_fov(640, 480, 60.0))
     with pytest.raises(CalibrationError, match=r"image_width 640 and image_height 480, but .* are 48x32"):
-        list(FolderSequence(tmp_path))
+        list(open_folder(tmp_path))
 
 
 def test_folders_that_cannot_be_read_say_why(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(InputError, match="holds no images"):
-        FolderSequence(tmp_path)
+        open_folder(tmp_path)
     with pytest.raises(InputError, match="no folder"):
-        FolderSequence(tmp_path / "absent")
+        open_folder(tmp_path / "absent")
     (tmp_path / "a.jpg").write_text("no image")
     with pytest.raises(InputError, match="fps is 0"):
-        FolderSequence(tmp_path, fps=0)
+        open_folder(tmp_path, fps=0)
     with pytest.raises(InputError, match=r"Not one image .*1 tried.*a\.jpg"):
-        list(FolderSequence(tmp_path))
+        list(open_folder(tmp_path))
 
 
 @properties
@@ -109,7 +112,7 @@ def test_the_selection_is_a_slice(total, every, limit):
 def test_only_selected_images_are_read(tmp_path):
     write_pictures(tmp_path, [f"{i}.png" for i in range(7)])
     (tmp_path / "1.png").write_text("not an image")
-    sequence = FolderSequence(tmp_path, selection=Selection(every=3, max_frames=2))
+    sequence = open_folder(tmp_path, selection=Selection(every=3, max_frames=2))
     assert numbers(sequence) == [0, 3] and [frame.id for frame in sequence] == [0, 1]
     assert sequence.length == 2 and sequence.skipped == []
     for wrong in ((0, None), (1, 0)):

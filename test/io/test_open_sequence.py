@@ -62,7 +62,8 @@ def test_selection_and_camera_reach_the_sequence(sources):
         ("absent", "no file, folder or webcam 'absent'"),
         ("", "no file, folder or webcam ''"),
         ("97", "no webcam 97"),
-        ("{}", "holds no images"),
+        ("{}/empty", "holds no images"),
+        ("{}", r"holds 3 sequences: folder, folder\?fps=1, tum. Give one of them: '.*/folder'"),
         ("{}/folder/0.png", "a single image; give the folder"),
         ("{}/folder/x.bag", "x.bag' cannot be read: 'x.bag' is empty"),
         ("{}/folder/text.txt", "no video that OpenCV can play"),
@@ -70,7 +71,8 @@ def test_selection_and_camera_reach_the_sequence(sources):
         ("{}/folder?fsp=3", "unknown option 'fsp'; it takes fps"),
         ("{}/folder?fps=0", "fps is 0"),
         ("{}/folder?fps", "form key=value"),
-        ("{}/tum?fps=3", "unknown option 'fps'; it takes none"),
+        ("{}/tum?topic=/a", "unknown option 'topic'; it takes fps, camera"),
+        ("{}/tum?camera=cam1", "has no camera 'cam1'; there is only one"),
         ("sim:attic", "world is 'attic'; it must be one of room, corridor"),
         ("sim:room?sed=3", "unknown option 'sed'; it takes seed, frames, fps, width, height, fov_deg, noise, exposure"),
         ("sim:room?frames=0", "frames is 0; it must be between 1 and"),
@@ -80,6 +82,7 @@ def test_selection_and_camera_reach_the_sequence(sources):
 def test_mistakes_are_answered_with_one_sentence(sources, source, reason):
     (sources / "folder/x.bag").write_bytes(b"")
     (sources / "folder/text.txt").write_text("text")
+    (sources / "empty").mkdir()
     with pytest.raises(InputError, match=reason):
         open_sequence(source.format(sources))
 

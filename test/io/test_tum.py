@@ -7,7 +7,7 @@ from sample_images import number_of, write_pictures
 from st3r_ros.errors import CalibrationError, FrameError, InputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import write_camera
-from st3r_ros.io.tum import TumSequence
+from st3r_ros.io.layouts.open import open_folder
 
 
 @pytest.fixture
@@ -27,18 +27,18 @@ def folder(tmp_path):
 
 
 def test_everything_of_the_layout_is_read_exactly(folder):
-    sequence = TumSequence(folder)
+    sequence = open_folder(folder)
     frames = list(sequence)
     assert [frame.stamp_ns for frame in frames] == [1305031102175304000, 1305031102300000000, 1305031102400000000]
     assert [number_of(frame.image) for frame in frames] == [0, 1, 2] and sequence.length == 3
     assert frames[0].camera == sequence.camera == Camera.from_fov(48, 32, 60.0)
     assert sequence.truth.stamps_ns.tolist() == [1305031102175304000, 1305031102500000000]
-    (skipped,) = sequence.skipped_truth
+    (skipped,) = sequence.notes
     assert "line 2" in skipped and "nan" in skipped
 
 
 def test_depth_is_in_metres_and_found_by_time(folder):
-    depth = TumSequence(folder).depth
+    depth = open_folder(folder).depth
     assert depth.stamps_ns.tolist() == [1305031102170000000, 1305031102300000000] and len(depth.skipped) == 1
     np.testing.assert_allclose(depth.depth(1), [[0, 2], [0.5, 13.107]], rtol=1e-6)
     assert depth.depth(0).dtype == np.float32 and depth.depth(0)[0, 1] == 1
@@ -52,48 +52,78 @@ def test_depth_is_in_metres_and_found_by_time(folder):
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("line", "source", "reason"),
     [
-        ("nan rgb/2.png", "not a finite number"),
-        ("later rgb/2.png", "not a number"),
-        ("1305031102.35 rgb/absent.png", "No such file"),
-        ("1305031102.35", "not made of a stamp and a file"),
+        ("nan rgb/2.png", "rgb.txt line 3", "not a finite number"),
+        ("later rgb/2.png", "rgb.txt line 3", "not a number"),
+        ("1305031102.35 rgb/absent.png", "rgb/absent.png", "No such file"),
+        ("1305031102.35", "rgb.txt line 3", "not made of a stamp and a file"),
     ],
 )
-def test_bad_lines_are_skipped_when_they_come(folder, line, reason):
+def test_bad_lines_are_skipped_when_they_come(folder, line, source, reason):
     lines = (folder / "rgb.txt").read_text().splitlines()
     (folder / "rgb.txt").write_text("\n".join([*lines[:2], line, *lines[2:]]))
-    sequence = TumSequence(folder)
+    sequence = open_folder(folder)
     assert [frame.id for frame in sequence] == [0, 2, 3]
     (skipped,) = sequence.skipped
-    assert skipped.index == 1 and skipped.source == "rgb.txt line 3" and reason in skipped.reason
+    assert skipped.index == 1 and skipped.source == source and reason in skipped.reason
 
 
 def test_time_that_goes_backwards_is_kept_in_the_order_of_the_file(folder):
     (folder / "rgb.txt").write_text("3.0 rgb/2.png\n1.0 rgb/1.jpg\n1.0 rgb/2.png\n")
-    assert [frame.stamp_ns for frame in TumSequence(folder)] == [3 * 10**9, 10**9, 10**9]
+    assert [frame.stamp_ns for frame in open_folder(folder)] == [3 * 10**9, 10**9, 10**9]
 
 
 def test_only_rgb_txt_is_needed(folder):
     for name in ("groundtruth.txt", "depth.txt", "camera.yaml"):
         (folder / name).unlink()
-    sequence = TumSequence(folder)
+    sequence = open_folder(folder)
     assert len(list(sequence)) == 3
     assert sequence.truth is None and sequence.depth is None and sequence.camera is None
 
 
 def test_truth_without_a_valid_line_is_none_and_counted(folder):
     (folder / "groundtruth.txt").write_text("nan 0 0 0 0 0 0 1\n1 2 3\n")
-    sequence = TumSequence(folder)
-    assert sequence.truth is None and len(sequence.skipped_truth) == 2
+    sequence = open_folder(folder)
+    assert sequence.truth is None and "2 true poses are left out" in sequence.notes[0]
 
 
 def test_what_cannot_be_used_says_why(folder):
     (folder / "camera.yaml").write_text("image_width: 48\n")
     with pytest.raises(CalibrationError, match="image_height is missing"):
-        TumSequence(folder)
+        open_folder(folder)
     (folder / "rgb.txt").write_text("# nothing\n")
     with pytest.raises(InputError, match="lists no images"):
-        TumSequence(folder)
-    with pytest.raises(InputError, match="cannot be read"):
-        TumSequence(folder / "absent")
+        open_folder(folder)
+    with pytest.raises(InputError, match="There is no folder"):
+        open_folder(folder / "absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rgb.txt", "1305031102175304000\trgb/1.jpg\n1305031102300000000\trgb/2.png\n"),
+        ("rgb.txt", "#timestamp,filename\r\n1305031102.175304,rgb/1.jpg\r\n1305031102.3,rgb/2.png\r\n"),
+        ("rgb.csv", "timestamp,filename\n1305031102175304000, rgb/1.jpg\n1305031102300000000, rgb/2.png\n"),
+        (
+            "associations.txt",
+            "1305031102.175304 rgb/1.jpg 1305031102.17 depth/0.png\n1305031102.3 rgb/2.png 1305031102.3 depth/1.png\n",
+        ),
+        (
+            "associations.txt",
+            "1305031102.17 depth/0.png 1305031102.175304 rgb/1.jpg\n1305031102.3 depth/1.png 1305031102.3 rgb/2.png\n",
+        ),
+    ],
+)
+def test_lists_as_people_write_them(folder, name, content):
+    (folder / "rgb.txt").unlink()
+    (folder / name).write_bytes(content.encode())
+    for path in (folder, folder / "rgb"):
+        frames = list(open_folder(path))
+        assert [frame.stamp_ns for frame in frames] == [1305031102175304000, 1305031102300000000]
+        assert [number_of(frame.image) for frame in frames] == [1, 2] and frames[0].camera is not None
+
+
+def test_a_rate_takes_the_place_of_the_times_and_with_them_of_the_truth(folder):
+    sequence = open_folder(folder, fps=4.0)
+    assert [frame.stamp_ns for frame in sequence] == [0, 250_000_000, 500_000_000] and sequence.truth is None

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders of COLMAP (https://colmap.github.io/format.html): `images/` and `sparse/0/{cameras,images}.{bin,txt}`.
+
+All images of the folder are taken; the model gives cameras and true poses of those that it registered, in its own scale.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from st3r_ros.errors import CalibrationError, GeometryError, InputError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.io.image_file import image_suffixes
+from st3r_ros.io.layouts.recording import (
+    DEFAULT_FPS,
+    Layout,
+    Recording,
+    Request,
+    frame_stamp,
+    image_entry,
+    natural,
+    steady,
+    trajectory_of,
+)
+from st3r_ros.io.trajectory import content_lines
+
+PIXEL_CENTRE = 0.5
+"""Where COLMAP has the centre of the top left pixel."""
+
+_MODELS = ("sparse/*", "sparse", "colmap/sparse/*", "dslr_calibration_*", ".")
+_LENSES = {
+    # name: how many focal lengths, the distortion model here, where its coefficients stand in COLMAP's
+    "SIMPLE_PINHOLE": (1, "plumb_bob", ()),
+    "PINHOLE": (2, "plumb_bob", ()),
+    "SIMPLE_RADIAL": (1, "plumb_bob", (0, None, None, None)),
+    "RADIAL": (1, "plumb_bob", (0, 1, None, None)),
+    "OPENCV": (2, "plumb_bob", (0, 1, 2, 3)),
+    "OPENCV_FISHEYE": (2, "equidistant", (0, 1, 2, 3)),
+    "FULL_OPENCV": (2, "rational_polynomial", tuple(range(8))),
+    "FOV": None,
+    "SIMPLE_RADIAL_FISHEYE": (1, "equidistant", (0, None, None, None)),
+    "RADIAL_FISHEYE": (1, "equidistant", (0, 1, None, None)),
+    "THIN_PRISM_FISHEYE": None,
+}
+_PARAMETERS = (3, 4, 4, 5, 8, 8, 12, 5, 4, 5, 12)
+
+
+@dataclass(frozen=True, eq=False)
+class Registered:
+    """An image of a model. camera: its number. T_world_cam: (4, 4), None where it is no pose."""
+
+    camera: int
+    T_world_cam: np.ndarray | None
+
+
+def find_cameras(root: Path) -> dict[str, Path]:
+    """The folder `images` beside a model."""
+    if _model_of(root) is None:
+        return {}
+    return {"": root / "images"} if (root / "images").is_dir() else {}
+
+
+def read(root: Path, camera_name: str, request: Request) -> Recording:
+    """All images in natural order, with the cameras and poses of the model."""
+    model = _model_of(root)
+    assert model is not None
+    registered = read_images(model)
+    folder = root / "images"
+    files = [file for file in folder.rglob("*") if file.suffix.lower() in image_suffixes() and not file.name.startswith(".")]
+    files.sort(key=lambda file: natural(str(file.relative_to(folder))))
+    if not files:
+        raise InputError(f"The folder '{folder}' holds no images ({', '.join(image_suffixes())}).")
+    cameras = {} if request.calibration is not None else read_cameras(model)
+    fps = request.fps or DEFAULT_FPS
+    images, poses = [], {}
+    for i, file in enumerate(files):
+        image = registered.get(file.relative_to(folder).as_posix()) or registered.get(file.name)
+        camera = cameras.get(image.camera) if image else next(iter(cameras.values())) if len(cameras) == 1 else None
+        images.append(image_entry(frame_stamp(i, fps), file, camera, root=folder))
+        if image is not None:
+            poses[frame_stamp(i, fps)] = image.T_world_cam
+    if not poses:
+        raise InputError(f"Not one of the {len(files)} images in '{folder}' is in the model '{model}'; its images lie elsewhere.")
+    truth, notes = trajectory_of(poses)
+    name = str(model.relative_to(root))
+    if len(poses) < len(files):
+        notes = (*notes, f"{len(files) - len(poses)} of {len(files)} images are not registered in {name}: without a true pose.")
+    first = request.calibration or images[0].camera
+    source = "--camera" if request.calibration is not None else f"{name} ({len(cameras)} cameras)" if first else ""
+    return Recording(images, steady(fps), first, source, truth, f"{name} (in its own scale)", notes)
+
+
+LAYOUT = Layout("COLMAP", "colmap", find_cameras, read)
+
+
+def make_camera(model: str, width: int, height: int, parameters: np.ndarray) -> Camera:
+    """The camera of COLMAP's model, size and parameters.
+
+    Raises:
+        CalibrationError: the model is not known or has no counterpart here, or has other parameters.
+    """
+    lens = _LENSES.get(model)
+    if lens is None:
+        known = ", ".join(name for name, value in _LENSES.items() if value)
+        raise CalibrationError(f"The camera model {model!r} of COLMAP is not supported ({known} are); see --camera.")
+    focals, distortion_model, order = lens
+    count = _PARAMETERS[list(_LENSES).index(model)]
+    if len(parameters) != count:
+        raise CalibrationError(f"COLMAP's camera model {model} has {count} parameters, but there are {len(parameters)}.")
+    fx, fy = parameters[0], parameters[focals - 1]
+    cx, cy = parameters[focals : focals + 2] - PIXEL_CENTRE
+    coefficients = parameters[focals + 2 :]
+    D = np.array([0.0 if i is None else coefficients[i] for i in order])
+    return Camera(width, height, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), distortion_model, D)
+
+
+def read_cameras(model: Path) -> dict[int, Camera]:
+    """The cameras of a model by their numbers.
+
+    Raises:
+        CalibrationError: a camera is not supported here. InputError: the file is damaged.
+    """
+    if (model / "cameras.bin").exists():
+        return _read_binary_cameras(model / "cameras.bin")
+    cameras = {}
+    for number, line in content_lines(model / "cameras.txt"):
+        try:
+            key, name, width, height, *parameters = line.split()
+            cameras[int(key)] = make_camera(name, int(width), int(height), np.array(parameters, dtype=np.float64))
+        except ValueError as error:
+            raise InputError(f"'{model / 'cameras.txt'}' line {number} is no camera: {line!r}.") from error
+    return cameras
+
+
+def read_images(model: Path) -> dict[str, Registered]:
+    """The images of a model by their names below the image folder.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if (model / "images.bin").exists():
+        return _read_binary_images(model / "images.bin")
+    path, images = model / "images.txt", {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"'{path}' cannot be read: {error}.") from error
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    while lines and not lines[0].strip():
+        del lines[0]
+    for line in lines[::2]:  # a line of observations, which may be empty, follows each image
+        words = line.split(maxsplit=9)
+        if not words:
+            continue
+        try:
+            images[words[9].strip()] = Registered(int(words[8]), _pose(np.array(words[1:8], dtype=np.float64)))
+        except (ValueError, IndexError) as error:
+            raise InputError(f"'{path}' holds a line that is no image: {line[:100]!r}.") from error
+    return images
+
+
+def _model_of(root: Path) -> Path | None:
+    """The folder of the largest model below a folder, None where there is none."""
+    models = {
+        folder: file.stat().st_size
+        for pattern in _MODELS
+        for folder in (sorted(root.glob(pattern)) if pattern != "." else [root])
+        for file in (folder / "images.bin", folder / "images.txt")
+        if file.exists() and ((folder / "cameras.bin").exists() or (folder / "cameras.txt").exists())
+    }
+    return max(models, key=lambda folder: models[folder]) if models else None
+
+
+def _pose(values: np.ndarray) -> np.ndarray | None:
+    """The matrix T_world_cam of qw qx qy qz tx ty tz of T_cam_world; None when they are no pose."""
+    try:
+        return SE3.from_quaternion_xyzw(values[[1, 2, 3, 0]], values[4:]).inverse().as_matrix()
+    except GeometryError:
+        return None
+
+
+def _read_binary_cameras(path: Path) -> dict[int, Camera]:
+    data, names, cameras = _bytes(path), list(_LENSES), {}
+    try:
+        (count,), at = struct.unpack_from("<Q", data), 8
+        for _ in range(count):
+            number, model, width, height = struct.unpack_from("<IiQQ", data, at)
+            if not 0 <= model < len(names):
+                raise CalibrationError(f"'{path}' has the camera model number {model}, which is not supported; see --camera.")
+            parameters = np.frombuffer(data, "<f8", _PARAMETERS[model], at + 24)
+            cameras[number] = make_camera(names[model], width, height, parameters)
+            at += 24 + parameters.nbytes
+    except (struct.error, ValueError) as error:
+        raise InputError(f"'{path}' is damaged: it ends too early.") from error
+    return cameras
+
+
+def _read_binary_images(path: Path) -> dict[str, Registered]:
+    data, images = _bytes(path), {}
+    try:
+        (count,), at = struct.unpack_from("<Q", data), 8
+        for _ in range(count):
+            values = np.frombuffer(data, "<f8", 7, at + 4)
+            (camera,) = struct.unpack_from("<I", data, at + 60)
+            end = data.index(b"\0", at + 64)
+            (observations,) = struct.unpack_from("<Q", data, end + 1)
+            images[data[at + 64 : end].decode()] = Registered(camera, _pose(values))
+            at = end + 9 + 24 * observations
+    except (struct.error, ValueError) as error:
+        raise InputError(f"'{path}' is damaged: it ends too early.") from error
+    return images
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror}.") from error

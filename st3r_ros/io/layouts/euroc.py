@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ASL layout of EuRoC MAV and TUM-VI: `mav0/cam0/data.csv`, `data/<ns>.png`, `sensor.yaml`, and true poses of the body.
+
+The true pose of the camera is T_world_body @ T_body_cam; `sensor.yaml` calls the latter T_BS. TUM-VI has its calibration in
+`dso/camchain.yaml` (Kalibr, T_cam_imu) instead.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from st3r_ros.errors import CalibrationError, FrameError, GeometryError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.io.calibration import read_camera
+from st3r_ros.io.layouts.folder import images_in, stamped
+from st3r_ros.io.layouts.image_list import read_list, renumbered
+from st3r_ros.io.layouts.recording import Layout, Recording, Request, image_entry, natural
+from st3r_ros.io.stamps import parse_time
+from st3r_ros.io.trajectory import content_lines
+from st3r_ros.types import Trajectory
+
+_TRUTH = ("state_groundtruth_estimate0", "mocap0", "vicon0")
+"""Folders with `data.csv` of poses, the best first: ns, position, quaternion w x y z."""
+_CAMCHAIN = "dso/camchain.yaml"
+
+
+def find_cameras(root: Path) -> dict[str, Path]:
+    """The image folders of cam0, cam1, ... below a folder that has `mav0` or the cameras themselves in it."""
+    cameras = sorted(_base(root).glob("cam[0-9]*"), key=lambda folder: natural(folder.name))
+    known = (cam for cam in cameras if (cam / "data.csv").exists() or (cam / "sensor.yaml").exists())
+    return {cam.name: cam / "data" for cam in known if (cam / "data").is_dir()}
+
+
+def read(root: Path, camera_name: str, request: Request) -> Recording:
+    """The images of one camera, and the poses of that camera."""
+    base = _base(root)
+    folder = base / camera_name
+    if (folder / "data.csv").exists():
+        images, stamps_from = read_list(folder / "data.csv", folder / "data"), "data.csv"
+        if request.fps is not None:
+            images, stamps_from = renumbered(images, request.fps)
+    else:
+        files, stamps_from = stamped(images_in(folder / "data"), request.fps)
+        images = [image_entry(stamp_ns, file) for stamp_ns, file in files]
+    camera, calibration_from = _calibration(folder, request)
+    truth, truth_from, notes = (None, "", ()) if request.fps is not None else _truth(base, folder)
+    return Recording(images, stamps_from, camera, calibration_from, truth=truth, truth_from=truth_from, notes=tuple(notes))
+
+
+LAYOUT = Layout("EuRoC/ASL", "euroc", find_cameras, read)
+
+
+def _base(root: Path) -> Path:
+    return root / "mav0" if (root / "mav0").is_dir() else root
+
+
+def _camchain(folder: Path) -> Path:
+    return folder.parent.parent / _CAMCHAIN
+
+
+def _calibration(folder: Path, request: Request) -> tuple[Camera | None, str]:
+    if request.calibration is not None:
+        return request.calibration, "--camera"
+    if (folder / "sensor.yaml").exists():
+        return _sensor_camera(folder / "sensor.yaml"), "sensor.yaml"
+    if _camchain(folder).exists():
+        return read_camera(_camchain(folder)), _CAMCHAIN
+    return None, ""
+
+
+def _sensor_camera(file: Path) -> Camera:
+    content = _load_yaml(file)
+    try:
+        (width, height), (fx, fy, cx, cy) = content["resolution"], content["intrinsics"]
+        model = {"radial-tangential": "plumb_bob"}.get(content["distortion_model"], content["distortion_model"])
+        D = np.array(content["distortion_coefficients"], dtype=np.float64)
+        return Camera(width, height, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), model, D)
+    except (CalibrationError, KeyError, TypeError, ValueError) as error:
+        raise CalibrationError(f"The calibration '{file}' is wrong: {error}") from error
+
+
+def _truth(base: Path, folder: Path) -> tuple[Trajectory | None, str, list[str]]:
+    """T_world_cam of the camera in `folder`, the file it is from, and notes."""
+    for source in _TRUTH:
+        file = base / source / "data.csv"
+        if not file.exists():
+            continue
+        name = f"{source}/data.csv"
+        T_body_cam = _body_from_camera(folder)
+        if T_body_cam is None:
+            return None, "", [f"{name} has poses of the body, but nothing tells where {folder.name} is on it (T_BS); not used."]
+        T_body_sensor = _extrinsics(base / source / "sensor.yaml") or SE3.identity()
+        stamps, T_world_sensor, notes = _read_poses(file, name)
+        if not len(stamps):
+            return None, "", notes
+        T_world_cam = T_world_sensor @ (T_body_sensor.inverse() @ T_body_cam)
+        return Trajectory(stamps, T_world_cam.translation, T_world_cam.quaternion_xyzw), name, notes
+    return None, "", []
+
+
+def _read_poses(file: Path, name: str) -> tuple[np.ndarray, SE3, list[str]]:
+    """Stamps, poses and notes of a data.csv; lines that hold no pose are counted in a note."""
+    rows: dict[int, list[float]] = {}
+    lines = content_lines(file)
+    for _, line in lines:
+        words = line.replace(",", " ").split()
+        try:
+            values = [float(word) for word in words[1:8]]
+            if len(values) == 7 and all(map(math.isfinite, values)) and any(values[3:]):
+                rows.setdefault(parse_time(words[0]), values)
+        except (FrameError, ValueError):
+            continue
+    notes = [] if len(rows) == len(lines) else [f"{name}: {len(lines) - len(rows)} of {len(lines)} lines hold no pose."]
+    stamps = np.array(sorted(rows), dtype=np.int64)
+    values = np.array([rows[int(stamp)] for stamp in stamps]).reshape(-1, 7)
+    return stamps, SE3.from_quaternion_xyzw(values[:, [4, 5, 6, 3]], values[:, :3]), notes
+
+
+def _body_from_camera(folder: Path) -> SE3 | None:
+    """T_body_cam, None where no file tells it."""
+    T_body_cam = _extrinsics(folder / "sensor.yaml")
+    if T_body_cam is not None or not _camchain(folder).exists():
+        return T_body_cam
+    camera = _load_yaml(_camchain(folder)).get(folder.name)
+    rows = camera.get("T_cam_imu") if isinstance(camera, dict) else None
+    return None if rows is None else _transform(rows, _camchain(folder)).inverse()
+
+
+def _extrinsics(file: Path) -> SE3 | None:
+    """T_BS of a sensor.yaml, None without it."""
+    value = _load_yaml(file).get("T_BS") if file.exists() else None
+    return None if value is None else _transform(value.get("data") if isinstance(value, dict) else value, file)
+
+
+def _transform(values: Any, file: Path) -> SE3:
+    try:
+        return SE3.from_matrix(np.array(values, dtype=np.float64).reshape(4, 4))
+    except (GeometryError, TypeError, ValueError) as error:
+        raise CalibrationError(f"The extrinsics in '{file}' are wrong: {error}") from error
+
+
+def _load_yaml(file: Path) -> dict[str, Any]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        content = yaml.safe_load("\n".join(line for line in lines if not line.startswith("%YAML")))  # OpenCV's is no YAML
+    except OSError as error:
+        raise CalibrationError(f"'{file}' cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"'{file}' is not a YAML file: {' '.join(str(error).split())}.") from error
+    return content if isinstance(content, dict) else {}

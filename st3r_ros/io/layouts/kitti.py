@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layouts of KITTI: odometry (`sequences/00/image_0`, `times.txt`, `calib.txt`, `poses/00.txt`) and raw drives.
+
+Images are numbered from 0, also where some are missing. Both have rectified images: camera i has K of P_i and is moved along
+the baseline by K^-1 P_i[:, 3]; the true poses are those of camera 0.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+
+from st3r_ros.errors import CalibrationError, FrameError, InputError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.layouts.folder import images_in
+from st3r_ros.io.layouts.recording import (
+    Layout,
+    Recording,
+    Request,
+    calibration,
+    frame_stamp,
+    image_entry,
+    image_size,
+    last_number,
+    numbers_of,
+    steady,
+    trajectory_of,
+)
+from st3r_ros.io.stamps import NANOSECONDS, parse_stamp
+from st3r_ros.io.trajectory import content_lines
+from st3r_ros.types import Trajectory
+
+_FPS = 10.0
+"""Of the recordings, where times.txt is missing."""
+
+
+def find_cameras(root: Path) -> dict[str, Path]:
+    """image_0 to image_3 of an odometry sequence."""
+    if not ((root / "times.txt").exists() or (root / "calib.txt").exists()):
+        return {}
+    return {folder.name: folder for folder in sorted(root.glob("image_[0-9]")) if folder.is_dir()}
+
+
+def read(root: Path, camera_name: str, request: Request) -> Recording:
+    """The images of one camera of an odometry sequence, and the poses of that camera."""
+    files = images_in(root / camera_name)
+    stamps, stamps_from, notes = _stamps(files, root / "times.txt", _decimal_seconds, request.fps)
+    rows = _read_rows(root / "calib.txt")
+    P = _projection(rows, f"P{camera_name[-1]}", root / "calib.txt")
+    camera, calibration_from = calibration(request, root)
+    if camera is None and P is not None:
+        camera, calibration_from = Camera(*image_size(files[0]), P[:, :3]), "calib.txt"
+    truth, truth_from, pose_notes = _truth(root, P, camera_name, {last_number(f.stem): s for f, s in stamps.items()})
+    images = [image_entry(stamp_ns, file) for file, stamp_ns in stamps.items()]
+    return Recording(images, stamps_from, camera, calibration_from, truth, truth_from, (*notes, *pose_notes))
+
+
+def find_raw_cameras(root: Path) -> dict[str, Path]:
+    """image_00 to image_03 of a raw drive."""
+    return {folder.name: folder / "data" for folder in sorted(root.glob("image_0[0-9]")) if (folder / "data").is_dir()}
+
+
+def read_raw(root: Path, camera_name: str, request: Request) -> Recording:
+    """The images of one camera of a raw drive; its calibration lies in the folder of the day."""
+    files = images_in(root / camera_name / "data")
+    stamps, stamps_from, notes = _stamps(files, root / camera_name / "timestamps.txt", _date, request.fps)
+    camera, calibration_from = calibration(request, root)
+    file = next((f / "calib_cam_to_cam.txt" for f in (root, root.parent) if (f / "calib_cam_to_cam.txt").exists()), None)
+    if camera is None and file is not None:
+        camera, calibration_from = _raw_camera(file, camera_name[-2:], image_size(files[0])), file.name
+    images = [image_entry(stamp_ns, file) for file, stamp_ns in stamps.items()]
+    return Recording(images, stamps_from, camera, calibration_from, notes=notes)
+
+
+LAYOUT = Layout("KITTI odometry", "kitti", find_cameras, read)
+RAW_LAYOUT = Layout("KITTI raw", "kitti", find_raw_cameras, read_raw)
+
+
+def _stamps(files: list[Path], times: Path, parse, fps: float | None) -> tuple[dict[Path, int], str, tuple[str, ...]]:  # type: ignore[no-untyped-def]
+    """The stamp of each image by its number; images beyond the last time are left out with a note."""
+    if fps is not None or not times.exists():
+        rate = fps or _FPS
+        return {file: frame_stamp(last_number(file.stem), rate) for file in files}, steady(rate), ()
+    stamps = []
+    for number, line in content_lines(times):
+        try:
+            stamps.append(parse(line))
+        except (FrameError, ValueError) as error:
+            raise InputError(f"'{times}' line {number} is no time: {error} Give the rate instead: ?fps=10") from error
+    timed = {file: stamps[last_number(file.stem)] for file in files if last_number(file.stem) < len(stamps)}
+    if not timed:
+        raise InputError(f"'{times}' holds {len(stamps)} times, but the first image is '{files[0].name}'; see ?fps=10.")
+    late = len(files) - len(timed)
+    notes = (f"{late} images beyond the {len(stamps)} times of {times.name} are left out (?fps=10 takes them).",) if late else ()
+    return timed, times.name, notes
+
+
+def _decimal_seconds(line: str) -> int:
+    return parse_stamp(line)
+
+
+def _date(line: str) -> int:
+    """Nanoseconds of `2011-09-26 13:02:25.964389445`, taken as UTC."""
+    whole, _, fraction = line.partition(".")
+    moment = datetime.datetime.strptime(whole, "%Y-%m-%d %H:%M:%S").replace(tzinfo=datetime.timezone.utc)
+    return int(moment.timestamp()) * NANOSECONDS + int((fraction + "0" * 9)[:9])
+
+
+def _read_rows(file: Path) -> dict[str, str]:
+    """The lines `key: numbers` of a calibration."""
+    if not file.exists():
+        return {}
+    return {key.strip(): rest for _, line in content_lines(file) for key, colon, rest in [line.partition(":")] if colon}
+
+
+def _numbers(rows: dict[str, str], key: str, count: int, file: Path) -> np.ndarray | None:
+    if key not in rows:
+        return None
+    try:
+        values = np.array([float(word) for word in rows[key].split()])
+    except ValueError as error:
+        raise CalibrationError(f"The calibration '{file}' is wrong: {key} holds something that is not a number.") from error
+    if len(values) != count:
+        raise CalibrationError(f"The calibration '{file}' is wrong: {key} has {len(values)} numbers; it must have {count}.")
+    return values
+
+
+def _projection(rows: dict[str, str], key: str, file: Path) -> np.ndarray | None:
+    values = _numbers(rows, key, 12, file)
+    return None if values is None else values.reshape(3, 4)
+
+
+def _truth(
+    root: Path, P: np.ndarray | None, camera_name: str, stamps: dict[int, int]
+) -> tuple[Trajectory | None, str, tuple[str, ...]]:
+    """T_world_cam of the camera of projection matrix P, the file it is from, and notes."""
+    name = f"poses/{root.name}.txt"
+    file = next((f / name for f in (root.parent.parent, root.parent) if (f / name).exists()), None)
+    if file is None:
+        return None, "", ()
+    if P is None and camera_name != "image_0":
+        return None, "", (f"{name} has the poses of image_0, and calib.txt does not tell where {camera_name} is; not used.",)
+    T_cam0_cam = np.eye(4)
+    if P is not None:
+        T_cam0_cam[:3, 3] = -np.linalg.solve(P[:, :3], P[:, 3])
+    rows = numbers_of(file).reshape(-1)
+    if len(rows) % 12:
+        raise InputError(f"'{file}' holds {len(rows)} numbers; a true pose is a line of 12.")
+    last_row = np.array([[0.0, 0.0, 0.0, 1.0]])
+    poses = [np.vstack([row, last_row]) @ T_cam0_cam for row in rows.reshape(-1, 3, 4)]
+    truth, notes = trajectory_of({stamps[i]: pose for i, pose in enumerate(poses) if i in stamps})
+    return truth, name, notes
+
+
+def _raw_camera(file: Path, number: str, size: tuple[int, int]) -> Camera | None:
+    """The camera of the images of this size: rectified ones have P_rect, the others K and D."""
+    rows = _read_rows(file)
+    P, S_rect = _projection(rows, f"P_rect_{number}", file), _numbers(rows, f"S_rect_{number}", 2, file)
+    K, D, S = (_numbers(rows, f"{key}_{number}", count, file) for key, count in (("K", 9), ("D", 5), ("S", 2)))
+    if P is not None and S_rect is not None and tuple(S_rect) == size:
+        return Camera(*size, P[:, :3])
+    if K is not None and D is not None and S is not None and tuple(S) == size:
+        return Camera(*size, K.reshape(3, 3), "plumb_bob", D)
+    if S_rect is None and S is None:
+        return None
+    raise CalibrationError(
+        f"The calibration '{file}' is for images of {S_rect if S is None else S} (S_{number}, S_rect_{number}), "
+        f"but these are {size[0]}x{size[1]}; give their calibration with --camera."
+    )

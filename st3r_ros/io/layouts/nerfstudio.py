@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders with `transforms.json` of nerfstudio, instant-ngp or NeRF: images, intrinsics and T_world_cam with the axes of OpenGL.
+
+As in COLMAP, the centre of the top left pixel is at (0.5, 0.5). The frames stand in any order: the images' names give it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from st3r_ros.errors import CalibrationError, InputError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.image_file import image_suffixes
+from st3r_ros.io.layouts.colmap import make_camera
+from st3r_ros.io.layouts.folder import images_in
+from st3r_ros.io.layouts.recording import (
+    DEFAULT_FPS,
+    Layout,
+    Recording,
+    Request,
+    frame_stamp,
+    image_entry,
+    image_size,
+    natural,
+    steady,
+    trajectory_of,
+)
+
+FILE = "transforms.json"
+
+_FILES = (FILE, "transforms_train.json")
+_GL_FROM_CV = np.diag([1.0, -1.0, -1.0, 1.0])
+_COEFFICIENTS = {
+    "PINHOLE": (),
+    "OPENCV": ("k1", "k2", "p1", "p2"),
+    "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
+    "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+}
+_SAME_AS = {
+    "SIMPLE_PINHOLE": "PINHOLE",
+    "SIMPLE_RADIAL": "OPENCV",
+    "RADIAL": "OPENCV",
+    "PERSPECTIVE": "OPENCV",
+    "FISHEYE": "OPENCV_FISHEYE",
+}
+
+
+def find_cameras(root: Path) -> dict[str, Path]:
+    """The folder of the first image."""
+    file = _file_of(root)
+    if file is None:
+        return {}
+    try:
+        return {"": _image(root, _frames(file)[0]).parent}
+    except InputError:
+        return {"": root}  # `read` says what is wrong
+
+
+def read(root: Path, camera_name: str, request: Request) -> Recording:
+    """The images in the order of their names, with the intrinsics and poses of their frames."""
+    file = _file_of(root)
+    assert file is not None
+    content, fps = _load(file), request.fps or DEFAULT_FPS
+    frames = sorted(_frames(file), key=lambda frame: natural(str(frame["file_path"])))
+    size = None
+    images, poses = [], {}
+    for i, frame in enumerate(frames):
+        image = _image(root, frame)
+        camera = None
+        if request.calibration is None:
+            numbers = {**content, **frame}
+            if not ("w" in numbers and "h" in numbers):
+                size = size or image_size(image)
+            camera = _camera(numbers, size, file)
+        images.append(image_entry(frame_stamp(i, fps), image, camera, root=root))
+        poses[frame_stamp(i, fps)] = _pose(frame)
+    truth, notes = trajectory_of(poses)
+    first = request.calibration or images[0].camera
+    source = "--camera" if request.calibration is not None else file.name if first else ""
+    notes = (*notes, *_unlisted(root, frames))
+    others = [name.name for name in sorted(root.glob("transforms*.json")) if name != file]
+    if others:
+        notes = (*notes, f"The images of {', '.join(others)} are left out.")
+    return Recording(images, steady(fps), first, source, truth, file.name if truth else "", notes)
+
+
+LAYOUT = Layout("nerfstudio", "nerfstudio", find_cameras, read)
+
+
+def _file_of(root: Path) -> Path | None:
+    return next((root / name for name in _FILES if (root / name).is_file()), None)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"'{file}' cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InputError(f"'{file}' is not a JSON file: {error}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"'{file}' holds no frames; it is not a transforms.json of nerfstudio.")
+    return content
+
+
+def _frames(file: Path) -> list[dict[str, Any]]:
+    frames = _load(file).get("frames")
+    if not isinstance(frames, list) or not frames:
+        raise InputError(f"'{file}' lists no frames.")
+    if not all(isinstance(frame, dict) and isinstance(frame.get("file_path"), str) for frame in frames):
+        raise InputError(f"'{file}' has a frame without a file_path.")
+    return frames
+
+
+def _image(root: Path, frame: dict[str, Any]) -> Path:
+    """The image of a frame; NeRF's synthetic scenes leave out the suffix."""
+    path = root / frame["file_path"]
+    if path.suffix.lower() in image_suffixes() or path.is_file():
+        return path
+    return next((found for suffix in image_suffixes() if (found := path.with_name(path.name + suffix)).is_file()), path)
+
+
+def _unlisted(root: Path, frames: list[dict[str, Any]]) -> tuple[str, ...]:
+    listed = {_image(root, frame).resolve() for frame in frames}
+    folder = _image(root, frames[0]).parent
+    unlisted = [file for file in images_in(folder) if file.resolve() not in listed] if folder.is_dir() else []
+    return (f"{len(unlisted)} images in '{folder.name}' that {FILE} does not list are left out.",) if unlisted else ()
+
+
+def _pose(frame: dict[str, Any]) -> np.ndarray | None:
+    try:
+        matrix = np.array(frame["transform_matrix"], dtype=np.float64)
+        matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]]) if matrix.shape == (3, 4) else matrix.reshape(4, 4)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return matrix @ _GL_FROM_CV
+
+
+def _camera(numbers: dict[str, Any], size: tuple[int, int] | None, file: Path) -> Camera | None:
+    """The camera of a frame, None where nothing tells its focal length."""
+    try:
+        width, height = (int(numbers["w"]), int(numbers["h"])) if size is None else size
+        fx = _focal(numbers, "x", width)
+        fy = _focal(numbers, "y", height) or fx
+        if fx is None:
+            return None
+        cx, cy = float(numbers.get("cx", width / 2)), float(numbers.get("cy", height / 2))
+        given = str(numbers.get("camera_model") or "OPENCV").upper()
+        given = "OPENCV_FISHEYE" if numbers.get("is_fisheye") else given
+        model = _SAME_AS.get(given, given)
+        if model == "OPENCV" and any(float(numbers.get(name) or 0.0) for name in ("k3", "k4")):
+            model = "FULL_OPENCV"
+        coefficients = [float(numbers.get(name) or 0.0) for name in _COEFFICIENTS.get(model, ())]
+        return make_camera(model, width, height, np.array([fx, fy, cx, cy, *coefficients]))
+    except (TypeError, ValueError) as error:
+        raise CalibrationError(f"The intrinsics in '{file}' are wrong: {error}.") from error
+    except CalibrationError as error:
+        raise CalibrationError(f"The intrinsics in '{file}' are wrong: {error}") from error
+
+
+def _focal(numbers: dict[str, Any], axis: str, side: int) -> float | None:
+    if f"fl_{axis}" in numbers:
+        return float(numbers[f"fl_{axis}"])
+    if f"camera_angle_{axis}" in numbers:
+        return 0.5 * side / math.tan(0.5 * float(numbers[f"camera_angle_{axis}"]))
+    return None

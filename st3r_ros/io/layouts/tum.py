@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layout of the TUM RGB-D benchmark: `rgb.txt` or associations; `groundtruth.txt`, `depth.txt`, `camera.yaml` if they exist.
+
+Stamps are seconds, or whole nanoseconds as in EuRoC; a comma may stand between stamp and file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from st3r_ros.errors import FrameError
+from st3r_ros.io.layouts.image_list import read_list, renumbered, split_line
+from st3r_ros.io.layouts.recording import Layout, Recording, Request, calibration
+from st3r_ros.io.trajectory import content_lines, load_tum
+from st3r_ros.io.tum import RGB_LIST, TRUTH_FILE, DepthImages
+from st3r_ros.types import Trajectory
+
+_LISTS = (RGB_LIST, "associations.txt", "association.txt", "associate.txt", "rgb.csv")
+
+
+def find_cameras(root: Path) -> dict[str, Path]:
+    """The folder of the first image of the list."""
+    file = _list_of(root)
+    if file is None:
+        return {}
+    column = _colour_column(file)
+    for _, line in content_lines(file):
+        try:
+            return {"": (root / split_line(line, column)[1]).parent}
+        except FrameError:
+            continue
+    return {"": root}
+
+
+def read(root: Path, camera_name: str, request: Request) -> Recording:
+    """The images in the order of the list, also where its time goes backwards; stamps are exact to the nanosecond."""
+    file = _list_of(root)
+    assert file is not None
+    images, stamps_from = read_list(file, root, _colour_column(file)), file.name
+    camera, calibration_from = calibration(request, root)
+    if request.fps is not None:
+        images, stamps_from = renumbered(images, request.fps)
+        return Recording(images, stamps_from, camera, calibration_from)
+    depth = DepthImages(root) if (root / "depth.txt").exists() else None
+    truth, notes = _truth(root / TRUTH_FILE)
+    truth_from = TRUTH_FILE if truth is not None else ""
+    return Recording(images, stamps_from, camera, calibration_from, truth, truth_from, notes, depth)
+
+
+LAYOUT = Layout("TUM RGB-D", "tum", find_cameras, read)
+
+
+def _list_of(root: Path) -> Path | None:
+    return next((root / name for name in _LISTS if (root / name).is_file()), None)
+
+
+def _colour_column(file: Path) -> int | None:
+    """Where the stamp of the colour image stands in a line of associations, which may name the depth image first."""
+    if not file.name.startswith("assoc"):
+        return None
+    words = next((line.replace(",", " ").split() for _, line in content_lines(file)), [])
+    return 2 if len(words) >= 4 and "depth" in words[1].casefold() and "depth" not in words[3].casefold() else 0
+
+
+def _truth(file: Path) -> tuple[Trajectory | None, tuple[str, ...]]:
+    if not file.exists():
+        return None, ()
+    found = load_tum(file)
+    notes = (f"{len(found.skipped)} true poses are left out: {found.skipped[0]}",) if found.skipped else ()
+    return (found.trajectory if len(found.trajectory) else None), notes
