@@ -15,6 +15,7 @@ import numpy as np
 from st3r_ros.errors import CalibrationError, GeometryError, InputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.io.calibration.text_files import calibration_from_colmap
 from st3r_ros.io.image_file import image_suffixes
 from st3r_ros.io.layouts.recording import (
     DEFAULT_FPS,
@@ -29,25 +30,21 @@ from st3r_ros.io.layouts.recording import (
 )
 from st3r_ros.io.trajectory import content_lines
 
-PIXEL_CENTRE = 0.5
-"""Where COLMAP has the centre of the top left pixel."""
-
 _MODELS = ("sparse/*", "sparse", "colmap/sparse/*", "dslr_calibration_*", ".")
-_LENSES = {
-    # name: how many focal lengths, the distortion model here, where its coefficients stand in COLMAP's
-    "SIMPLE_PINHOLE": (1, "plumb_bob", ()),
-    "PINHOLE": (2, "plumb_bob", ()),
-    "SIMPLE_RADIAL": (1, "plumb_bob", (0, None, None, None)),
-    "RADIAL": (1, "plumb_bob", (0, 1, None, None)),
-    "OPENCV": (2, "plumb_bob", (0, 1, 2, 3)),
-    "OPENCV_FISHEYE": (2, "equidistant", (0, 1, 2, 3)),
-    "FULL_OPENCV": (2, "rational_polynomial", tuple(range(8))),
-    "FOV": None,
-    "SIMPLE_RADIAL_FISHEYE": (1, "equidistant", (0, None, None, None)),
-    "RADIAL_FISHEYE": (1, "equidistant", (0, 1, None, None)),
-    "THIN_PRISM_FISHEYE": None,
-}
-_PARAMETERS = (3, 4, 4, 5, 8, 8, 12, 5, 4, 5, 12)
+_CAMERA_MODELS = (
+    ("SIMPLE_PINHOLE", 3),
+    ("PINHOLE", 4),
+    ("SIMPLE_RADIAL", 4),
+    ("RADIAL", 5),
+    ("OPENCV", 8),
+    ("OPENCV_FISHEYE", 8),
+    ("FULL_OPENCV", 12),
+    ("FOV", 5),
+    ("SIMPLE_RADIAL_FISHEYE", 4),
+    ("RADIAL_FISHEYE", 5),
+    ("THIN_PRISM_FISHEYE", 12),
+)
+"""COLMAP's camera models by their numbers, and how many parameters they have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,43 +95,24 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
 LAYOUT = Layout("COLMAP", "colmap", find_cameras, read)
 
 
-def make_camera(model: str, width: int, height: int, parameters: np.ndarray) -> Camera:
-    """The camera of COLMAP's model, size and parameters.
-
-    Raises:
-        CalibrationError: the model is not known or has no counterpart here, or has other parameters.
-    """
-    lens = _LENSES.get(model)
-    if lens is None:
-        known = ", ".join(name for name, value in _LENSES.items() if value)
-        raise CalibrationError(f"The camera model {model!r} of COLMAP is not supported ({known} are); see --camera.")
-    focals, distortion_model, order = lens
-    count = _PARAMETERS[list(_LENSES).index(model)]
-    if len(parameters) != count:
-        raise CalibrationError(f"COLMAP's camera model {model} has {count} parameters, but there are {len(parameters)}.")
-    fx, fy = parameters[0], parameters[focals - 1]
-    cx, cy = parameters[focals : focals + 2] - PIXEL_CENTRE
-    coefficients = parameters[focals + 2 :]
-    D = np.array([0.0 if i is None else coefficients[i] for i in order])
-    return Camera(width, height, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), distortion_model, D)
-
-
 def read_cameras(model: Path) -> dict[int, Camera]:
     """The cameras of a model by their numbers.
 
     Raises:
         CalibrationError: a camera is not supported here. InputError: the file is damaged.
     """
-    if (model / "cameras.bin").exists():
-        return _read_binary_cameras(model / "cameras.bin")
-    cameras = {}
-    for number, line in content_lines(model / "cameras.txt"):
-        try:
-            key, name, width, height, *parameters = line.split()
-            cameras[int(key)] = make_camera(name, int(width), int(height), np.array(parameters, dtype=np.float64))
-        except ValueError as error:
-            raise InputError(f"'{model / 'cameras.txt'}' line {number} is no camera: {line!r}.") from error
-    return cameras
+    binary, text = model / "cameras.bin", model / "cameras.txt"
+    if binary.exists():
+        path, lines = binary, _lines_of(binary)
+    else:
+        path, lines = text, {line.split()[0]: line.split()[1:] for _, line in content_lines(text)}
+    try:
+        return {int(key): calibration_from_colmap(words, f"The calibration '{path}'").camera() for key, words in lines.items()}
+    except CalibrationError as error:
+        known = str(error).startswith("The calibration")
+        raise error if known else CalibrationError(f"The calibration '{path}' is wrong: {error}") from error
+    except ValueError as error:
+        raise InputError(f"'{path}' holds a line that is no camera: {error}.") from error
 
 
 def read_images(model: Path) -> dict[str, Registered]:
@@ -184,20 +162,24 @@ def _pose(values: np.ndarray) -> np.ndarray | None:
         return None
 
 
-def _read_binary_cameras(path: Path) -> dict[int, Camera]:
-    data, names, cameras = _bytes(path), list(_LENSES), {}
+def _lines_of(path: Path) -> dict[str, list[str]]:
+    """The cameras of cameras.bin as the words of their lines in cameras.txt, by their numbers."""
+    data, lines = _bytes(path), {}
     try:
         (count,), at = struct.unpack_from("<Q", data), 8
         for _ in range(count):
             number, model, width, height = struct.unpack_from("<IiQQ", data, at)
-            if not 0 <= model < len(names):
-                raise CalibrationError(f"'{path}' has the camera model number {model}, which is not supported; see --camera.")
-            parameters = np.frombuffer(data, "<f8", _PARAMETERS[model], at + 24)
-            cameras[number] = make_camera(names[model], width, height, parameters)
-            at += 24 + parameters.nbytes
-    except (struct.error, ValueError) as error:
+            if not 0 <= model < len(_CAMERA_MODELS):
+                raise CalibrationError(f"camera {number} has the model number {model}, which is not supported; see --camera.")
+            name, parameters = _CAMERA_MODELS[model]
+            values = struct.unpack_from(f"<{parameters}d", data, at + 24)
+            lines[str(number)] = [name, str(width), str(height), *map(repr, values)]
+            at += 24 + 8 * parameters
+    except struct.error as error:
         raise InputError(f"'{path}' is damaged: it ends too early.") from error
-    return cameras
+    except CalibrationError as error:
+        raise CalibrationError(f"The calibration '{path}' cannot be used: {error}") from error
+    return lines
 
 
 def _read_binary_images(path: Path) -> dict[str, Registered]:

@@ -68,21 +68,10 @@ def _calibration(folder: Path, request: Request) -> tuple[Camera | None, str]:
     if request.calibration is not None:
         return request.calibration, "--camera"
     if (folder / "sensor.yaml").exists():
-        return _sensor_camera(folder / "sensor.yaml"), "sensor.yaml"
+        return read_camera(folder / "sensor.yaml"), "sensor.yaml"
     if _camchain(folder).exists():
-        return read_camera(_camchain(folder)), _CAMCHAIN
+        return read_camera(_camchain(folder), cam=folder.name), _CAMCHAIN
     return None, ""
-
-
-def _sensor_camera(file: Path) -> Camera:
-    content = _load_yaml(file)
-    try:
-        (width, height), (fx, fy, cx, cy) = content["resolution"], content["intrinsics"]
-        model = {"radial-tangential": "plumb_bob"}.get(content["distortion_model"], content["distortion_model"])
-        D = np.array(content["distortion_coefficients"], dtype=np.float64)
-        return Camera(width, height, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), model, D)
-    except (CalibrationError, KeyError, TypeError, ValueError) as error:
-        raise CalibrationError(f"The calibration '{file}' is wrong: {error}") from error
 
 
 def _truth(base: Path, folder: Path) -> tuple[Trajectory | None, str, list[str]]:

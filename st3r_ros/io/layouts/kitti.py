@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from st3r_ros.errors import CalibrationError, FrameError, InputError
-from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.calibration import read_calibration, read_camera
+from st3r_ros.io.calibration.text_files import kitti_entries
 from st3r_ros.io.layouts.folder import images_in
 from st3r_ros.io.layouts.recording import (
     Layout,
@@ -47,11 +48,10 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
     """The images of one camera of an odometry sequence, and the poses of that camera."""
     files = images_in(root / camera_name)
     stamps, stamps_from, notes = _stamps(files, root / "times.txt", _decimal_seconds, request.fps)
-    rows = _read_rows(root / "calib.txt")
-    P = _projection(rows, f"P{camera_name[-1]}", root / "calib.txt")
+    P = _projection(root / "calib.txt", camera_name[-1])
     camera, calibration_from = calibration(request, root)
     if camera is None and P is not None:
-        camera, calibration_from = Camera(*image_size(files[0]), P[:, :3]), "calib.txt"
+        camera, calibration_from = read_camera(root / "calib.txt", image_size(files[0]), camera_name), "calib.txt"
     truth, truth_from, pose_notes = _truth(root, P, camera_name, {last_number(f.stem): s for f, s in stamps.items()})
     images = [image_entry(stamp_ns, file) for file, stamp_ns in stamps.items()]
     return Recording(images, stamps_from, camera, calibration_from, truth, truth_from, (*notes, *pose_notes))
@@ -69,7 +69,9 @@ def read_raw(root: Path, camera_name: str, request: Request) -> Recording:
     camera, calibration_from = calibration(request, root)
     file = next((f / "calib_cam_to_cam.txt" for f in (root, root.parent) if (f / "calib_cam_to_cam.txt").exists()), None)
     if camera is None and file is not None:
-        camera, calibration_from = _raw_camera(file, camera_name[-2:], image_size(files[0])), file.name
+        rectified = not root.name.endswith("_extract")
+        camera = read_calibration(file, camera_name).camera(image_size(files[0]), rectified=rectified)
+        calibration_from = file.name
     images = [image_entry(stamp_ns, file) for file, stamp_ns in stamps.items()]
     return Recording(images, stamps_from, camera, calibration_from, notes=notes)
 
@@ -108,28 +110,14 @@ def _date(line: str) -> int:
     return int(moment.timestamp()) * NANOSECONDS + int((fraction + "0" * 9)[:9])
 
 
-def _read_rows(file: Path) -> dict[str, str]:
-    """The lines `key: numbers` of a calibration."""
-    if not file.exists():
-        return {}
-    return {key.strip(): rest for _, line in content_lines(file) for key, colon, rest in [line.partition(":")] if colon}
-
-
-def _numbers(rows: dict[str, str], key: str, count: int, file: Path) -> np.ndarray | None:
-    if key not in rows:
-        return None
+def _projection(file: Path, number: str) -> np.ndarray | None:
+    """P of a camera, (3, 4), None where the file does not tell it."""
+    entries = kitti_entries(file.read_text(encoding="utf-8")) if file.exists() else {}
+    words = entries.get(f"P{number}")
     try:
-        values = np.array([float(word) for word in rows[key].split()])
+        return None if words is None else np.array(words, dtype=np.float64).reshape(3, 4)
     except ValueError as error:
-        raise CalibrationError(f"The calibration '{file}' is wrong: {key} holds something that is not a number.") from error
-    if len(values) != count:
-        raise CalibrationError(f"The calibration '{file}' is wrong: {key} has {len(values)} numbers; it must have {count}.")
-    return values
-
-
-def _projection(rows: dict[str, str], key: str, file: Path) -> np.ndarray | None:
-    values = _numbers(rows, key, 12, file)
-    return None if values is None else values.reshape(3, 4)
+        raise CalibrationError(f"The calibration '{file}' is wrong: P{number} must have 12 numbers.") from error
 
 
 def _truth(
@@ -152,20 +140,3 @@ def _truth(
     poses = [np.vstack([row, last_row]) @ T_cam0_cam for row in rows.reshape(-1, 3, 4)]
     truth, notes = trajectory_of({stamps[i]: pose for i, pose in enumerate(poses) if i in stamps})
     return truth, name, notes
-
-
-def _raw_camera(file: Path, number: str, size: tuple[int, int]) -> Camera | None:
-    """The camera of the images of this size: rectified ones have P_rect, the others K and D."""
-    rows = _read_rows(file)
-    P, S_rect = _projection(rows, f"P_rect_{number}", file), _numbers(rows, f"S_rect_{number}", 2, file)
-    K, D, S = (_numbers(rows, f"{key}_{number}", count, file) for key, count in (("K", 9), ("D", 5), ("S", 2)))
-    if P is not None and S_rect is not None and tuple(S_rect) == size:
-        return Camera(*size, P[:, :3])
-    if K is not None and D is not None and S is not None and tuple(S) == size:
-        return Camera(*size, K.reshape(3, 3), "plumb_bob", D)
-    if S_rect is None and S is None:
-        return None
-    raise CalibrationError(
-        f"The calibration '{file}' is for images of {S_rect if S is None else S} (S_{number}, S_rect_{number}), "
-        f"but these are {size[0]}x{size[1]}; give their calibration with --camera."
-    )

@@ -7,7 +7,6 @@ As in COLMAP, the centre of the top left pixel is at (0.5, 0.5). The frames stan
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import numpy as np
 
 from st3r_ros.errors import CalibrationError, InputError
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.calibration.json_files import calibration_from_nerfstudio
 from st3r_ros.io.image_file import image_suffixes
-from st3r_ros.io.layouts.colmap import make_camera
 from st3r_ros.io.layouts.folder import images_in
 from st3r_ros.io.layouts.recording import (
     DEFAULT_FPS,
@@ -35,19 +34,6 @@ FILE = "transforms.json"
 
 _FILES = (FILE, "transforms_train.json")
 _GL_FROM_CV = np.diag([1.0, -1.0, -1.0, 1.0])
-_COEFFICIENTS = {
-    "PINHOLE": (),
-    "OPENCV": ("k1", "k2", "p1", "p2"),
-    "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
-    "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
-}
-_SAME_AS = {
-    "SIMPLE_PINHOLE": "PINHOLE",
-    "SIMPLE_RADIAL": "OPENCV",
-    "RADIAL": "OPENCV",
-    "PERSPECTIVE": "OPENCV",
-    "FISHEYE": "OPENCV_FISHEYE",
-}
 
 
 def find_cameras(root: Path) -> dict[str, Path]:
@@ -76,7 +62,8 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
             numbers = {**content, **frame}
             if not ("w" in numbers and "h" in numbers):
                 size = size or image_size(image)
-            camera = _camera(numbers, size, file)
+                numbers["w"], numbers["h"] = size
+            camera = _camera(numbers, file)
         images.append(image_entry(frame_stamp(i, fps), image, camera, root=root))
         poses[frame_stamp(i, fps)] = _pose(frame)
     truth, notes = trajectory_of(poses)
@@ -141,31 +128,12 @@ def _pose(frame: dict[str, Any]) -> np.ndarray | None:
     return matrix @ _GL_FROM_CV
 
 
-def _camera(numbers: dict[str, Any], size: tuple[int, int] | None, file: Path) -> Camera | None:
+def _camera(numbers: dict[str, Any], file: Path) -> Camera | None:
     """The camera of a frame, None where nothing tells its focal length."""
+    if numbers.get("fl_x") is None and numbers.get("camera_angle_x") is None:
+        return None
+    source = f"The calibration '{file}'"
     try:
-        width, height = (int(numbers["w"]), int(numbers["h"])) if size is None else size
-        fx = _focal(numbers, "x", width)
-        fy = _focal(numbers, "y", height) or fx
-        if fx is None:
-            return None
-        cx, cy = float(numbers.get("cx", width / 2)), float(numbers.get("cy", height / 2))
-        given = str(numbers.get("camera_model") or "OPENCV").upper()
-        given = "OPENCV_FISHEYE" if numbers.get("is_fisheye") else given
-        model = _SAME_AS.get(given, given)
-        if model == "OPENCV" and any(float(numbers.get(name) or 0.0) for name in ("k3", "k4")):
-            model = "FULL_OPENCV"
-        coefficients = [float(numbers.get(name) or 0.0) for name in _COEFFICIENTS.get(model, ())]
-        return make_camera(model, width, height, np.array([fx, fy, cx, cy, *coefficients]))
-    except (TypeError, ValueError) as error:
-        raise CalibrationError(f"The intrinsics in '{file}' are wrong: {error}.") from error
+        return calibration_from_nerfstudio(numbers, source).camera()
     except CalibrationError as error:
-        raise CalibrationError(f"The intrinsics in '{file}' are wrong: {error}") from error
-
-
-def _focal(numbers: dict[str, Any], axis: str, side: int) -> float | None:
-    if f"fl_{axis}" in numbers:
-        return float(numbers[f"fl_{axis}"])
-    if f"camera_angle_{axis}" in numbers:
-        return 0.5 * side / math.tan(0.5 * float(numbers[f"camera_angle_{axis}"]))
-    return None
+        raise error if str(error).startswith(source) else CalibrationError(f"{source} is wrong: {error}") from error
