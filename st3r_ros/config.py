@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from st3r_ros.errors import ConfigError
+from st3r_ros.frame_names import frame_name
 
 
 def setting(
@@ -24,9 +25,13 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     live: bool = False,
+    frame: bool = False,
 ) -> Any:
-    """A dataclass field with a description, a closed range or a set of choices, and whether it may change while running."""
-    metadata = {"description": description, "low": low, "high": high, "choices": choices, "live": live}
+    """A dataclass field with a description, a closed range or a set of choices, and whether it may change while running.
+
+    frame: it names a TF frame, and is kept without a leading slash.
+    """
+    metadata = {"description": description, "low": low, "high": high, "choices": choices, "live": live, "frame": frame}
     return field(default=default, metadata=metadata)
 
 
@@ -38,6 +43,18 @@ class Validated:
         for item in dataclasses.fields(self):
             if "description" in item.metadata:
                 _check(item, getattr(self, item.name))
+                if item.metadata["frame"]:
+                    object.__setattr__(self, item.name, frame_name(getattr(self, item.name)))
+
+
+def _check_frames(config: Validated, root: str, *others: str) -> None:
+    """The settings `root` and `others` name different frames, and `root` names one."""
+    name = getattr(config, root)
+    if not name:
+        raise ConfigError(f"{root} is ''; it must name a TF frame.")
+    for other in others:
+        if getattr(config, other) == name:
+            raise ConfigError(f"{root} and {other} are both '{name}'; a TF frame cannot be its own parent.")
 
 
 def _check(item: dataclasses.Field, value: Any) -> None:
@@ -231,6 +248,13 @@ class GridConfig(Validated):
     max_cells: int = setting(4_000_000, "Cells at most; of a larger map no grid is made.", low=1, high=100_000_000, live=True)
 
 
+CAMERA_AXES = ("auto", "optical", "body")
+_CAMERA_AXES = (
+    "Axes of the images' frame: optical (z forward) or body (x forward, z up); auto takes them for optical unless TF and the "
+    "frame's name show that they are a body's."
+)
+
+
 @dataclass(frozen=True)
 class MappingNodeConfig(Validated):
     """The ROS node `st3r_mapping`; the groups `mapper`, `cloud`, `opencv` and `mast3r` are its other parameters."""
@@ -252,11 +276,14 @@ class MappingNodeConfig(Validated):
         "Lost images are lost (best_effort), or sent again (reliable: for compressed images over a bad link).",
         choices=("best_effort", "reliable"),
     )
-    map_frame: str = setting("map", "TF frame of the map and of everything published in it.")
-    base_frame: str = setting("base_link", "TF frame of the robot whose pose is published; '' for the camera itself.")
+    map_frame: str = setting("map", "TF frame of the map and of everything published in it.", frame=True)
+    base_frame: str = setting("base_link", "TF frame of the robot whose pose is published; '' for the camera itself.", frame=True)
     odom_frame: str = setting(
-        "", "TF frame of odometry; with it the map is metric and map -> odom_frame is broadcast. '' for no odometry."
+        "",
+        "TF frame of odometry; with it the map is metric and map -> odom_frame is broadcast. '' for no odometry.",
+        frame=True,
     )
+    camera_axes: str = setting("auto", _CAMERA_AXES, choices=CAMERA_AXES)
     odom_wait: float = setting(0.1, "Seconds that an image may wait for the odometry of its stamp.", low=0.0, high=5.0)
     publish_tf: bool = setting(
         True, "Broadcast map -> base_frame at the stamp of each tracked image, or map -> odom_frame where it is set.", live=True
@@ -279,6 +306,12 @@ class MappingNodeConfig(Validated):
     output_dir: str = setting("", "Folder for the map and the trajectory when the node is deactivated or ends; '' for none.")
     autostart: bool = setting(True, "Configure and activate at start, without a lifecycle manager.")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_frames(self, "map_frame", "base_frame", "odom_frame")
+        if self.odom_frame:
+            _check_frames(self, "odom_frame", "base_frame")
+
 
 @dataclass(frozen=True)
 class CameraNodeConfig(Validated):
@@ -286,7 +319,7 @@ class CameraNodeConfig(Validated):
 
     source: str = setting("", "What is played: image folder, video, TUM sequence, bag, webcam index, or sim:room.")
     camera: str = setting("", "Calibration file (ROS yaml); '' for the calibration that comes with the source.")
-    frame_id: str = setting("camera_optical_frame", "TF frame of the images.")
+    frame_id: str = setting("camera_optical_frame", "TF frame of the images.", frame=True)
     rate: float = setting(1.0, "Speed relative to the stamps; 0 plays as fast as the images can be read.", low=0.0, high=1000.0)
     loop: bool = setting(False, "Begin again at the end; the stamps then jump back.")
     jpeg_quality: int = setting(80, "Quality of the JPEG images on image/compressed.", low=1, high=100)
@@ -396,12 +429,21 @@ class RelocalizationNodeConfig(Validated):
     reference_camera: str = setting("", "Calibration file (ROS yaml) of that image; '' when it is not known.")
     reference_dir: str = setting("", "Folder that keeps the references for the next start; '' forgets them at the end.")
     map_path: str = setting("", "Folder of a saved map that is loaded at the start and goes before references; '' for none.")
-    reference_frame: str = setting("reference", "TF frame that poses are in: of the reference's camera, or of the map (map).")
-    child_frame: str = setting(
-        "", "TF frame whose pose is published, such as base_link, which TF ties to the camera; '' for the camera itself."
+    reference_frame: str = setting(
+        "reference", "TF frame that poses are in: of the reference's camera, or of the map (map).", frame=True
     )
+    child_frame: str = setting(
+        "",
+        "TF frame whose pose is published, such as base_link, which TF ties to the camera; '' for the camera itself.",
+        frame=True,
+    )
+    camera_axes: str = setting("auto", _CAMERA_AXES, choices=CAMERA_AXES)
     publish_tf: bool = setting(True, "Broadcast reference_frame -> child at the stamp of each localized image.", live=True)
     autostart: bool = setting(True, "Configure and activate at start, without a lifecycle manager.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_frames(self, "reference_frame", "child_frame")
 
 
 @dataclass(frozen=True)

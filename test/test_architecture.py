@@ -18,7 +18,8 @@ BASE = {"errors", "config", "types"}
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
-    "config": {"errors"},
+    "frame_names": set(),
+    "config": {"errors", "frame_names"},
     "types": {"errors", "config"},
     "geometry": BASE,
     "network": BASE,

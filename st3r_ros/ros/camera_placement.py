@@ -1,31 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the camera of an image sits on the robot, by TF."""
+"""Where the camera of an image sits on the robot, and which way it looks there, by TF."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from rclpy.node import Node
 
 from st3r_ros.config import MappingNodeConfig
+from st3r_ros.geometry.axes import OPTICAL, same_axes, stands_upright
+from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros.odometry import Odometry
+from st3r_ros.ros.transform_tree import TransformTree
 from st3r_ros.ros.transform_watch import TransformWatch
-from st3r_ros.ros.transforms import OPTICAL, MapAnchor
+from st3r_ros.ros.transforms import IDENTITY, MapAnchor
+
+_SAY_AGAIN_S = 30.0
 
 
 class CameraPlacement:
     """Finds the anchor of a camera once TF tells it, and watches who else broadcasts what this node broadcasts.
 
-    odometry: to be asked for the stamp of an image; None without `odom_frame`.
-    owns_transform, parent_hint: as for `TransformWatch`.
+    Names of frames are without a leading slash (`frame_name`). odometry: to be asked for the stamp of an image; None without
+    `odom_frame`. owns_transform, parent_hint: as for `TransformWatch`.
     """
 
     def __init__(
         self, node: Node, config: MappingNodeConfig, owns_transform: Callable[[str, int], bool], parent_hint: str
     ) -> None:
-        self._node, self._config = node, config
+        self._config, self._logger = config, node.get_logger()
         self._anchor: MapAnchor | None = None
-        self._camera_frame = ""
+        self._image_frame = ""
+        self._said: set[str] = set()
         self.watch = TransformWatch(node, config, owns_transform, parent_hint)
         self.odometry: Odometry | None = None
         if config.odom_frame:
@@ -39,31 +46,130 @@ class CameraPlacement:
         """A live parameter has changed."""
         self._config = self.watch.config = config
 
-    def find(self, camera_frame: str) -> MapAnchor | None:
+    def find(self, image_frame: str) -> MapAnchor | None:
         """Where a camera sits, be it that of the images or another one; None while TF does not tell."""
-        if self._anchor is not None and camera_frame == self._camera_frame:
+        if self._anchor is not None and image_frame == self._image_frame:
             return self._anchor
-        return self._find(camera_frame, patient=True)
+        return self._known(image_frame)
 
-    def of_image(self, camera_frame: str, *, patient: bool) -> MapAnchor | None:
-        """Where the camera of the images sits, found once; None while TF may still tell, or has not told of odometry yet."""
+    def of_image(self, image_frame: str, *, patient: bool) -> MapAnchor | None:
+        """Where the camera of an image sits, found once; None while TF may still tell, or has not told of odometry yet."""
         if self._anchor is None:
-            self._anchor, self._camera_frame = self._find(camera_frame, patient), camera_frame
+            self._anchor = self._known(image_frame) or (None if patient else self._assumed(image_frame))
+            self._image_frame = image_frame
+        elif image_frame and image_frame != self._image_frame:
+            self._change(self._anchor, image_frame)
+        if self._anchor is not None and not self._config.base_frame:
+            self._warn_of_body(image_frame)
         if patient and self._anchor is not None and self.odometry is not None and not self.odometry.known(self._anchor.frame_id):
             return None
         return self._anchor
 
-    def _find(self, camera_frame: str, patient: bool) -> MapAnchor | None:
-        base_frame = self._config.base_frame
+    def _known(self, image_frame: str) -> MapAnchor | None:
+        """The anchor of a camera whose place needs no assumption."""
+        base_frame, axes = self._config.base_frame, self._config.camera_axes
         if not base_frame:
-            return MapAnchor.camera_only(camera_frame or "camera")
-        T_base_cam = self.watch.tf.tree.lookup(base_frame, camera_frame) if camera_frame else None
-        if T_base_cam is None:
-            if patient:
-                return None
-            self._node.get_logger().warning(
-                f"No TF from {base_frame} to the camera frame '{camera_frame}': the camera is taken to sit at {base_frame} and "
-                "to look forward. Publish the static transform, or set base_frame to '' when there is no robot."
+            return MapAnchor.camera_only(image_frame or "camera", OPTICAL if axes == "body" else IDENTITY)
+        T_base_image = self.watch.tf.tree.lookup(base_frame, image_frame) if image_frame else None
+        if T_base_image is None:
+            return None
+        if axes == "auto":
+            axes, remark = tell_axes(
+                base_frame, image_frame, T_base_image.rotation, optical_below(self.watch.tf.tree, image_frame)
             )
-            T_base_cam = OPTICAL
-        return MapAnchor.on_robot(base_frame, T_base_cam)
+            self._warn_once(remark)
+        is_optical = _is_named_optical(base_frame) or (base_frame == image_frame and axes == "optical")
+        T_image_cam = OPTICAL if axes == "body" else IDENTITY
+        return MapAnchor.on_robot(base_frame, T_base_image, image_frame, T_image_cam, base_is_optical=is_optical)
+
+    def _assumed(self, image_frame: str) -> MapAnchor:
+        """The anchor of a camera of which TF tells nothing."""
+        base = self._config.base_frame
+        if image_frame:
+            why = f"No TF from {base} to the camera frame '{image_frame}'"
+            way_out = "Publish the static transform"
+        else:
+            why = "The images name no frame (header.frame_id is empty)"
+            way_out = "Have the driver fill in the frame"
+        self._logger.warning(
+            f"{why}: the camera is taken to sit at {base} and to look forward. {way_out}, or set base_frame to '' when there is "
+            "no robot."
+        )
+        axes = OPTICAL if self._config.camera_axes == "body" else IDENTITY
+        return MapAnchor.on_robot(base, OPTICAL @ axes.inverse(), image_frame, axes)
+
+    def _change(self, before: MapAnchor, image_frame: str) -> None:
+        """The images name another frame than the last one did: two cameras on one topic, or a driver that was restarted."""
+        found = self._known(image_frame)
+        then = (
+            "its place is that of TF" if found is not None else f"TF does not know it, so it is taken for '{self._image_frame}'"
+        )
+        self._logger.warning(
+            f"The images' frame changed from '{self._image_frame}' to '{image_frame}': {then}. Do two cameras share the topic?",
+            throttle_duration_sec=_SAY_AGAIN_S,
+        )
+        self._anchor = found or before
+        if found is not None:
+            self._image_frame = image_frame
+
+    def _warn_of_body(self, image_frame: str) -> None:
+        """Without a robot, say when TF shows that the images' frame is no optical one."""
+        if self._config.camera_axes != "auto" or not self.watch.tf.listening or image_frame in self._said:
+            return
+        below = "" if _is_named_optical(image_frame) else optical_below(self.watch.tf.tree, image_frame)
+        if below:
+            self._said.add(image_frame)
+            self._logger.warning(
+                f"The images' frame '{image_frame}' has body axes (x forward): TF has the optical frame '{below}' below it. It "
+                f"is treated as optical; have the driver name '{below}', or set camera_axes to body."
+            )
+
+    def _warn_once(self, remark: str) -> None:
+        if remark and remark not in self._said:
+            self._said.add(remark)
+            self._logger.warning(remark)
+
+
+def tell_axes(base_frame: str, image_frame: str, R_base_image: np.ndarray, below: str) -> tuple[str, str]:
+    """The axes, "optical" or "body", of the frame that images name, and what is to be said of them, "" for nothing.
+
+    They are a body's only where the frame is not named optical, and either an optical frame sits below it in TF, or it stands
+    upright in the base, as no camera that looks ahead does with its optical axes. below: that optical frame, "" for none.
+    """
+    if _is_named_optical(base_frame):
+        return "optical", ""
+    upright = stands_upright(R_base_image)
+    if _is_named_optical(image_frame):
+        if image_frame != base_frame and same_axes(R_base_image, np.eye(3)):
+            return "optical", (
+                f"TF gives the camera frame '{image_frame}' the axes of {base_frame}, so the camera would look straight up. If "
+                "it looks ahead, publish its optical rotation (roll -1.5708, pitch 0, yaw -1.5708) or set camera_axes to body; "
+                "if it does look up, set camera_axes to optical."
+            )
+        return "optical", ""
+    if not (upright or below):
+        return "optical", ""
+    if image_frame == base_frame:
+        reason = "it is the robot's own"
+    elif below:
+        reason = f"TF has the optical frame '{below}' below it"
+    else:
+        reason = f"it is upright in {base_frame} and not named optical"
+    name = f"'{below}'" if below else "the optical frame"
+    return "body", (
+        f"The images' frame '{image_frame}' has body axes (x forward): {reason}. The camera is taken to look along its x axis. "
+        f"Have the driver name {name}, or set camera_axes to body to keep this, or to optical where the camera looks along z."
+    )
+
+
+def optical_below(tree: TransformTree, frame: str) -> str:
+    """The optical frame that TF has below a body's, turned as REP-103 says; "" for none."""
+    for name in sorted(filter(_is_named_optical, tree.below(frame))):
+        T_frame_optical: SE3 | None = tree.lookup(frame, name)
+        if T_frame_optical is not None and same_axes(T_frame_optical.rotation, OPTICAL.rotation):
+            return name
+    return ""
+
+
+def _is_named_optical(frame: str) -> bool:
+    return "optical" in frame.lower()

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from st3r_ros.config import MappingNodeConfig
 from st3r_ros.errors import CalibrationError
+from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info
 from st3r_ros.ros.camera_placement import CameraPlacement
@@ -117,11 +118,11 @@ class ImageSource:
 
     def find_anchor(self, camera_frame: str) -> MapAnchor | None:
         """Where a camera sits, be it that of the images or another one; None while TF does not tell."""
-        return self._placement.find(camera_frame)
+        return self._placement.find(frame_name(camera_frame))
 
     def parent_of(self, frame_id: str) -> str | None:
         """Who else is the parent of a frame in TF, as far as is known now."""
-        return self._placement.watch.parent_of(frame_id)
+        return self._placement.watch.parent_of(frame_name(frame_id))
 
     @property
     def conflict(self) -> str:
@@ -187,7 +188,7 @@ class ImageSource:
             self._first_image = self.last_image
         waited = self.last_image - self._first_image
         patient = waited < self._config.input_wait
-        anchor = self._placement.of_image(message.header.frame_id, patient=patient)
+        anchor = self._placement.of_image(frame_name(message.header.frame_id), patient=patient)
         if anchor is None or (self._info is None and patient):
             self._counts.dropped += 1
             return

@@ -40,7 +40,6 @@ class View:
     """Where an image comes from. T_odom_cam: the camera by odometry. has_parent: whether TF has another parent for its frame."""
 
     anchor: MapAnchor
-    camera_frame: str
     T_odom_cam: SE3 | None = None
     has_parent: bool = False
 
@@ -53,7 +52,7 @@ class MappingOutputs:
     ) -> None:
         self.config, self.cloud, self.grid = config, cloud, grid
         self._mapper = mapper
-        self._view = View(MapAnchor.camera_only(""), "")
+        self._view = View(MapAnchor.camera_only(""))
         self._stamp_ns = 0
         self._path = PathMessage()
         self._first_frame = 0
@@ -180,8 +179,9 @@ class MappingOutputs:
     def _publish_keyframe_cloud(self, keyframe_id: int) -> None:
         keyframe = self._mapper.map.keyframes[keyframe_id]
         cloud = self._mapper.map.keyframe_cloud(keyframe_id, self.cloud.min_conf)
-        at = header(keyframe.stamp_ns, self._view.camera_frame)
-        self._keyframe_cloud.publish(cloud_message(at, cloud.points, cloud.colors, cloud.conf))
+        at, T_image_cam = header(keyframe.stamp_ns, self._view.anchor.image_frame), self._view.anchor.T_image_cam
+        R, t = T_image_cam.rotation.T.astype(np.float32), T_image_cam.translation.astype(np.float32)
+        self._keyframe_cloud.publish(cloud_message(at, cloud.points @ R + t, cloud.colors, cloud.conf))
 
     def _cloud_steps(self) -> Steps[PointCloud2]:
         return self._map_cloud.steps(self._map_header(), self._mapper.map, self.cloud, self._T_map_world)

@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from st3r_ros.errors import CalibrationError, EncodingError, FrameError, GeometryError
+from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import camera_from_info
@@ -89,14 +90,14 @@ def expected_pose(message: PoseWithCovarianceStamped, anchor: MapAnchor, map_fra
     Raises:
         GeometryError: it is in another frame than the map's, or no pose.
     """
-    if message.header.frame_id.lstrip("/") != map_frame:
+    if frame_name(message.header.frame_id) != map_frame:
         raise GeometryError(
             f"initialpose is in the frame '{message.header.frame_id}', but this map is in '{map_frame}'; publish it in that."
         )
     T = pose_given([message.pose.pose])
     assert T is not None
     level = T.rotation[2, 2] > _LEVEL
-    return T @ SE3(OPTICAL.rotation, np.zeros(3)) if level and anchor.looks_along_z else T
+    return T @ SE3(OPTICAL.rotation, np.zeros(3)) if level and anchor.is_optical else T
 
 
 def depth_given(image: Image) -> np.ndarray | None:
@@ -120,9 +121,11 @@ def depth_given(image: Image) -> np.ndarray | None:
 
 
 def header_of(message: Image | CompressedImage) -> Header:
-    """The header of an image message; its stamp is zero where it is no time."""
+    """The header of an image message, its frame without a leading slash; its stamp is zero where it is no time."""
+    header = Header(frame_id=frame_name(message.header.frame_id))
     try:
         stamp_to_ns(message.header.stamp)
     except FrameError:
-        return Header(frame_id=message.header.frame_id)
-    return message.header
+        return header
+    header.stamp = message.header.stamp
+    return header

@@ -34,6 +34,7 @@ def input_terms(config: RelocalizationNodeConfig) -> MappingNodeConfig:
         input_wait=config.input_wait,
         map_frame=config.reference_frame,
         base_frame=config.child_frame,
+        camera_axes=config.camera_axes,
         publish_tf=config.publish_tf,
     )
 
@@ -106,14 +107,17 @@ class RelocalizationOutputs:
 
 
 def result_message(result: LocalizationResult, view: QueryView, reference_frame: str) -> RelocalizationResult:
-    """The message of a result, with the pose of the camera."""
+    """The message of a result, with the pose of the frame that the image names."""
     pose = _no_pose()
     if result.T_ref_cam is not None and result.covariance is not None:
-        covariance = moved_covariance(result.covariance, view.T_frame_ref.rotation, np.zeros(3))
-        pose = PoseWithCovariance(pose=pose_message(view.T_frame_ref @ result.T_ref_cam), covariance=covariance.reshape(-1))
+        T_cam_image = view.anchor.T_image_cam.inverse()
+        lever = result.T_ref_cam.rotation @ T_cam_image.translation
+        covariance = moved_covariance(result.covariance, view.T_frame_ref.rotation, lever)
+        T_frame_image = view.T_frame_ref @ result.T_ref_cam @ T_cam_image
+        pose = PoseWithCovariance(pose=pose_message(T_frame_image), covariance=covariance.reshape(-1))
     return RelocalizationResult(
         header=Header(stamp=view.header.stamp, frame_id=reference_frame),
-        child_frame_id=view.header.frame_id,
+        child_frame_id=view.anchor.image_frame,
         status=_STATUSES[result.status],
         message=result.reason,
         reference=result.reference,

@@ -190,7 +190,7 @@ class RelocalizationSession:
         T_frame_ref = SE3.identity() if self.map is None else self.map.T_map_world or item.anchor.T_map_world
         message = self.outputs.publish(result, QueryView(header, item.anchor, T_frame_ref, item.parent is not None))
         if self.outputs.picture_wanted:
-            self.outputs.publish_picture(self._picture(frame, result), item.message.header)
+            self.outputs.publish_picture(self._picture(frame, result), header)
         return message
 
     def _picture(self, frame: Frame, result: LocalizationResult) -> np.ndarray:

@@ -127,7 +127,7 @@ class MappingSession:
                 self._logger.info(update.message, throttle_duration_sec=5.0)
             else:
                 self._logger.info(update.message)
-        view = View(self._anchored(frame, item.anchor), item.message.header.frame_id, frame.T_odom_cam, item.parent is not None)
+        view = View(self._anchored(frame, item.anchor), frame.T_odom_cam, item.parent is not None)
         self.outputs.publish(update, view)
 
     def _skip(self, index: int, reason: str) -> None:

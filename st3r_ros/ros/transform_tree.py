@@ -19,6 +19,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.subscription import Subscription
 from tf2_msgs.msg import TFMessage
 
+from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros.conversions import transform_from_message
@@ -49,7 +50,7 @@ class TransformTree:
             for item in message.transforms:
                 if not _is_rigid(item.transform):
                     continue
-                parent, child = plain(item.header.frame_id), plain(item.child_frame_id)
+                parent, child = frame_name(item.header.frame_id), frame_name(item.child_frame_id)
                 link = self._links.get(child)
                 if link is None or link.parent != parent or link.static != static:
                     link = self._links[child] = _Link(parent, static)
@@ -59,8 +60,14 @@ class TransformTree:
     def parent(self, frame: str) -> str | None:
         """The parent of a frame."""
         with self._changed:
-            link = self._links.get(plain(frame))
+            link = self._links.get(frame_name(frame))
             return link.parent if link is not None else None
+
+    def below(self, frame: str) -> list[str]:
+        """The frames below a frame: its children, theirs and so on."""
+        top = frame_name(frame)
+        with self._changed:
+            return [name for name in self._links if name != top and top in self._ancestors(name)]
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None, *, patience_s: float = 0.0) -> SE3 | None:
         """`T_target_source` at a stamp, or by the newest transforms; None while it is not known.
@@ -81,7 +88,7 @@ class TransformTree:
 
     def _find(self, target: str, source: str, stamp_ns: int | None) -> SE3 | None:
         with self._changed:
-            return self._between(plain(target), plain(source), stamp_ns)
+            return self._between(frame_name(target), frame_name(source), stamp_ns)
 
     def _between(self, target: str, source: str, stamp_ns: int | None) -> SE3 | None:
         above_target, above_source = self._ancestors(target), self._ancestors(source)
@@ -235,8 +242,3 @@ def _interpolate(T0: SE3, T1: SE3, share: float) -> SE3:
 def _is_rigid(transform: Transform) -> bool:
     t, q = transform.translation, transform.rotation
     return math.isfinite(t.x + t.y + t.z) and 1e-6 < math.hypot(q.x, q.y, q.z, q.w) < math.inf
-
-
-def plain(frame: str) -> str:
-    """A frame's name without the slash that ROS 1 put before it."""
-    return frame.lstrip("/")

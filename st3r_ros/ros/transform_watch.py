@@ -10,7 +10,8 @@ from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import MappingNodeConfig
-from st3r_ros.ros.transform_tree import TransformListener, plain
+from st3r_ros.frame_names import frame_name
+from st3r_ros.ros.transform_tree import TransformListener
 
 LISTEN_S = 2.0
 """Seconds after the first image in which TF may show who else tells where the robot is."""
@@ -50,7 +51,7 @@ class TransformWatch:
 
     def parent_of(self, frame_id: str) -> str | None:
         """Who else is the parent of any frame, as far as is known now."""
-        if plain(frame_id) == plain(self.frame_id):
+        if frame_name(frame_id) == self.frame_id:
             return self.parent
         parent = self.tf.tree.parent(frame_id)
         return None if parent == self.config.map_frame else parent
@@ -60,7 +61,8 @@ class TransformWatch:
         if self.config.odom_frame:
             self._forget(time.monotonic() - FORGET_S)
             return
-        if not self.frame_id:
+        if frame_id != self.frame_id:
+            self._parent = ""
             parent = self.parent_of(frame_id)  # it may have been told before the frame was known
             self.frame_id = frame_id
             if parent is not None:
@@ -75,8 +77,8 @@ class TransformWatch:
 
     def _on_tf(self, message: TFMessage) -> None:
         for item in message.transforms:
-            child, parent = plain(item.child_frame_id), plain(item.header.frame_id)
-            if child != plain(self.frame_id):
+            child, parent = frame_name(item.child_frame_id), frame_name(item.header.frame_id)
+            if child != self.frame_id:
                 continue
             stamp = item.header.stamp
             if parent != self.config.map_frame and not self.config.odom_frame:

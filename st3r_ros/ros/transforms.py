@@ -14,11 +14,12 @@ from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import MappingNodeConfig
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.axes import OPTICAL
+from st3r_ros.geometry.axes import OPTICAL, same_axes
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros.conversions import transform_message
 from st3r_ros.ros.qos import OVERRIDABLE, stream
 
+IDENTITY = SE3.identity()
 REMEMBERED = 500
 """Transforms of its own that the broadcaster knows again."""
 
@@ -28,27 +29,40 @@ class MapAnchor:
     """Ties the mapper's world, which is the camera of the first keyframe, to TF.
 
     frame_id: the frame whose pose in `map` is published, the base frame, or the camera frame when there is no robot.
-    T_frame_cam: the camera in it. T_map_world: the world in `map`, which starts at the first pose of the base frame.
+    T_frame_cam: the camera, in optical axes, in it. T_map_world: the world in `map`, which starts at the first pose of the base
+    frame. image_frame, T_image_cam: the frame that what the camera sees is published in, and the camera in it, which is the
+    identity where that frame has optical axes. is_optical: whether `frame_id` has optical axes, not those of a body.
     """
 
     frame_id: str
     T_frame_cam: SE3
     T_map_world: SE3
+    image_frame: str
+    T_image_cam: SE3
+    is_optical: bool = False
 
     @staticmethod
-    def on_robot(base_frame: str, T_base_cam: SE3) -> MapAnchor:
-        """The pose of the base frame is published."""
-        return MapAnchor(base_frame, T_base_cam, T_base_cam)
+    def on_robot(
+        base_frame: str, T_base_image: SE3, image_frame: str = "", axes: SE3 = IDENTITY, *, base_is_optical: bool = False
+    ) -> MapAnchor:
+        """The pose of the base frame is published.
+
+        T_base_image: the frame that the images name, in it; axes: the optical axes in that frame, `OPTICAL` in a body's. An image
+        without a frame is one of the base.
+        """
+        T_base_cam = T_base_image @ axes
+        T_map_base = OPTICAL if base_is_optical else IDENTITY
+        image, T_image_cam = (image_frame, axes) if image_frame else (base_frame, T_base_cam)
+        return MapAnchor(base_frame, T_base_cam, T_map_base @ T_base_cam, image, T_image_cam, base_is_optical)
 
     @staticmethod
-    def camera_only(camera_frame: str) -> MapAnchor:
-        """The pose of the camera frame is published; `map` is level with the first image: x forward, z up in it."""
-        return MapAnchor(camera_frame, SE3.identity(), OPTICAL)
+    def camera_only(camera_frame: str, axes: SE3 = IDENTITY) -> MapAnchor:
+        """The pose of the camera frame is published; `map` is level with the first image: x forward, z up in it.
 
-    @property
-    def looks_along_z(self) -> bool:
-        """Whether `frame_id` is the camera's optical frame itself, and not a body that drives along its x."""
-        return bool(np.allclose(self.T_frame_cam.rotation, np.eye(3)))
+        axes: the optical axes in that frame.
+        """
+        is_optical = same_axes(axes.rotation, np.eye(3))
+        return MapAnchor(camera_frame, axes, OPTICAL, camera_frame, axes, is_optical)
 
     def levelled(self, T_odom_cam: SE3) -> MapAnchor:
         """The anchor of a map that is as level as odometry, and still starts at the same point and looks the same way.

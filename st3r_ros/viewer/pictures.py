@@ -38,14 +38,23 @@ def picture(image: np.ndarray, focal_px: float | None) -> Picture:
 def focal_of_points(points: np.ndarray) -> float | None:
     """The vertical focal length, pixels, of the camera that sees points (H, W, 3) in its own axes, one per pixel, NaN where none.
 
-    None when too few points tell it.
+    Its axes are optical or, where that fits the rows better, those of a body. None when too few points tell it.
     """
     height = points.shape[0]
     step = max(1, height // _ROWS)
     rows = np.arange(0, height, step)[:, None] - 0.5 * (height - 1)
-    y, z = points[::step, ::step, 1], points[::step, ::step, 2]
-    usable = (z > 0) & (np.abs(y) > 1e-6 * z) & (np.abs(rows) > 0.1 * height)  # comparisons with NaN are false
+    x, y, z = np.moveaxis(points[::step, ::step], -1, 0)
+    fits = [fit for down, ahead in ((y, z), (-z, x)) if (fit := _focal_of_rows(rows, down, ahead, height)) is not None]
+    return min(fits, key=lambda fit: fit[1])[0] if fits else None
+
+
+def _focal_of_rows(rows: np.ndarray, down: np.ndarray, ahead: np.ndarray, height: int) -> tuple[float, float] | None:
+    """The focal length, pixels, and the median error of the rows (h, 1) that it says points (h, w) are seen in, pixels."""
+    usable = (ahead > 0) & (np.abs(down) > 1e-6 * ahead) & (np.abs(rows) > 0.1 * height)  # comparisons with NaN are false
     if np.count_nonzero(usable) < 16:
         return None
-    focal = float(np.median((rows * z)[usable] / y[usable]))
-    return focal if focal > 0 else None
+    seen = np.broadcast_to(rows, down.shape)[usable]
+    slope = (down[usable] / ahead[usable]).astype(np.float64)
+    focal = float(np.median(seen / slope))
+    error = float(np.median(np.abs(seen - focal * slope)))
+    return (focal, error) if focal > 0 else None

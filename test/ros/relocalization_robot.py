@@ -38,7 +38,7 @@ QUERY = 6
 NAME = "/st3r_relocalization"
 SERVICES = {"set_reference": SetReference, "relocalize": Relocalize, "load_map": LoadMap}
 UNSEEN = dataclasses.replace(FRAMES[0], image=np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8))
-NODE = ("-p", "input_wait:=0.0", "-p", "image_wait:=10.0", "-p", "reference_frame:=dock")
+NODE = ("-p", "input_wait:=0.0", "-p", "image_wait:=10.0", "-p", "reference_frame:=/dock")
 
 
 class Robot(Node):
@@ -82,7 +82,7 @@ class Robot(Node):
 
 
 def image_of(frame: Frame) -> Image:
-    return conversions.image_message(frame, "camera")
+    return conversions.image_message(frame, "/camera")  # a ROS 1 name; nothing that goes out has the slash
 
 
 def info_of(frame: Frame) -> CameraInfo:

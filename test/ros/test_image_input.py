@@ -36,6 +36,7 @@ class Setup:
         self.node, self.driver = Node("listener"), Node("driver")
         self.counts = ImageCounts()
         self.inputs: list[ImageInput] = []
+        self.frame_id = "camera"
         settings = MappingNodeConfig(**{"base_frame": "", "input_wait": 0.3, **config})
         self.source = ImageSource(self.node, settings, self.counts, self.inputs.append, lambda frame, stamp_ns: False)
         self._compressed = settings.image_transport == "compressed"
@@ -48,7 +49,7 @@ class Setup:
         wait_until(self.infos.get_subscription_count, "the source to listen to camera_info")
 
     def send_image(self) -> None:
-        message = conversions.image_message(Frame(0, 1, IMAGE), "camera")
+        message = conversions.image_message(Frame(0, 1, IMAGE), self.frame_id)
         if self._compressed:
             data = cv2.imencode(".png", IMAGE)[1].tobytes()
             message = CompressedImage(header=message.header, format="png", data=data)

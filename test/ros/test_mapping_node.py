@@ -36,6 +36,8 @@ FRAMES = [
     Frame(frame.id, FIRST_NS + frame.stamp_ns, frame.image, frame.camera)
     for frame in SimulatedSequence(SimulationConfig(frames=30, fps=8.0, width=320, height=240))
 ]
+FRAME_NAMES = ("-p", "base_frame:=/base_link", "-p", "map_frame:=/map")
+"""With the slash of ROS 1, which nothing that goes out has."""
 TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "/st3r_mapping/status": (MappingStatus, latched()),
     "/st3r_mapping/pose": (PoseWithCovarianceStamped, stream(100)),
@@ -56,7 +58,7 @@ class Robot(Node):
         self.infos = self.create_publisher(CameraInfo, "camera_info", 5)
         kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.static = self.create_publisher(TFMessage, "/tf_static", kept)
-        self.static.publish(TFMessage(transforms=[conversions.transform_message(T_BASE_CAM, 0, "base_link", "camera")]))
+        self.static.publish(TFMessage(transforms=[conversions.transform_message(T_BASE_CAM, 0, "base_link", "/camera")]))
         self.heard: dict[str, list[Any]] = defaultdict(list)
         for topic, (kind, qos) in TOPICS.items():
             self.create_subscription(kind, topic, self.heard[topic].append, qos)
@@ -69,7 +71,7 @@ class Robot(Node):
 
     def send(self, frame: Frame, **changes: Any) -> None:
         """Publish a frame, changed, and wait until the node has dealt with it."""
-        message = conversions.image_message(frame, "camera")
+        message = conversions.image_message(frame, "/camera")  # a ROS 1 name
         for name, value in changes.items():
             setattr(message, name, value)
         done = handled(self.status)
@@ -102,7 +104,7 @@ def module_ros() -> Iterator[Ros]:
 @pytest.fixture(scope="module")
 def robot(module_ros: Ros) -> Robot:
     """A robot whose camera has shown the whole sequence to the mapping node."""
-    module_ros.init("-p", "map_publish_period:=0.0", "-p", "status_period:=0.02", "-p", "cloud.min_conf:=0.5")
+    module_ros.init("-p", "map_publish_period:=0.0", "-p", "status_period:=0.02", "-p", "cloud.min_conf:=0.5", *FRAME_NAMES)
     mapping = MappingNode(Stop())
     robot = Robot(mapping)
     mapping.start()
