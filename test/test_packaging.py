@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PIP_NAMES = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
 ROSDEP_KEYS = {"cv2": "python3-opencv", "PIL": "python3-pil"}
 WITHOUT_ROSDEP_KEY = {
+    "av",
     "evo",
     "huggingface_hub",
     "lz4",
@@ -59,14 +60,14 @@ def test_the_version_is_the_same_everywhere():
 def test_every_import_is_declared_to_ros_or_to_both_rosdep_and_pip():
     declared = dependencies("depend", "exec_depend")
     for module in imported_modules("st3r_ros", "launch") - declared:
-        assert PIP_NAMES.get(module, module) in names_in("library.txt") | names_in("view.txt"), module
+        assert PIP_NAMES.get(module, module) in names_in("library.txt") | names_in("view.txt") | names_in("video.txt"), module
         key = ROSDEP_KEYS.get(module, f"python3-{module}")
         assert (key in declared) != (module in WITHOUT_ROSDEP_KEY), module
 
 
 def test_every_library_is_imported_and_has_a_tested_version():
     imported = {PIP_NAMES.get(module, module) for module in imported_modules("st3r_ros")}
-    libraries = names_in("library.txt") | names_in("view.txt")
+    libraries = names_in("library.txt") | names_in("view.txt") | names_in("video.txt")
     assert libraries <= imported
     assert libraries <= names_in("constraints.txt")
 

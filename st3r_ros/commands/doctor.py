@@ -60,6 +60,7 @@ LIBRARIES = (
     Library("evo", "trajectory errors against a truth", False, "pip install evo"),
     Library("rosbags", "reading bags", False, "pip install rosbags"),
     Library("mcap", "reading bags", False, "pip install mcap"),
+    Library("av", "videos in topics and bags", False, "pip install av"),
     Library("viser", "the map in the browser", False, "pip install viser"),
 )
 ROS_LIBRARIES = (

@@ -6,9 +6,10 @@ from __future__ import annotations
 import heapq
 import shutil
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class Recording:
             raise InputError(f"There is no bag '{path}'.")
         self.counts: Counter[Channel] = Counter()
         self._missing: list[str] = []
+        self._unpacked: _Unpacked | None = None
         files = [path]
         if path.is_dir():
             files = _storage_files(path)
@@ -69,7 +71,7 @@ class Recording:
         problems = []
         for file in files:
             try:
-                with open_storage(file) as storage:
+                with self._storage(file) as storage:
                     self.counts.update(storage.counts)
                     self._starts[file] = storage.start_ns
             except InputError as error:
@@ -87,12 +89,26 @@ class Recording:
         for name in self._missing:
             yield FrameError(f"'{name}' is missing; {_METADATA} names it.")
 
+    @contextmanager
+    def _storage(self, file: Path) -> Iterator[Storage]:
+        with ExitStack() as stack:
+            try:
+                if _first_bytes(file).startswith(_ZSTD):
+                    if self._unpacked is None or self._unpacked.packed != file:
+                        self._unpacked = _Unpacked(file)
+                    unpacked = self._unpacked  # kept while it is read
+                    yield _open(unpacked.path, stack)
+                else:
+                    yield _open(file, stack)
+            except OSError as error:
+                raise InputError(f"'{file.name}' cannot be read: {error.strerror or error}.") from error
+
     def _messages_of(self, file: Path, topics: Collection[str]) -> Iterator[tuple[int, Message | FrameError | None]]:
         """With the times of recording. The first is empty, so that the file is opened when its time has come."""
         last_ns = self._starts[file]
         yield last_ns, None
         try:
-            with open_storage(file) as storage:
+            with self._storage(file) as storage:
                 for message in storage.messages(topics):
                     last_ns = max(last_ns, message.recorded_ns)
                     yield last_ns, message
@@ -102,24 +118,8 @@ class Recording:
             yield last_ns, FrameError(str(error))
 
 
-@contextmanager
-def open_storage(path: Path) -> Iterator[Storage]:
-    """A storage file, unpacked into the folder for temporary files where zstd has packed it.
-
-    Raises:
-        InputError: it is empty, damaged from the beginning on, or something else.
-    """
-    with ExitStack() as stack:
-        try:
-            if _first_bytes(path).startswith(_ZSTD):
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="st3r_bag_")))
-                path = _unpack(path, folder / path.stem)
-            yield _open(path, stack)
-        except OSError as error:
-            raise InputError(f"'{path.name}' cannot be read: {error.strerror or error}.") from error
-
-
 def _open(path: Path, stack: ExitStack) -> Storage:
+    """A storage file, which is closed with the stack. Raises InputError when it is empty, damaged at its beginning, or no bag."""
     begin = _first_bytes(path)
     if not begin.strip(b"\0"):
         raise InputError(f"'{path.name}' is empty.")
@@ -137,22 +137,29 @@ def _first_bytes(path: Path) -> bytes:
         return file.read(16)
 
 
-def _unpack(path: Path, target: Path) -> Path:
-    """Unpack a file as far as it goes."""
-    import zstandard
+class _Unpacked:
+    """A file that zstd has packed, unpacked as far as it goes into a folder that goes when nobody reads it any more."""
 
-    with path.open("rb") as packed, target.open("wb") as file:
-        reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+    def __init__(self, packed: Path) -> None:
+        self.packed = packed
+        folder = tempfile.mkdtemp(prefix="st3r_bag_")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.path = Path(folder) / packed.stem
         try:
-            shutil.copyfileobj(reader, file, 1 << 20)
-        except zstandard.ZstdError:
-            pass  # what is missing at the end is noticed by whoever reads the file
+            _unpack(packed, self.path)
         except OSError as error:
             raise InputError(
-                f"'{path.name}' cannot be unpacked into {target.parent.parent}: {error.strerror}. Name a folder with more room "
-                f"in the variable TMPDIR, or unpack the file with: zstd -d '{path}'"
+                f"'{packed.name}' cannot be unpacked into {tempfile.gettempdir()}: {error.strerror}. Set TMPDIR to a folder with "
+                f"more room, or unpack the file with: zstd -d '{packed}'"
             ) from error
-    return target
+
+
+def _unpack(packed: Path, target: Path) -> None:
+    import zstandard
+
+    # What is missing at the end is noticed by whoever reads the file.
+    with packed.open("rb") as source, target.open("wb") as file, suppress(zstandard.ZstdError):
+        shutil.copyfileobj(zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True), file, 1 << 20)
 
 
 def _check_libraries() -> None:

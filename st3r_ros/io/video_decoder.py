@@ -25,6 +25,8 @@ _UNITS = ("h264", "hevc")  # the codecs that are streams of units with start cod
 _REORDERED = 16
 """So many packets at most come after one before its image does; with B-frames some do."""
 
+_OLDEST = 16  # earlier ones show H.265 frames that build on lost ones
+
 _BEFORE_KEY_FRAME = "It comes before the first key frame of the video; images begin there."
 _AFTER_LOSS = "A packet of the video before it is lost or damaged; images go on at the next key frame."
 
@@ -38,14 +40,19 @@ def codec_of(words: str) -> str:
     return name if name in _DECODERS else ""
 
 
-def check_decoder(where: str) -> None:
-    """Raises MissingDependencyError where PyAV is not installed. where: what is a video, for the message."""
+def check_decoder(what: str) -> None:
+    """Raises MissingDependencyError where no usable PyAV is installed. what: is to be decoded, for the message."""
     try:
-        import av  # noqa: F401
+        import av
     except ImportError as error:
         raise MissingDependencyError(
-            f"{where} is a video, and the library that decodes it (PyAV) is not installed; get it with: pip install av"
+            f"{what} needs the library PyAV, which is not installed; get it with: pip install av"
         ) from error
+    if int(av.__version__.split(".")[0]) < _OLDEST:
+        raise MissingDependencyError(
+            f"{what} needs PyAV {_OLDEST} or later, and {av.__version__} is installed, which shows wrong pixels after a lost "
+            f"packet; get a later one with: pip install 'av>={_OLDEST}'"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +129,7 @@ class VideoDecoder:
         return frames
 
     def _begin(self, codec: str) -> list[VideoFrame]:
-        check_decoder(f"A topic of codec {codec}")
+        check_decoder(f"Decoding {codec} video")
         import av
 
         before = self.flush()
