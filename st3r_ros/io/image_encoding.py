@@ -1,109 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels of image messages, raw and compressed, to RGB. NumPy and OpenCV only; no ROS.
-
-Depth, thermal and other images of one wide channel (mono16, 16UC1, 32FC1) become a visible grey: their 1st to 99th percentile
-is spread linearly over 0..255. Zero and non-finite values mean "no measurement"; they are left out of the percentiles and
-become black.
-"""
+"""Pixels of image messages, raw and compressed, to pictures. NumPy and OpenCV only; no ROS."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from st3r_ros.errors import EncodingError, FrameError
-from st3r_ros.io.image_file import MAX_SIDE, check_decodable
+from st3r_ros.io.encodings import Pixels, Planes, find_encoding, why_unknown
+from st3r_ros.io.image_file import MAX_SIDE, decode_file
+from st3r_ros.io.picture import Picture
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How an encoding stores a pixel, and how a (H, W, channels) array of it becomes (H, W, 3) uint8 RGB."""
+def decode_image(data: Any, *, height: int, width: int, encoding: str, step: int, is_bigendian: bool = False) -> Picture:
+    """The picture of a sensor_msgs/Image; never a view of `data`.
 
-    dtype: str
-    channels: int
-    to_rgb: Callable[[np.ndarray], np.ndarray]
-    even_width: bool = False
-
-
-def _by_cv2(code: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: cv2.cvtColor(np.ascontiguousarray(pixels), code)
-
-
-def _reordered(order: list[int]) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: np.ascontiguousarray((pixels[..., order] >> 8).astype(np.uint8))
-
-
-def _bayer16(code: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: cv2.cvtColor((pixels >> 8).astype(np.uint8), code)
-
-
-def _stretched(pixels: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # some NaN are invalid numbers even to a cast
-        values = pixels[..., 0].astype(np.float64)  # in which the range of any float32 can be computed
-    measured = np.isfinite(values) & (values != 0)
-    sample = values[::4, ::4][measured[::4, ::4]]
-    if not sample.size:
-        sample = values[measured]
-    low, high = np.percentile(sample, (1, 99)) if sample.size else (0.0, 1.0)
-    scaled = (np.where(measured, values, low) - low) * (255.0 / max(high - low, 1e-9))
-    return cv2.cvtColor(np.where(measured, np.clip(scaled, 0, 255), 0).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-
-
-_GREY, _GREY16 = _Layout("u1", 1, _by_cv2(cv2.COLOR_GRAY2RGB)), _Layout("u2", 1, _stretched)
-_BGR, _UYVY = _Layout("u1", 3, _by_cv2(cv2.COLOR_BGR2RGB)), _Layout("u1", 2, _by_cv2(cv2.COLOR_YUV2RGB_UYVY), even_width=True)
-_BGRA, _YUYV = _Layout("u1", 4, _by_cv2(cv2.COLOR_BGRA2RGB)), _Layout("u1", 2, _by_cv2(cv2.COLOR_YUV2RGB_YUY2), even_width=True)
-
-# ROS names a Bayer pattern by its first two rows, OpenCV by the second row's second and third pixel.
-_BAYER = {
-    "rggb": cv2.COLOR_BayerBG2RGB,
-    "bggr": cv2.COLOR_BayerRG2RGB,
-    "gbrg": cv2.COLOR_BayerGR2RGB,
-    "grbg": cv2.COLOR_BayerGB2RGB,
-}
-
-_LAYOUTS: dict[str, _Layout] = {
-    "mono8": _GREY,
-    "8UC1": _GREY,
-    "mono16": _GREY16,
-    "16UC1": _GREY16,
-    "32FC1": _Layout("f4", 1, _stretched),
-    "rgb8": _Layout("u1", 3, np.array),
-    "bgr8": _BGR,
-    "8UC3": _BGR,
-    "rgba8": _Layout("u1", 4, _by_cv2(cv2.COLOR_RGBA2RGB)),
-    "bgra8": _BGRA,
-    "8UC4": _BGRA,
-    "rgb16": _Layout("u2", 3, _reordered([0, 1, 2])),
-    "bgr16": _Layout("u2", 3, _reordered([2, 1, 0])),
-    "yuv422": _UYVY,
-    "uyvy": _UYVY,
-    "yuv422_yuy2": _YUYV,
-    "yuyv": _YUYV,
-    **{f"bayer_{pattern}8": _Layout("u1", 1, _by_cv2(code)) for pattern, code in _BAYER.items()},
-    **{f"bayer_{pattern}16": _Layout("u2", 1, _bayer16(code)) for pattern, code in _BAYER.items()},
-}
-
-ENCODINGS = tuple(sorted(_LAYOUTS))
-
-
-def decode_image(data: Any, *, height: int, width: int, encoding: str, step: int, is_bigendian: bool = False) -> np.ndarray:
-    """The (H, W, 3) uint8 RGB image of a sensor_msgs/Image; never a view of `data`.
-
-    data: bytes, array, memoryview or uint8 array of at least `step * height` bytes. step: bytes of a row, padding included.
-    encoding: one of ENCODINGS; 8UC3 and 8UC4 are taken as BGR and BGRA, as OpenCV stores them. Colours of 16 bit keep their
-    upper 8 bit.
+    data: bytes, array, memoryview or uint8 array of at least `step * height` bytes. step: bytes of a row, padding included; of a
+    row of luma for the planar encodings (nv12, nv21, ...), whose colours come in further rows.
+    encoding: as `find_encoding` knows it.
 
     Raises:
         EncodingError: unknown encoding, zero or absurd size, a step shorter than a row, or too few data.
     """
-    layout = _LAYOUTS.get(encoding)
+    layout = find_encoding(encoding)
     if layout is None:
-        raise EncodingError(f"The image has the unknown encoding {encoding[:50]!r}; known are {', '.join(ENCODINGS)}.")
+        raise EncodingError(
+            f"The image has the encoding {encoding[:50]!r}, {why_unknown(encoding[:50])}; set the driver to rgb8, bgr8, mono8 or "
+            "another one of docs/images.md (output_encoding of v4l2_camera, pixel_format of usb_cam, format of camera_ros, "
+            "PixelFormat of GenICam drivers)."
+        )
     _check_size(width, height)
+    buffer = memoryview(data).cast("B")
+    if isinstance(layout, Planes):
+        return _decode_planes(buffer, width, height, encoding, layout, step)
+    return _decode_pixels(buffer, width, height, encoding, layout, step, ">" if is_bigendian else "<")
+
+
+def _decode_pixels(
+    buffer: memoryview, width: int, height: int, encoding: str, layout: Pixels, step: int, byte_order: str
+) -> Picture:
     if layout.even_width and width % 2:
         raise EncodingError(f"The image of encoding {encoding} is {width} pixels wide; this encoding needs an even width.")
     itemsize = np.dtype(layout.dtype).itemsize
@@ -113,23 +49,37 @@ def decode_image(data: Any, *, height: int, width: int, encoding: str, step: int
             f"The image has a step of {step} bytes, but a row of {width} pixels of {encoding} takes {width * pixel}; "
             "correct the driver's step."
         )
-    buffer = memoryview(data).cast("B")
     if len(buffer) < step * height:
         raise EncodingError(
             f"The image has {len(buffer)} bytes of data, but {height} rows of {step} bytes take {step * height}; "
             "it was cut short or its step or height is wrong."
         )
-    pixels: np.ndarray = np.ndarray(
-        (height, width, layout.channels),
-        dtype=(">" if is_bigendian else "<") + layout.dtype,
-        buffer=buffer,
-        strides=(step, pixel, itemsize),
-    )
-    return layout.to_rgb(pixels)
+    strides, shape = (step, pixel, itemsize), (height, width, layout.channels)
+    pixels: np.ndarray = np.ndarray(shape, dtype=byte_order + layout.dtype, buffer=buffer, strides=strides)
+    return layout.to_picture(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
 
 
-def decode_compressed(data: Any, format: str = "") -> np.ndarray:
-    """The (H, W, 3) uint8 RGB image of a sensor_msgs/CompressedImage (jpeg, png, tiff and what else `read_image` reads).
+def _decode_planes(buffer: memoryview, width: int, height: int, encoding: str, layout: Planes, step: int) -> Picture:
+    if layout.even and (width % 2 or height % 2):
+        raise EncodingError(f"The image of encoding {encoding} is {width}x{height} pixels; this encoding needs even sizes.")
+    rows = int(height * layout.rows)
+    # Some drivers put the bytes of a whole pixel into `step`; data of exactly the size of the image have no padding.
+    stride = width if len(buffer) == rows * width else step
+    if stride < width or (stride % 2 and layout.even):
+        raise EncodingError(
+            f"The image has a step of {step} bytes, but a row of luma of {width} pixels of {encoding} takes {width}; "
+            "correct the driver's step."
+        )
+    if len(buffer) < rows * stride:
+        raise EncodingError(
+            f"The image has {len(buffer)} bytes of data, but {width}x{height} pixels of {encoding} with a step of {stride} bytes "
+            f"take {rows * stride}; it was cut short, or its step or height is wrong (the height counts no rows of colours)."
+        )
+    return layout.to_picture(np.frombuffer(buffer[: rows * stride], np.uint8).reshape(rows, stride), width)
+
+
+def decode_compressed(data: Any, format: str = "") -> Picture:
+    """The picture of a sensor_msgs/CompressedImage (jpeg, png, tiff and what else `read_picture` reads).
 
     data: bytes, array, memoryview or uint8 array. format: the message's own words; the bytes themselves tell the format, so it
     only serves the messages and to refuse compressedDepth, which is not a picture.
@@ -139,18 +89,14 @@ def decode_compressed(data: Any, format: str = "") -> np.ndarray:
     """
     if "compressedDepth" in format:
         raise EncodingError(f"The image has the format {format[:100]!r}, a depth image; choose a colour image topic.")
-    buffer = np.frombuffer(memoryview(data).cast("B"), dtype=np.uint8)
     what = f"The compressed image of format {format[:100]!r}"
-    if not buffer.size:
+    encoded = memoryview(data).cast("B").tobytes()
+    if not encoded:
         raise EncodingError(f"{what} holds no data.")
     try:
-        check_decodable(buffer.tobytes())
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
-    except (FrameError, cv2.error) as error:
+        return decode_file(encoded)
+    except FrameError as error:
         raise EncodingError(f"{what} cannot be decoded: {error}") from error
-    if image is None:
-        raise EncodingError(f"{what} holds {buffer.size} bytes that are no image OpenCV can read.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def _check_size(width: int, height: int) -> None:

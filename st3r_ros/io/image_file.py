@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files to RGB. A file that was cut short is an error, never a half grey picture."""
+"""Image files to pictures. A file that was cut short is an error, never a half grey picture."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, features
+from PIL.TiffImagePlugin import TiffImageFile
 
 from st3r_ros.errors import FrameError
+from st3r_ros.io.picture import Picture, ToneRange
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
@@ -23,8 +25,20 @@ MAX_SIDE = 32767  # OpenCV's remap, which undistorts the images, addresses no mo
 MAX_PIXELS = 100_000_000  # a file of few bytes can claim any number
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # some of Pillow's others would start programs
-_ORIENTATION = 0x0112  # the EXIF tag
-_SWAPPING = (5, 6, 7, 8)  # its values that swap width and height
+_ORIENTATION, _BITS_PER_SAMPLE, _EXTRA_SAMPLES = 0x0112, 258, 338  # tags of EXIF and TIFF
+_SWAPPING = (5, 6, 7, 8)  # orientations that swap width and height
+_PNG_DEPTH = 24  # where a PNG file has its bits per colour
+_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: image.swapaxes(0, 1)[:, ::-1],
+    7: lambda image: image.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda image: image.swapaxes(0, 1)[::-1],
+}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CUT_SHORT = "the {} data end too early; the file was cut short."
 
@@ -54,7 +68,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height of the image in a file, as `read_image` gives it; only its header is read.
+    """Width and height of the image in a file, as `read_picture` gives it; only its header is read.
 
     Raises:
         FrameError: the file is missing or no image.
@@ -69,13 +83,11 @@ def read_size(path: Path) -> tuple[int, int]:
         raise FrameError(f"'{path}' cannot be used: {error}") from error
 
 
-def read_image(path: Path) -> np.ndarray:
-    """The (H, W, 3) uint8 RGB image of a file, turned upright where its EXIF data say so.
-
-    Transparency is dropped, grey and other colours become RGB, and 16-bit numbers keep their upper 8 bit.
+def read_picture(path: Path) -> Picture:
+    """The picture of a file, turned upright where its EXIF data say so; its bit depth as it is stored.
 
     Raises:
-        FrameError: the file is missing, empty, damaged, cut short, too large or no image of 8 or 16 bit.
+        FrameError: the file is missing, empty, damaged, cut short, too large, an animation or no image.
     """
     try:
         data = path.read_bytes()
@@ -84,18 +96,34 @@ def read_image(path: Path) -> np.ndarray:
     if not data:
         raise FrameError(f"'{path}' is empty.")
     try:
-        check_whole(data)
-        return _decode(data)
+        return decode_file(data)
     except FrameError as error:
         raise FrameError(f"'{path}' cannot be used: {error}") from error
 
 
-def _decode(data: bytes) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
+    """The (H, W, 3) uint8 RGB image of a file that is no part of a stream: `read_picture`, in the range of tones of its own.
+
+    Raises:
+        FrameError: as `read_picture`.
+    """
+    return ToneRange().to_rgb(read_picture(path))
+
+
+def decode_file(data: bytes) -> Picture:
+    """The picture that the bytes of an image file hold.
+
+    Raises:
+        FrameError: it is none, or damaged, cut short, too large or an animation.
+    """
+    check_whole(data)
     with _open(data) as picture:
         _check_size(*picture.size)
+        _check_single(picture)
         if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
-            return _decode_jpeg(data)
-        return _to_rgb(picture)
+            return Picture(_decode_jpeg(data))
+        wide = _decode_wide(data, picture)
+        return _decode_narrow(picture) if wide is None else wide
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
@@ -106,36 +134,53 @@ def _decode_jpeg(data: bytes) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
+def _decode_narrow(picture: Image.Image) -> Picture:
+    """Of at most 8 bits a colour."""
     picture.load()
     if picture.getexif().get(_ORIENTATION, 1) != 1:
         picture = ImageOps.exif_transpose(picture)
-    if picture.mode == "RGB":
-        return np.array(picture)
-    if picture.mode.startswith("I"):
-        return _from_16_bit(np.asarray(picture))
-    if picture.mode == "F":
-        raise FrameError("it holds floating point numbers; convert it to 8 or 16 bit.")
-    picture.info.pop("transparency", None)  # which is dropped anyway, with a warning
-    return np.array(picture.convert("RGB"))
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return Picture(np.array(picture))
+    if picture.mode in _WITH_ALPHA or "transparency" in picture.info:
+        rgba = np.array(picture.convert("RGBA"))
+        return Picture.with_alpha(np.ascontiguousarray(rgba[..., :3]), rgba[..., 3])
+    return Picture(np.array(picture.convert("RGB")))
 
 
-def _from_16_bit(grey: np.ndarray) -> np.ndarray:
-    low, high = int(grey.min()), int(grey.max())
-    if low < 0 or high > 65535:
-        raise FrameError(f"its grey levels reach from {low} to {high}; convert it to 8 or 16 bit.")
-    return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
+def _decode_wide(data: bytes, picture: Image.Image) -> Picture | None:
+    """Of more than 8 bits a colour, which Pillow cuts off in most cases; None for others."""
+    tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
+    narrow = {"PNG": data[_PNG_DEPTH] <= 8, "TIFF": max(tags.get(_BITS_PER_SAMPLE, (1,))) <= 8, "PPM": False}
+    if narrow.get(picture.format or "", True):
+        return None
+    picture.load()  # refuses what was cut short, which OpenCV may not
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None and picture.mode[0] in "IF":
+        values = np.asarray(picture)
+    if values is None:
+        raise FrameError(f"its {picture.format} data of more than 8 bits a colour cannot be decoded; convert it to 8 or 16 bit.")
+    if values.dtype == np.uint8:
+        return None
+    values = _UPRIGHT[picture.getexif().get(_ORIENTATION, 1) if picture.format != "PPM" else 1](values)
+    if values.ndim == 2:
+        return Picture(np.ascontiguousarray(values[..., None]))
+    colours = np.ascontiguousarray(values[..., 2::-1] if values.shape[2] > 2 else values[..., :1])
+    unspecified = isinstance(picture, TiffImageFile) and tags.get(_EXTRA_SAMPLES, (0,))[0] == 0
+    if values.shape[2] in (1, 3) or unspecified or values.dtype.kind == "f":
+        return Picture(colours)
+    return Picture.with_alpha(colours, values[..., -1])
 
 
-def check_decodable(data: bytes) -> None:
-    """Nothing, if encoded bytes are a whole image of a size that can be handled; its pixels are not decoded for that.
-
-    Raises:
-        FrameError: it is none, or too large.
-    """
-    check_whole(data)
-    with _open(data) as picture:
-        _check_size(*picture.size)
+def _check_single(picture: Image.Image) -> None:
+    """Raises FrameError for animations, and for files of several pages of the same size."""
+    count = getattr(picture, "n_frames", 1) if picture.format in ("PNG", "WEBP", "TIFF") else 1
+    if count > 1 and picture.format == "TIFF":
+        size = picture.size
+        picture.seek(1)
+        count = count if picture.size == size else 1  # else a smaller copy
+        picture.seek(0)
+    if count > 1:
+        raise FrameError(f"it holds {count} pictures (an animation, or pages); save each of them as a file.")
 
 
 @contextmanager

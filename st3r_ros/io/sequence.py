@@ -12,6 +12,7 @@ import numpy as np
 
 from st3r_ros.errors import CalibrationError, FrameError, InputError
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.picture import Picture, ToneRange
 from st3r_ros.types import Frame, Trajectory
 
 
@@ -26,10 +27,10 @@ class SkippedFrame:
 
 @dataclass(frozen=True, eq=False)
 class StampedImage:
-    """A decoded image (H, W, 3) uint8 RGB and its capture time."""
+    """A decoded image and its capture time."""
 
     stamp_ns: int
-    image: np.ndarray
+    image: Picture
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,9 @@ class Selection:
 class ImageSequence(ABC):
     """Frames of a folder, a file or a device, in order. Iterating again starts again.
 
-    Images are RGB as stored, not undistorted. An image that cannot be read is skipped and noted in `skipped`, which starts empty
-    at each iteration; ids count the selected frames, skipped ones included. Where a stream breaks off it ends, and that is noted
-    too. A frame whose size is not that of the first carries no camera.
+    Images are RGB, not undistorted; one `ToneRange` brings all of them to 8 bit. An image that cannot be read is skipped and
+    noted in `skipped`, which starts empty at each iteration; ids count the selected frames, skipped ones included. Where a stream
+    breaks off it ends, and that is noted too. A frame whose size is not that of the first carries no camera.
 
     name: what a person calls it. kind: folder, tum, euroc, kitti, ..., video, stream, bag or webcam. length: how many frames it
     will yield if each can be read, None if unknown. camera: of the images, None when uncalibrated. truth: T_world_cam where it is
@@ -120,17 +121,19 @@ class ImageSequence(ABC):
     def __iter__(self) -> Iterator[Frame]:
         self.skipped.clear()
         size: tuple[int, ...] | None = None
+        tones = ToneRange()
         for index, entry in enumerate(self._selected()):
             try:
                 loaded = entry.load()
+                image = tones.to_rgb(loaded.image)
             except FrameError as error:
                 self.skipped.append(SkippedFrame(index, entry.source, str(error)))
                 continue
             if size is None:
-                size = loaded.image.shape[:2]
-                self._check_camera(entry.source, loaded.image)
-            camera = (entry.camera or self.camera) if loaded.image.shape[:2] == size else None
-            yield Frame(index, loaded.stamp_ns, loaded.image, camera)
+                size = image.shape[:2]
+                self._check_camera(entry.source, image)
+            camera = (entry.camera or self.camera) if image.shape[:2] == size else None
+            yield Frame(index, loaded.stamp_ns, image, camera)
         if size is None:
             first = f" The first reason: {self.skipped[0].reason}" if self.skipped else ""
             raise InputError(f"Not one image of '{self.name}' could be read ({len(self.skipped)} tried).{first}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from st3r_ros.errors import FrameError, InputError
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.picture import Picture
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
 
 DEFAULT_FPS = 30.0
@@ -106,7 +107,7 @@ class _Retrieve:
         if not decoded or image is None or image.size == 0:
             raise FrameError(f"{self._source} cannot be decoded.")
         code = cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB
-        return StampedImage(self._stamp_ns, cv2.cvtColor(np.ascontiguousarray(image), code))
+        return StampedImage(self._stamp_ns, Picture(cv2.cvtColor(np.ascontiguousarray(image), code)))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 from st3r_ros.errors import FrameError
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.image_encoding import decode_compressed, decode_image
+from st3r_ros.io.picture import Picture, ToneRange
 from st3r_ros.io.stamps import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -56,7 +57,16 @@ def header(stamp_ns: int, frame_id: str) -> Header:
 
 
 def image_from_message(message: Image | CompressedImage) -> np.ndarray:
-    """The (H, W, 3) uint8 RGB image of a message.
+    """The (H, W, 3) uint8 RGB image of a message that is no part of a stream, in the range of tones of its own.
+
+    Raises:
+        EncodingError: as `picture_from_message`.
+    """
+    return ToneRange().to_rgb(picture_from_message(message))
+
+
+def picture_from_message(message: Image | CompressedImage) -> Picture:
+    """The picture of a message; the `ToneRange` of its stream brings it to 8 bit.
 
     Raises:
         EncodingError: unknown encoding, data shorter than its size needs, or bytes that are no image.

@@ -10,9 +10,10 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from st3r_ros.errors import FrameError, OutputError, St3rError
+from st3r_ros.io.picture import ToneRange
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, write_results
-from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
+from st3r_ros.ros.conversions import picture_from_message, stamp_to_ns
 from st3r_ros.ros.image_input import ImageInput
 from st3r_ros.ros.map_files import MapFiles
 from st3r_ros.ros.outputs import MappingOutputs, View
@@ -41,6 +42,7 @@ class MappingSession:
         self.message = ""
         self.stamp_ns = 0
         self._images = 0
+        self._tones = ToneRange()
         self.loaded_frames = len(self.mapper.map.frames)
         self._expected: PoseWithCovarianceStamped | None = None
         self.outputs.begin_anew()
@@ -156,7 +158,7 @@ class MappingSession:
     def _frame(self, index: int, item: ImageInput) -> Frame:
         if item.error is not None:
             raise FrameError(str(item.error))
-        stamp_ns, image = stamp_to_ns(item.message.header.stamp), image_from_message(item.message)
+        stamp_ns, image = stamp_to_ns(item.message.header.stamp), self._tones.to_rgb(picture_from_message(item.message))
         T_odom_cam = None
         if item.odometry is not None:
             T_odom_frame = item.odometry.pose(item.anchor.frame_id, stamp_ns)

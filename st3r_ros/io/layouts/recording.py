@@ -17,7 +17,7 @@ from st3r_ros.errors import CalibrationError, FrameError, GeometryError, InputEr
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import find_camera
-from st3r_ros.io.image_file import read_image, read_size
+from st3r_ros.io.image_file import read_picture, read_size
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
 from st3r_ros.io.stamps import NANOSECONDS
 from st3r_ros.types import Trajectory
@@ -96,7 +96,7 @@ def image_entry(stamp_ns: int, file: Path, camera: Camera | None = None, root: P
 
 
 def _load(stamp_ns: int, file: Path) -> StampedImage:
-    return StampedImage(stamp_ns, read_image(file))
+    return StampedImage(stamp_ns, read_picture(file))
 
 
 def calibration(request: Request, *folders: Path) -> tuple[Camera | None, str]:
