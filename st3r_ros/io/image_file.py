@@ -165,7 +165,7 @@ def _decode_wide(data: bytes, picture: Image.Image) -> Picture | None:
     if values.ndim == 2:
         return Picture(np.ascontiguousarray(values[..., None]))
     colours = np.ascontiguousarray(values[..., 2::-1] if values.shape[2] > 2 else values[..., :1])
-    unspecified = isinstance(picture, TiffImageFile) and tags.get(_EXTRA_SAMPLES, (0,))[0] == 0
+    unspecified = tags.get(_EXTRA_SAMPLES, (None,))[0] == 0
     if values.shape[2] in (1, 3) or unspecified or values.dtype.kind == "f":
         return Picture(colours)
     return Picture.with_alpha(colours, values[..., -1])

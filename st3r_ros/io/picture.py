@@ -106,7 +106,7 @@ class ToneRange:
         if self._range is None:
             return np.zeros(values.shape, np.uint8)
         begin, end = self._range
-        gain = 255.0 / max(end - begin, np.finfo(np.float64).tiny)
+        gain = 255.0 / max(end - begin, 1e-300)
         if values.dtype == np.uint16:
             levels = np.clip((np.arange(65536) - begin) * gain + 0.5, 0, 255).astype(np.uint8)
             if values.shape[2] == 1:

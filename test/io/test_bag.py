@@ -82,7 +82,7 @@ def test_bad_messages_are_skipped_and_counted(tmp_path):
     assert [frame.id for frame in frames] == [0, 3]
     assert frames[1].stamp_ns == START + 3 * STEP + 5_000_000  # without a stamp, the time of recording
     assert [item.index for item in sequence.skipped] == [1, 2]
-    assert "unknown encoding 'foo'" in sequence.skipped[0].reason and "10000" in sequence.skipped[1].reason
+    assert "encoding 'foo', which is not known" in sequence.skipped[0].reason and "10000" in sequence.skipped[1].reason
     assert sequence.skipped[0].source == "/camera/image_raw message 1"
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from sample_images import encoded, picture, properties
 
 from st3r_ros.errors import FrameError
-from st3r_ros.io.image_file import IMAGE_SUFFIXES, check_whole, read_image
+from st3r_ros.io.image_file import IMAGE_SUFFIXES, check_whole, decode_file, read_image
 
 IMAGE = picture(2)
 
@@ -124,20 +124,69 @@ def test_a_jpeg_for_printing_and_a_grey_one_have_their_colours(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".pgm"])
-def test_16_bit_keep_their_upper_8(tmp_path, suffix):
-    grey = np.random.default_rng(1).integers(0, 65536, (24, 40), dtype=np.uint16)
+def test_16_bit_are_kept(tmp_path, suffix):
+    grey = np.random.default_rng(1).integers(0, 4096, (24, 40), dtype=np.uint16)
     colour = np.random.default_rng(2).integers(0, 65536, (24, 40, 3), dtype=np.uint16)
-    image = read(tmp_path, cv2.imencode(suffix, grey)[1].tobytes())
-    np.testing.assert_array_equal(image, np.repeat((grey >> 8)[..., None], 3, axis=2))
-    image = read(tmp_path, cv2.imencode(suffix.replace("pgm", "ppm"), colour)[1].tobytes())
-    assert np.abs(image - (colour[..., ::-1] >> 8).astype(int)).max() <= 1
+    decoded = decode_file(cv2.imencode(suffix, grey)[1].tobytes())
+    np.testing.assert_array_equal(decoded.values, grey[..., None])
+    decoded = decode_file(cv2.imencode(suffix.replace("pgm", "ppm"), colour)[1].tobytes())
+    np.testing.assert_array_equal(decoded.values, colour[..., ::-1])
 
 
-def test_numbers_that_are_no_colours_are_refused(tmp_path):
-    for dtype, reason in ((np.float32, "floating point"), (np.int32, "from 0 to 8388608")):
-        numbers = Image.fromarray(np.linspace(0, 2**23, 24 * 40).reshape(24, 40).astype(dtype))
-        with pytest.raises(FrameError, match=f"image' cannot be used.*{reason}"):
-            read(tmp_path, stored(numbers, "TIFF"))
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_16_bit_with_alpha_have_a_mask(suffix):
+    colour = np.random.default_rng(2).integers(0, 65536, (24, 40, 4), dtype=np.uint16)
+    decoded = decode_file(cv2.imencode(suffix, colour)[1].tobytes())
+    np.testing.assert_array_equal(decoded.values, colour[..., 2::-1])
+    np.testing.assert_array_equal(decoded.usable, colour[..., 3] > 32767)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_16_bit_picture_is_put_upright(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    wide = (IMAGE[..., 0].astype(np.uint16) << 4) + IMAGE[..., 1]
+    decoded = decode_file(stored(Image.fromarray(wide), "TIFF", exif=exif))
+    narrow = decode_file(stored(Image.fromarray(IMAGE), "TIFF", exif=exif)).values.astype(np.uint16)
+    np.testing.assert_array_equal(decoded.values[..., 0], (narrow[..., 0] << 4) + narrow[..., 1])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_transparent_pixels_cannot_be_used(mode, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    alpha = np.full((24, 40), 255, np.uint8)
+    alpha[:5, :30] = 20
+    picture, options = NOISE.convert("RGBA"), {}
+    picture.putalpha(Image.fromarray(alpha))
+    if mode == "LA":
+        picture = picture.convert("LA")
+    elif mode == "P":
+        picture = Image.fromarray((alpha > 127).astype(np.uint8))
+        picture.putpalette([10, 20, 30, 40, 50, 60])
+        options = {"transparency": 0}
+    decoded = decode_file(stored(picture, "PNG", exif=exif, **options))
+    expected = alpha > 127
+    np.testing.assert_array_equal(decoded.usable, expected if orientation == 1 else np.rot90(expected, -1))
+    assert decoded.values.shape == (*decoded.usable.shape, 3)
+
+
+def test_floating_point_and_large_numbers_are_pictures(tmp_path):
+    for dtype in (np.float32, np.int32):
+        numbers = Image.fromarray(np.linspace(1, 2**23, 24 * 40).reshape(24, 40).astype(dtype))
+        image = read(tmp_path, stored(numbers, "TIFF"))[..., 0].ravel()
+        assert (np.diff(image.astype(int)) >= 0).all() and image[0] < 30 and image[-1] > 225
+
+
+def test_animations_and_pages_are_refused(tmp_path):
+    others = [Image.fromarray(picture(number)) for number in (3, 4)]
+    for file_format in ("WEBP", "PNG", "TIFF"):
+        with pytest.raises(FrameError, match="3 pictures"):
+            read(tmp_path, stored(Image.fromarray(IMAGE), file_format, save_all=True, append_images=others))
+    smaller = Image.fromarray(picture(3, 16, 8))
+    image = read(tmp_path, stored(Image.fromarray(IMAGE), "TIFF", save_all=True, append_images=[smaller]))
+    np.testing.assert_array_equal(image, IMAGE)
 
 
 @pytest.mark.parametrize(("width", "height"), [(40_000, 2), (2, 40_000), (60_000, 60_000)])

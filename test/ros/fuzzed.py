@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from st3r_ros.io.image_encoding import ENCODINGS
+from st3r_ros.io.encodings import ENCODINGS
 from st3r_ros.ros import conversions
 from st3r_ros.types import Frame
 
