@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.loops import is_solid
 from st3r_ros.slam.map_builder import MapBuilder
 from st3r_ros.slam.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, FramePose, Keyframe, PairPrediction
 
 MAX_PENDING = 300
+MAX_PASSED = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,14 @@ class _Pending:
     stamp_ns: int
     K: np.ndarray
     prediction: PairPrediction
+
+
+@dataclass(frozen=True, eq=False)
+class _Passed:
+    """A frame from before the first keyframe, whose own start failed; tracked backwards in time once that keyframe has depth."""
+
+    frame: Frame
+    features: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,17 +58,23 @@ class Initialization:
     builder: MapBuilder
     _first: Keyframe | None = None
     _pending: list[_Pending] = field(default_factory=list)
+    _recent: deque[_Passed] = field(default_factory=lambda: deque(maxlen=MAX_PASSED))
+    _passed: tuple[_Passed, ...] = ()
     _most_matches: int = 0
 
     def register(self, frame: Frame, features: Any) -> Start:
         """Takes the next frame."""
-        return self._begin(frame, features) if self._first is None else self._continue(frame, features, self._first)
+        if self._first is None:
+            return self._begin(frame, features)
+        return self._continue(frame, features, self._first)
 
     def _begin(self, frame: Frame, features: Any) -> Start:
         """The first frame becomes the first keyframe."""
         self.builder.begin_anew()
         self._pending, self._most_matches = [], 0
+        self._passed = tuple(self._recent)
         self._first = self.builder.first_keyframe(frame, features)
+        self._recent.append(_Passed(frame, features))
         if self.workspace.model.sees_depth_alone and self.builder.give_own_depth(self._first):
             return Start(self._place_first(self._first))
         return Start()
@@ -76,7 +93,10 @@ class Initialization:
             if gone or len(self._pending) >= MAX_PENDING:
                 return self._begin(frame, features)  # the first view is gone and showed no depth
             self._pending.append(_Pending(frame.id, frame.stamp_ns, features.K, prediction))
+            self._recent.append(_Passed(frame, features))
             return Start()
+        for passed in self._trace_back(first):
+            self.workspace.map.frames.append(passed)
         self._place_first(first)
         guess = Sim3.identity()
         for pending in self._pending:
@@ -84,9 +104,22 @@ class Initialization:
             if placed is not None:
                 guess = placed.result.T_kf_cam
                 self.workspace.map.frames.append(FramePose(pending.frame_id, pending.stamp_ns, first.id, guess))
-        self._pending = []
+        self._pending, self._passed = [], ()
+        self._recent.clear()
         tracked = self.workspace.tracker.solve(prediction, features.K, first, guess)
         return Start(first, tracked, lost=tracked is None)
+
+    def _trace_back(self, first: Keyframe) -> list[FramePose]:
+        """The frames right before the first keyframe, in order of time, as far back as they still see what it sees."""
+        found: list[FramePose] = []
+        guess, seed = Sim3.identity(), None
+        for passed in reversed(self._passed):
+            tracked = self.workspace.tracker.track(passed.features, first, first.features, guess, seed)
+            if tracked is None or not is_solid(tracked, self.workspace.config):
+                break
+            guess, seed = tracked.result.T_kf_cam, tracked.matches
+            found.append(FramePose(passed.frame.id, passed.frame.stamp_ns, first.id, guess))
+        return found[::-1]
 
     def _place_first(self, first: Keyframe) -> Keyframe:
         self.workspace.map.frames.append(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))

@@ -15,7 +15,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.correction import GlobalOptimizer
 from st3r_ros.slam.frontend import Frontend
-from st3r_ros.slam.initialization import Initialization
+from st3r_ros.slam.initialization import Initialization, Start
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.loop_finder import LoopFinder
 from st3r_ros.slam.map_builder import MapBuilder
@@ -28,7 +28,10 @@ from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
 
 TINY_MAP_KEYFRAMES = 3
-TINY_MAP_PATIENCE = 20
+TINY_MAP_GRACE_S = 2.0
+TINY_MAP_PATIENCE_S = 5.0
+"""A camera lost in a map of at most TINY_MAP_KEYFRAMES may start another map beside it after as long as it was tracked in it, but
+not before the grace, and after the patience at the latest."""
 PROTECTED_KEYFRAMES = 3
 LOOKING = "Lost: looking for a known place."
 NO_MAP = "There is no map to find the camera in; load one."
@@ -62,9 +65,11 @@ class Mapper:
         """
         step = _Step()
         self._stream.admit(frame)
-        if self.state is MappingState.LOST and not self._stream.time_to_look(frame, self.config.relocalization_period):
+        looks = self.state is not MappingState.LOST or self._stream.time_to_look(frame, self.config.relocalization_period)
+        if not looks:
             step.message = LOOKING  # but not at every frame: a lost camera must not starve the machine
-            return self._update(frame, step)
+            if not self._may_start_again(frame):
+                return self._update(frame, step)
         frame = self._stream.undistorted(frame)
         step.lap("undistort")
         features = self._model.encode(frame)
@@ -74,7 +79,9 @@ class Mapper:
         if self.state in (MappingState.WAITING, MappingState.INITIALIZING):
             self._start(frame, features, step)
         elif self.state is MappingState.LOST:
-            self._relocalize(frame, features, step)
+            found = looks and self._relocalize(frame, features, step)
+            if not found and self._may_start_again(frame):
+                self._start_again(frame, features, step)
         else:
             self._track(frame, features, step)
         if step.new_keyframe is not None:
@@ -92,9 +99,27 @@ class Mapper:
         if start.first is None:
             step.message = "Waiting for the camera to move sideways."
             return
-        self._frontend.enter(start.first)
+        self._begin_map(start, start.first, frame, features, step)
+
+    def _start_again(self, frame: Frame, features: Any, step: _Step) -> None:
+        """A second start beside a map that has barely begun and lost the camera; its map replaces that one when it has depth."""
+        if self._second_start is None:
+            workspace = Workspace.of(self._model, KeyframeMap(), self._config)
+            self._second_start = Initialization(workspace, MapBuilder(workspace))
+        start = self._second_start.register(frame, features)
+        step.lap("initialize")
+        if start.first is None:
+            return
+        dropped, second = len(self.map.frames), self._second_start
+        self._enter(second.workspace, second)
+        self._begin_map(start, start.first, frame, features, step)
+        step.message = f"The camera was lost right after the start: the map begins again; its first {dropped} frames are dropped."
+
+    def _begin_map(self, start: Start, first: Keyframe, frame: Frame, features: Any, step: _Step) -> None:
+        """Tracks from the first keyframe on, which has depth now."""
+        self._frontend.enter(first)
         self.state = MappingState.TRACKING
-        step.changed.add(start.first.id)
+        step.changed.add(first.id)
         if start.lost:
             self._lose(step)
         elif start.tracked is not None:
@@ -190,28 +215,38 @@ class Mapper:
         return has_room
 
     def _lose(self, step: _Step) -> None:
-        self.state, self._lost_frames = MappingState.LOST, 0
+        self.state = MappingState.LOST
         self._frontend.forget_motion()
         step.message = "Lost: too few of the last keyframe's points are seen. Point the camera back to where it was."
 
-    def _relocalize(self, frame: Frame, features: Any, step: _Step) -> None:
-        """Looks for the camera in the whole map."""
+    def _relocalize(self, frame: Frame, features: Any, step: _Step) -> bool:
+        """Looks for the camera in the whole map; whether it was found."""
         if not self.map.keyframes:
             step.message = NO_MAP
-            return
-        self._lost_frames += 1
+            return False
         tracked, reason = self._frontend.find(features, self._guess)
         step.lap("relocalize")
-        if tracked is not None:
-            self._accept(frame, features, tracked, step)
-            self.state, self._guess = MappingState.RELOCALIZED, None
-            step.message = reason
-            return
-        step.message = f"{LOOKING} {reason}"
-        if self._is_tiny and self._lost_frames > TINY_MAP_PATIENCE:
-            self._use(KeyframeMap())
-            self._start(frame, features, step)
-            step.message = "The camera was lost right after the start; starting again here."
+        if tracked is None:
+            step.message = f"{LOOKING} {reason}"
+            return False
+        self._accept(frame, features, tracked, step)
+        self.state, self._guess, self._second_start = MappingState.RELOCALIZED, None, None
+        step.message = reason
+        return True
+
+    def _may_start_again(self, frame: Frame) -> bool:
+        """Whether the camera is lost in a map that has barely begun, for longer than that map deserves.
+
+        A start that needs parallax takes its time and succeeds only where the camera sees a scene: within the grace it may begin
+        with the first lost frame. A model that sees depth in one image would start from whatever covers the camera.
+        """
+        frames = self.map.frames
+        if self.state is not MappingState.LOST or self._loaded or len(self.map.keyframes) > TINY_MAP_KEYFRAMES or not len(frames):
+            return False
+        tracked_s, lost_s = (frames[-1].stamp_ns - frames[0].stamp_ns) * 1e-9, (frame.stamp_ns - frames[-1].stamp_ns) * 1e-9
+        if tracked_s < TINY_MAP_GRACE_S and not self._model.sees_depth_alone:
+            return True
+        return lost_s > min(max(tracked_s, TINY_MAP_GRACE_S), TINY_MAP_PATIENCE_S)
 
     # Around the algorithm -------------------------------------------------------------------------------------------
 
@@ -238,10 +273,6 @@ class Mapper:
         """Whether the map stays as it is."""
         return self._workspace.frozen
 
-    @property
-    def _is_tiny(self) -> bool:
-        return not self._loaded and len(self.map.keyframes) <= TINY_MAP_KEYFRAMES
-
     def reset(self) -> None:
         """Forgets everything."""
         self._stream = FrameStream()
@@ -258,13 +289,12 @@ class Mapper:
         if self.state in (MappingState.WAITING, MappingState.INITIALIZING) or not self.map.keyframes:
             return False
         self._frontend.forget_motion()
-        self._guess, self.state, self._lost_frames = T_world_cam, MappingState.LOST, 0
+        self._guess, self.state = T_world_cam, MappingState.LOST
         return True
 
     def reset_tracking(self) -> None:
         """Keeps the map and forgets the motion: stamps may start again, the next frames look for known places."""
         self._stream.forget_time()
-        self._lost_frames = 0
         self._frontend.forget_motion()
         if self.state in (MappingState.TRACKING, MappingState.RELOCALIZED):
             self.state = MappingState.LOST
@@ -272,19 +302,22 @@ class Mapper:
             self._use(KeyframeMap())
 
     def _use(self, keyframe_map: KeyframeMap, *, frozen: bool = False) -> None:
-        """Builds everything around a map."""
-        self.map = keyframe_map
+        """Works on a map from now on."""
+        workspace = Workspace.of(self._model, keyframe_map, self._config, frozen=frozen)
+        self._enter(workspace, Initialization(workspace, MapBuilder(workspace)))
+
+    def _enter(self, workspace: Workspace, initialization: Initialization) -> None:
+        """Builds everything around the map of a workspace."""
+        self.map = workspace.map
         self.state = MappingState.WAITING
-        self._loaded, self._lost_frames = False, 0
-        self._guess = None
-        self._workspace = workspace = Workspace.of(self._model, keyframe_map, self._config, frozen=frozen)
+        self._loaded, self._guess = False, None
+        self._second_start: Initialization | None = None
+        self._workspace, self._tracker = workspace, workspace.tracker
         self._relocalizer.search(workspace)
-        self._tracker = workspace.tracker
-        self._builder = MapBuilder(workspace)
-        self._initialization = Initialization(workspace, self._builder)
+        self._initialization, self._builder = initialization, initialization.builder
         self._frontend = Frontend(workspace, self._relocalizer)
         self._loop_finder = LoopFinder(workspace)
-        self._optimizer = GlobalOptimizer(keyframe_map, self._model.relative_depth_sigma, self._executor)
+        self._optimizer = GlobalOptimizer(workspace.map, self._model.relative_depth_sigma, self._executor)
         self._thinner = Thinner(workspace, self._builder)
         self._scale = ScaleEstimator(self._config.known_baseline)
 

@@ -222,6 +222,55 @@ def test_a_camera_that_stands_still_makes_no_map(frames):
     assert states == {MappingState.INITIALIZING}
 
 
+def test_frames_before_the_first_keyframe_are_placed_when_the_map_starts(room):
+    """The camera turns away from its first view, which showed no depth, then moves sideways."""
+    mapper, turns, steps = new_mapper(), 9, 12
+    angles = np.deg2rad(np.linspace(-55.0, 0.0, turns))
+    path = [Sim3.exp(np.array([0, 0, 0, 0, angle, 0, 0])).se3() for angle in angles]
+    path += [Sim3.exp(np.array([0.04 * (i + 1), 0, 0, 0, 0, 0, 0])).se3() for i in range(steps)]
+    for index, T_home_cam in enumerate(path):
+        if mapper.register_frame(room.frame(T_home_cam, index)).state is MappingState.TRACKING:
+            break
+    frames = mapper.map.frames
+    first = mapper.map.keyframes[0].frame_id
+    traced = [int(i) for i in frames.frame_ids if i < first]
+    assert len(traced) >= 2 and (np.diff(frames.stamps_ns) > 0).all()
+    for index in traced:
+        at = frames.frame_ids.tolist().index(index)
+        T_first_cam = frames[at].T_kf_cam.se3()
+        error = T_first_cam.inverse() @ (path[first].inverse() @ path[index])
+        assert np.rad2deg(np.linalg.norm(error.log()[3:])) < 2.0
+        assert np.linalg.norm(T_first_cam.translation) < 0.1  # median depth 2
+
+
+def test_a_map_lost_right_after_its_start_begins_again_where_the_camera_is(frames, room):
+    mapper = new_mapper()
+    index = 0
+    while mapper.state is not MappingState.TRACKING:
+        mapper.register_frame(restamped(frames[index], index))
+        index += 1
+    elsewhere = [restamped(room.sequence.frame(n), index + n) for n in range(0, 25)]
+    updates = []
+    for frame in elsewhere:
+        updates.append(mapper.register_frame(frame))
+        if updates[-1].state is MappingState.TRACKING:
+            break
+    assert updates[0].state is MappingState.LOST and updates[-1].state is MappingState.TRACKING
+    assert "begins again" in updates[-1].message
+    placed = mapper.map.frames.frame_ids
+    assert placed.min() >= index and len(placed) >= len(updates) - 1  # those of the first place are dropped, the others are there
+    assert mapper.register_frame(elsewhere[len(updates)]).state is MappingState.TRACKING
+
+
+def test_a_map_that_was_tracked_for_long_waits_for_its_view_to_come_back(tracking, frames, room):
+    mapper, seen = tracking
+    lost = [dataclasses.replace(restamped(room.sequence.frame(n), seen + n), stamp_ns=(seen + 60 + n) * 10**8) for n in range(2)]
+    long_ago = dataclasses.replace(restamped(frames[seen - 1], seen + 59), stamp_ns=(seen + 59) * 10**8)
+    assert mapper.register_frame(long_ago).state is MappingState.TRACKING  # for six seconds now
+    assert [mapper.register_frame(frame).message[:5] for frame in lost] == ["Lost:"] * 2
+    assert mapper._second_start is None
+
+
 # Frames that cannot be used ------------------------------------------------------------------------------------------
 
 
