@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -77,7 +78,7 @@ class ManagedNode(LifecycleNode):
         self.destroy_node()
 
     def _load_pair_model(self, name: str, checkpoint: str) -> PairModel:
-        """The pair model with the parameters of its group, warm.
+        """The pair model with the parameters of its group.
 
         Raises:
             St3rError: it cannot be loaded or does not fit on the device.
@@ -90,10 +91,23 @@ class ManagedNode(LifecycleNode):
             opencv=parameters.read(self, "opencv", OpenCVPairConfig),
             mast3r=parameters.read(self, "mast3r", MASt3RPairConfig),
         )
-        self.get_logger().info(f"The pair model {model.name} is loaded after {time.monotonic() - begin:.1f} s; warming it up.")
-        seconds = warm_up(model)
-        self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
+        self.get_logger().info(f"The pair model {model.name} is loaded after {time.monotonic() - begin:.1f} s.")
         return model
+
+    def _warm_up(self, model: PairModel) -> None:
+        """Map made-up images on the worker, so that the first real ones do not wait for libraries, kernels and thread pools.
+
+        Raises:
+            St3rError: the model cannot work, for example because the device's memory is full.
+        """
+        self.get_logger().info(f"Warming up the pair model {model.name}.")
+        cancelled = threading.Event()
+        try:
+            seconds = self.worker.run(lambda: warm_up(model, cancelled.is_set)).result()
+        except BaseException:  # also a signal: the worker is to end soon
+            cancelled.set()
+            raise
+        self.get_logger().info(f"The pair model {model.name} is warm after {seconds:.1f} s.")
 
     # What a subclass does -------------------------------------------------------------------------------------------
 

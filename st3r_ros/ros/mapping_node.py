@@ -93,6 +93,7 @@ class MappingNode(ManagedNode):
         self.create_timer(self._config.status_period, self._publish_status)
         self._worker = Worker(self._process, idle=self.session.idle, report=self._report, name="mapping")
         self.worker.start()
+        self._warm_up(model)
 
     def _listen(self) -> None:
         assert self.session is not None

@@ -66,6 +66,7 @@ class RelocalizationNode(ManagedNode):
         self.session.begin(config)
         self._worker = Worker(self._process, idle=lambda: None, report=self._report, name="relocalization")
         self._worker.start()
+        self._warm_up(model)
 
     def _listen(self) -> None:
         self._processed_ns: int | None = None
