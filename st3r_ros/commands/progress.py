@@ -50,6 +50,10 @@ class Display(Protocol):
         """The state after a frame."""
         ...
 
+    def wait(self, what: str) -> None:
+        """Nothing has been processed yet; what is waited for."""
+        ...
+
     def say(self, text: str) -> None:
         """A message that stays."""
         ...
@@ -68,13 +72,14 @@ class BarDisplay:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.completed}{task.fields[of]} frames  {task.fields[fps]:.1f}/s"),
-            TextColumn("{task.fields[keyframes]} keyframes  {task.fields[state]}"),
+            TextColumn("{task.fields[counts]}"),
+            TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
             console=console,
             expand=True,
         )
-        self._task = self._progress.add_task(escape(name), total=length, of=_of(length), fps=0.0, keyframes=0, state="starting")
+        self._of = _of(length)
+        self._task = self._progress.add_task(escape(name), total=length, counts="", state="starting")
 
     def __enter__(self) -> BarDisplay:
         self._progress.start()
@@ -88,10 +93,12 @@ class BarDisplay:
         self._progress.update(
             self._task,
             completed=run.frames + run.skipped,
-            fps=run.recent_fps,
-            keyframes=keyframes,
+            counts=f"{run.frames + run.skipped}{self._of} frames  {run.recent_fps:.1f}/s  {keyframes} keyframes",
             state=f"[{color}]{run.state.value}[/{color}]",
         )
+
+    def wait(self, what: str) -> None:
+        self._progress.update(self._task, state=escape(f"waiting: {what}"))
 
     def say(self, text: str) -> None:
         self._progress.console.print(text, markup=False)
@@ -106,6 +113,7 @@ class PlainDisplay:
         self._of = _of(length)
         self._clock = clock
         self._next = clock()
+        self._waited_for = ""
 
     def __enter__(self) -> PlainDisplay:
         return self
@@ -121,6 +129,11 @@ class PlainDisplay:
             f"{self._name}: {run.frames + run.skipped}{self._of} frames, {run.recent_fps:.1f} frames/s, "
             f"{keyframes} keyframes, {run.state.value}"
         )
+
+    def wait(self, what: str) -> None:
+        if what != self._waited_for:
+            self._waited_for = what
+            self.say(f"{self._name}: waiting: {what}")
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)

@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,8 @@ from st3r_ros.sequences import open_sequence
 if TYPE_CHECKING:
     from st3r_ros.types import Frame
 
+LIVE_KINDS = ("webcam", "stream")
+MAX_LATE_S = 0.1
 _SETTLE_S = 0.2
 """After the first subscriber is seen: time for the others, and for those of camera_info, to be discovered."""
 
@@ -95,15 +99,17 @@ class CameraNode(Node):
             self._stop.finish()
 
     def _play(self) -> None:
+        frames = self._opened()
         if self._config.wait_for_subscriber and not self._subscriber_came():
             return
         self.get_logger().info(f"Playing {self._sequence.name}.")
         begin = time.monotonic()
         while not self._closing.is_set():
             sent = self._sent
-            self._play_once()
+            self._play_once(frames)
             if not self._config.loop or self._sent == sent:
                 break
+            frames = iter(self._sequence)
         for publisher in (self._images, self._compressed):
             publisher.wait_for_all_acked(Duration(seconds=1))
         skipped = self._sequence.skipped
@@ -111,13 +117,24 @@ class CameraNode(Node):
             self.get_logger().warning(f"Skipped {item.source}: {item.reason}")
         self.get_logger().info(summary(self._sent, len(skipped), time.monotonic() - begin))
 
-    def _play_once(self) -> None:
+    def _opened(self) -> Iterator[Frame]:
+        """The frames of the source. The first one of a recording is read here, before anyone waits for it."""
+        frames = iter(self._sequence)
+        if self._sequence.kind in LIVE_KINDS:
+            return frames
+        return chain(list(islice(frames, 1)), frames)
+
+    def _play_once(self, frames: Iterator[Frame]) -> None:
+        """Publish the frames at the rate of their stamps. After a stall of the source the rest is not sent all at once."""
         begin = time.monotonic()
         first_ns: int | None = None
-        for frame in self._sequence:
+        for frame in frames:
             first_ns = frame.stamp_ns if first_ns is None else first_ns
             due = begin + (frame.stamp_ns - first_ns) * 1e-9 / self._config.rate if self._config.rate else 0.0
-            if self._closing.wait(max(0.0, due - time.monotonic())):
+            late = time.monotonic() - due
+            if self._config.rate and late > MAX_LATE_S:
+                begin += late
+            if self._closing.wait(max(0.0, -late)):
                 return
             self._publish(frame)
 

@@ -89,3 +89,9 @@ class Child:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._lines.append(line.rstrip())
+
+
+def last_words(child: Child) -> str:
+    """The last log message of a node, without its time and name; "" before there is one."""
+    messages = [line.rpartition("]: ")[2] for line in child.lines if "]: " in line]
+    return messages[-1] if messages else ""

@@ -27,7 +27,7 @@ from st3r_ros.io.calibration import read_camera
 from st3r_ros.msg import MappingStatus
 from st3r_ros.results import check_output_folder
 from st3r_ros.ros.camera_node import sent_images
-from st3r_ros.ros.child import Child
+from st3r_ros.ros.child import Child, last_words
 from st3r_ros.ros.demo_report import compare_with_truth, print_report
 from st3r_ros.ros.demo_viewer import DemoViewer
 from st3r_ros.ros.isolation import isolated_environment
@@ -121,9 +121,21 @@ def _follow(watch: Watch, camera: Child, mapping: Child, display: Display, inter
     """Show the progress until the end of the sequence, a signal, or the end of the mapping node."""
     while mapping.running and interrupt.signal is None:
         rclpy.spin_once(watch, timeout_sec=0.1)
-        display.show(Seen.of(watch.status), watch.status.keyframes)
+        if watch.status.frames_received:
+            display.show(Seen.of(watch.status), watch.status.keyframes)
+        else:
+            display.wait(_awaited(mapping, camera))
         if not camera.running and watch.drained:
             return
+
+
+def _awaited(mapping: Child, camera: Child) -> str:
+    """What the demo waits for before the first image arrives: the last words of the node that is not ready yet."""
+    if not mapping.lines:
+        return "the mapping node starts"
+    if any("Listening to" in line for line in mapping.lines):
+        return last_words(camera) or "the camera node starts"
+    return last_words(mapping)
 
 
 def _tell_failure(children: list[Child]) -> bool:

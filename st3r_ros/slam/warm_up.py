@@ -21,8 +21,9 @@ KEYFRAMES, MOST_FRAMES = 3, 14
 def warm_up(model: PairModel, cancelled: Callable[[], bool] = lambda: False) -> float:
     """Maps a few made-up images with a mapper that is thrown away: start, tracking, keyframes, loss, relocalization, cloud.
 
-    A model that sees depth in one image has done all it can do after the second. cancelled: asked before each image; True ends it.
-    Returns the seconds it took. Call it in the thread that will use the model: thread pools belong to the thread that started them.
+    A model that sees depth in one image has done all it can do after the second. To be called in the thread that will use the
+    model, because thread pools belong to a thread. cancelled: asked before each image; True ends it.
+    Returns the seconds it took.
     """
     begin = time.perf_counter()
     camera, mapper, count = Camera.from_fov(WIDTH, HEIGHT, 60.0), Mapper(model), 0
