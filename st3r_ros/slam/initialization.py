@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.loops import is_solid
 from st3r_ros.slam.map_builder import MapBuilder
 from st3r_ros.slam.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
-from st3r_ros.types import Frame, FramePose, Keyframe, PairPrediction
+from st3r_ros.types import Frame, FramePose, Keyframe, PairModel, PairPrediction
 
 MAX_PENDING = 300
 MAX_PASSED = 10
+TINY_MAP_KEYFRAMES = 3
+TINY_MAP_GRACE_S, TINY_MAP_PATIENCE_S = 2.0, 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,3 +127,20 @@ class Initialization:
     def _place_first(self, first: Keyframe) -> Keyframe:
         self.workspace.map.frames.append(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
         return first
+
+
+def has_barely_begun(keyframe_map: KeyframeMap, lost_ns: int, model: PairModel) -> bool:
+    """Whether another start may replace a map in which the camera is lost at a stamp.
+
+    It may when the map has at most TINY_MAP_KEYFRAMES and the camera has been lost for as long as it was tracked, but not before
+    the grace and after the patience at the latest. A start that needs parallax takes its time and succeeds only where the camera
+    sees a scene: while the map is younger than the grace it may begin with the first lost frame. A model that sees depth in one
+    image would start from whatever covers the camera.
+    """
+    frames = keyframe_map.frames
+    if len(keyframe_map.keyframes) > TINY_MAP_KEYFRAMES or not len(frames):
+        return False
+    tracked_s, lost_s = (frames[-1].stamp_ns - frames[0].stamp_ns) * 1e-9, (lost_ns - frames[-1].stamp_ns) * 1e-9
+    if tracked_s < TINY_MAP_GRACE_S and not model.sees_depth_alone:
+        return True
+    return lost_s > min(max(tracked_s, TINY_MAP_GRACE_S), TINY_MAP_PATIENCE_S)

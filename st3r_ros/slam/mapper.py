@@ -15,7 +15,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.correction import GlobalOptimizer
 from st3r_ros.slam.frontend import Frontend
-from st3r_ros.slam.initialization import Initialization, Start
+from st3r_ros.slam.initialization import Initialization, Start, has_barely_begun
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.loop_finder import LoopFinder
 from st3r_ros.slam.map_builder import MapBuilder
@@ -27,11 +27,6 @@ from st3r_ros.slam.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
 
-TINY_MAP_KEYFRAMES = 3
-TINY_MAP_GRACE_S = 2.0
-TINY_MAP_PATIENCE_S = 5.0
-"""A camera lost in a map of at most TINY_MAP_KEYFRAMES may start another map beside it after as long as it was tracked in it, but
-not before the grace, and after the patience at the latest."""
 PROTECTED_KEYFRAMES = 3
 LOOKING = "Lost: looking for a known place."
 NO_MAP = "There is no map to find the camera in; load one."
@@ -56,6 +51,7 @@ class Mapper:
         self._executor = executor
         self._relocalizer = Relocalizer(model, relocalizer)
         self._guess: SE3 | None = None
+        self._second_start: Initialization | None = None
         self.reset()
 
     def register_frame(self, frame: Frame) -> MappingUpdate:
@@ -235,18 +231,8 @@ class Mapper:
         return True
 
     def _may_start_again(self, frame: Frame) -> bool:
-        """Whether the camera is lost in a map that has barely begun, for longer than that map deserves.
-
-        A start that needs parallax takes its time and succeeds only where the camera sees a scene: within the grace it may begin
-        with the first lost frame. A model that sees depth in one image would start from whatever covers the camera.
-        """
-        frames = self.map.frames
-        if self.state is not MappingState.LOST or self._loaded or len(self.map.keyframes) > TINY_MAP_KEYFRAMES or not len(frames):
-            return False
-        tracked_s, lost_s = (frames[-1].stamp_ns - frames[0].stamp_ns) * 1e-9, (frame.stamp_ns - frames[-1].stamp_ns) * 1e-9
-        if tracked_s < TINY_MAP_GRACE_S and not self._model.sees_depth_alone:
-            return True
-        return lost_s > min(max(tracked_s, TINY_MAP_GRACE_S), TINY_MAP_PATIENCE_S)
+        lost = self.state is MappingState.LOST and not self._loaded
+        return lost and has_barely_begun(self.map, frame.stamp_ns, self._model)
 
     # Around the algorithm -------------------------------------------------------------------------------------------
 
@@ -311,7 +297,7 @@ class Mapper:
         self.map = workspace.map
         self.state = MappingState.WAITING
         self._loaded, self._guess = False, None
-        self._second_start: Initialization | None = None
+        self._second_start = None
         self._workspace, self._tracker = workspace, workspace.tracker
         self._relocalizer.search(workspace)
         self._initialization, self._builder = initialization, initialization.builder
