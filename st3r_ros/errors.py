@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The errors of the package: one base, one subclass per cause.
 
-A message is a whole sentence for a person: what is wrong, the value that was found, what to do about it.
-An expected failure (camera lost, not localized) is never an exception; it is a result.
+A message is a complete sentence: what is wrong, the value found, and what to do about it.
+An expected failure (camera lost, not localized) is a result, never an exception.
 """
 
 
 class St3rError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base class of all errors that this package raises."""
 
 
 class ConfigError(St3rError):
@@ -15,15 +15,15 @@ class ConfigError(St3rError):
 
 
 class InputError(St3rError):
-    """A sequence, folder, video or bag cannot be read at all, or holds no images."""
+    """A sequence, folder, video or bag cannot be read at all, or contains no images."""
 
 
 class FrameError(St3rError):
-    """One frame of a stream is unusable (corrupt, empty, wrong size); the stream can go on without it."""
+    """One frame of a stream is unusable (corrupt, empty, wrong size); the stream continues without it."""
 
 
 class GeometryError(St3rError):
-    """Numbers that determine no transform: a matrix that is no rotation, points that are too few or on one line."""
+    """A transform cannot be determined: a matrix is not a rotation, points are too few or collinear."""
 
 
 class CalibrationError(St3rError):
@@ -35,15 +35,15 @@ class EncodingError(FrameError):
 
 
 class OutputError(St3rError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written to the requested place."""
 
 
 class MapFileError(St3rError):
-    """A saved map cannot be loaded: damaged, incomplete, of a newer version, or no saved map at all."""
+    """A saved map cannot be loaded: damaged, incomplete, of a newer version, or not a saved map."""
 
 
 class MissingDependencyError(St3rError):
-    """An optional program or library is needed and not installed."""
+    """A required optional program or library is not installed."""
 
 
 class EvaluationError(St3rError):
@@ -51,20 +51,20 @@ class EvaluationError(St3rError):
 
 
 class CheckpointError(St3rError):
-    """A file of weights cannot be used: damaged, unsafe, or of another network."""
+    """A weight file cannot be used: damaged, unsafe, or of another network."""
 
 
 class CheckpointNotFoundError(CheckpointError):
-    """There is no such file, folder or published name."""
+    """No file, folder or published checkpoint has this name."""
 
 
 class DeviceMemoryError(St3rError):
-    """The network, or what it is to compute, does not fit into the memory of the GPU."""
+    """The network or its computation does not fit into the GPU memory."""
 
 
 class DownloadError(St3rError):
-    """A file could not be fetched, or what came is not what was announced."""
+    """A file could not be downloaded, or its content does not match the expected size or hash."""
 
 
 class ViewerError(St3rError):
-    """The viewer cannot be opened where it was asked for."""
+    """The viewer cannot listen on the requested address."""

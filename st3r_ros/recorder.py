@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened to every frame of a run, in a few bytes each, and its summary."""
+"""Records state and timing of every frame of a run, in a few bytes each, and summarizes them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LostSpan:
 
 @dataclass(frozen=True)
 class Skip:
-    """A frame that could not be used, and why."""
+    """A skipped frame and the reason."""
 
     frame: int
     source: str
@@ -42,14 +42,14 @@ class Skip:
 
 @dataclass(frozen=True)
 class Latency:
-    """How long a stage took, over the (last 20 000) frames that went through it."""
+    """Latency of a stage over the last 20 000 frames that went through it."""
 
     median_ms: float
     p95_ms: float
 
 
 class RunRecorder:
-    """Collects the `MappingUpdate` of every frame and the frames that were skipped.
+    """Collects the `MappingUpdate` of every frame and the skipped frames.
 
     clock: seconds, monotonic. One thread records, any may read.
     """
@@ -69,7 +69,7 @@ class RunRecorder:
         self._skipped = 0
 
     def record(self, update: MappingUpdate) -> None:
-        """One frame that the mapper has processed, tracked or not."""
+        """Records a frame that the mapper has processed, tracked or not."""
         total_ms = sum(update.timings_ms.values())
         with self._lock:
             self._frame_ids.append(update.frame_id)
@@ -82,19 +82,19 @@ class RunRecorder:
             self._recent.append(self._finished)
 
     def skip(self, frame: int, source: str, reason: str) -> None:
-        """One frame that could not be used. Every one is counted, the first ones are listed."""
+        """Records a skipped frame. All are counted, the first ones listed."""
         self._skipped += 1
         if len(self._skips) < LISTED_SKIPS:
             self._skips.append(Skip(frame, source, reason))
 
     @property
     def frames(self) -> int:
-        """Frames processed by the mapper."""
+        """Number of frames processed by the mapper."""
         return len(self._states)
 
     @property
     def skipped(self) -> int:
-        """Frames that could not be used."""
+        """Number of skipped frames."""
         return self._skipped
 
     @property
@@ -109,7 +109,7 @@ class RunRecorder:
 
     @property
     def state_counts(self) -> dict[MappingState, int]:
-        """How many frames ended in each state."""
+        """Number of frames per state."""
         with self._lock:
             counts = Counter(self._states)
         return {STATES[index]: count for index, count in counts.items()}
@@ -121,7 +121,7 @@ class RunRecorder:
 
     @property
     def duration_s(self) -> float:
-        """From the start to the end of the last frame."""
+        """Seconds from the start to the end of the last frame."""
         return self._finished - self._started
 
     @property
@@ -138,7 +138,7 @@ class RunRecorder:
         return (len(recent) - 1) / elapsed if elapsed > 0 else 0.0
 
     def lost_spans(self) -> tuple[LostSpan, ...]:
-        """Where the camera was lost."""
+        """The spans in which the camera was lost."""
         lost = self._copy(self._states) == STATES.index(MappingState.LOST)
         edges = np.flatnonzero(np.diff(np.concatenate([[0], lost.astype(np.int8), [0]])))
         return tuple(
@@ -153,7 +153,7 @@ class RunRecorder:
         )
 
     def latencies(self) -> dict[str, Latency]:
-        """Per stage, and their sum per frame as `total`."""
+        """Latency per stage, and per frame as `total`."""
         with self._lock:
             samples = {stage: np.array(milliseconds) for stage, milliseconds in self._latencies.items()}
         return {stage: Latency(*np.percentile(ms, (50, 95)).round(3).tolist()) for stage, ms in samples.items()}
@@ -165,6 +165,6 @@ class RunRecorder:
         return "\n".join(["frame,stamp_ns,state,latency_ms", *lines]) + "\n"
 
     def _copy(self, samples: array) -> np.ndarray:
-        """A copy made under the lock: while NumPy looks at an `array`, it cannot grow."""
+        """A copy made under the lock: an `array` cannot grow while NumPy views it."""
         with self._lock:
             return np.array(samples)

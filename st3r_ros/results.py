@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results of a run on disk: written by `st3r map` and by the mapping node, read by `st3r eval`.
+"""The results of a run as files: written by `st3r map` and by the mapping node, read by `st3r eval`.
 
 trajectory.txt   pose of every tracked frame, TUM format, T_world_cam
-keyframes.txt    pose of every keyframe, the same
-cloud.ply        the map
+keyframes.txt    pose of every keyframe, same format
+cloud.ply        the dense cloud
 map.png          the map and the path from above and from the side
 summary.json     `RunSummary`
 frames.csv       every processed frame: stamp, state, latency
-keyframes.npz    depth of (at most 200) keyframes, reduced, for the comparison with measured depth
+keyframes.npz    reduced depth maps of at most 200 keyframes, for the comparison with measured depth
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MAX_FLOAT16 = 65504.0
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What was mapped with what."""
+    """Input and pair model of a run."""
 
     input: str
     pair_model: str
@@ -55,7 +55,7 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much a map holds, as in `RunSummary`."""
+    """Size of a map, as in `RunSummary`."""
 
     tracked: int
     keyframes: int
@@ -81,12 +81,12 @@ class TruthSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """summary.json. Times in the units of their names; `frames` were processed, `skipped` could not be.
+    """summary.json. Times are in the units of their names. `frames` were processed, `skipped` were unusable.
 
     metric: whether the map's unit is the metre; scale_source and scale_sigma as in `MapScale`, None for an unknown sigma.
-    keyframes_dropped: redundant ones that made room for others. loops: edges to places seen again; loops_rejected: those that
-    had matches but did not fit the map. map_mb: memory of the keyframes and edges.
-    truth: errors against the true trajectory where there is one; otherwise truth_note says why not, "" without truth.
+    keyframes_dropped: redundant keyframes removed to stay within the limits. loops: loop edges; loops_rejected: candidates with
+    matches that did not agree with the map. map_mb: memory of the keyframes and edges.
+    truth: errors against the true trajectory; None without one, or when truth_note says why they could not be computed.
     """
 
     version: str
@@ -118,10 +118,10 @@ class RunSummary:
 
 
 def check_output_folder(out: Path) -> None:
-    """Makes the folder and proves that files can be written there.
+    """Creates the folder and checks that it is writable.
 
     Raises:
-        OutputError: they cannot.
+        OutputError: it is not.
     """
     probe = out / ".st3r-write-test"
     write_file(probe, b"")
@@ -137,9 +137,9 @@ def write_results(
     cloud_config: CloudConfig,
     truth: Trajectory | None = None,
 ) -> RunSummary:
-    """Writes all files listed above, each whole or not at all, the summary last.
+    """Writes all files listed above, each atomically, the summary last.
 
-    truth: the true trajectory, where it is known. Whatever exists is written, also when nothing was tracked.
+    truth: the true trajectory, if known. All results that exist are written, even when no frame was tracked.
 
     Raises:
         OutputError: a file cannot be written.
@@ -178,19 +178,19 @@ def write_results(
 
 
 def unit_name(*, metric: bool) -> str:
-    """What lengths in a map are measured in."""
+    """Name of the unit of lengths in a map."""
     return "m" if metric else "map units"
 
 
 def headline(summary: RunSummary) -> str:
-    """One line about a run."""
+    """Summary of a run in one line."""
     text = f"{summary.input}: {summary.frames} frames, {summary.tracked} tracked, {summary.keyframes} keyframes"
     return text if summary.truth is None else f"{text}, ATE {summary.truth.ate_sim3:.3g}"
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What `read_results` found: the tracked poses, the stamps of every processed frame, the keyframes' depths."""
+    """Results as `read_results` returns them: tracked poses, stamps of every processed frame, depths of the keyframes."""
 
     trajectory: Trajectory
     processed_ns: np.ndarray
@@ -198,10 +198,10 @@ class Run:
 
 
 def read_results(out: Path) -> Run:
-    """The part of the results that an evaluation needs.
+    """Reads the results that an evaluation needs.
 
     Raises:
-        InputError: the folder is no result of a run, or a file in it is damaged.
+        InputError: the folder does not contain the results of a run, or a file is damaged.
     """
     from st3r_ros.eval.depth import KeyframeDepths
 
@@ -209,7 +209,7 @@ def read_results(out: Path) -> Run:
     missing = [name for name in needed if not (out / name).is_file()]
     if missing:
         raise InputError(
-            f"'{out}' is no result of st3r: {missing[0]} is missing; give a folder that `st3r map --out` has written."
+            f"'{out}' does not contain results of st3r: {missing[0]} is missing; give a folder that `st3r map --out` has written."
         )
     try:
         processed = np.loadtxt(out / "frames.csv", delimiter=",", skiprows=1, usecols=1, dtype=np.int64, ndmin=1)
@@ -222,7 +222,7 @@ def read_results(out: Path) -> Run:
 
 
 def summarise_truth(errors: TrajectoryErrors) -> TruthSummary:
-    """The numbers of the errors without the alignment, for JSON."""
+    """The errors without the alignment, for JSON."""
     return TruthSummary(
         ate_sim3=errors.ate_sim3,
         ate_se3=errors.ate_se3,
@@ -234,9 +234,9 @@ def summarise_truth(errors: TrajectoryErrors) -> TruthSummary:
 
 
 def peak_rss_mb() -> float:
-    """The most memory this process has held so far, MB (10^6 bytes)."""
+    """Peak memory of this process, MB (10^6 bytes)."""
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would also count what the parent held when it started this process
+    if status.exists():  # ru_maxrss would include the memory of the parent at the time of the fork
         peak = next((line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
         if peak is not None:
             return int(peak) * 1024 / 1e6
@@ -247,7 +247,7 @@ def peak_rss_mb() -> float:
 def _compare_with_truth(
     trajectory: Trajectory, truth: Trajectory | None, processed_ns: np.ndarray
 ) -> tuple[TrajectoryErrors | None, str]:
-    """The errors, or the sentence that says why there are none."""
+    """The errors, or a sentence that says why they could not be computed."""
     if truth is None:
         return None, ""
     from st3r_ros.eval.trajectory import evaluate_trajectory
@@ -298,7 +298,7 @@ def _summarise(
 
 
 def _write_depths(path: Path, keyframe_map: KeyframeMap, min_conf: float) -> None:
-    """Depths as float16 in units of their median (a map's unit may be anything), every s-th pixel of evenly chosen keyframes."""
+    """Depths as float16 in units of their median (map units may be arbitrary), every s-th pixel of evenly chosen keyframes."""
     ids = list(keyframe_map.keyframes)
     chosen = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MAX_DEPTH_KEYFRAMES)).round().astype(int))]
     stamps, depths, intrinsics = [], [], []

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The MASt3R / DUSt3R network in torch: configuration, modules, checkpoints, preprocessing. It knows nothing of mapping."""
+"""The MASt3R / DUSt3R network in torch: configuration, modules, checkpoints, preprocessing. Independent of the mapping."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a checkpoint's arguments and the shapes of its tensors to the configuration of its network."""
+"""Derives the configuration of a network from the arguments of its checkpoint and the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from st3r_ros.network.keys import PATCH_WEIGHT, Shapes, listing
 CROCO = "croco"
 CROCO_CLASS = "CroCoNet"
 CLASSES = ("AsymmetricMASt3R", "AsymmetricCroCo3DStereo", CROCO_CLASS)
-# They change training, or how the published code lays out portraits; the values computed for an image are the same.
+# These affect only training or the layout of portrait images, not the values computed for an image.
 WITHOUT_EFFECT = {"freeze", "landscape_only", "patch_embed_cls", "mask_ratio"}
 WIDEST, DEEPEST = 65536, 256
 USUAL_HEAD_DIM = 64
@@ -26,7 +26,7 @@ _ROPE = re.compile(r"RoPE(\d{1,6}(?:\.\d{1,6})?)")
 
 @dataclass(frozen=True)
 class Architecture:
-    """kind: "mast3r", "dust3r" or "croco" (the trunk alone). notes: sentences about what was assumed or left aside."""
+    """kind: "mast3r", "dust3r" or "croco" (the trunk alone). notes: sentences about assumed or ignored arguments."""
 
     kind: str
     config: NetworkConfig
@@ -34,18 +34,18 @@ class Architecture:
 
 
 def read_architecture(arguments: Arguments | None, shapes: Shapes) -> Architecture:
-    """The network that a file holds. shapes: of its tensors, by canonical name.
+    """The network in a file. shapes: of its tensors, by canonical name.
 
-    What the arguments leave out is told from the shapes.
+    Missing arguments are inferred from the shapes.
 
     Raises:
-        CheckpointError: another network, an unknown head or output, or not enough is known.
-        ConfigError: sizes that make no network.
+        CheckpointError: another network, an unknown head or output, or too little information.
+        ConfigError: the sizes are invalid.
     """
     if PATCH_WEIGHT not in shapes or "dec_blocks.0.norm1.weight" not in shapes:
         lacking = PATCH_WEIGHT if PATCH_WEIGHT not in shapes else "dec_blocks.0.norm1.weight"
         raise CheckpointError(
-            f"it holds no MASt3R, DUSt3R or CroCo network: {lacking} is missing "
+            f"it contains no MASt3R, DUSt3R or CroCo network: {lacking} is missing "
             f"among its {len(shapes)} tensors ({listing(shapes)})."
         )
     return _Reader(arguments, shapes).read()
@@ -93,7 +93,7 @@ class _Reader:
         return name == CROCO_CLASS or not (name or has_heads or "head_type" in self._arguments.values)
 
     def _head(self, is_trunk: bool) -> str:
-        """The head's type. A trunk alone is described as if the smallest head were on it."""
+        """Type of the head. A trunk without heads is described with the smallest one."""
         if is_trunk:
             return "linear"
         stored = {key.split(".")[1] for key in self._shapes if key.startswith("downstream_head1.")}
@@ -104,7 +104,7 @@ class _Reader:
         return head
 
     def _descriptors(self, head: str) -> tuple[int, bool]:
-        """Channels of the descriptors, and whether they have a confidence of their own."""
+        """Number of descriptor channels, and whether descriptors have their own confidence."""
         output = self._get("output_mode", lambda: None)
         match = _OUTPUT.fullmatch(output) if isinstance(output, str) else None
         if output is not None and match is None:
@@ -121,18 +121,18 @@ class _Reader:
             channels = stored - two_confs if two_confs is not None else NetworkConfig.desc_dim
         else:
             raise CheckpointError(
-                f"its descriptor head has {stored} channels, and nothing says how many are descriptors; "
-                "put a config.json with output_mode and two_confs beside it."
+                f"its descriptor head has {stored} channels, and the number of descriptor channels is not given; "
+                "put a config.json with output_mode and two_confs next to it."
             )
         return channels, bool(stored > channels if two_confs is None else two_confs)
 
     def _heads(self, side: str) -> int:
-        """Attention heads: no shape shows them, but all published networks have 64 channels in each."""
+        """Number of attention heads. It does not follow from the shapes; all published networks have 64 channels per head."""
         dim = self._whole(f"{side}_embed_dim", lambda: self._size(f"{side}_blocks.0.norm1.weight", 0))
 
         def usual() -> int:
             if dim % USUAL_HEAD_DIM:
-                raise CheckpointError(f"nothing says its {side}_num_heads; put a config.json with that argument beside it.")
+                raise CheckpointError(f"its {side}_num_heads is not given; put a config.json with that argument next to it.")
             self._notes.append(f"{side}_num_heads is not given: {dim // USUAL_HEAD_DIM} assumed, 64 channels each.")
             return dim // USUAL_HEAD_DIM
 
@@ -144,8 +144,8 @@ class _Reader:
         def usual() -> tuple[int, int]:
             if head == "linear" and not is_trunk:
                 raise CheckpointError(
-                    "nothing says its img_size, and networks of this kind exist for 224 and for 512; "
-                    'put a config.json with "img_size" beside it.'
+                    "its img_size is not given, and networks of this kind exist for 224 and for 512; "
+                    'put a config.json with "img_size" next to it.'
                 )
             self._notes.append(f"img_size is not given: {default} assumed.")
             return default
@@ -161,7 +161,7 @@ class _Reader:
         try:
             mode, low, high = value
             if isinstance(mode, str):
-                return Activation(mode, float(low), float(high))  # float also reads the "-Infinity" of some JSON files
+                return Activation(mode, float(low), float(high))  # float also parses "-Infinity", which some JSON files contain
         except (TypeError, ValueError):
             pass
         raise CheckpointError(f"its {name} is {quote(str(value))}; it must be a mode and two bounds, such as ('exp', 1, inf).")
@@ -190,14 +190,14 @@ class _Reader:
         return value
 
     def _get(self, name: str, told: Callable[[], Any]) -> Any:
-        """The argument called `name`, or what `told` makes of the tensors where it is not given."""
+        """The argument called `name`; where it is not given, the value that `told` infers from the tensors."""
         self._asked.add(name)
         if name in self._arguments.unread:
-            raise CheckpointError(f"its {name} is {quote(self._arguments.unread[name])}, which is no literal value.")
+            raise CheckpointError(f"its {name} is {quote(self._arguments.unread[name])}, which is not a literal value.")
         return self._arguments.values[name] if name in self._arguments.values else told()
 
     def _size(self, key: str, axis: int) -> int:
-        """A size of one of the tensors, 0 where it is missing or has no such axis."""
+        """A size of a tensor; 0 when the tensor or the axis is missing."""
         shape = self._shapes.get(key, ())
         return shape[axis] if shape and -len(shape) <= axis < len(shape) else 0
 
@@ -210,9 +210,9 @@ class _Reader:
         rest = sorted(set(given) - self._asked)
         if rest:
             shown = listing(f"{name}={quote(str(given[name]))}" for name in rest)
-            self._notes.append(f"Arguments that this package does not know were left aside: {shown}.")
+            self._notes.append(f"Unknown arguments were ignored: {shown}.")
         if not self._known:
-            self._notes.append("The file says nothing of its network; all was told from its tensors, the output modes assumed.")
+            self._notes.append("The file does not describe its network; it was inferred from the tensors, output modes assumed.")
 
 
 def _is_whole(value: Any, high: int) -> bool:

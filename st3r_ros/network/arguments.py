@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The constructor call that a checkpoint carries as text, read as literals. Nothing of it is ever evaluated."""
+"""Parses the constructor call that a checkpoint contains as text. Only literals are read; nothing is evaluated."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LONGEST_QUOTE = 80
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a checkpoint says of its network.
+    """The description of a network in its checkpoint.
 
     model: name of the class, "" where only the arguments are given (config.json). values: keyword -> literal.
-    unread: keyword -> source text, for values that are no literals.
+    unread: keyword -> source text, for values that are not literals.
     """
 
     model: str
@@ -33,10 +33,10 @@ def parse_constructor(text: str) -> Arguments:
     Literals are numbers, strings, booleans, None, tuples, lists, `inf`, `-inf`, `nan`, also as `float('inf')` or `math.inf`.
 
     Raises:
-        CheckpointError: the text is no call with keyword arguments.
+        CheckpointError: the text is not a call with keyword arguments.
     """
     if len(text) > LONGEST_CALL:
-        raise CheckpointError(f"its model is described by {len(text)} characters, more than a constructor call ever has.")
+        raise CheckpointError(f"its model description has {len(text)} characters, too many for a constructor call.")
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if isinstance(call, ast.Call) and not call.args and all(keyword.arg for keyword in call.keywords):
@@ -44,8 +44,8 @@ def parse_constructor(text: str) -> Arguments:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         pass
     raise CheckpointError(
-        f"its model is described by {quote(text)}, which is no constructor call with keyword arguments, "
-        "such as AsymmetricMASt3R(enc_depth=24); take the file from its publisher again."
+        f"its model description is {quote(text)}, which is not a constructor call with keyword arguments, "
+        "such as AsymmetricMASt3R(enc_depth=24); download the file again from its publisher."
     )
 
 
@@ -66,7 +66,7 @@ def _arguments(call: ast.Call) -> Arguments:
 
 
 class _NotLiteralError(Exception):
-    """Told from a literal None by being raised."""
+    """Raised for values that are not literals, to distinguish them from None."""
 
 
 def _literal(node: ast.expr) -> Any:

@@ -16,12 +16,12 @@ NORM_EPS = 1e-6
 
 
 def layer_norm(dim: int) -> nn.LayerNorm:
-    """LayerNorm as this family of networks has it."""
+    """LayerNorm with the epsilon of this family of networks."""
     return nn.LayerNorm(dim, eps=NORM_EPS)
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between."""
+    """Two linear layers with an exact GELU between them."""
 
     def __init__(self, dim: int, hidden: int, out: int | None = None) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Mlp(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention among the tokens of one image."""
+    """Multi-head self-attention of the tokens of one image."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of the tokens of one image to those of another."""
+    """Multi-head cross-attention from the tokens of one image to those of another."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor, rope_x: torch.Tensor, rope_y: torch.Tensor) -> torch.Tensor:
-        """x: (B, n, dim) asks, y: (B, m, dim) answers; rope_x: (n, 2, dim / heads), rope_y: (m, 2, dim / heads)."""
+        """x: (B, n, dim) queries, y: (B, m, dim) keys and values; rope_x: (n, 2, dim / heads), rope_y: (m, 2, dim / heads)."""
         q, k, v = (
             project(z).unflatten(-1, (self.heads, -1)) for project, z in ((self.projq, x), (self.projk, y), (self.projv, y))
         )
@@ -90,7 +90,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """An encoder block with attention to the other view's tokens in between."""
+    """An encoder block with cross-attention to the other view's tokens in between."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class DecoderBlock(nn.Module):
         self.mlp = Mlp(dim, mlp_ratio * dim)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor, rope_x: torch.Tensor, rope_y: torch.Tensor) -> torch.Tensor:
-        """x: (B, n, dim) tokens of this view, y: (B, m, dim) of the other, both from the layer before."""
+        """x: (B, n, dim) tokens of this view, y: (B, m, dim) of the other, both from the previous layer."""
         x = x + self.attn(self.norm1(x), rope_x)
         x = x + self.cross_attn(self.norm2(x), self.norm_y(y), rope_x, rope_y)
         return x + self.mlp(self.norm3(x))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of MASt3R, DUSt3R and CroCo v2: what they hold, and the network they make.
+"""Checkpoints of MASt3R, DUSt3R and CroCo v2: inspection and loading.
 
-No file is trusted: nothing in it is run, and what does not fit the network is named, never left aside silently.
+Files are untrusted: nothing in them is executed, and tensors that do not fit the network are reported, never ignored silently.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from st3r_ros.network.weights_file import StoredWeights, open_weights
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 STORED_DTYPES = (*DTYPES, torch.float64)
-# While weights are converted, no more than this of the file is in memory beside the result.
+# While weights are converted, at most this much of the file is in memory besides the result.
 BATCH_BYTES = 512 * 2**20
 PAGE_BYTES = 4096
 HEADS_PREFIX = "downstream_head"
@@ -32,12 +32,12 @@ HEADS_PREFIX = "downstream_head"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a checkpoint holds, held against the network that it describes.
+    """The content of a checkpoint, compared with the network that it describes.
 
     kind: "mast3r", "dust3r", or "croco" (the trunk without heads). stored: canonical parameter name -> name in the file.
-    missing: canonical names. unexpected, unused: names in the file; unused ones are known, and never read at inference.
-    unfit: a sentence for every tensor of a wrong shape or type. dtypes: name -> how many tensors have it.
-    parameters: in the file, aliases counted once. parameters_used: of these, what the network takes.
+    missing: canonical names. unexpected, unused: names in the file; unused ones are known and not needed for inference.
+    unfit: a sentence for every tensor of a wrong shape or type. dtypes: name -> number of tensors.
+    parameters: in the file, aliases counted once. parameters_used: those that the network uses.
     """
 
     path: Path
@@ -56,20 +56,20 @@ class Checkpoint:
 
     @property
     def problem(self) -> str:
-        """Why no network can be made of it, as part of a sentence; "" when one can."""
+        """Why it cannot be loaded, as part of a sentence; "" when it can."""
         return self._problem(self.missing)
 
     @property
     def trunk_problem(self) -> str:
-        """Why not even encoder and decoder can be made of it; "" when they can."""
+        """Why not even encoder and decoder can be loaded; "" when they can."""
         return self._problem(tuple(name for name in self.missing if not name.startswith(HEADS_PREFIX)))
 
     def _problem(self, missing: tuple[str, ...]) -> str:
         if self.kind == CROCO and any(name.startswith(HEADS_PREFIX) for name in missing):
-            return "it is CroCo's trunk, without the heads that make points; give a checkpoint of MASt3R or DUSt3R"
+            return "it is a CroCo trunk without the heads that predict points; give a checkpoint of MASt3R or DUSt3R"
         parts = (
             ("it lacks", listing(missing)),
-            ("it has, and should not have,", listing(self.unexpected)),
+            ("it has the unexpected", listing(self.unexpected)),
             ("it does not fit:", listing(self.unfit)),
         )
         found = "; ".join(f"{what} {names}" for what, names in parts if names)
@@ -77,11 +77,11 @@ class Checkpoint:
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:
-    """Looks into a checkpoint; no weight is read. source: as `locate` takes it.
+    """Inspects a checkpoint without reading its weights. source: as for `locate`.
 
     Raises:
-        CheckpointNotFoundError: there is no such file, folder, name or Hub repository.
-        CheckpointError: it is damaged, unsafe, or no network of this family.
+        CheckpointNotFoundError: no file, folder, published name or Hub repository is found.
+        CheckpointError: it is damaged, unsafe, or not a network of this family.
     """
     path = locate(source)
     try:
@@ -100,13 +100,13 @@ def load_network(
 ) -> PairNetwork:
     """The network of a checkpoint, ready for inference, its weights as `dtype` on `device`.
 
-    On the CPU, weights that are in the file as `dtype` stay mapped from it, and processes share them. The others, and
-    convolutions, which get another layout, are converted piece by piece, so that memory never holds much more than the result.
-    trunk_only: leaves the heads out, which a CroCo checkpoint has not; `encode` and `decode` work then, `head` does not.
+    On the CPU, weights stored as `dtype` stay memory-mapped and are shared between processes. Other weights, and convolutions
+    (whose layout changes), are converted piece by piece, so that the peak memory stays close to the size of the result.
+    trunk_only: omits the heads, which a CroCo checkpoint does not have; `encode` and `decode` then work, `head` does not.
 
     Raises:
         CheckpointError: as `read_checkpoint`, or weights are missing, too many, of another shape, or too large for fp16.
-        ConfigError: `dtype` is none of float32, float16, bfloat16, or torch cannot use `device`.
+        ConfigError: `dtype` is not float32, float16 or bfloat16, or torch cannot use `device`.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype}; weights can be {', '.join(map(str, DTYPES))}.")
@@ -128,7 +128,7 @@ def load_network(
 
 
 def _read_ahead(network: PairNetwork) -> None:
-    """Touches every page of weights that are mapped, so that the file is read now and not during the first image."""
+    """Touches every page of memory-mapped weights, so that the file is read now and not during the first image."""
     for weight in network.parameters():
         if weight.device.type == "cpu" and weight.is_contiguous():
             weight.flatten()[:: PAGE_BYTES // weight.itemsize].sum()
@@ -143,7 +143,7 @@ def _checked_device(device: torch.device | str) -> torch.device:
 
 
 def _empty_network(config: NetworkConfig) -> PairNetwork:
-    """The network without memory for its weights."""
+    """The network with unallocated weights."""
     with torch.device("meta"):
         return PairNetwork(config)
 
@@ -180,11 +180,11 @@ def _shape(value: object) -> tuple[int, ...]:
 
 
 def _unsuitable(value: object) -> str:
-    """What keeps a value from being a weight; "" when nothing does."""
+    """Why a value cannot be a weight; "" when it can."""
     if not isinstance(value, torch.Tensor):
-        return f"is a {type(value).__name__}, no tensor"
+        return f"is a {type(value).__name__}, not a tensor"
     if value.dtype not in STORED_DTYPES or value.layout is not torch.strided:
-        return f"is of {value.dtype} ({value.layout}), not of floating point numbers"
+        return f"has dtype {value.dtype} ({value.layout}), not a floating point type"
     return ""
 
 
@@ -195,12 +195,12 @@ def _sizes(config: NetworkConfig) -> str:
 
 
 def _batches(network: PairNetwork, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Iterator[list[str]]:
-    """Names of the parameters, in portions that may be in memory twice; what is not copied anyway in one."""
+    """Names of the parameters in portions small enough to be in memory twice; those that are not copied form one portion."""
     names = network.state_dict()
     as_wanted = device.type == "cpu" and set(checkpoint.dtypes) == {str(dtype).removeprefix("torch.")}
     if as_wanted or not checkpoint.weights.mapped:
         stays = {name for name, value in names.items() if laid_out(value) is value}
-        yield list(names.keys() - stays)  # copied, into another layout
+        yield list(names.keys() - stays)  # copied to another layout
         yield list(stays)
         return
     batch: list[str] = []
@@ -215,8 +215,8 @@ def _batches(network: PairNetwork, checkpoint: Checkpoint, dtype: torch.dtype, d
 
 
 def _converted(name: str, weight: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """The weight itself where it is as wanted already."""
+    """The weight with the requested type, layout and device; the same tensor when nothing changes."""
     converted = laid_out(weight.to(device=device, dtype=dtype))
     if dtype is torch.float16 and weight.dtype is not dtype and not converted.isfinite().all():
-        raise CheckpointError(f"{name} holds values beyond the range of float16; load the checkpoint as bfloat16 or float32.")
+        raise CheckpointError(f"{name} contains values beyond the range of float16; load the checkpoint as bfloat16 or float32.")
     return converted

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of a MASt3R or DUSt3R network: everything its checkpoint decides, and nothing that inference may choose."""
+"""The architecture of a MASt3R or DUSt3R network: everything that its checkpoint determines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONF_MODES = ("exp", "sigmoid")
 
 @dataclass(frozen=True)
 class Activation:
-    """How a raw output becomes a value: a mode and the closed range of the result."""
+    """Mapping from a raw output to a value: a mode and the closed range of the result."""
 
     mode: str
     low: float
@@ -27,7 +27,7 @@ class NetworkConfig:
     """Sizes and output conventions of one network. The defaults are the released MASt3R ViT-L/B 512 (688.6 M parameters).
 
     head: "catmlp+dpt" (MASt3R: pointmap by DPT, descriptors by an MLP), "dpt" or "linear" (DUSt3R).
-    desc_dim: channels of the descriptors, 0 without. two_confs: whether the descriptors have a confidence of their own.
+    desc_dim: channels of the descriptors, 0 without descriptors. two_confs: whether descriptors have their own confidence.
     image_size: (width, height) the network was trained at; the longer side is the working size.
     """
 
@@ -52,12 +52,12 @@ class NetworkConfig:
         for name in ("enc_embed_dim", "enc_depth", "enc_num_heads", "dec_embed_dim", "dec_depth", "dec_num_heads", "patch_size"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise ConfigError(f"{name} is {value!r}; a network needs a whole number of at least 1 there.")
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
         for side in ("enc", "dec"):
             dim, heads = getattr(self, f"{side}_embed_dim"), getattr(self, f"{side}_num_heads")
             if dim % (4 * heads):
                 raise ConfigError(
-                    f"{side}_embed_dim is {dim} with {heads} heads; each head's channels must split into four equal parts."
+                    f"{side}_embed_dim is {dim} with {heads} heads; the channels of each head must be a multiple of four."
                 )
         for name, value, allowed in (
             ("head", self.head, HEADS),
@@ -74,18 +74,18 @@ class NetworkConfig:
 
     @property
     def kind(self) -> str:
-        """Which of the two families it is of: "mast3r" has descriptors, "dust3r" has none."""
+        """The family: "mast3r" has descriptors, "dust3r" has none."""
         return "mast3r" if self.desc_dim else "dust3r"
 
     @property
     def hooks(self) -> tuple[int, int, int, int]:
-        """Layers the DPT reads: 0 is the encoder output, k the output of decoder block k."""
+        """Layers that the DPT reads: 0 is the encoder output, k the output of decoder block k."""
         depth = self.dec_depth
         return 0, depth // 2, 3 * depth // 4, depth
 
     @property
     def working_size(self) -> int:
-        """Longer side of the images, pixels; 224 means that images are cropped to a square."""
+        """Longer side of the working images, pixels; at 224 images are cropped to a square."""
         return max(self.image_size)
 
 

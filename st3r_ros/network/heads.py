@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The heads: from the tokens of a view to raw values for every pixel.
 
-The work is split in two: `image_part` needs the encoder's output only, is the same for every pair the image is in, and can be
-kept; `forward` does the rest for one pair.
+Each head has two parts: `image_part` depends only on the encoder output, is the same for every pair of the image and can be
+cached; `forward` computes the rest for one pair.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def conv3x3(channels_in: int, channels_out: int, stride: int = 1, bias: bool = T
 
 
 def as_picture(tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """(B, rows * columns, C) tokens as (B, C, rows, columns), the channels last in memory."""
+    """(B, rows * columns, C) tokens as (B, C, rows, columns), channels last in memory."""
     return tokens.unflatten(1, grid).permute(0, 3, 1, 2)
 
 
@@ -61,7 +61,7 @@ class ResidualUnit(nn.Module):
 
 
 class FusionStage(nn.Module):
-    """Adds a finer map to the coarser path, and makes it twice as large."""
+    """Adds a finer map to the coarser path and doubles the resolution."""
 
     def __init__(self, width: int, has_skip: bool = True) -> None:
         super().__init__()
@@ -70,10 +70,10 @@ class FusionStage(nn.Module):
         self.out_conv = nn.Conv2d(width, width, 1)
 
     def forward(self, path: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
-        """path: (B, width, h, w). skip: what `resConfUnit1` made of the finer map. Returns (B, width, 2h, 2w)."""
+        """path: (B, width, h, w). skip: the finer map after `resConfUnit1`. Returns (B, width, 2h, 2w)."""
         if skip is not None:
             path = path + skip
-        # The published order is enlarge, then 1x1 convolution; the two commute, and this one is four times cheaper.
+        # The published order is upsampling, then 1x1 convolution; the two commute, and this order is four times cheaper.
         return twice_as_large(self.out_conv(self.resConfUnit2(path)))
 
 
@@ -91,13 +91,13 @@ class Scratch(nn.Module):
         self.refinenet4 = FusionStage(DPT_WIDTH, has_skip=False)
 
     def skip1(self, x: torch.Tensor) -> torch.Tensor:
-        """The finest map (B, 96, 4 rows, 4 columns), made ready to be added: (B, 256, 4 rows, 4 columns)."""
+        """Prepares the finest map (B, 96, 4 rows, 4 columns) for the addition: (B, 256, 4 rows, 4 columns)."""
         return self.refinenet1.resConfUnit1(self.layer1_rn(x))
 
     def forward(self, skip1: torch.Tensor, x2: torch.Tensor, x3: torch.Tensor, x4: torch.Tensor) -> torch.Tensor:
         """From the deepest map to the finest: (B, 256, 8 rows, 8 columns)."""
         path = self.refinenet4(self.layer4_rn(x4))
-        # With an odd number of patches the deepest map, twice as large, is one too large.
+        # With an odd number of patches the upsampled deepest map is one row or column too large.
         path = path[..., : x3.shape[-2], : x3.shape[-1]]
         path = self.refinenet3(path, self.refinenet3.resConfUnit1(self.layer3_rn(x3)))
         path = self.refinenet2(path, self.refinenet2.resConfUnit1(self.layer2_rn(x2)))
@@ -121,7 +121,7 @@ class DPTHead(nn.Module):
         self.scratch = Scratch()
         self.head = nn.Sequential(
             conv3x3(DPT_WIDTH, DPT_LAST_WIDTH),
-            nn.Identity(),  # in its place the picture is made twice as large, by `_last_layers`
+            nn.Identity(),  # replaced by the upsampling in `_last_layers`
             conv3x3(DPT_LAST_WIDTH, DPT_LAST_WIDTH),
             nn.ReLU(inplace=True),
             nn.Conv2d(DPT_LAST_WIDTH, POINT_CHANNELS, 1),
@@ -142,9 +142,9 @@ class DPTHead(nn.Module):
     def _last_layers(self, half: torch.Tensor, top: int, bottom: int) -> torch.Tensor:
         """Rows [top, bottom) of the result, (B, 4, rows, W), from `half` (B, 128, H/2, W/2).
 
-        At full size these layers would take more memory than all the others, so there is only a strip of them at a time.
+        At full size these layers would need more memory than all others, so they are computed in strips.
         """
-        above, below = int(top > 0), int(bottom < 2 * half.shape[-2])  # the rows beside the strip that the convolution reads
+        above, below = int(top > 0), int(bottom < 2 * half.shape[-2])  # the neighbouring rows that the convolution reads
         strip = self.head[2](rows_of_twice_as_large(half, top - above, bottom + below))
         return self.head[4](self.head[3](strip[..., above : strip.shape[-2] - below, :]))
 
@@ -169,9 +169,9 @@ def patches_to_pixels(x: torch.Tensor, grid: Grid, patch_size: int) -> torch.Ten
 
 @dataclass(frozen=True, eq=False)
 class ImagePart:
-    """What a head has of an image whatever its pair: the encoder's output (B, n, enc_dim) and what the DPT makes of it.
+    """The part of a head that is the same for every pair: the encoder output (B, n, enc_dim) and the DPT's finest map.
 
-    finest: (B, 256, 4 rows, 4 columns); None for a linear head, and where no points are asked for.
+    finest: (B, 256, 4 rows, 4 columns); None for a linear head or when no points are requested.
     """
 
     tokens: torch.Tensor
@@ -180,7 +180,7 @@ class ImagePart:
 
 @dataclass(frozen=True, eq=False)
 class RawOutput:
-    """points: (B, H, W, 4) point and confidence. features: (B, H, W, C) descriptor and, with two confidences, its own."""
+    """points: (B, H, W, 4) point and confidence. features: (B, H, W, C) descriptor and, with two confidences, its confidence."""
 
     points: torch.Tensor | None
     features: torch.Tensor | None
@@ -201,11 +201,11 @@ class ViewHead(nn.Module):
             self.head_local_features = DescriptorHead(enc_dim, dec_dim, config.desc_dim + config.two_confs, self.patch_size)
 
     def image_part(self, tokens: torch.Tensor, grid: Grid, points: bool) -> ImagePart:
-        """The part of `forward` that encoder tokens (B, n, enc_dim) decide."""
+        """The part of `forward` that depends only on the encoder tokens (B, n, enc_dim)."""
         return ImagePart(tokens, self.dpt.image_part(tokens, grid) if points and not self.is_linear else None)
 
     def forward(self, layers: tuple[torch.Tensor, ...], grid: Grid, part: ImagePart, points: bool, features: bool) -> RawOutput:
-        """Raw values from the hooked decoder layers (B, n, dec_dim); each of the two only when asked for."""
+        """Raw values from the hooked decoder layers (B, n, dec_dim), each output only when requested."""
         raw_points, raw_features = None, None
         if points and self.is_linear:
             raw_points = patches_to_pixels(self.proj(layers[-1]), grid, self.patch_size)

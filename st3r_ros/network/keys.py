@@ -11,14 +11,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 PATCH_WEIGHT = "patch_embed.proj.weight"
 _ALIAS = re.compile(r"\.scratch\.layer_rn\.([0-3])\.")
-# Never read at inference: the token of masked training, the reconstruction head of CroCo, and the skip of the deepest stage.
+# Not used at inference: the mask token of training, the reconstruction head of CroCo, and the skip of the deepest stage.
 _UNUSED = re.compile(r"mask_token|prediction_head\..*|downstream_head[12]\.dpt\.scratch\.refinenet4\.resConfUnit1\..*")
 _LISTED = 4
 
 
 @dataclass(frozen=True)
 class KeyMap:
-    """stored: canonical name -> name in the file. unused: names in the file that inference never reads."""
+    """stored: canonical name -> name in the file. unused: names in the file that inference does not need."""
 
     stored: dict[str, str]
     unused: tuple[str, ...]
@@ -26,7 +26,7 @@ class KeyMap:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the file lacks, what it has too much (its own names), and a sentence for every shape that differs."""
+    """Missing and unexpected tensors (the latter by their names in the file), and a sentence for every shape that differs."""
 
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -34,10 +34,9 @@ class Comparison:
 
 
 def resolve(names: Iterable[str]) -> KeyMap:
-    """Brings the names of a file to the canonical ones.
+    """Maps the names in a file to the canonical ones.
 
-    A prefix common to the network (`module.`) is taken off, an aliased name stands for the other, and a file with one decoder
-    has it stand for both.
+    A common prefix (`module.`) is removed, aliases are resolved, and in a file with one decoder it serves as both.
     """
     stored: dict[str, str] = {}
     unused = []
@@ -58,7 +57,7 @@ def resolve(names: Iterable[str]) -> KeyMap:
 
 
 def compare(stored: Shapes, expected: Shapes) -> Comparison:
-    """Holds the shapes of a file, by canonical name, against those of the network."""
+    """Compares the shapes of a file, by canonical name, with those of the network."""
     return Comparison(
         missing=tuple(name for name in expected if name not in stored),
         unexpected=tuple(name for name in stored if name not in expected),
@@ -71,7 +70,7 @@ def compare(stored: Shapes, expected: Shapes) -> Comparison:
 
 
 def listing(names: Iterable[str]) -> str:
-    """The first few of the names, and how many more there are; safe to print."""
+    """The first names and the number of further ones; safe to print."""
     names = list(names)
     shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:_LISTED])
     more = len(names) - _LISTED

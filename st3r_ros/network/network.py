@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network of DUSt3R (Wang et al., CVPR 2024) and MASt3R (Leroy et al., ECCV 2024): two images in, their pointmaps out.
 
-A siamese encoder reads each image by itself; two decoders, one per view, look at each other's tokens layer by layer; a head per
-view turns tokens into a point, a confidence and a descriptor for every pixel. Both pointmaps are in view 0's coordinates.
-The names of the modules are those of the published checkpoints; what inference does not use is left out.
+A siamese encoder processes each image separately; two decoders, one per view, attend to each other's tokens layer by layer; a
+head per view turns tokens into a point, a confidence and a descriptor for every pixel. Both pointmaps are in view 0's
+coordinates. The names of the modules are those of the published checkpoints; parts that inference does not use are omitted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from st3r_ros.network.rope import rope_table
 
 
 def laid_out(weight: torch.Tensor) -> torch.Tensor:
-    """The weight as inference wants it in memory: convolutions channels last, as the pictures that heads make of tokens are."""
+    """The weight in the memory layout of inference: channels last for convolutions, like the maps that the heads process."""
     return weight.contiguous(memory_format=torch.channels_last if weight.dim() == 4 else torch.contiguous_format)
 
 
@@ -30,7 +30,7 @@ def laid_out(weight: torch.Tensor) -> torch.Tensor:
 class Decoded:
     """Decoder layers of both views that the heads read, each (B, n, dec_dim), the last one normalized.
 
-    Three for a DPT head (the blocks L/2, 3L/4 and L), the last alone for a linear one.
+    Three for a DPT head (blocks L/2, 3L/4 and L), only the last for a linear head.
     """
 
     view0: tuple[torch.Tensor, ...]
@@ -38,7 +38,7 @@ class Decoded:
 
 
 class PatchEmbed(nn.Module):
-    """Each patch of the image becomes one token."""
+    """Converts each patch of an image to a token."""
 
     def __init__(self, patch_size: int, dim: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class PatchEmbed(nn.Module):
 
 
 class PairNetwork(nn.Module):
-    """Encoder, decoders and heads. `forward` is the whole; its stages can be called one by one, to keep what does not change."""
+    """Encoder, decoders and heads. `forward` runs all stages; they can also be called separately, to cache their results."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -68,20 +68,20 @@ class PairNetwork(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and so of tokens and layers; outputs are always float32."""
+        """Type of weights, tokens and layers; outputs are always float32."""
         return self.enc_norm.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.enc_norm.weight.device
 
     def grid(self, images: torch.Tensor) -> Grid:
-        """Rows and columns of patches of images (B, 3, H, W)."""
+        """Rows and columns of patches in images (B, 3, H, W)."""
         return images.shape[-2] // self.config.patch_size, images.shape[-1] // self.config.patch_size
 
     def forward(self, images0: torch.Tensor, images1: torch.Tensor) -> PairOutput:
-        """Both views of a batch of pairs, images (B, 3, H, W) in [-1, 1], sides multiples of the patch size; no cache."""
+        """Both views of a batch of pairs: images (B, 3, H, W) in [-1, 1], sides multiples of the patch size; without caching."""
         grid0, grid1 = self.grid(images0), self.grid(images1)
         tokens0, tokens1 = self.encode(images0), self.encode(images1)
         decoded = self.decode(tokens0, tokens1, grid0, grid1)
@@ -99,7 +99,7 @@ class PairNetwork(nn.Module):
         return self.enc_norm(x)
 
     def decode(self, tokens0: torch.Tensor, tokens1: torch.Tensor, grid0: Grid, grid1: Grid) -> Decoded:
-        """Encoder tokens of both views, (B, n, enc_dim) and (B, m, enc_dim), read with each other."""
+        """Decodes the encoder tokens of both views, (B, n, enc_dim) and (B, m, enc_dim), jointly."""
         head_dim = self.config.dec_embed_dim // self.config.dec_num_heads
         rope0, rope1 = self._rope(grid0, head_dim), self._rope(grid1, head_dim)
         x, y = self.decoder_embed(tokens0), self.decoder_embed(tokens1)
@@ -113,15 +113,15 @@ class PairNetwork(nn.Module):
         return Decoded(views0, views1)
 
     def needed(self, pointmaps: bool, descriptors: bool) -> tuple[bool, bool]:
-        """Whether the heads must compute points, and descriptors, when these are asked for.
+        """Whether the heads must compute points and descriptors for a request.
 
-        A network without descriptors gives none; descriptors without a confidence of their own take the points'.
+        A network without descriptors returns none; descriptors without their own confidence use that of the points.
         """
         descriptors = descriptors and self.config.desc_dim > 0
         return pointmaps or (descriptors and not self.config.two_confs), descriptors
 
     def image_part(self, view: int, tokens: torch.Tensor, grid: Grid, *, pointmaps: bool = True) -> ImagePart:
-        """What the head of view 0 or 1 makes of encoder tokens (B, n, enc_dim): the same for every pair of the image."""
+        """The head's `ImagePart` for view 0 or 1 from encoder tokens (B, n, enc_dim); the same for every pair of the image."""
         return self._view_head(view).image_part(tokens, grid, pointmaps)
 
     def head(
@@ -134,7 +134,7 @@ class PairNetwork(nn.Module):
         pointmaps: bool = True,
         descriptors: bool = True,
     ) -> ViewOutput:
-        """The outputs of view 0 or 1 from its `Decoded` layers and its `image_part`, which must have what is asked for here."""
+        """The outputs of view 0 or 1 from its `Decoded` layers and its `image_part`, which must cover the request."""
         points, features = self.needed(pointmaps, descriptors)
         raw = self._view_head(view)(layers, grid, part, points, features)
         X = conf = desc = desc_conf = None
@@ -152,7 +152,7 @@ class PairNetwork(nn.Module):
         return (self.downstream_head1, self.downstream_head2)[view]
 
     def _rope(self, grid: Grid, head_dim: int) -> torch.Tensor:
-        """Kept for good, since captured CUDA graphs read it; images of one working size have a few dozen grids at most."""
+        """Kept forever, since captured CUDA graphs read it; a working size has at most a few dozen grids."""
         key = grid, head_dim, self.dtype, self.device
         if key not in self._rope_tables:
             self._rope_tables[key] = rope_table(*grid, head_dim, self.config.rope_base, self.dtype, self.device)

@@ -15,7 +15,7 @@ TINY = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class ViewOutput:
-    """What the network says of one view of each pair, float32; None for what was not asked for or the network has not.
+    """Outputs for one view of each pair, float32; None when not requested or not available.
 
     X: (B, H, W, 3) points in the coordinates of the pair's view 0. conf: (B, H, W).
     desc: (B, H, W, D) unit descriptors. desc_conf: (B, H, W).
@@ -45,7 +45,7 @@ class PairOutput:
 
 
 def pointmap(raw: torch.Tensor, mode: Activation) -> torch.Tensor:
-    """Points (..., 3) of raw (..., 3): the direction stays, `mode` says how the length grows."""
+    """Points (..., 3) from raw values (..., 3): the direction is kept, `mode` maps the length."""
     if mode.mode == "linear":
         X = raw
     else:
@@ -56,7 +56,7 @@ def pointmap(raw: torch.Tensor, mode: Activation) -> torch.Tensor:
 
 
 def confidence(raw: torch.Tensor, mode: Activation) -> torch.Tensor:
-    """Confidence of a raw value: low + exp, at most high; or a sigmoid between low and high."""
+    """Confidence from a raw value: low + exp, at most high; or a sigmoid between low and high."""
     if mode.mode == "sigmoid":
         return mode.low + (mode.high - mode.low) * torch.sigmoid(raw)
     grown = mode.low + raw.exp()

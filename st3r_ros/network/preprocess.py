@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an image to what the network reads: scaled to its working size, cropped to whole patches, normalized.
+"""Prepares images for the network: resized to its working size, cropped to whole patches, normalized.
 
-A plan says where every pixel goes; it depends on sizes only. Two paths follow it: the reference (Pillow, bit for bit what the
-published models were evaluated with) and the live one, which works where the image is and equals it up to rare roundings.
+A plan maps pixels and depends only on sizes. Two implementations follow it: the reference (Pillow, identical to the preprocessing
+of the published models) and the live one, which runs on the image's device and agrees up to rare rounding differences.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from PIL import Image
 from st3r_ros.errors import FrameError
 from st3r_ros.network.resample import resample
 
-SQUARE_SIZE = 224  # the working size of the models that see squares
-MAX_ASPECT = 32  # long side to short side; beyond, a side of 512 pixels has no whole patch beside it
+SQUARE_SIZE = 224  # the working size of the models with square images
+MAX_ASPECT = 32  # aspect ratio; beyond it, the short side next to 512 pixels is less than one patch
 
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """Where the pixels of an image go. All sizes and offsets are (x, y) pixels.
+    """The mapping from an image to its working image. All sizes and offsets are (x, y) pixels.
 
-    size: of the image. resized: of the whole image once scaled, by `window`. offset: of the top left pixel that is kept of that.
-    out: what is kept, whole patches in both directions.
+    size: of the image. resized: of the whole image after resampling with `window`. offset: top left pixel of the crop.
+    out: size of the crop, whole patches in both directions.
     """
 
     size: tuple[int, int]
@@ -47,7 +47,7 @@ class ImagePlan:
         return self.working_from_original @ np.asarray(K, dtype=np.float64)
 
     def to_working(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels (..., 2) of the image as float64 pixels of the working image; what was cropped falls outside of it."""
+        """Pixels (..., 2) of the image as float64 pixels of the working image; cropped pixels fall outside."""
         return _moved(self.working_from_original, pixels)
 
     def to_original(self, pixels: np.ndarray) -> np.ndarray:
@@ -58,15 +58,15 @@ class ImagePlan:
 def plan_image(width: int, height: int, working_size: int, *, square_ok: bool = False, patch_size: int = 16) -> ImagePlan:
     """The plan for images of one size, by the rule of the published models.
 
-    The longer side becomes `working_size` and both sides are cropped to whole patches, the centre kept; of an exactly square
-    image 4:3 is kept, unless `square_ok`. At a working size of 224 the shorter side becomes 224 and a square is kept.
+    The longer side becomes `working_size` and both sides are cropped to whole patches around the centre; an exactly
+    square image is cropped to 4:3, unless `square_ok`. At a working size of 224 the shorter side becomes 224 and squares stay.
 
     Raises:
-        FrameError: the image has no pixels, or is so thin that nothing useful would be kept.
+        FrameError: the image has no pixels, or is too thin.
     """
     short, long = sorted((width, height))
     if short < 1:
-        raise FrameError(f"The image is {width}x{height} pixels; it has no pixels.")
+        raise FrameError(f"The image is empty ({width}x{height} pixels).")
     square = working_size == SQUARE_SIZE
     target = round(working_size * (long / short)) if square else working_size
     resized = round(width * target / long), round(height * target / long)
@@ -80,7 +80,7 @@ def plan_image(width: int, height: int, working_size: int, *, square_ok: bool = 
     if min(out) < patch_size or long > MAX_ASPECT * short:
         longest = short * min(MAX_ASPECT, target // patch_size)
         raise FrameError(
-            f"The image is {width}x{height} pixels, too thin to hold whole patches of {patch_size} pixels at a working size of "
+            f"The image is {width}x{height} pixels, too thin for whole patches of {patch_size} pixels at a working size of "
             f"{working_size}; crop its longer side to at most {longest} pixels."
         )
     return ImagePlan(
@@ -96,7 +96,7 @@ def resize_reference(image: np.ndarray, plan: ImagePlan) -> np.ndarray:
     """The working image (h, w, 3) uint8 of an image (H, W, 3) uint8 RGB, by Pillow.
 
     Raises:
-        FrameError: the image has another size than the plan.
+        FrameError: the size of the image differs from that of the plan.
     """
     _check_size(image.shape, plan)
     (x0, y0), (width, height) = plan.offset, plan.out
@@ -107,10 +107,10 @@ def resize_reference(image: np.ndarray, plan: ImagePlan) -> np.ndarray:
 def resize_live(image: torch.Tensor, plan: ImagePlan) -> torch.Tensor:
     """The working image (..., h, w, 3) uint8 of an image or a batch (..., H, W, 3) uint8 RGB, on the image's device.
 
-    On the CPU Pillow does it, which is exact and faster there; elsewhere `resample` does.
+    Uses Pillow on the CPU, where it is exact and faster, and `resample` elsewhere.
 
     Raises:
-        FrameError: the image has another size than the plan.
+        FrameError: the size of the image differs from that of the plan.
     """
     _check_size(image.shape, plan)
     if image.device.type != "cpu":
@@ -121,7 +121,7 @@ def resize_live(image: torch.Tensor, plan: ImagePlan) -> torch.Tensor:
 
 
 def normalize(images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """What the network reads, (B, 3, h, w) in [-1, 1], of images (B, h, w, 3) uint8: (x / 255 - 0.5) / 0.5."""
+    """The input of the network, (B, 3, h, w) in [-1, 1], from images (B, h, w, 3) uint8: (x / 255 - 0.5) / 0.5."""
     planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     return planes.div_(255).sub_(0.5).div_(0.5).to(dtype)
 

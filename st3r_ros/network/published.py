@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checkpoints that NAVER LABS Europe has published, and where they are kept here. This package contains no weights."""
+"""The checkpoints published by NAVER LABS Europe, and where they are stored locally. This package contains no weights."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SERVER = "https://download.europe.naverlabs.com/ComputerVision"
 LICENSE = "CC BY-NC-SA 4.0"
 LICENSE_SUMMARY = (
     f"These weights are NAVER's, under {LICENSE}: give credit, no commercial use, share changes under the same terms. "
-    "They are made from data sets with terms of their own, some stricter, which bind you, too. "
+    "The data sets they were trained on have terms of their own, some stricter, which also bind you. "
     "This package is Apache-2.0; its licence does not cover the weights. Using them is your responsibility."
 )
-UNKNOWN_LICENSE = "The licence of these weights is not known to this package; ask their publisher what you may use them for."
+UNKNOWN_LICENSE = "This package does not know the licence of these weights; ask their publisher."
 
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """name: what a user calls it. url: of the file. hub_id: the same weights on the Hub, "" for none."""
+    """name: short name for users. url: of the file. hub_id: the same weights on the Hub, "" for none."""
 
     name: str
     url: str
@@ -57,17 +57,17 @@ NAMES = tuple(entry.name for entry in CATALOGUE)
 
 
 def find_published(text: str) -> PublishedCheckpoint | None:
-    """The entry that a name, a file name, a path, a url or a Hub id stands for; None for any other text."""
+    """The entry for a name, a file name, a path, a url or a Hub id; None for any other text."""
     last = text.partition("?")[0].rpartition("/")[2]
     return next((entry for entry in CATALOGUE if text and (text in (entry.name, entry.hub_id) or last == entry.file_name)), None)
 
 
 def license_note(text: str) -> str:
-    """What is known of the licence of the weights that `text` (as in `find_published`) stands for."""
+    """The licence note for the weights that `text` (as in `find_published`) denotes."""
     return LICENSE_SUMMARY if find_published(text) else UNKNOWN_LICENSE
 
 
 def weights_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where `st3r download` keeps files: st3r_ros in $XDG_CACHE_HOME, or in ~/.cache."""
+    """Where `st3r download` stores files: st3r_ros in $XDG_CACHE_HOME, or in ~/.cache."""
     cache = environment.get("XDG_CACHE_HOME", "")
     return (Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "st3r_ros"

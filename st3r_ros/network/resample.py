@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Antialiased resampling of images as Pillow does it, as two matrix products on any device.
+"""Antialiased resampling like Pillow's, as two matrix products on any device.
 
-An output pixel is a weighted sum of the input pixels around the place its centre comes from. The window (Lanczos of three lobes
-or cubic convolution with a = -0.5) is as wide as the scale where the image shrinks, ends with the image, and has the sum 1.
-Pillow rounds to 8 bit after the horizontal pass and again after the vertical one; so does this. (For images more than twice as
-tall as wide, recent versions of Pillow take the passes in the other order.)
+An output pixel is a weighted sum of the input pixels around its position in the input. The window (Lanczos with three lobes or
+cubic convolution with a = -0.5) is widened by the scale when the image shrinks, is cut off at the border and sums to 1. Like
+Pillow, this rounds to 8 bit after the horizontal pass and again after the vertical one. (For images more than twice as tall as
+wide, recent versions of Pillow swap the two passes.)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def resample(
     """Scales an image or a batch (..., H, W, 3) uint8 to the size `resized` and computes a box of it: (..., h, w, 3) uint8.
 
     resized, offset, out: (x, y) pixels; size of the whole scaled image, top left pixel of the box, size of the box.
-    window: LANCZOS or BICUBIC. The sums are of float32: one that lies within 1e-4 of a half may round otherwise than Pillow's.
+    window: LANCZOS or BICUBIC. Sums are float32: a sum within 1e-4 of a half may be rounded differently from Pillow.
     """
     height, width = image.shape[-3:-1]
     horizontal = _pass(width, resized[0], offset[0], out[0], window, image.device)
@@ -45,7 +45,7 @@ def resample(
 
 @lru_cache(maxsize=16)
 def _pass(size: int, resized: int, first: int, count: int, window: Resampling, device: torch.device) -> _Pass:
-    """Scaling a line of `size` pixels to `resized`, of which those from `first` on are wanted."""
+    """Scales a line of `size` pixels to `resized` and computes `count` of them from `first` on."""
     scale = size / resized
     shrink = max(scale, 1.0)
     radius = shrink * (3 if window is Resampling.LANCZOS else 2)
@@ -57,7 +57,7 @@ def _pass(size: int, resized: int, first: int, count: int, window: Resampling, d
     weights = (_lanczos if window is Resampling.LANCZOS else _cubic)((inputs + 0.5 - centres) / shrink)
     weights *= (low <= inputs) & (inputs < high)
     weights /= weights.sum(axis=1, keepdims=True)
-    weights = np.rint(weights * 2**22) / 2**22  # Pillow's fixed point numbers
+    weights = np.rint(weights * 2**22) / 2**22  # Pillow's fixed-point weights
     return _Pass(torch.from_numpy(weights.astype(np.float32)).to(device), span)
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One vector per image, from its encoder tokens: the cosine of two says how likely the images show the same place.
+"""Global image descriptors from encoder tokens: the cosine of two is the similarity of the places.
 
 The steps are those of the literature on image retrieval: generalised mean (GeM) pooling and whitening (Radenovic, Tolias and
-Chum, Fine-tuning CNN Image Retrieval with No Human Annotation, PAMI 2019), each token weighted by its norm, which is how HOW
-(Tolias, Jenicek and Chum, ECCV 2020) tells tokens that say much from those that say little. Without learned whitening the square
-root evens out the channels (Jegou and Chum, ECCV 2012). The retrieval head that was published with MASt3R-SfM is built from
-such parts too, but its exact layout is not known here: its file is refused, with a sentence that says what is expected.
+Chum, Fine-tuning CNN Image Retrieval with No Human Annotation, PAMI 2019), each token weighted by its norm, as in HOW (Tolias,
+Jenicek and Chum, ECCV 2020), which emphasizes informative tokens. Without learned whitening, a square root balances the channels
+(Jegou and Chum, ECCV 2012). The retrieval head published with MASt3R-SfM has similar parts but an unknown layout: its file is
+refused with a message that names the expected content.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from st3r_ros.network.sources import locate
 from st3r_ros.network.weights_file import open_weights
 
 DEFAULT_POWER, MAX_POWER = 3.0, 10.0
-# What a retrieval checkpoint holds; `power` may be missing.
+# Tensors of a retrieval checkpoint; `power` may be missing.
 POWER, MEAN, PROJECTION = "power", "mean", "projection"
 _LEAST = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """What makes the channels of pooled descriptors equally telling. mean: (C,). projection: (D, C). float32, on one device."""
+    """Whitening of pooled descriptors. mean: (C,). projection: (D, C). float32, on one device."""
 
     mean: torch.Tensor
     projection: torch.Tensor
@@ -36,7 +36,7 @@ class Whitening:
 
 @dataclass(frozen=True, eq=False)
 class RetrievalHead:
-    """How tokens become a descriptor. power: of the generalised mean, 1 is the mean, larger ones approach the maximum."""
+    """Parameters of the pooling. power: of the generalised mean; 1 is the mean, larger values approach the maximum."""
 
     power: float = DEFAULT_POWER
     whitening: Whitening | None = None
@@ -44,10 +44,10 @@ class RetrievalHead:
 
 def load_retrieval_head(source: str | Path, *, device: torch.device | str = "cpu") -> RetrievalHead:
     """The retrieval head in a file (.pth or .safetensors) of tensors `mean` (C,), `projection` (D, C) and, where it is not 3,
-    `power` (1,). source: as `locate` takes it. Nothing in the file is executed.
+    `power` (1,). source: as for `locate`. Nothing in the file is executed.
 
     Raises:
-        CheckpointError: the file is missing, damaged or unsafe, or its tensors are not these.
+        CheckpointError: the file is missing, damaged or unsafe, or has other tensors.
     """
     try:
         tensors = open_weights(locate(source)).read()
@@ -61,7 +61,7 @@ def global_descriptors(tokens: torch.Tensor, head: RetrievalHead | None = None) 
     """The unit descriptors (B, D) float32 of B images, on the device of their encoder tokens (B, n, C); D = C without whitening.
 
     Raises:
-        CheckpointError: the head was made for tokens of another width.
+        CheckpointError: the head expects tokens of another width.
     """
     head = head or RetrievalHead()
     pooled = pool_tokens(tokens, head.power)
@@ -98,7 +98,7 @@ def _checked_whitening(tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, 
     """Mean (C,) and projection (D, C), float32."""
     if not {MEAN, PROJECTION} <= set(tensors):
         found = ", ".join(sorted(tensors)[:6]) + (", ..." if len(tensors) > 6 else "")
-        raise CheckpointError(f"it holds {found}; it must hold {MEAN} (C,), {PROJECTION} (D, C) and at most {POWER} (1,).")
+        raise CheckpointError(f"it contains {found}; it must contain {MEAN} (C,), {PROJECTION} (D, C) and at most {POWER} (1,).")
     mean, projection = tensors[MEAN].float(), tensors[PROJECTION].float()
     if mean.ndim != 1 or projection.ndim != 2 or projection.shape[1] != len(mean) or len(projection) == 0:
         raise CheckpointError(
@@ -106,5 +106,5 @@ def _checked_whitening(tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, 
             "they must be (C,) and (D, C)."
         )
     if not (mean.isfinite().all() and projection.isfinite().all()):
-        raise CheckpointError(f"its {MEAN} or {PROJECTION} holds a number that is not finite.")
+        raise CheckpointError(f"its {MEAN} or {PROJECTION} contains a number that is not finite.")
     return mean, projection

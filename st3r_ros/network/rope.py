@@ -7,10 +7,10 @@ import torch
 
 
 def rotate(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Turns the channels of every token by its position.
+    """Rotates the channels of every token by its position.
 
     x: (B, n, ..., D) queries or keys. table: (n, 2, D) from `rope_table` (or shaped to broadcast over the dots).
-    The first half of D turns with the row, the second with the column; in a half, channel i pairs with channel i + D/4.
+    The first half of D rotates with the row, the second with the column; in each half, channel i pairs with channel i + D/4.
     """
     cos, sin = table.unbind(-2)
     a, b = x.unflatten(-1, (2, 2, -1)).unbind(-2)

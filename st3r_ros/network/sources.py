@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the weights are that a user names: a file, a folder, a published name, or a Hub id."""
+"""Locates weights by what a user names: a file, a folder, a published name, or a Hub id."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from st3r_ros.errors import CheckpointNotFoundError
 from st3r_ros.network.published import NAMES, find_published, weights_folder
 
-# What a folder from the Hub holds.
+# Files of a folder from the Hub.
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 HUB_FILES = (CONFIG, SINGLE, INDEX, "model-*.safetensors")
@@ -18,13 +18,13 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def locate(source: str | Path) -> Path:
-    """The file or folder that `source` stands for.
+    """The file or folder that `source` denotes.
 
-    A published name ("mast3r") is the file that `st3r download` has fetched; else what exists is taken; else "owner/name" is a
-    repository of the Hub, from its cache where it is there (no network is asked then), else fetched.
+    A published name ("mast3r") is the file that `st3r download` stored; otherwise an existing path; otherwise "owner/name" is a
+    Hub repository, taken from its cache (without network access) or downloaded.
 
     Raises:
-        CheckpointNotFoundError: nothing is there, with what to do.
+        CheckpointNotFoundError: nothing is found; the message says what to do.
     """
     text = str(source)
     if text in NAMES:
@@ -33,7 +33,7 @@ def locate(source: str | Path) -> Path:
     if text and path.exists():
         return path
     if text.startswith(("http://", "https://")):
-        raise CheckpointNotFoundError(f"'{text}' is on the web; run `st3r download {text}` and give the file.")
+        raise CheckpointNotFoundError(f"'{text}' is a web address; run `st3r download {text}` and give the file.")
     if is_hub_id(text):
         return _from_hub(text)
     raise CheckpointNotFoundError(
@@ -42,7 +42,7 @@ def locate(source: str | Path) -> Path:
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether it reads as owner/name and not as the path of a file."""
+    """Whether the text has the form owner/name and is not a file path."""
     return bool(_HUB_ID.fullmatch(text)) and not text.endswith(SUFFIXES) and not Path(text).parent.exists()
 
 
@@ -56,27 +56,27 @@ def _downloaded(name: str) -> Path:
 
 
 def fetch_from_hub(hub_id: str, folder: Path | None = None, endpoint: str = "") -> Path:
-    """The folder with the weights of a repository of the Hub, after asking the network for them.
+    """Downloads the weights of a Hub repository and returns their folder.
 
-    folder: where they go, None for the Hub's own cache. endpoint: url of a mirror of the Hub, "" for the Hub.
+    folder: the target, None for the Hub's cache. endpoint: url of a mirror of the Hub, "" for the Hub.
 
     Raises:
-        CheckpointNotFoundError: they cannot be had.
+        CheckpointNotFoundError: they cannot be downloaded.
     """
     try:
         from huggingface_hub import snapshot_download
 
         return Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES), local_dir=folder, endpoint=endpoint or None))
-    except Exception as error:  # the kinds change with the versions of huggingface_hub and of its HTTP library
+    except Exception as error:  # the types vary with the versions of huggingface_hub and its HTTP library
         reason = (str(error) or type(error).__name__).strip().splitlines()[0].partition(". ")[0]
         raise CheckpointNotFoundError(
-            f"'{hub_id}' is no folder here, and could not be had from the Hub ({reason}); check the name and the network, "
-            "or copy the folder from a machine that has it."
+            f"'{hub_id}' is not a local folder and could not be downloaded from the Hub ({reason}); check name and network, "
+            "or copy the folder from another machine."
         ) from error
 
 
 def _from_hub(hub_id: str) -> Path:
-    with suppress(ImportError, OSError, ValueError):  # not in the cache, or no name that the Hub could have
+    with suppress(ImportError, OSError, ValueError):  # not in the cache, or not a valid name
         from huggingface_hub import snapshot_download
 
         cached = Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES), local_files_only=True))

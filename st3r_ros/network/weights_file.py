@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening files of weights without trusting them: torch pickles that can only hold tensors, safetensors, Hub folders."""
+"""Opens untrusted weight files: torch pickles restricted to tensors, safetensors, Hub folders."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class StoredWeights:
-    """files: what `read` reads. arguments: what is said of the network, None for nothing.
+    """files: read by `read`. arguments: the description of the network, None without one.
 
-    read: name -> tensor, anew with every call. mapped: whether tensors are the file's pages in memory, read when touched and
-    given back when no tensor of that call is left.
+    read: returns name -> tensor, reopened with every call. mapped: whether tensors are memory-mapped pages, loaded when touched
+    and released with the last tensor of the call.
     """
 
     files: tuple[Path, ...]
@@ -39,10 +39,10 @@ class StoredWeights:
 
 
 def open_weights(path: Path) -> StoredWeights:
-    """The weights in a file, or in a folder as the Hub has them.
+    """The weights in a file, or in a folder with the layout of the Hub.
 
     Raises:
-        CheckpointError: nothing usable is there; the message goes on from "'path' cannot be used: ".
+        CheckpointError: nothing usable is found; the message continues "'path' cannot be used: ".
     """
     try:
         if path.is_dir():
@@ -63,13 +63,9 @@ def _refuse_what_is_no_weights(start: bytes) -> None:
     if not start:
         raise CheckpointError("it is empty; download it again.")
     if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
-        raise CheckpointError(
-            "it is a web page, not weights: the link was opened as a page. Use the link of the file itself, or `st3r download`."
-        )
+        raise CheckpointError("it is a web page, not a weight file. Use the link to the file itself, or `st3r download`.")
     if start.startswith(_LFS):
-        raise CheckpointError(
-            "it is only Git LFS's pointer to the weights; run `git lfs pull` where it lies, or `st3r download`."
-        )
+        raise CheckpointError("it is a Git LFS pointer, not the weights; run `git lfs pull` in its folder, or `st3r download`.")
 
 
 def _open_folder(folder: Path) -> StoredWeights:
@@ -80,19 +76,19 @@ def _open_folder(folder: Path) -> StoredWeights:
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     if len(files) == 1:
         return open_weights(files[0])
-    found = f"{len(files)} files of weights ({', '.join(path.name for path in files[:4])}), give one of them" if files else "none"
-    raise CheckpointError(f"the folder should hold {SINGLE} and {CONFIG}, and has {found}.")
+    found = f"{len(files)} weight files ({', '.join(path.name for path in files[:4])}), give one of them" if files else "none"
+    raise CheckpointError(f"the folder must contain {SINGLE} and {CONFIG}, but has {found}.")
 
 
 def _shards(folder: Path) -> tuple[Path, ...]:
-    """The files named in the index; their names must be plain ones of this folder."""
+    """The files listed in the index; they must be plain names in this folder."""
     names = _read_json(folder / INDEX).get("weight_map", {})
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise CheckpointError(f"its {INDEX} names no files; download the folder again.")
+        raise CheckpointError(f"its {INDEX} lists no files; download the folder again.")
     shards = sorted(set(names.values()))
     for name in shards:
         if Path(name).name != name or not (folder / name).is_file():
-            raise CheckpointError(f"its {INDEX} names the file {quote(name)}, which is not in the folder; download it again.")
+            raise CheckpointError(f"its {INDEX} lists the file {quote(name)}, which is not in the folder; download it again.")
     return tuple(folder / name for name in shards)
 
 
@@ -117,11 +113,11 @@ def _open_safe(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"'{path.name}' is damaged or cut off ({error}); download it again.") from error
+        raise CheckpointError(f"'{path.name}' is damaged or truncated ({error}); download it again.") from error
 
 
 def _from_metadata(metadata: dict[str, str]) -> Arguments | None:
-    """Some exports keep the arguments in the file: as the constructor call, or as JSON."""
+    """The arguments in the metadata of the file, which some exports have: a constructor call or JSON."""
     if "model" in metadata:
         return parse_constructor(metadata["model"])
     if "config" in metadata:
@@ -130,7 +126,7 @@ def _from_metadata(metadata: dict[str, str]) -> Arguments | None:
 
 
 def _from_folder(folder: Path) -> Arguments | None:
-    """A config.json beside the weights speaks for them where they do not themselves."""
+    """The arguments in the config.json next to the weights."""
     return _from_config(_read_json(folder / CONFIG)) if (folder / CONFIG).is_file() else None
 
 
@@ -139,7 +135,7 @@ def _from_config(config: dict[str, Any]) -> Arguments:
 
 
 def _as_literal(value: Any) -> Any:
-    """JSON has no tuples."""
+    """Lists as tuples, which JSON does not have."""
     return tuple(map(_as_literal, value)) if isinstance(value, list) else value
 
 
@@ -155,9 +151,9 @@ def _parse_json(text: str, name: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{name} is no JSON ({error}).") from error
+        raise CheckpointError(f"{name} is not valid JSON ({error}).") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"{name} holds {quote(text)}; it must be an object of arguments.")
+        raise CheckpointError(f"{name} contains {quote(text)}; it must be an object with arguments.")
     return value
 
 
@@ -166,25 +162,25 @@ def _open_pickle(path: Path) -> StoredWeights:
         return _state(read_pickle(path).content)
 
     opened = read_pickle(path)
-    _state(opened.content)  # says at once when there are no weights in it
+    _state(opened.content)  # fails early when there are no weights
     arguments = _from_pickle(opened.content) or _from_folder(path.parent)
     return StoredWeights((path,), arguments, read, opened.mapped)
 
 
 def _state(content: Any) -> Tensors:
-    """The weights in what was pickled: under one of the usual names, or the whole."""
+    """The weights in the pickled object: under one of the usual keys, or the object itself."""
     if not isinstance(content, dict):
-        raise CheckpointError(f"it holds a {type(content).__name__}, not weights; give a checkpoint of MASt3R or DUSt3R.")
+        raise CheckpointError(f"it contains a {type(content).__name__}, not weights; give a checkpoint of MASt3R or DUSt3R.")
     state = next((content[name] for name in _STATES if isinstance(content.get(name), dict)), content)
     if not any(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(
-            f"it holds no weights, only {quote(', '.join(map(str, content)))}; give a checkpoint of MASt3R or DUSt3R."
+            f"it contains no weights, only {quote(', '.join(map(str, content)))}; give a checkpoint of MASt3R or DUSt3R."
         )
     return {str(name): value for name, value in state.items()}
 
 
 def _from_pickle(content: dict[str, Any]) -> Arguments | None:
-    """Training scripts keep the constructor call in `args.model`; CroCo's keep keyword arguments."""
+    """Training scripts store the constructor call in `args.model`; those of CroCo store keyword arguments."""
     arguments = content.get("args")
     model = arguments.get("model") if isinstance(arguments, dict) else getattr(arguments, "model", None)
     if isinstance(model, str):

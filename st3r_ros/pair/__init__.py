@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pair models: two images in, their common geometry out. `load_pair_model` makes one by name."""
+"""Pair models: two images in, their common geometry out. `load_pair_model` loads one by name."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def load_pair_model(
 ) -> PairModel:
     """The pair model called `name`, ready to use; "mast3r" runs the networks of MASt3R and DUSt3R.
 
-    checkpoint: where the model's weights are, "" for a model without: see `network.sources.locate`.
+    checkpoint: the weights, "" for a model without: see `network.sources.locate`.
 
     Raises:
-        ConfigError: an unknown name, a checkpoint that is missing or not wanted, a device that is not there.
+        ConfigError: an unknown name, a missing or superfluous checkpoint, or an unavailable device.
         CheckpointError: the checkpoint cannot be used.
         DeviceMemoryError: it does not fit on the GPU.
     """
@@ -37,10 +37,10 @@ def load_pair_model(
             f"checkpoint is '{checkpoint}', but the pair model '{name}' has no weights; set the pair model to mast3r, or leave "
             "the checkpoint out."
         )
-    import torch  # here, so that naming a model imports nothing heavy
+    import torch  # imported here to keep the import of this module light
 
     from st3r_ros.pair.opencv.model import OpenCVPairModel
 
-    # Every tensor of this model and of the mapping with it is small: threads of torch would only wait for those of OpenCV.
+    # All tensors of this model and its mapping are small: threads of torch would only compete with those of OpenCV.
     torch.set_num_threads(1)
     return OpenCVPairModel(opencv or OpenCVPairConfig())

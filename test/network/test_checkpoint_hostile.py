@@ -56,7 +56,7 @@ def test_planted_code_is_named_and_does_not_run(tmp_path, function, zipped, plac
         content[place] = planted
     path = tmp_path / "evil.pth"
     torch.save(planted if place == "whole" else content, path, _use_new_zipfile_serialization=zipped)
-    assert f"{function.__name__}' to be run" in refusal(path)
+    assert f"{function.__name__}' when loaded" in refusal(path)
     assert not ran.exists()
 
 
@@ -128,25 +128,25 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b
     [
         ("a.pth", b"", "it is empty"),
         ("a.safetensors", b"", "it is empty"),
-        ("a.pth", b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "it is a web page, not weights"),
-        ("a.safetensors", b"\xef\xbb\xbf<html></html>", "it is a web page, not weights"),
-        ("a.pth", LFS, "Git LFS's pointer"),
-        ("a.safetensors", LFS, "Git LFS's pointer"),
-        ("a.pth", b"Not Found", "it is no file of weights"),
-        ("a.pth", zip_of_text(), "no file of torch"),
+        ("a.pth", b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "it is a web page, not a weight file"),
+        ("a.safetensors", b"\xef\xbb\xbf<html></html>", "it is a web page, not a weight file"),
+        ("a.pth", LFS, "Git LFS pointer"),
+        ("a.safetensors", LFS, "Git LFS pointer"),
+        ("a.pth", b"Not Found", "it is not a weight file"),
+        ("a.pth", zip_of_text(), "not a torch file"),
         ("a.pth", compiled(), "a compiled TorchScript program"),
-        ("a.pth", saved([1, 2, 3]), "it holds a list, not weights"),
-        ("a.pth", saved(torch.zeros(3)), "it holds a Tensor, not weights"),
-        ("a.pth", saved({"epoch": 3, "model": {}}), "it holds no weights, only 'epoch, model'"),
-        ("a.pth", saved({}), "it holds no weights"),
-        ("a.pth", saved({"model": {"a": torch.zeros(2)}, "args": argparse.Namespace(model=3)}), "holds no MASt3R"),
-        ("a.safetensors", struct.pack("<Q", 10) + b"not json!!" + b"0" * 64, "damaged or cut off"),
-        ("a.safetensors", struct.pack("<Q", 2**60) + b"{}", "damaged or cut off"),
-        ("a.safetensors", b"\x05\x00", "damaged or cut off"),
-        ("a.safetensors", save({"a": torch.zeros(3)})[:-1], "damaged or cut off"),
-        ("a.safetensors", save({"a": torch.zeros(3)}, {"config": "[1]"}), "must be an object of arguments"),
-        ("a.safetensors", save({"a": torch.zeros(3)}, {"config": "{"}), "is no JSON"),
-        ("a.safetensors", save({"a": torch.zeros(3)}, {"model": "eval('1')"}), "no constructor call"),
+        ("a.pth", saved([1, 2, 3]), "it contains a list, not weights"),
+        ("a.pth", saved(torch.zeros(3)), "it contains a Tensor, not weights"),
+        ("a.pth", saved({"epoch": 3, "model": {}}), "it contains no weights, only 'epoch, model'"),
+        ("a.pth", saved({}), "it contains no weights"),
+        ("a.pth", saved({"model": {"a": torch.zeros(2)}, "args": argparse.Namespace(model=3)}), "contains no MASt3R"),
+        ("a.safetensors", struct.pack("<Q", 10) + b"not json!!" + b"0" * 64, "damaged or truncated"),
+        ("a.safetensors", struct.pack("<Q", 2**60) + b"{}", "damaged or truncated"),
+        ("a.safetensors", b"\x05\x00", "damaged or truncated"),
+        ("a.safetensors", save({"a": torch.zeros(3)})[:-1], "damaged or truncated"),
+        ("a.safetensors", save({"a": torch.zeros(3)}, {"config": "[1]"}), "must be an object with arguments"),
+        ("a.safetensors", save({"a": torch.zeros(3)}, {"config": "{"}), "is not valid JSON"),
+        ("a.safetensors", save({"a": torch.zeros(3)}, {"model": "eval('1')"}), "not a constructor call"),
     ],
 )
 def test_what_is_no_checkpoint_is_told(tmp_path, name, content, sentence):
@@ -155,10 +155,10 @@ def test_what_is_no_checkpoint_is_told(tmp_path, name, content, sentence):
 
 
 def test_folders_without_usable_weights_are_told(tmp_path):
-    assert "should hold model.safetensors and config.json, and has none" in refusal(tmp_path)
+    assert "must contain model.safetensors and config.json, but has none" in refusal(tmp_path)
     (tmp_path / "a.pth").touch()
     (tmp_path / "b.pth").touch()
-    assert "2 files of weights (a.pth, b.pth), give one" in refusal(tmp_path)
+    assert "2 weight files (a.pth, b.pth), give one" in refusal(tmp_path)
     with pytest.raises(CheckpointNotFoundError):
         load_network(tmp_path / "c")
 
@@ -171,9 +171,9 @@ def test_what_is_neither_file_nor_folder_is_told(tmp_path):
 def test_a_damaged_config_beside_the_weights_is_told(tmp_path):
     folder = save_hub(tmp_path, make_state())
     for content, sentence in (
-        (b"{", "is no JSON"),
+        (b"{", "is not valid JSON"),
         (b"\xff\xfe", "cannot be read"),
-        (b"[" * 100_000, "is no JSON"),
+        (b"[" * 100_000, "is not valid JSON"),
         (b"3", "must be an object"),
     ):
         (folder / "config.json").write_bytes(content)
@@ -189,7 +189,7 @@ def test_an_index_names_files_of_its_folder_only(tmp_path, name):
     assert "which is not in the folder" in refusal(folder)
     for weight_map in ({}, [], {"a": 3}):
         index.write_text(json.dumps({"weight_map": weight_map}))
-        assert "names no files" in refusal(folder)
+        assert "lists no files" in refusal(folder)
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.9, 0.999])
@@ -198,7 +198,7 @@ def test_a_file_that_is_cut_off_is_told(tmp_path, zipped, share):
     path = save_pth(tmp_path / "a.pth", make_state(), _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    assert "cut off" in refusal(path)
+    assert "truncated" in refusal(path)
 
 
 @pytest.mark.filterwarnings("ignore")

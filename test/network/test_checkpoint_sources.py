@@ -78,13 +78,14 @@ def test_a_local_folder_comes_before_the_hub(tmp_path):
 
 def test_what_is_not_cached_is_a_sentence_without_network(tmp_path):
     with pytest.raises(
-        CheckpointNotFoundError, match=r"'owner/name' is no folder here, and could not be had from the Hub \(.*offline|disabled"
+        CheckpointNotFoundError,
+        match=r"'owner/name' is not a local folder and could not be downloaded from .*offline|disabled",
     ):
         load_network("owner/name")
     snapshot = fill_hub_cache(tmp_path, "owner/half")
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"model.safetensors|could not be had"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors|could not be downloaded"):
         load_network("owner/half")
 
 
@@ -125,7 +126,7 @@ def test_hub_ids_are_told_from_paths(text, expected):
     "text", ["none.pth", "weights/none.pth", "/none", "~/none.safetensors", "https://example.org/a.pth", "a b", ""]
 )
 def test_what_is_nowhere_is_a_sentence(text):
-    with pytest.raises(CheckpointNotFoundError, match=r"There is no checkpoint|is on the web; run `st3r download"):
+    with pytest.raises(CheckpointNotFoundError, match=r"There is no checkpoint|is a web address; run `st3r download"):
         locate(text)
 
 

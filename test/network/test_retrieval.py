@@ -102,7 +102,7 @@ def test_what_is_saved_is_loaded(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"mean": None}, r"holds power, projection; it must hold mean \(C,\), projection \(D, C\)"),
+        ({"mean": None}, r"contains power, projection; it must contain mean \(C,\), projection \(D, C\)"),
         ({"projection": torch.ones(8, 5)}, r"\(16,\) and its projection \(8, 5\)"),
         ({"projection": torch.ones(CHANNELS)}, r"\(16,\) and its projection \(16,\)"),
         ({"projection": torch.full((8, CHANNELS), torch.nan)}, "not finite"),

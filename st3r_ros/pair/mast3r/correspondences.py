@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matches of a pair from what the network says of it, by each of the three ways to find them.
+"""Matches of a pair from the network outputs, by three methods.
 
-All start from every `subsample`-th pixel of image 1, leave out what is less confident than `min_conf`, and give matches on the
+All start from every `subsample`-th pixel of image 1, skip pixels with a confidence below `min_conf`, and return matches on the
 CPU, weighted by their confidence.
 """
 
@@ -19,12 +19,12 @@ from st3r_ros.pair.matching.reciprocal import fast_reciprocal
 from st3r_ros.pair.matching.subpixel import refine_matches
 from st3r_ros.types import Matches
 
-FULL_TRUST = 0.9  # quantile of the confidences that gets weight 1
+FULL_TRUST = 0.9  # quantile of the confidences with weight 1
 LEAST_WEIGHT = 1e-3
 
 
 def match_descriptors(output: PairOutput, subsample: int, min_conf: float) -> Matches:
-    """Reciprocal nearest descriptors, finer than a pixel in image 0: for any two views of a place."""
+    """Reciprocal nearest descriptors with sub-pixel positions in image 0, for any two views of a place."""
     view0, view1 = output.view0, output.view1
     assert view0.desc is not None and view1.desc is not None
     assert view0.desc_conf is not None and view1.desc_conf is not None
@@ -44,9 +44,9 @@ def match_points(output: PairOutput, subsample: int, min_conf: float) -> Matches
 
 
 def match_projections(inference: Inference, output: PairOutput, seed: Matches | None, subsample: int, min_conf: float) -> Matches:
-    """Where the points of image 1 lie in image 0, refined by descriptors where there are some: for views with much in common.
+    """Projects the points of image 1 into image 0 and refines them by descriptors if available, for views with large overlap.
 
-    seed: matches that tell roughly where, such as those of the frame before. inference: runs the search.
+    seed: approximate matches, such as those of the previous frame. inference: runs the search.
     """
     view0, view1 = output.view0, output.view1
     assert view0.X is not None and view1.X is not None and view0.conf is not None and view1.conf is not None
@@ -81,6 +81,6 @@ def _weighted(found: DescriptorMatches, min_conf: float, possible: int) -> Match
 
 
 def _queries(conf1: torch.Tensor, subsample: int) -> int:
-    """How many pixels of image 1 are looked up, and so the most matches there can be."""
+    """Number of pixels of image 1 that are looked up, the maximum number of matches."""
     rows, columns = (len(range(subsample // 2, size, subsample)) for size in conf1.shape)
     return max(rows * columns, 1)

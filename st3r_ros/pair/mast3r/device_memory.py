@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said when the GPU's memory is full."""
+"""The error message for a full GPU memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from st3r_ros.errors import DeviceMemoryError
 
 @contextmanager
 def naming_full_memory() -> Iterator[None]:
-    """Also a decorator.
+    """Replaces torch's out-of-memory error; also a decorator.
 
     Raises:
-        DeviceMemoryError: in the place of torch's error, which is long and tells of torch's settings only.
+        DeviceMemoryError: instead of torch's error, which is long and mentions only torch's settings.
     """
     try:
         yield

@@ -20,7 +20,7 @@ from st3r_ros.pair.matching.reciprocal import one_order_matches
 def match_full_resolution(
     model: MASt3RPairModel, image0: np.ndarray, image1: np.ndarray, coarse: PixelMatches, *, subsample: int = 8
 ) -> DescriptorMatches:
-    """Matches of two images (H, W, 3) uint8, in their own pixels, float32, on the CPU.
+    """Matches of two images (H, W, 3) uint8, in pixels of the images, float32, on the CPU.
 
     coarse: matches of the reduced images, in pixels of the full ones. The network must have descriptors.
     """
@@ -44,7 +44,7 @@ def match_full_resolution(
 
 
 def _in_window(output: PairOutput, features0: MASt3RFeatures, features1: MASt3RFeatures, subsample: int) -> DescriptorMatches:
-    """The matches of two windows, in their pixels."""
+    """Matches of two windows, in pixels of the windows."""
     view0, view1 = output.view0, output.view1
     assert view0.desc is not None and view1.desc is not None
     assert view0.desc_conf is not None and view1.desc_conf is not None

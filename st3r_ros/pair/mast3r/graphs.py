@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stages of the network as CUDA graphs: at batch 1 the launches of its hundreds of kernels cost more time than the kernels."""
+"""Stages of the network as CUDA graphs: at batch 1, launching hundreds of kernels takes longer than running them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WARM_UP_RUNS = 2
 
 @dataclass(frozen=True, eq=False)
 class _Captured:
-    """A graph, the memory it reads from and the memory it writes to."""
+    """A graph with its input and output memory."""
 
     graph: torch.cuda.CUDAGraph
     inputs: Tensors
@@ -28,7 +28,7 @@ class _Captured:
 
 
 class GraphCache:
-    """Runs stages as CUDA graphs, one per stage and input shapes, and keeps the `limit` last used ones.
+    """Runs stages as CUDA graphs, one per stage and input shapes, and caches the `limit` most recently used ones.
 
     They share one memory pool: they run one after the other, and their outputs are copied out before the next one runs.
     Not thread-safe.
@@ -43,7 +43,7 @@ class GraphCache:
         return len(self._captured)
 
     def __call__(self, key: Hashable, stage: Stage, *inputs: torch.Tensor | None) -> Tensors:
-        """What `stage(*inputs)` returns. key: tells the stages apart, with all that decides what they do but their inputs."""
+        """Returns `stage(*inputs)`. key: identifies the stage, with everything but the inputs that determines its result."""
         key = (key, tuple(x if x is None else (x.shape, x.dtype) for x in inputs))
         if key in self._captured:
             self._captured.move_to_end(key)
@@ -61,7 +61,7 @@ class GraphCache:
         return tuple(None if x is None else x.clone() for x in captured.outputs)
 
     def _try_to_capture(self, stage: Stage, inputs: Tensors) -> _Captured | None:
-        """None where this device or version cannot: slower is better than not at all."""
+        """The graph; None when the device or version does not support it, in which case the stage runs kernel by kernel."""
         try:
             return self._capture(stage, inputs)
         except RuntimeError as error:
@@ -72,7 +72,7 @@ class GraphCache:
 
     def _capture(self, stage: Stage, inputs: Tensors) -> _Captured:
         own = tuple(None if x is None else x.clone() for x in inputs)
-        # Libraries choose their kernels and tables are made on the first runs; none of that may happen in a capture.
+        # Libraries select kernels and build tables in the first runs; this must not happen during a capture.
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -80,7 +80,7 @@ class GraphCache:
                 stage(*own)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # Other threads, such as one that copies a map for publishing, may use the device meanwhile.
+        # Other threads, such as one that copies a map for publishing, may use the device during the capture.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             outputs = stage(*own)
         return _Captured(graph, own, outputs)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a network stage by stage, so that nothing is computed twice or without being asked for.
+"""Runs a network stage by stage and caches the results of each stage.
 
-An image is encoded once, whatever pairs it is in; what the heads make of an image alone is kept for the last images; pairs are
-decoded in batches; points and descriptors are computed only when asked for. On CUDA every stage is a graph.
+An image is encoded once for all its pairs; the per-image part of the heads is cached for the last images; pairs are decoded in
+batches; points and descriptors are computed only when requested. On CUDA every stage is a graph.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEPT_IMAGE_PARTS = 2
 class MASt3RFeatures(Features):
     """An encoded image. tokens: (n, enc_dim), row-major over the patches. grid: rows and columns of patches.
 
-    plan: how the working image came from the original one.
+    plan: the mapping from the original to the working image.
     """
 
     tokens: torch.Tensor
@@ -42,9 +42,9 @@ Pair = tuple[MASt3RFeatures, MASt3RFeatures]
 class Inference:
     """A network with its caches. Not thread-safe.
 
-    mode: "eager" runs kernel by kernel; "graphs" replays CUDA graphs; "compile" lets torch.compile write the kernels (minutes for
-    the first images), and replays graphs of them on CUDA.
-    batch_size: most pairs decoded at once. graph_limit: most graphs kept.
+    mode: "eager" runs kernel by kernel; "graphs" replays CUDA graphs; "compile" uses torch.compile (minutes for the
+    first images), with graphs on CUDA.
+    batch_size: maximum number of pairs per batch. graph_limit: maximum number of cached graphs.
     """
 
     def __init__(self, network: PairNetwork, *, mode: str = "eager", batch_size: int = 16, graph_limit: int = 24) -> None:
@@ -83,7 +83,7 @@ class Inference:
         return [results[index] for index in range(len(pairs))]
 
     def _infer_batch(self, pairs: Sequence[Pair], pointmaps: bool, descriptors: bool) -> PairOutput:
-        """Pairs of equal sizes."""
+        """The same for pairs of equal sizes."""
         grids = pairs[0][0].grid, pairs[0][1].grid
         layers = self._decode(pairs, grids)
         half = len(layers) // 2
@@ -94,11 +94,11 @@ class Inference:
             part = ImagePart(_stack([features.tokens for features in images]), finest)
             views.append(self._head(view, own, grids[view], part, pointmaps, descriptors))
         if (pointmaps, descriptors) == self.network.needed(True, True):
-            self._decoded = None  # nothing more can be asked of it
+            self._decoded = None  # it already has every output
         return PairOutput(*views)
 
     def _decode(self, pairs: Sequence[Pair], grids: tuple[Grid, Grid]) -> Tensors:
-        """The layers of view 0, then those of view 1. Those of a single pair are kept until the next one comes."""
+        """The layers of view 0, then those of view 1. Those of a single pair are cached until the next pair."""
         if self._decoded is not None and self._decoded[0] == pairs:
             return self._decoded[1]
 
@@ -121,7 +121,7 @@ class Inference:
         return ViewOutput(*self.run(("head", view, grid, pointmaps, descriptors), head, part.tokens, part.finest, *layers))
 
     def _image_part(self, images: list[MASt3RFeatures], view: int) -> torch.Tensor | None:
-        """`ImagePart.finest` of the images of one view; that of a single one is kept, since the next pair may have it again."""
+        """`ImagePart.finest` of the images of one view; cached for a single image, since the next pair may contain it again."""
         if self.network.config.head == "linear":
             return None
 
@@ -140,20 +140,20 @@ class Inference:
 
     @torch.no_grad()
     def run(self, key: Hashable, stage: Callable[..., Tensors], *inputs: torch.Tensor | None) -> Tensors:
-        """`stage(*inputs)` in the chosen mode, for functions whose shapes follow from those of their inputs.
+        """`stage(*inputs)` in the selected mode, for functions whose output shapes follow from the input shapes.
 
-        key: tells stages apart; the first function that comes with a key is kept.
+        key: identifies the stage; the first function with a key is cached.
         """
         if self._compiles:
             if key not in self._stages:
-                stage(*inputs)  # lets the network make its tables, which a compiled stage would make anew each time
+                stage(*inputs)  # builds the tables of the network, which a compiled stage would rebuild each time
                 self._stages[key] = torch.compile(stage, dynamic=False)
             stage = self._stages[key]
         return stage(*inputs) if self._graphs is None else self._graphs(key, stage, *inputs)
 
 
 def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """With a batch dimension; a single one is not copied."""
+    """Adds a batch dimension; a single tensor is not copied."""
     return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
 
 

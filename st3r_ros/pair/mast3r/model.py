@@ -25,16 +25,16 @@ from st3r_ros.types import Frame, Matches, PairPrediction
 logger = logging.getLogger(__name__)
 
 NO_CLAIM = 0.999
-"""The confidence at which a prediction begins to count (the lowest the network gives is 1)."""
+"""The confidence above which a prediction is used (the minimum of the network is 1)."""
 
 MIN_SHARE_FOLLOWED = 0.1
-"""Where projection finds fewer of the pixels than this, other views are compared than it is made for."""
+"""Below this share of pixels matched by projection, the views differ too much for it and descriptors are used."""
 
 
 class MASt3RPairModel:
     """Follows the `PairModel` protocol, on the device and in the precision of the network. Not thread-safe.
 
-    Tensors of a prediction are on the CPU, where mapping solves its small problems; `infer` gives them on the network's device.
+    Tensors of a prediction are on the CPU, where the mapping runs; `infer` returns them on the network's device.
     """
 
     relative_depth_sigma = 0.1
@@ -48,11 +48,11 @@ class MASt3RPairModel:
         self._config = config or MASt3RPairConfig()
         self.network = network
         self.name = network.config.kind
-        self.metric = self.name == "mast3r"  # as published; DUSt3R is up to scale
+        self.metric = self.name == "mast3r"  # published MASt3R checkpoints are metric; DUSt3R is up to scale
         mode = self._config.acceleration
         if mode == "auto":
             mode = "graphs" if network.device.type == "cuda" else "eager"
-        # A CPU is as busy with one pair as with many, and a batch would only take more memory.
+        # One pair already saturates a CPU; a batch would only need more memory.
         batch_size = self._config.batch_size if network.device.type == "cuda" else 1
         self._inference = Inference(network, mode=mode, batch_size=batch_size)
         self._retrieval = retrieval
@@ -67,10 +67,10 @@ class MASt3RPairModel:
     def encode(self, frame: Frame) -> MASt3RFeatures:
         """Working image, intrinsics and tokens of an undistorted frame.
 
-        Without a calibration the focal length is estimated from the pointmap of the first image of its size, and kept.
+        Without a calibration the focal length is estimated from the pointmap of the first image of each size.
 
         Raises:
-            FrameError: the image is so thin that nothing would be left of it.
+            FrameError: the image is too thin.
             DeviceMemoryError: it does not fit on the GPU.
         """
         features = self.see(frame.image)
@@ -81,18 +81,18 @@ class MASt3RPairModel:
     @naming_full_memory()
     @torch.no_grad()
     def see(self, image: np.ndarray) -> MASt3RFeatures:
-        """As `encode`, of an image (H, W, 3) uint8 RGB alone; its intrinsics are NaN."""
+        """Like `encode`, for an image (H, W, 3) uint8 RGB without a frame; its intrinsics are NaN."""
         height, width = image.shape[:2]
         plan = plan_image(width, height, self.working_size)
         pixels = resize_live(torch.from_numpy(image).to(self.network.device), plan)
-        working = pixels.cpu().numpy()  # now, while the device has little to finish first
+        working = pixels.cpu().numpy()  # now, while the device is not busy
         tokens = self._inference.encode(normalize(pixels[None], self.network.dtype))[0]
         patch = self.network.config.patch_size
         grid = plan.out[1] // patch, plan.out[0] // patch
         return MASt3RFeatures(working, np.full((3, 3), np.nan), False, tokens, grid, plan)
 
     def infer(self, pairs: Sequence[Pair], *, pointmaps: bool = True, descriptors: bool = True) -> list[PairOutput]:
-        """What the network says of each pair, on its device: see `Inference.infer`. Both orders of a pair make it symmetric."""
+        """The network outputs of each pair, on its device: see `Inference.infer`. Both orders of a pair make it symmetric."""
         return self._inference.infer(pairs, pointmaps=pointmaps, descriptors=descriptors)
 
     @naming_full_memory()
@@ -118,14 +118,14 @@ class MASt3RPairModel:
         output = self._output(pair, pointmaps=True, descriptors=False)
         view0, view1 = output.view0, output.view1
         assert view0.X is not None and view1.X is not None and view0.conf is not None and view1.conf is not None
-        # A camera sees nothing behind itself, and where half precision has overflown there is no point.
+        # Points behind the camera and overflows of half precision are invalid.
         finite0, finite1 = view0.X.isfinite().all(dim=-1), view1.X.isfinite().all(dim=-1)
         conf0 = torch.where(finite0 & (view0.X[..., 2] > 0), view0.conf - NO_CLAIM, 0.0).clamp_min(0.0)
         conf1 = torch.where(finite1, view1.conf - NO_CLAIM, 0.0).clamp_min(0.0)
         return PairPrediction(matches, math.nan, view0.X.cpu(), view1.X.cpu(), conf0.cpu(), conf1.cpu())
 
     def adopt(self, features: MASt3RFeatures, pixels: torch.Tensor) -> None:
-        """Every pixel is matched anyway."""
+        """Does nothing: every pixel is matched."""
 
     @torch.no_grad()
     def describe(self, features: MASt3RFeatures) -> torch.Tensor:
@@ -133,7 +133,7 @@ class MASt3RPairModel:
         return global_descriptors(features.tokens[None], self._retrieval)[0]
 
     def _match(self, pair: Pair, seed: Matches | None) -> Matches:
-        """By projection from the last matches; by reciprocal search where there are none, or the view has jumped since."""
+        """Matches by projection from the last matches; by reciprocal search without them or after a large change of view."""
         subsample, min_conf, how = self._config.match_subsample, self._config.min_match_conf, self._config.matching
         if how == "projective" or (how == "auto" and seed is not None):
             output = self._output(pair, pointmaps=True, descriptors=True)
@@ -145,7 +145,7 @@ class MASt3RPairModel:
         return match_points(self._output(pair, pointmaps=True, descriptors=False), subsample, min_conf)
 
     def _output(self, pair: Pair, *, pointmaps: bool, descriptors: bool) -> PairOutput:
-        """At least what is asked for. The last pair's is kept, since a frame that becomes a keyframe is asked for again."""
+        """At least the requested outputs; those of the last pair are cached, for a frame that becomes a keyframe."""
         known = self._last[1] if self._last is not None and self._last[0] == pair else PairOutput(ViewOutput(), ViewOutput())
         pointmaps = pointmaps and known.view0.X is None
         descriptors = descriptors and known.view0.desc is None
@@ -164,12 +164,14 @@ class MASt3RPairModel:
             width, height = features.plan.out
             if np.isfinite(K).all():
                 logger.warning(
-                    "No camera calibration: the first image tells a focal length of %.0f of %d pixels.", K[0, 0], width
+                    "No camera calibration: the first image gives a focal length of %.0f of %d pixels.", K[0, 0], width
                 )
             else:
                 fov = self._config.assumed_fov_deg
                 focal = 0.5 * width / math.tan(math.radians(fov) / 2)
                 K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
-                logger.warning("No camera calibration, and the first image tells none: assuming %g degrees of view.", fov)
+                logger.warning(
+                    "No camera calibration and none from the first image: assuming a %g degree field of view.", fov
+                )
             self._estimated_K[features.plan] = K
         return self._estimated_K[features.plan]

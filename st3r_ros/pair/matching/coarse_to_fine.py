@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matches of images larger than the network's (MASt3R paper, coarse-to-fine matching).
 
-Matches of the reduced images tell which overlapping windows of the full images show the same things; windows are then matched
-pair by pair at full resolution, and their matches put together.
+Matches of the reduced images determine which overlapping windows of the full images show the same parts of the scene; windows are
+matched pair by pair at full resolution and their matches merged.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def coarse_to_fine(
 ) -> DescriptorMatches:
     """Full-resolution matches of two images (height, width), given `coarse` matches in full-resolution pixels.
 
-    window_shape: height and width of the windows of a landscape image. Of matches that several windows find, the most confident
-    is kept. Sorted by pixel in image 0, then in image 1.
+    window_shape: height and width of the windows of a landscape image. Of duplicate matches from several windows, the most
+    confident is kept. Sorted by pixel in image 0, then in image 1.
     """
     windows0, windows1 = overlapping_windows(shape0, window_shape), overlapping_windows(shape1, window_shape)
     pairs = covering_pairs(windows0, windows1, coarse, max_pairs=max_pairs)
@@ -67,7 +67,7 @@ def coarse_to_fine(
 def overlapping_windows(shape: Shape, window_shape: Shape) -> list[Window]:
     """Windows over a whole image (height, width), row by row, neighbours overlapping by at least half.
 
-    The windows of a portrait image are upright too. A side shorter than the window's is covered by windows of that side.
+    Portrait images have portrait windows. A side shorter than that of the window is covered by windows of that length.
     """
     size = window_shape if shape[1] >= shape[0] else window_shape[::-1]
     height, width = min(shape[0], size[0]), min(shape[1], size[1])
@@ -82,9 +82,9 @@ def covering_pairs(
     coverage: float = COVERAGE,
     max_pairs: int = MAX_PAIRS,
 ) -> list[WindowPair]:
-    """Pairs of windows that hold a share of at least `coverage` of `matches`, or `max_pairs` of them, chosen greedily.
+    """Pairs of windows that contain at least a share `coverage` of `matches`, or `max_pairs` pairs, chosen greedily.
 
-    Each next pair is the one that holds most of the matches that no pair before it holds.
+    Each next pair is the one with the most matches that no earlier pair contains.
     """
     if not len(matches):
         return []

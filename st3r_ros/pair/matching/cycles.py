@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels whose nearest neighbour's nearest neighbour they are, found from a few starts (MASt3R paper, fast reciprocal matching).
+"""Mutual nearest neighbours, found from a few starts (MASt3R paper, fast reciprocal matching).
 
-A cycle from image 0 to image 1 and back either closes or ends on another pixel, which is the next start. Cycles soon meet, so
-every neighbour is searched once and remembered, for both directions.
+A cycle from image 0 to image 1 and back either closes or ends on another pixel, which is the next start. Cycles merge quickly, so
+every neighbour is searched once and cached, in both directions.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def grid_pixels(shape: Shape, subsample: int, device: torch.device) -> torch.Ten
 
 
 def closed_cycles(tables: PairTables, starts: torch.Tensor, max_rounds: int) -> PixelMatches:
-    """The reciprocal neighbours that pixels `starts` (n,), row-major indices in image 0, lead to in at most `max_rounds`.
+    """The reciprocal neighbours reached from pixels `starts` (n,), row-major indices in image 0, in at most `max_rounds`.
 
     Distinct pairs, sorted by pixel in image 0, then in image 1.
     """
@@ -83,7 +83,7 @@ def closed_cycles(tables: PairTables, starts: torch.Tensor, max_rounds: int) -> 
 def near_cycles(tables: PairTables, starts: torch.Tensor, pixel_tolerance: float) -> PixelMatches:
     """The neighbours of `starts` (n,) whose own neighbours are less than `pixel_tolerance` pixels from the start.
 
-    A tolerance of 0 asks for the start itself. Distinct pairs, sorted by pixel in image 0, then in image 1.
+    With a tolerance of 0 it must be the start itself. Distinct pairs, sorted by pixel in image 0, then in image 1.
     """
     neighbours = tables.forward(starts)
     back = tables.backward(neighbours)
@@ -94,7 +94,7 @@ def near_cycles(tables: PairTables, starts: torch.Tensor, pixel_tolerance: float
 
 
 def from_grid(tables: PairTables, subsample: int, pixel_tolerance: float = 0.0, max_rounds: int = MAX_ROUNDS) -> PixelMatches:
-    """The matches that every `subsample`-th pixel of image 0 leads to; with a tolerance, in one round."""
+    """The matches reached from every `subsample`-th pixel of image 0; with a tolerance, in one round."""
     starts = flat_index(grid_pixels(tables.shape0, subsample, tables.usable0.device), tables.shape0[1])
     if pixel_tolerance > 0:
         return near_cycles(tables, starts, pixel_tolerance)

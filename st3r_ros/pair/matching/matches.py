@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of matched pixels, and how two lists become one."""
+"""Lists of matched pixels and their union."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def unique_pairs(index0: torch.Tensor, index1: torch.Tensor) -> torch.Tensor:
 def merge_matches(parts: Sequence[DescriptorMatches], shape0: Shape, shape1: Shape) -> DescriptorMatches:
     """The union of lists of matches between images of shapes (height, width), sorted by pixel in image 0, then in image 1.
 
-    Matches are the same where their nearest pixel centres are; then the first is kept, with its confidence.
+    Matches with the same nearest pixel centres are duplicates; the first is kept, with its confidence.
     """
     pixels0, pixels1 = torch.cat([p.pixels0 for p in parts]), torch.cat([p.pixels1 for p in parts])
     conf = torch.cat([p.conf for p in parts])

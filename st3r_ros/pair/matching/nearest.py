@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exact nearest neighbours by brute force, a block of products at a time.
 
-A block is small enough to stay in the cache that the matrix product leaves it in. Of its products only the maximum of every
-group of database rows is kept, which is a vectorized operation (an argmax is not); the rows of the best group are then compared
-once more, in float32. Nothing here waits for the device.
+A block is small enough to stay in the cache after the matrix product. Only the maximum of every group of database rows is kept,
+which vectorizes (an argmax does not); the rows of the best group are then compared again in float32. Nothing here synchronizes
+with the device.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from torch.nn.functional import pad
 
 GROUP = 64
-# Products held at once: 4 MiB on a CPU, a fraction of the memory of a GPU.
+# Products in memory at once: 4 MiB on a CPU, a fraction of the memory of a GPU.
 BLOCK_CPU = 2**20
 BLOCK_GPU = 2**25
-# Groups that are compared once more where the products are coarser than float32 (half precision, TF32).
+# Groups that are compared again when the products are less precise than float32 (half precision, TF32).
 COARSE_GROUPS = 4
 
 # Queries (Q, d) and for each of them some database rows (Q, c, d) -> scores (Q, c) float32.
@@ -30,7 +30,7 @@ _UNUSABLE = -torch.finfo(torch.float32).max
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """For every query the row of its nearest neighbour, index (Q,) int64, and score (Q,) float32: the greater the nearer."""
+    """For every query the row of its nearest neighbour, index (Q,) int64, and score (Q,) float32, higher for nearer rows."""
 
     index: torch.Tensor
     score: torch.Tensor
@@ -39,8 +39,8 @@ class Nearest:
 def nearest(queries: torch.Tensor, database: torch.Tensor, *, block: int | None = None) -> Nearest:
     """For each of `queries` (Q, d) the row of `database` (N >= 1, d) with the greatest dot product, which is the score.
 
-    Of equal products the first row is taken. Half precision is multiplied as float16 on a GPU and as float32 on a CPU; the last
-    choice is always made in float32. Values must be finite. block: products held at once; the result does not depend on it.
+    Of equal products the first row is taken. Half precision is multiplied as float16 on a GPU and as float32 on a CPU; the final
+    comparison is always in float32. Values must be finite. block: products in memory at once; the result does not depend on it.
     """
     return _search(_for_products(queries), _for_products(database), _dot_products, block)
 
@@ -48,8 +48,8 @@ def nearest(queries: torch.Tensor, database: torch.Tensor, *, block: int | None 
 def nearest_points(queries: torch.Tensor, database: torch.Tensor, usable: torch.Tensor, *, block: int | None = None) -> Nearest:
     """For each of `queries` (Q, 3) the nearest row of `database` (N >= 1, 3) that is `usable` (N,); the score is -distance^2.
 
-    Points are finite, and best near the origin: distances are told apart to about 1e-3 of the distance from it. Where no row is
-    usable the score is -inf. block: products held at once.
+    Points are finite and should be near the origin: distances are resolved to about 1e-3 of the distance from it. Without a
+    usable row the score is -inf. block: products in memory at once.
     """
     queries, database = queries.float(), database.float()
     # |q - p|^2 is least where q.p - |p|^2 / 2 is greatest: a dot product with one coordinate more

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matches without descriptors (DUSt3R): points of two pointmaps that are each other's nearest in space."""
+"""Matches without descriptors (DUSt3R): mutual nearest points of two pointmaps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from st3r_ros.pair.matching.cycles import NeighbourTable, PairTables, both_direc
 from st3r_ros.pair.matching.matches import DescriptorMatches, image_shape, merge_matches, values_at
 from st3r_ros.pair.matching.nearest import nearest_points
 
-# Points this many times farther from the middle than the median are no part of the scene.
+# Points this many times farther from the centre than the median are outliers.
 MAX_SPREAD = 1e4
 
 
 @dataclass(frozen=True, eq=False)
 class PointMaps:
-    """What one order of a pair says: points0 (H0, W0, 3), points1 (H1, W1, 3) in one camera; conf0 (H0, W0), conf1 (H1, W1)."""
+    """Outputs of one order of a pair: points0 (H0, W0, 3), points1 (H1, W1, 3) in one camera; conf0 (H0, W0), conf1 (H1, W1)."""
 
     points0: torch.Tensor
     points1: torch.Tensor
@@ -37,7 +37,7 @@ def pointmap_matches(
     """Reciprocal nearest points of X_0_0 (H0, W0, 3) and X_0_1 (H1, W1, 3), found from every `subsample`-th pixel of both.
 
     conf0 (H0, W0), conf1 (H1, W1): pixels below `min_conf` are left out, as are points that are not finite; the confidence of a
-    match is the product root of its pixels'.
+    match is the geometric mean of those of its pixels.
     """
     tables = _point_tables(X_0_0, X_0_1, conf0 >= min_conf, conf1 >= min_conf)
     matches = both_directions(tables, subsample)
@@ -50,7 +50,7 @@ def symmetric_pointmap_matches(
 ) -> DescriptorMatches:
     """The union of the `pointmap_matches` of both orders of a pair: `order01` is in camera 0, `order10` in camera 1.
 
-    In both, points0 and conf0 belong to image 0. Of a match that both orders find, the confidence is that of `order01`.
+    In both, points0 and conf0 belong to image 0. Matches found in both orders have the confidence of `order01`.
     """
     parts = [
         pointmap_matches(maps.points0, maps.points1, maps.conf0, maps.conf1, subsample=subsample, min_conf=min_conf)
@@ -60,7 +60,7 @@ def symmetric_pointmap_matches(
 
 
 def _point_tables(X_0_0: torch.Tensor, X_0_1: torch.Tensor, mask0: torch.Tensor, mask1: torch.Tensor) -> PairTables:
-    """The search among the points that `mask0` and `mask1` (H, W) leave, moved so that the middle of image 0's is the origin."""
+    """The search among the points in `mask0` and `mask1` (H, W), with the centre of those of image 0 as the origin."""
     points0, points1 = X_0_0.flatten(0, 1).float(), X_0_1.flatten(0, 1).float()
     usable0, usable1 = mask0.flatten() & points0.isfinite().all(1), mask1.flatten() & points1.isfinite().all(1)
     middle = torch.where(usable0[:, None], points0, torch.nan).nanmedian(dim=0).values

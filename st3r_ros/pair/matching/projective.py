@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matches from pointmaps that are known already (MASt3R-SLAM paper): look where a point of image 1 lies in image 0.
+"""Matches from known pointmaps by projection (MASt3R-SLAM paper): where does a point of image 1 lie in image 0?
 
 `X_0_1` gives every pixel of image 1 a ray from camera 0. Its match is where the rays of `X_0_0`, interpolated over image 0, have
-that direction: a small least-squares problem per pixel, solved for all at once. The descriptors near by then decide. No camera
-model is assumed, no scale matters, every shape is fixed, and nothing waits for the device.
+that direction: a small least-squares problem per pixel, solved for all at once and refined by nearby descriptors. It needs no
+camera model, is invariant to scale, has fixed shapes, and does not synchronize with the device.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from st3r_ros.pair.matching.subpixel import subpixel_offsets
 
 ITERATIONS = 5
 FIRST_DAMPING = 1e-3
-# A match is valid when the rays of image 0 come within so many pixels of the wanted one, ...
+# A match is valid when the rays of image 0 come within this many pixels of the wanted one, ...
 MAX_MISS_PX = 1.0
-# ... and the distances of the two points on it differ by no more than this part.
+# ... and the distances of the two points on it differ by at most this share.
 MAX_DISTANCE_RATIO = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class ProjectiveMatches:
-    """For every looked-up pixel of image 1 its place in image 0, of B pairs.
+    """The positions in image 0 of the looked-up pixels of image 1, for B pairs.
 
-    pixels0: (B, n, 2) float32. pixels1: (n, 2) int64. valid: (B, n) bool, whether the place shows the same point.
+    pixels0: (B, n, 2) float32. pixels1: (n, 2) int64. valid: (B, n) bool, whether the position shows the same point.
     """
 
     pixels0: torch.Tensor
@@ -39,7 +39,7 @@ class ProjectiveMatches:
     valid: torch.Tensor
 
     def of_pair(self, pair: int) -> PixelMatches:
-        """The valid matches of one pair, float32 pixels. Waits for the device."""
+        """The valid matches of one pair, float32 pixels. Synchronizes with the device."""
         valid = self.valid[pair]
         return PixelMatches(self.pixels0[pair, valid], self.pixels1[valid].float())
 
@@ -56,9 +56,9 @@ def projective_matches(
     """Where every `subsample`-th pixel of image 1 is seen in image 0, for B pairs at once.
 
     X_0_0: (B, H0, W0, 3), X_0_1: (B, H1, W1, 3), float32 points in camera 0, in any unit. desc0, desc1: (B, H, W, d), or None for
-    geometry alone. seeds: (B, n, 2) float32 first guesses in image 0 (see `seeds_from`), NaN where there is none; the coarse
-    search, which every pixel has, is used where it is nearer.
-    A match is valid when its ray goes through image 0 and both pointmaps have about the same distance on it.
+    geometry alone. seeds: (B, n, 2) float32 initial guesses in image 0 (see `seeds_from`), NaN without one; the result of the
+    coarse search is used where it is closer.
+    A match is valid when its ray passes through image 0 and both pointmaps have about the same distance along it.
     """
     pixels1 = grid_pixels(image_shape(X_0_1[0]), subsample, X_0_1.device)
     column, row = pixels1.T.unsqueeze(1).expand(-1, len(X_0_1), -1)
@@ -77,9 +77,9 @@ def projective_matches(
 
 
 def seeds_from(matches: PixelMatches, shape1: Shape, subsample: int) -> torch.Tensor:
-    """First guesses (n, 2) float32 for the pixels of image 1 that `projective_matches` looks up; NaN where no match is near.
+    """Initial guesses (n, 2) float32 for the pixels of image 1 that `projective_matches` looks up; NaN without a nearby match.
 
-    matches: of image 0 and an image like image 1, such as the one before. Each is the guess of the pixel whose cell it is in.
+    matches: of image 0 and an image similar to image 1, such as the previous one. Each is the guess for the pixel of its cell.
     """
     rows, columns = (len(range(subsample // 2, size, subsample)) for size in shape1)
     seeds = torch.full((rows * columns, 2), torch.nan, device=matches.pixels0.device)
@@ -91,7 +91,7 @@ def seeds_from(matches: PixelMatches, shape1: Shape, subsample: int) -> torch.Te
 
 
 def _starts(rays: RayField, target: torch.Tensor, seeds: torch.Tensor | None) -> torch.Tensor:
-    """The pixel (B, n, 2) of a coarse grid, or the seed, whose ray is nearest to each direction `target` (B, n, 3)."""
+    """The pixel (B, n, 2) of a coarse grid, or the seed, whose ray is closest to each direction `target` (B, n, 3)."""
     starts = rays.nearest(target)
     if seeds is None:
         return starts
@@ -107,9 +107,10 @@ def _miss(samples: Samples, target: torch.Tensor) -> torch.Tensor:
 
 
 def _solve(rays: RayField, target: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Levenberg-Marquardt for all pixels at once: where `rays` point along `target` (B, n, 3), (B, n, 2), and if they do, (B, n).
+    """Levenberg-Marquardt for all pixels at once: pixels (B, n, 2) where `rays` point along `target` (B, n, 3), and whether they
+    do.
 
-    The damping is relative to the derivative, so that neither the field of view nor the image size matters.
+    The damping is relative to the derivative, which makes it independent of the field of view and the image size.
     """
     samples = rays.sample(pixels)
     cost = _miss(samples, target)

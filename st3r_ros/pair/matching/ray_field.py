@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The directions in which the pixels of an image look, read off its pointmap: no camera model is needed."""
+"""Viewing directions of the pixels of an image from its pointmap, without a camera model."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from st3r_ros.pair.matching.cycles import grid_pixels
 from st3r_ros.pair.matching.matches import image_shape
 from st3r_ros.pair.matching.sampling import BilinearMap, Samples
 
-# Directions are averaged over squares of so many pixels: a lens changes them slowly, the noise of a pointmap from pixel to pixel.
+# Directions are averaged over squares of this many pixels: they vary smoothly, the noise of a pointmap from pixel to pixel.
 CELL = 4
-# Coarse guesses are the middles of every so many squares.
+# Coarse guesses are the centres of every n-th square.
 COARSE_STEP = 4
 COARSE_BLOCK = 2**24
 
 
 def directions(points: torch.Tensor) -> torch.Tensor:
-    """Unit vectors along `points` (..., 3); zero, which is like no direction, where there is no point."""
+    """Unit vectors along `points` (..., 3); zero where there is no point."""
     length = torch.linalg.vector_norm(points, dim=-1, keepdim=True)
     return torch.where(length.isfinite() & (length > 0), points / length, 0.0)
 
 
 class RayField:
-    """Smooth directions at any place of B images, from pointmaps (B, H, W, 3) in the image's own camera."""
+    """Smooth directions at any position in B images, from pointmaps (B, H, W, 3) in the image's own camera."""
 
     def __init__(self, pointmaps: torch.Tensor) -> None:
         self.height, self.width = pointmaps.shape[1:3]
@@ -34,7 +34,7 @@ class RayField:
         self._map = BilinearMap(self._rays)
 
     def clamp(self, pixels: torch.Tensor) -> torch.Tensor:
-        """`pixels` (..., 2) moved into the image."""
+        """`pixels` (..., 2) clamped to the image."""
         return torch.stack([pixels[..., 0].clamp(0, self.width - 1), pixels[..., 1].clamp(0, self.height - 1)], dim=-1)
 
     def sample(self, pixels: torch.Tensor) -> Samples:
@@ -43,7 +43,7 @@ class RayField:
         return Samples(found.value, found.dx / self._cell, found.dy / self._cell)
 
     def nearest(self, target: torch.Tensor) -> torch.Tensor:
-        """The pixel (B, n, 2) float32 of a coarse grid that looks most in each direction `target` (B, n, 3)."""
+        """The pixel (B, n, 2) float32 of a coarse grid whose direction is closest to each `target` (B, n, 3)."""
         shape = image_shape(self._rays[0])
         grid = grid_pixels(shape, min(COARSE_STEP, *shape), target.device)
         coarse = self._rays[:, grid[:, 1], grid[:, 0]].transpose(1, 2)

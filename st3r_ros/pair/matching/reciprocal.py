@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matches of dense descriptors: reciprocal nearest neighbours by dot product, of one order of a pair or of both."""
+"""Matches of dense descriptors: reciprocal nearest neighbours by dot product, for one or both orders of a pair."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from st3r_ros.pair.matching.nearest import nearest
 
 @dataclass(frozen=True, eq=False)
 class DescriptorMaps:
-    """What one order of a pair says: desc0 (H0, W0, d), desc1 (H1, W1, d), unit or zero; conf0 (H0, W0), conf1 (H1, W1) > 0."""
+    """Outputs of one order of a pair: desc0 (H0, W0, d), desc1 (H1, W1, d), unit or zero; conf0 (H0, W0), conf1 (H1, W1) > 0."""
 
     desc0: torch.Tensor
     desc1: torch.Tensor
@@ -60,7 +60,7 @@ def one_order_matches(
     subsample: int = 8,
     pixel_tolerance: float = 0.0,
 ) -> DescriptorMatches:
-    """The matches that `fast_reciprocal` finds from image 0 and from image 1, with the lesser of the two pixels' confidences."""
+    """The matches that `fast_reciprocal` finds from image 0 and from image 1, with the smaller confidence of the two pixels."""
     maps = DescriptorMaps(desc0, desc1, conf0, conf1)
     matches = both_directions(_descriptor_tables(maps.desc0, maps.desc1), subsample, pixel_tolerance)
     return DescriptorMatches(matches.pixels0, matches.pixels1, torch.minimum(*_confidences(maps, matches)))
@@ -71,8 +71,8 @@ def symmetric_matches(
 ) -> DescriptorMatches:
     """The matches of both orders of a pair: `order01` has image 0 as its first view, `order10` image 1.
 
-    In both, desc0 and conf0 belong to image 0. The confidence is the product root of the two pixels'; of a match that both orders
-    find, it is that of `order01`.
+    In both, desc0 and conf0 belong to image 0. The confidence is the geometric mean of those of the two pixels; matches found in
+    both orders have that of `order01`.
     """
     parts = []
     for maps in (order01, order10):

@@ -26,7 +26,7 @@ class Samples:
     dy: torch.Tensor
 
     def updated(self, other: Samples, where: torch.Tensor) -> Samples:
-        """These samples with those of `other` in the places `where` (B, n)."""
+        """These samples, replaced by those of `other` at `where` (B, n)."""
         pairs = ((other.value, self.value), (other.dx, self.dx), (other.dy, self.dy))
         return Samples(*(torch.where(where[..., None], new, old) for new, old in pairs))
 
@@ -42,7 +42,7 @@ class BilinearMap:
         self._cells = torch.cat([corner, right - corner, below - corner, across], dim=-1)
 
     def sample(self, pixels: torch.Tensor) -> Samples:
-        """Samples at `pixels` (B, n, 2) float32; outside the image, the polynomials of the outermost cells go on."""
+        """Samples at `pixels` (B, n, 2) float32; outside the image, the polynomials of the outermost cells are extrapolated."""
         x, y = pixels.unbind(-1)
         column = x.floor().long().clamp(0, max(self._width - 2, 0))
         row = y.floor().long().clamp(0, max(self._height - 2, 0))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matches finer than a pixel: one Gauss-Newton step on the descriptors, whose variation around a match is fitted to 3x3 pixels.
+"""Sub-pixel matches: one Gauss-Newton step on the descriptors, whose variation around a match is fitted to 3x3 pixels.
 
-It tells the place better than the peak of a quadratic fitted to nine similarities, which is skewed where descriptors vary faster
-on one side than on the other.
+This is more accurate than the peak of a quadratic fitted to nine similarities, which is biased where descriptors vary faster on
+one side than on the other.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ MIN_DETERMINANT = 1e-3
 
 
 def refine_matches(desc0: torch.Tensor, desc1: torch.Tensor, matches: PixelMatches) -> PixelMatches:
-    """Integer matches between maps (H0, W0, d) and (H1, W1, d), with pixels0 moved to where pixels1 are seen; float32."""
+    """Integer matches between maps (H0, W0, d) and (H1, W1, d), with pixels0 refined to sub-pixel positions; float32."""
     offsets = subpixel_offsets(desc0[None], values_at(desc1, matches.pixels1)[None], matches.pixels0[None])
     return PixelMatches(matches.pixels0 + offsets[0], matches.pixels1.float())
 
 
 def subpixel_offsets(desc: torch.Tensor, queries: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """Offsets (B, n, 2) float32 from `pixels` (B, n, 2) int64 to where `desc` (B, H, W, d) is most like `queries` (B, n, d).
+    """Offsets (B, n, 2) float32 from `pixels` (B, n, 2) int64 to where `desc` (B, H, W, d) is most similar to `queries` (B, n,
+    d).
 
     The offset is 0 where the 3x3 pixels around are not all inside the image, where they do not vary in two directions, or where
     it would be more than `MAX_OFFSET` pixels in x or y.
@@ -33,7 +34,7 @@ def subpixel_offsets(desc: torch.Tensor, queries: torch.Tensor, pixels: torch.Te
     step = torch.arange(9, device=desc.device)
     dx, dy = step % 3 - 1, step // 3 - 1
     around = rows_at(desc, (x[..., None] + dx).clamp(0, width - 1), (y[..., None] + dy).clamp(0, height - 1)).float()
-    # value and slopes at the middle of the least-squares quadratic through the nine
+    # value and slopes at the centre of the least-squares quadratic through the nine pixels
     fit = torch.stack([(5 - 3 * (dx * dx + dy * dy)) / 9, dx / 6, dy / 6])
     value, slope_x, slope_y = (fit @ around).unbind(-2)
     error = queries.float() - value

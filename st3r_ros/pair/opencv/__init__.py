@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weightless pair model: features, epipolar geometry and semi-global stereo from OpenCV."""
+"""The pair model without weights: features, epipolar geometry and semi-global stereo from OpenCV."""

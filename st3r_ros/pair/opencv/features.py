@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points of one image, followed into another one: by optical flow where the views are near, by descriptors where they are not."""
+"""Matches of two images: by optical flow between close views, by descriptors otherwise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLOW_PROBE_SURVIVAL = 0.08
 
 @dataclass(eq=False)
 class OpenCVFeatures(Features):
-    """The grey working image (h, w) uint8, and what was found in it so far (computed when first needed).
+    """The grey working image (h, w) uint8 and its features, computed when first needed.
 
     points: (N, 2) float32 corners to follow by optical flow. keypoints: (M, 2) float32 with unit descriptors (M, 128) float32.
     """
@@ -34,7 +34,7 @@ class OpenCVFeatures(Features):
 
 @dataclass(frozen=True, eq=False)
 class PixelPairs:
-    """Putative matches: pixels0, pixels1 (N, 2) float32, and how many there could have been."""
+    """Putative matches: pixels0, pixels1 (N, 2) float32, and the maximum number there could be."""
 
     pixels0: np.ndarray
     pixels1: np.ndarray
@@ -55,7 +55,7 @@ class PointFinder:
         return features.points
 
     def adopt(self, features: OpenCVFeatures, pixels: np.ndarray) -> None:
-        """Makes `pixels` (N, 2) the image's first points, and fills up with fresh corners between them."""
+        """Sets `pixels` (N, 2) as the first points of the image and adds new corners between them."""
         inside = ((pixels >= 0) & (pixels <= np.array(features.gray.shape[::-1]) - 1)).all(1)
         kept = pixels[inside].astype(np.float32)
         features.points = np.concatenate([kept, self._fresh_corners(features.gray, kept)])
@@ -82,16 +82,16 @@ class PointFinder:
 
 
 def root_sift(descriptors: np.ndarray | None) -> np.ndarray:
-    """Unit RootSIFT descriptors (N, 128) float32 of what SIFT found (Arandjelovic and Zisserman, CVPR 2012)."""
+    """Unit RootSIFT descriptors (N, 128) float32 of SIFT keypoints (Arandjelovic and Zisserman, CVPR 2012)."""
     if descriptors is None:
         return np.zeros((0, 128), np.float32)
     return np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-12))
 
 
 def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, points1: np.ndarray, seed: Matches | None) -> PixelPairs:
-    """Where the points of image 1 are in image 0, by pyramidal optical flow (Lucas and Kanade; Bouguet 2001).
+    """Tracks the points of image 1 into image 0 by pyramidal optical flow (Lucas and Kanade; Bouguet 2001).
 
-    seed: matches that tell roughly where to look; each point starts from the displacement of the nearest one.
+    seed: approximate matches; each point starts from the displacement of the nearest one.
     """
     if len(points1) == 0:
         return PixelPairs(points1, points1, 0)
@@ -101,7 +101,7 @@ def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, points1:
         nearest = cKDTree(seed1).query(points1)[1]
         guess += (seed0 - seed1)[nearest]
     if len(points1) > 10 * FLOW_PROBE:
-        # Views too far apart are noticed on a few points: there the search is at its slowest.
+        # Views too far apart, for which the search is slowest, are detected with a few points.
         probe = _follow(features0.gray, features1.gray, points1[::FLOW_PROBE].copy(), guess[::FLOW_PROBE].copy())
         if len(probe.pixels0) < FLOW_PROBE_SURVIVAL * probe.possible:
             return PixelPairs(points1[:0], points1[:0], len(points1))
@@ -109,7 +109,7 @@ def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, points1:
 
 
 def _follow(gray0: np.ndarray, gray1: np.ndarray, points1: np.ndarray, guess: np.ndarray) -> PixelPairs:
-    """The points that flow takes to image 0, inside it, and back to where they came from."""
+    """The points that flow tracks into image 0 and back to their start."""
     followed, found = _flow(gray1, gray0, points1, guess)
     returned, found_back = _flow(gray0, gray1, followed, points1.copy())
     h, w = gray0.shape
@@ -137,7 +137,7 @@ def _flow(source: np.ndarray, target: np.ndarray, points: np.ndarray, guess: np.
 def match_keypoints(features0: OpenCVFeatures, features1: OpenCVFeatures, ratio: float) -> PixelPairs:
     """Mutual nearest neighbours of the descriptors that pass the ratio test (Lowe, IJCV 2004).
 
-    ratio: largest quotient of the best and the second best distance. Both images must have been described.
+    ratio: largest quotient of the best and the second best distance. Both images must have descriptors.
     """
     assert features0.keypoints is not None and features1.keypoints is not None
     possible = min(len(features0.keypoints), len(features1.keypoints))

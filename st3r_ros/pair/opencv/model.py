@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weightless pair model: optical flow or SIFT matches, essential matrix, triangulation, semi-global stereo.
+"""The pair model without weights: optical flow or SIFT matches, essential matrix, triangulation, semi-global stereo.
 
 Needs no GPU; its maps are up to scale.
 """
@@ -30,13 +30,13 @@ STEREO_SCALE = 0.6
 MAX_CONF = 25.0
 FLOW_SUCCESS = 0.5
 FLOW_SURVIVAL, UNSEEDED_SURVIVAL = 0.1, 0.6
-"""Least share of the corners that flow finds. Without a seed, when fewer are found, half of those may be wrong and still obey one
-epipolar geometry."""
+"""Minimum share of corners that flow must track. Without a seed and below it, half of the tracks may be wrong and still agree
+with one epipolar geometry."""
 
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """Putative matches and the geometry that most of them obey, if there is one."""
+    """Putative matches and the geometry that most of them agree with, if any."""
 
     pairs: PixelPairs
     geometry: TwoViewGeometry | None
@@ -63,7 +63,7 @@ class OpenCVPairModel:
         self._warned = False
 
     def encode(self, frame: Frame) -> OpenCVFeatures:
-        """Working image and intrinsics of an undistorted frame; its points are found when first needed."""
+        """Working image and intrinsics of an undistorted frame; its features are computed when first needed."""
         h, w = frame.image.shape[:2]
         scale = min(1.0, self._config.image_size / max(h, w))
         size = (max(1, round(w * scale)), max(1, round(h * scale)))
@@ -72,7 +72,7 @@ class OpenCVPairModel:
         return OpenCVFeatures(image, K, frame.camera is not None, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
     def adopt(self, features: OpenCVFeatures, pixels: torch.Tensor) -> None:
-        """Later matches with this image start from `pixels` (N, 2), the points the map knows there, and from new corners."""
+        """Later matches with this image start from `pixels` (N, 2), the known map points, and from new corners."""
         self._finder.adopt(features, pixels.cpu().numpy())
 
     def describe(self, features: OpenCVFeatures) -> torch.Tensor:
@@ -88,7 +88,7 @@ class OpenCVPairModel:
         seed: Matches | None = None,
         dense: bool = True,
     ) -> PairPrediction:
-        """Matches that obey one epipolar geometry and, if `dense`, pointmaps in the scale of `T_0_1` (length 1 without it)."""
+        """Matches of one epipolar geometry and, if `dense`, pointmaps in the scale of `T_0_1` (length 1 without it)."""
         view = self._match(features0, features1, T_0_1, seed)
         kept = view.geometry.inliers if view.geometry else np.zeros(len(view.pairs.pixels0), bool)
         matches = Matches(
@@ -109,8 +109,8 @@ class OpenCVPairModel:
         return PairPrediction(matches, parallax_deg, *maps)
 
     def _match(self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None) -> _View:
-        """Optical flow from image 1's corners; where that finds no common geometry for most of them, descriptors."""
-        if features0.gray.shape == features1.gray.shape:  # which optical flow asks for
+        """Optical flow from the corners of image 1; descriptors when it finds no common geometry for most of them."""
+        if features0.gray.shape == features1.gray.shape:  # needed by optical flow
             followed = follow_points(features0, features1, self._finder.corners(features1), seed)
             survival = FLOW_SURVIVAL if seed is not None else UNSEEDED_SURVIVAL
             if len(followed.pixels0) >= max(3 * self._config.min_matches, survival * followed.possible):
@@ -137,7 +137,7 @@ class OpenCVPairModel:
         geometry: TwoViewGeometry | None,
         matches: Matches,
     ) -> tuple[DenseDepth, DenseDepth]:
-        """Depth of every pixel that can have one; nothing at all without parallax."""
+        """Depth of every pixel where it can be determined; none without parallax."""
         shape0, shape1 = features0.gray.shape, features1.gray.shape
         if geometry is None or geometry.parallax_deg < self._config.min_parallax_deg:
             return _no_depth(shape0), _no_depth(shape1)
@@ -183,7 +183,7 @@ def _no_depth(shape: tuple[int, int]) -> DenseDepth:
 
 
 def _burn_in(dense: DenseDepth, pixels: np.ndarray, depth: np.ndarray, sigma: np.ndarray) -> None:
-    """Puts the depths of matches, which are the more exact, over the dense ones at their pixels."""
+    """Replaces dense depths by the more accurate depths of matches at their pixels."""
     column, row = np.rint(pixels).astype(int).T
     dense.depth[row, column] = depth
     dense.sigma[row, column] = sigma

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One vector per image, from SIFT features of the image at half size: the dot product of two says whether they show one place.
+"""Global image descriptors from SIFT features at half size: the dot product of two is the similarity of the places.
 
-Half of the usual working size keeps the features that come back from another distance or in other light, at a fifth of the time.
+Half of the usual working size keeps the features that are repeatable under other distances and light, in a fifth of the time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_FEATURES = 600
 
 
 class PlaceDescriber:
-    """Describes images by the visual words they show."""
+    """Describes images by their visual words."""
 
     def __init__(self, vocabulary: Vocabulary | None = None) -> None:
         self._vocabulary = vocabulary or shipped_vocabulary()
@@ -27,13 +27,13 @@ class PlaceDescriber:
     def describe(self, gray: np.ndarray) -> torch.Tensor:
         """Descriptor (D,) float32 of unit length of a grey image (h, w) uint8.
 
-        Zero, which is like nothing else, where the image shows no features.
+        Zero when the image has no features.
         """
         return self._vocabulary.aggregate(torch.from_numpy(local_descriptors(self._sift, gray)))
 
 
 def place_features() -> cv2.SIFT:
-    """The detector that `local_descriptors` needs."""
+    """The detector for `local_descriptors`."""
     return cv2.SIFT_create(nfeatures=MAX_FEATURES, contrastThreshold=0.02, edgeThreshold=12)
 
 

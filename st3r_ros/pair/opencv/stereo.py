@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dense depth of two grey images with a known relative pose: rectification and semi-global matching, or interpolation.
 
-Semi-global matching (Hirschmueller, PAMI 2008) needs the epipoles outside the images. Where they are not (forward motion), the
-depths of the matches are interpolated over the image, and claimed with less confidence.
+Semi-global matching (Hirschmueller, PAMI 2008) needs the epipoles outside the images. Otherwise (forward motion) the depths of
+the matches are interpolated over the image with a lower confidence.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class DenseDepth:
 
 @dataclass(frozen=True, eq=False)
 class Rectification:
-    """A common image plane for two views: `H0`, `H1` (3, 3) take pixels to it, `R` takes camera 0's axes to its axes."""
+    """A common image plane for two views: `H0`, `H1` (3, 3) map pixels to it, `R` rotates camera 0's axes to its axes."""
 
     H0: np.ndarray
     H1: np.ndarray
@@ -47,10 +47,10 @@ class Rectification:
 
 
 def rectify(K0: np.ndarray, K1: np.ndarray, T_0_1: SE3, shape: tuple[int, int], scale: float) -> Rectification | None:
-    """The plane through which both views see rows as epipolar lines, at `scale` times their resolution; None if they can't.
+    """The plane on which rows are epipolar lines of both views, at `scale` times their resolution; None if there is none.
 
-    It contains the baseline and faces along the mean viewing direction, so that it may be turned by any angle about it:
-    sideways and vertical motion are treated alike.
+    It is parallel to the baseline and faces the mean viewing direction, rotated by any angle about it: sideways and vertical
+    motion are treated alike.
     """
     baseline = float(np.linalg.norm(T_0_1.translation))
     x = T_0_1.translation / max(baseline, 1e-12)
@@ -123,7 +123,7 @@ def _disparity(left: np.ndarray, right: np.ndarray, low: int, count: int) -> np.
 
 
 def _consistent(disparity: np.ndarray, other: np.ndarray, sign: int) -> np.ndarray:
-    """`disparity` where the other image's map leads back to the same pixel within one pixel, NaN elsewhere."""
+    """`disparity` where the map of the other image agrees within one pixel, NaN elsewhere."""
     w = disparity.shape[1]
     xs = np.arange(w, dtype=np.float32)[None] + sign * np.nan_to_num(disparity)
     column = np.rint(xs).astype(np.int32)
@@ -136,7 +136,7 @@ def _consistent(disparity: np.ndarray, other: np.ndarray, sign: int) -> np.ndarr
 def _to_image(
     disparity: np.ndarray, gray: np.ndarray, plane: Rectification, H: np.ndarray, R: np.ndarray, shape: tuple[int, int]
 ) -> DenseDepth:
-    """A disparity map of the rectified plane as depth along the rays of the original image (nearest sample)."""
+    """Converts a disparity map of the rectified plane to depth in the original image (nearest sample)."""
     h, w = shape
     grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), axis=-1)
     on_plane = cv2.perspectiveTransform(grid.reshape(1, -1, 2), H).reshape(h, w, 2)
@@ -148,7 +148,7 @@ def _to_image(
     x = (on_plane[..., 0] - plane.K[0, 2]) / plane.K[0, 0]
     y = (on_plane[..., 1] - plane.K[1, 2]) / plane.K[1, 1]
     depth = z_plane * (R[0, 2] * x + R[1, 2] * y + R[2, 2])
-    # Little texture along the baseline makes the disparity uncertain, whatever the matcher says.
+    # Little texture along the baseline makes the disparity uncertain, regardless of the matcher.
     texture = cv2.boxFilter(np.abs(cv2.Sobel(gray, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(gray, cv2.CV_32F, 0, 1)), -1, (9, 9))
     sigma = DISPARITY_SIGMA_PX / sampled * np.maximum(1.0, 24.0 / np.maximum(texture, 4.0))
     valid &= depth > 0
@@ -156,10 +156,10 @@ def _to_image(
 
 
 def interpolated_depth(pixels: np.ndarray, depth: np.ndarray, shape: tuple[int, int]) -> DenseDepth:
-    """Depth of matches (N, 2) spread over their Delaunay triangles, linear in inverse depth.
+    """Interpolates the depth of matches (N, 2) over their Delaunay triangles, linear in inverse depth.
 
-    A small triangle of nearly equal depths is most likely one surface; its error is put at a part of the spread of its corners
-    and of its size.
+    A small triangle of similar depths is most likely one surface; its error is estimated from the spread of the depths at its
+    corners and its size.
     """
     h, w = shape
     step = 4

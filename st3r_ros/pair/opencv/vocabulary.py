@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The visual words with which images are described for place recognition; `tools/train_vocabulary.py` makes them."""
+"""The visual words for place recognition, trained by `tools/train_vocabulary.py`."""
 
 from __future__ import annotations
 
