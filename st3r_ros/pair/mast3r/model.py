@@ -170,8 +170,6 @@ class MASt3RPairModel:
                 fov = self._config.assumed_fov_deg
                 focal = 0.5 * width / math.tan(math.radians(fov) / 2)
                 K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
-                logger.warning(
-                    "No camera calibration and none from the first image: assuming a %g degree field of view.", fov
-                )
+                logger.warning("No camera calibration and none from the first image: assuming a %g degree field of view.", fov)
             self._estimated_K[features.plan] = K
         return self._estimated_K[features.plan]
