@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from st3r_ros.errors import ConfigError, InputError
+from st3r_ros.io.address import is_address, parse_address
 from st3r_ros.io.sequence import Selection, SkippedFrame
 from st3r_ros.types import Frame, Trajectory
 
@@ -61,6 +62,10 @@ class ImageSequence(Protocol):
         """The frames of this iteration that could not be read, so far."""
         ...
 
+    def stop(self) -> None:
+        """End the iteration, also one that waits for an image. From any thread, or a signal's handler."""
+        ...
+
     def __iter__(self) -> Iterator[Frame]:
         """The frames.
 
@@ -87,10 +92,14 @@ def open_sequence(source: str, camera: Camera | None = None, every: int = 1, max
     selection = Selection(every, max_frames)
     if source.startswith(SIMULATOR):
         return _open_simulator(source, camera, selection)
+    if is_address(source) and not Path(source).exists():
+        from st3r_ros.io.live import StreamSequence
+
+        return StreamSequence(parse_address(source), camera, selection)
     location, options = _split(source)
     path = Path(location).expanduser()
     if location.isdecimal() and not path.exists():
-        from st3r_ros.io.video import WebcamSequence
+        from st3r_ros.io.live import WebcamSequence
 
         _take_options(source, options, {})
         return WebcamSequence(int(location), camera, selection)

@@ -41,6 +41,9 @@ def names_in(requirements: str) -> set[str]:
     return {re.split(r"[^\w-]", line)[0] for line in lines if line and not line.startswith("#")}
 
 
+OPTIONAL = names_in("view.txt") | names_in("video.txt") | names_in("heic.txt")
+
+
 def imported_modules(*folders: str) -> set[str]:
     """Top-level modules the sources import, without our own and the standard library."""
     found = set()
@@ -60,14 +63,14 @@ def test_the_version_is_the_same_everywhere():
 def test_every_import_is_declared_to_ros_or_to_both_rosdep_and_pip():
     declared = dependencies("depend", "exec_depend")
     for module in imported_modules("st3r_ros", "launch") - declared:
-        assert PIP_NAMES.get(module, module) in names_in("library.txt") | names_in("view.txt") | names_in("video.txt"), module
+        assert PIP_NAMES.get(module, module) in names_in("library.txt") | OPTIONAL, module
         key = ROSDEP_KEYS.get(module, f"python3-{module}")
         assert (key in declared) != (module in WITHOUT_ROSDEP_KEY), module
 
 
 def test_every_library_is_imported_and_has_a_tested_version():
     imported = {PIP_NAMES.get(module, module) for module in imported_modules("st3r_ros")}
-    libraries = names_in("library.txt") | names_in("view.txt") | names_in("video.txt")
+    libraries = names_in("library.txt") | OPTIONAL
     assert libraries <= imported
     assert libraries <= names_in("constraints.txt")
 

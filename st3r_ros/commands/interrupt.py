@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,8 +12,10 @@ from typing import Any
 class Interrupt:
     """While entered, the first signal is only noted; a second Ctrl-C interrupts as usual. Main thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[], None] = lambda: None) -> None:
+        """stop: called by the first signal, so that what waits for something ends."""
         self.signal: signal.Signals | None = None
+        self._stop = stop
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -37,3 +40,4 @@ class Interrupt:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._stop()

@@ -43,7 +43,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     recorder = RunRecorder()
     info = RunInfo(input=sequence.name, pair_model=model.name)
 
-    with Interrupt() as interrupt:
+    with Interrupt(sequence.stop) as interrupt:
         ended = False
         try:
             with make_display(sequence.name, sequence.length) as display:

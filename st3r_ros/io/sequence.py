@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -104,6 +105,11 @@ class ImageSequence(ABC):
         self.skipped: list[SkippedFrame] = []
         self.length = selection.count(total)
         self._selection = selection
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End this iteration and later ones, also one that waits for an image. From any thread, or a signal's handler."""
+        self._stopped.set()
 
     @abstractmethod
     def _entries(self) -> Iterable[Entry]:
@@ -123,6 +129,8 @@ class ImageSequence(ABC):
         size: tuple[int, ...] | None = None
         tones = ToneRange()
         for index, entry in enumerate(self._selected()):
+            if self._stopped.is_set():
+                return
             try:
                 loaded = entry.load()
                 image = tones.to_rgb(loaded.image)
@@ -134,7 +142,7 @@ class ImageSequence(ABC):
                 self._check_camera(entry.source, image)
             camera = (entry.camera or self.camera) if image.shape[:2] == size else None
             yield Frame(index, loaded.stamp_ns, image, camera)
-        if size is None:
+        if size is None and not self._stopped.is_set():
             first = f" The first reason: {self.skipped[0].reason}" if self.skipped else ""
             raise InputError(f"Not one image of '{self.name}' could be read ({len(self.skipped)} tried).{first}")
 

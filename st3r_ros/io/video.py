@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Video files and webcams, through OpenCV."""
+"""Video files, through OpenCV; what OpenCV cannot decode (AV1, mostly) through PyAV, if it is installed."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,21 +14,41 @@ import numpy as np
 
 from st3r_ros.errors import FrameError, InputError
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.io import av_file
 from st3r_ros.io.picture import Picture
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
 
 DEFAULT_FPS = 30.0
 
 _CUT_SHORT = 0.9  # of the announced frames; containers often miscount by a few
+_CODECS = {
+    "av01": "AV1",
+    "avc1": "H.264",
+    "h264": "H.264",
+    "hev1": "H.265",
+    "hvc1": "H.265",
+    "hevc": "H.265",
+    "vvc1": "H.266",
+    "vp80": "VP8",
+    "vp90": "VP9",
+    "vp09": "VP9",
+    "mp4v": "MPEG-4",
+    "mjpg": "Motion JPEG",
+}
+_BOXES = 10_000
+
+# The libraries' own messages name no file and tell a user nothing.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 class VideoSequence(ImageSequence):
-    """A video file. Stamps are the file's own presentation times; where it has none, frame i was taken at i / fps.
+    """A video file, turned upright where it says so. Stamps are the file's own presentation times; where it has none, frame i was
+    taken at i / fps.
 
     The end of a file that was cut short is noted in `skipped`.
 
     Raises:
-        InputError: no such file, a folder, or nothing that OpenCV can play.
+        InputError: no such file, a folder, no video, or a codec that cannot be decoded here.
     """
 
     kind = "video"
@@ -39,79 +59,46 @@ class VideoSequence(ImageSequence):
             raise InputError(f"'{path}' is a folder, not a video.")
         if not path.exists():
             raise InputError(f"There is no file '{path}'.")
+        _check_index(path)
         self._path = path
-        with _capture(str(path), f"'{path}' is no video that OpenCV can play.") as capture:
+        capture = cv2.VideoCapture(str(path))
+        try:
+            codec = _codec_of(capture) if capture.isOpened() else ""
             fps, total = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            self._by_opencv = capture.isOpened() and capture.grab()
+        finally:
+            capture.release()
+        if not self._by_opencv:
+            info = av_file.probe(path)
+            if info is None:
+                raise InputError(_why_not(path, codec))
+            fps, total = info.fps, info.frames
         self._fps = fps if 0.1 < fps < 1e4 else DEFAULT_FPS
         self._total = total if 0 < total < 10**9 else None
         super().__init__(path.name, camera=camera, selection=selection or Selection(), total=self._total)
 
     def _entries(self) -> Iterator[Entry]:
-        with _capture(str(self._path), f"'{self._path}' can no longer be opened.") as capture:
-            index, last_ns = 0, -1
-            while capture.grab():
-                stamp_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-                if stamp_ns <= last_ns:
-                    stamp_ns = max(round(index * 1e9 / self._fps), last_ns + 1)
-                source = f"{self.name} frame {index}"
-                yield Entry(source, _Retrieve(capture, source, stamp_ns))
-                index, last_ns = index + 1, stamp_ns
+        index, last_ns = 0, -1
+        for shown_ns, load in self._by_opencv_frames() if self._by_opencv else av_file.frames(self._path):
+            stamp_ns = shown_ns
+            if stamp_ns <= last_ns:
+                stamp_ns = max(round(index * 1e9 / self._fps), last_ns + 1)
+            source = f"{self.name} frame {index}"
+            yield Entry(source, partial(_stamped, load, stamp_ns, source))
+            index, last_ns = index + 1, stamp_ns
         if self._total is not None and index < _CUT_SHORT * self._total:
             raise FrameError(f"'{self.name}' ends after {index} of the {self._total} frames that it announces.")
 
-
-class WebcamSequence(ImageSequence):
-    """A webcam of this machine, stamped by `clock` (nanoseconds) when a frame arrives; endless without `max_frames`.
-
-    Raises:
-        InputError: no such camera, or it gives no images.
-    """
-
-    kind = "webcam"
-
-    def __init__(
-        self,
-        index: int,
-        camera: Camera | None = None,
-        selection: Selection | None = None,
-        clock: Callable[[], int] = time.time_ns,
-    ) -> None:
-        self._index, self._clock = index, clock
-        self._absent = f"There is no webcam {index}, or another program uses it."
-        if sys.platform == "linux" and not Path(f"/dev/video{index}").exists():
-            present = ", ".join(sorted(file.name[5:] for file in Path("/dev").glob("video*"))) or "none"
-            raise InputError(f"There is no webcam {index} (/dev/video{index}); present: {present}.")
-        with _capture(index, self._absent) as capture:
-            if not capture.grab():
-                raise InputError(f"Webcam {index} opens but gives no images; does another program use it?")
-        super().__init__(f"webcam {index}", camera=camera, selection=selection or Selection(), total=None)
-
-    def _entries(self) -> Iterator[Entry]:
-        with _capture(self._index, self._absent) as capture:
-            count = 0
+    def _by_opencv_frames(self) -> Iterator[tuple[int, av_file.Load]]:
+        """The presentation time in nanoseconds of each frame, and what decodes it."""
+        with opened_capture(str(self._path), f"'{self._path}' can no longer be opened.") as capture:
             while capture.grab():
-                source = f"{self.name} frame {count}"
-                yield Entry(source, _Retrieve(capture, source, self._clock()))
-                count += 1
-        raise FrameError(f"Webcam {self._index} stopped giving images after {count}.")
-
-
-class _Retrieve:
-    """Decodes the frame that was grabbed last."""
-
-    def __init__(self, capture: cv2.VideoCapture, source: str, stamp_ns: int) -> None:
-        self._capture, self._source, self._stamp_ns = capture, source, stamp_ns
-
-    def __call__(self) -> StampedImage:
-        decoded, image = self._capture.retrieve()
-        if not decoded or image is None or image.size == 0:
-            raise FrameError(f"{self._source} cannot be decoded.")
-        code = cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB
-        return StampedImage(self._stamp_ns, Picture(cv2.cvtColor(np.ascontiguousarray(image), code)))
+                yield round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6), partial(retrieve, capture)
 
 
 @contextmanager
-def _capture(source: str | int, otherwise: str) -> Iterator[cv2.VideoCapture]:
+def opened_capture(source: str | int, otherwise: str) -> Iterator[cv2.VideoCapture]:
+    """A capture of OpenCV, closed at the end. Raises InputError with the text `otherwise` when it does not open."""
     capture = cv2.VideoCapture(source)
     try:
         if not capture.isOpened():
@@ -119,3 +106,66 @@ def _capture(source: str | int, otherwise: str) -> Iterator[cv2.VideoCapture]:
         yield capture
     finally:
         capture.release()
+
+
+def retrieve(capture: cv2.VideoCapture) -> np.ndarray | None:
+    """The (H, W, 3) uint8 RGB image that was grabbed last, None when it cannot be decoded."""
+    decoded, image = capture.retrieve()
+    if not decoded or image is None or image.size == 0:
+        return None
+    code = cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB
+    return cv2.cvtColor(np.ascontiguousarray(image), code)
+
+
+def _stamped(load: av_file.Load, stamp_ns: int, source: str) -> StampedImage:
+    image = load()
+    if image is None:
+        raise FrameError(f"{source} cannot be decoded.")
+    return StampedImage(stamp_ns, Picture(image))
+
+
+def _codec_of(capture: cv2.VideoCapture) -> str:
+    """The four characters that name the codec."""
+    return int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(8, "little", signed=True)[:4].decode("ascii", "replace").strip("\0 ")
+
+
+def _why_not(path: Path, codec: str) -> str:
+    """Why there is no frame in a file that neither library decodes. codec: "" where OpenCV does not even open it."""
+    convert = f"ffmpeg -i {path} -c:v libx264 -crf 18 {path.stem}_h264.mp4"
+    install = "" if av_file.is_installed() else " PyAV decodes more: pip install av."
+    if not codec:
+        if not _is_container(path):
+            return f"'{path}' is no video that OpenCV can play."
+        return f"'{path}' has a codec that OpenCV does not know, or is damaged.{install} Convert it: {convert}"
+    name = _CODECS.get(codec.lower(), "")
+    codec = f"{name} ({codec})" if name else f"of the codec {codec}"
+    if name not in ("AV1", "H.266", ""):
+        return f"'{path}' is {codec}, but not one frame of it can be decoded: it is damaged or was cut off.{install}"
+    return f"'{path}' is {codec}, which OpenCV cannot decode here.{install} Or convert it: {convert}"
+
+
+def _is_container(path: Path) -> bool:
+    head = path.open("rb").read(12)
+    return head[4:8] in (b"ftyp", b"moov", b"mdat") or head[:4] in (b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"FLV\x01")
+
+
+def _check_index(path: Path) -> None:
+    """Raises InputError for an MP4 or MOV whose index (the box `moov`) was never written or was cut off."""
+    size, at, boxes = path.stat().st_size, 0, []
+    with path.open("rb") as file:
+        for _ in range(_BOXES):
+            file.seek(at)
+            head = file.read(16)
+            if len(head) < 8 or not (boxes or head[4:8] in (b"ftyp", b"mdat", b"wide", b"free", b"skip")):
+                break
+            boxes.append(head[4:8])
+            length = int.from_bytes(head[:4], "big")
+            length = int.from_bytes(head[8:16], "big") if length == 1 else length or size - at
+            if length < 8:
+                break
+            at += length
+    if b"mdat" in boxes and b"moov" not in boxes and b"moof" not in boxes:
+        raise InputError(
+            f"'{path}' is not complete: its index (moov), which is written last, is missing. The recording was not ended in order "
+            "or the copy was cut off; copy it again, or repair it with a tool such as untrunc."
+        )

@@ -28,7 +28,7 @@ from st3r_ros.ros import parameters
 from st3r_ros.ros.conversions import camera_message, header, image_message, stamp_from_ns
 from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.qos import stream
-from st3r_ros.sequences import open_sequence
+from st3r_ros.sequences import ImageSequence, open_sequence
 
 if TYPE_CHECKING:
     from st3r_ros.types import Frame
@@ -51,12 +51,13 @@ class CameraNode(Node):
         self._config = parameters.read(self, "", CameraNodeConfig)
         self._stop = stop
         self._closing = threading.Event()
+        self._sequence: ImageSequence | None = None
         self._sent = 0
         self._images = self.create_publisher(Image, "image", stream(5))
         self._compressed = self.create_publisher(CompressedImage, "image/compressed", stream(5))
         self._infos = self.create_publisher(CameraInfo, "camera_info", stream(5))
         self._clock_publisher = self.create_publisher(Clock, "/clock", stream(1)) if self._config.publish_clock else None
-        self._player = threading.Thread(target=self._run, name="player", daemon=True)
+        self._player: threading.Thread | None = None
 
     def start(self) -> None:
         """Open the source and begin to play.
@@ -66,29 +67,32 @@ class CameraNode(Node):
         """
         config = self._config
         if not config.source:
-            raise ConfigError("source is ''; set it to an image folder, video, TUM sequence, bag, webcam index or sim:room.")
-        self._sequence = open_sequence(
+            raise ConfigError("source is ''; set it to a folder, video, bag, stream address, webcam index or sim:room.")
+        self._sequence = sequence = open_sequence(
             config.source,
             camera=read_camera(Path(config.camera)) if config.camera else None,
             every=config.every,
             max_frames=config.max_frames or None,
         )
-        if self._sequence.origin:
-            self.get_logger().info(self._sequence.origin)
-        for note in self._sequence.notes:
+        if sequence.origin:
+            self.get_logger().info(sequence.origin)
+        for note in sequence.notes:
             self.get_logger().warning(note)
+        self._player = threading.Thread(target=self._run, args=(sequence,), name="player", daemon=True)
         self._player.start()
 
     def close(self) -> None:
         """Stop playing and say what was sent."""
         self._closing.set()
-        if self._player.is_alive():
+        if self._sequence is not None:
+            self._sequence.stop()
+        if self._player is not None:
             self._player.join()
         self.destroy_node()
 
-    def _run(self) -> None:
+    def _run(self, sequence: ImageSequence) -> None:
         try:
-            self._play()
+            self._play(sequence)
         except St3rError as error:
             self.get_logger().error(str(error))
             self._stop.finish(exit_code=2)
@@ -98,29 +102,29 @@ class CameraNode(Node):
         else:
             self._stop.finish()
 
-    def _play(self) -> None:
-        frames = self._opened()
-        if self._config.wait_for_subscriber and not self._subscriber_came():
+    def _play(self, sequence: ImageSequence) -> None:
+        frames = self._opened(sequence)
+        if self._config.wait_for_subscriber and not self._subscriber_came(sequence.name):
             return
-        self.get_logger().info(f"Playing {self._sequence.name}.")
+        self.get_logger().info(f"Playing {sequence.name}.")
         begin = time.monotonic()
         while not self._closing.is_set():
             sent = self._sent
             self._play_once(frames)
             if not self._config.loop or self._sent == sent:
                 break
-            frames = iter(self._sequence)
+            frames = iter(sequence)
         for publisher in (self._images, self._compressed):
             publisher.wait_for_all_acked(Duration(seconds=1))
-        skipped = self._sequence.skipped
+        skipped = sequence.skipped
         for item in skipped[:10]:
             self.get_logger().warning(f"Skipped {item.source}: {item.reason}")
         self.get_logger().info(summary(self._sent, len(skipped), time.monotonic() - begin))
 
-    def _opened(self) -> Iterator[Frame]:
+    def _opened(self, sequence: ImageSequence) -> Iterator[Frame]:
         """The frames of the source. The first one of a recording is read here, before anyone waits for it."""
-        frames = iter(self._sequence)
-        if self._sequence.kind in LIVE_KINDS:
+        frames = iter(sequence)
+        if sequence.kind in LIVE_KINDS:
             return frames
         return chain(list(islice(frames, 1)), frames)
 
@@ -152,9 +156,9 @@ class CameraNode(Node):
             self._compressed.publish(compressed_image_message(frame, frame_id, self._config.jpeg_quality))
         self._sent += 1
 
-    def _subscriber_came(self) -> bool:
+    def _subscriber_came(self, name: str) -> bool:
         """Wait for a subscriber; False when the process ends before one comes."""
-        self.get_logger().info(f"Ready to play {self._sequence.name}; waiting for a subscriber of {self._images.topic_name}.")
+        self.get_logger().info(f"Ready to play {name}; waiting for a subscriber of {self._images.topic_name}.")
         while not (self._images.get_subscription_count() or self._compressed.get_subscription_count()):
             if self._closing.wait(0.05):
                 return False

@@ -63,6 +63,7 @@ class SimulatedSequence:
         selected: range | None = None,
         disturbances: Sequence[Disturbance] = (),
     ) -> None:
+        self._stopped = False
         self.config = config = config or SimulationConfig()
         self.name = _name(config)
         self._world = build(config)
@@ -79,6 +80,10 @@ class SimulatedSequence:
         self.camera = Camera.from_fov(config.width, config.height, config.fov_deg)
         self.depth = SimulatedDepth(self)
         self.twins = self._world.twins
+
+    def stop(self) -> None:
+        """End this iteration and later ones."""
+        self._stopped = True
 
     @property
     def length(self) -> int:
@@ -102,6 +107,8 @@ class SimulatedSequence:
 
     def __iter__(self) -> Iterator[Frame]:
         for index in range(self.length):
+            if self._stopped:
+                return
             yield self.frame(index)
 
     def frame(self, index: int) -> Frame:

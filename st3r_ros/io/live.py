@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images that come by themselves: webcams, and streams from the network. A thread takes them in; the newest one is given out.
+
+Whoever maps more slowly than images come misses some, but never sees an old one. Stamps are those of arrival.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import cv2
+
+from st3r_ros.errors import FrameError, InputError, St3rError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.address import Address
+from st3r_ros.io.picture import Picture
+from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
+from st3r_ros.io.video import opened_capture, retrieve
+
+Clock = Callable[[], int]
+"""Nanoseconds since 1970."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+ANSWER_S = 5.0
+"""So long a connection or an image may take before the stream counts as broken."""
+_LOOK_AGAIN_S = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+class LiveSequence(ImageSequence):
+    """What webcams and streams share. Endless without `max_frames`."""
+
+    def __init__(self, name: str, camera: Camera | None, selection: Selection | None, clock: Clock) -> None:
+        super().__init__(name, camera=camera, selection=selection or Selection(), total=None)
+        self._clock = clock
+
+    @abstractmethod
+    def _arriving(self, ended: threading.Event) -> Iterator[StampedImage]:
+        """The images as they come, until `ended`; runs in the thread. Raises St3rError when there will be no more."""
+
+    def _entries(self) -> Iterator[Entry]:
+        newest = _Newest()
+        threading.Thread(target=self._take_in, args=(newest,), name=self.name, daemon=True).start()
+        try:
+            count = 0
+            while (image := newest.take(self._stopped)) is not None:
+                yield Entry(f"{self.name} frame {count}", partial(_same, image))
+                count += 1
+        finally:
+            newest.ended.set()
+        if newest.error is not None:
+            raise newest.error
+
+    def _take_in(self, newest: _Newest) -> None:
+        try:
+            for image in self._arriving(newest.ended):
+                newest.put(image)
+                if newest.ended.is_set():
+                    return
+        except St3rError as error:
+            newest.error = error
+        finally:
+            newest.end()
+
+
+class WebcamSequence(LiveSequence):
+    """A webcam of this machine, stamped by `clock` (nanoseconds) when a frame arrives.
+
+    Raises:
+        InputError: no such camera, or it gives no images.
+    """
+
+    kind = "webcam"
+
+    def __init__(
+        self, index: int, camera: Camera | None = None, selection: Selection | None = None, clock: Clock = time.time_ns
+    ) -> None:
+        self._index = index
+        self._absent = f"There is no webcam {index}, or another program uses it."
+        if sys.platform == "linux" and not Path(f"/dev/video{index}").exists():
+            present = ", ".join(sorted(file.name[5:] for file in Path("/dev").glob("video*"))) or "none"
+            raise InputError(f"There is no webcam {index} (/dev/video{index}); present: {present}.")
+        with opened_capture(index, self._absent) as capture:
+            if not capture.grab():
+                raise InputError(f"Webcam {index} opens but gives no images; does another program use it?")
+        super().__init__(f"webcam {index}", camera, selection, clock)
+
+    def _arriving(self, ended: threading.Event) -> Iterator[StampedImage]:
+        count = 0
+        with opened_capture(self._index, self._absent) as capture:
+            for image in _grabbed(capture, self._clock, ended):
+                yield image
+                count += 1
+        raise FrameError(f"Webcam {self._index} stopped giving images after {count}.")
+
+
+class StreamSequence(LiveSequence):
+    """A stream from the network. A broken connection is made again, with pauses of 0.5 s that double up to 8 s.
+
+    patience: seconds without an image after which the sequence ends. Its name never holds a user, password or query.
+    """
+
+    kind = "stream"
+
+    def __init__(
+        self, address: Address, camera: Camera | None = None, selection: Selection | None = None, clock: Clock = time.time_ns
+    ) -> None:
+        super().__init__(address.shown, camera, selection, clock)
+        self._address = address
+
+    def _arriving(self, ended: threading.Event) -> Iterator[StampedImage]:
+        pause, last_s = FIRST_PAUSE_S, time.monotonic()
+        while not ended.is_set():
+            trouble = "the stream broke off"
+            capture = _open_stream(self._address.url)
+            try:
+                if not capture.isOpened():
+                    trouble = self._address.why_closed(ANSWER_S)
+                elif capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
+                    raise InputError(f"{self.name} is a video file, not a stream; download it and give the file.")
+                for image in _grabbed(capture, self._clock, ended):
+                    yield image
+                    pause, last_s = FIRST_PAUSE_S, time.monotonic()
+            finally:
+                capture.release()
+            waited = time.monotonic() - last_s
+            if waited > self._address.patience:
+                raise FrameError(
+                    f"{self.name} gave no image for {waited:.0f} s ({trouble}); #patience=SECONDS after the address waits longer."
+                )
+            if not ended.is_set():
+                logger.warning("%s: %s; connecting again in %.1f s.", self.name, trouble, pause)
+            ended.wait(pause)
+            pause = min(2.0 * pause, LONGEST_PAUSE_S)
+
+
+class _Newest:
+    """The newest image, handed from one thread to another."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.error: St3rError | None = None
+        self._changed = threading.Condition()
+        self._image: StampedImage | None = None
+        self._over = False
+
+    def put(self, image: StampedImage) -> None:
+        with self._changed:
+            self._image = image
+            self._changed.notify()
+
+    def end(self) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+
+    def take(self, stopped: threading.Event) -> StampedImage | None:
+        """The newest image that was not taken yet, waiting for it; None when there will be none."""
+        with self._changed:
+            while self._image is None and not self._over and not stopped.is_set():
+                self._changed.wait(_LOOK_AGAIN_S)  # a signal's handler can set an event, but must not take a lock
+            image, self._image = self._image, None
+            return None if stopped.is_set() else image
+
+
+def _same(image: StampedImage) -> StampedImage:
+    return image
+
+
+def _open_stream(url: str) -> cv2.VideoCapture:
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
+    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, [item for limit in limits for item in (limit, int(1000 * ANSWER_S))])
+
+
+def _grabbed(capture: cv2.VideoCapture, clock: Clock, ended: threading.Event) -> Iterator[StampedImage]:
+    """The images of an open capture, stamped when they arrive; those that cannot be decoded are left out."""
+    while not ended.is_set() and capture.grab():
+        stamp_ns = clock()
+        image = retrieve(capture)
+        if image is not None:
+            yield StampedImage(stamp_ns, Picture(image))
