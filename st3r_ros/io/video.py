@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -35,7 +36,7 @@ _CODECS = {
     "mp4v": "MPEG-4",
     "mjpg": "Motion JPEG",
 }
-_BOXES = 10_000
+_FIRST_BOXES, _MAX_BOXES = (b"ftyp", b"mdat", b"wide", b"free", b"skip"), 10_000
 
 # The libraries' own messages name no file and tell a user nothing.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -131,7 +132,7 @@ def _codec_of(capture: cv2.VideoCapture) -> str:
 
 def _why_not(path: Path, codec: str) -> str:
     """Why there is no frame in a file that neither library decodes. codec: "" where OpenCV does not even open it."""
-    convert = f"ffmpeg -i {path} -c:v libx264 -crf 18 {path.stem}_h264.mp4"
+    convert = f"ffmpeg -i {shlex.quote(str(path))} -c:v libx264 -crf 18 {shlex.quote(path.stem + '_h264.mp4')}"
     install = "" if av_file.is_installed() else " PyAV decodes more: pip install av."
     if not codec:
         if not _is_container(path):
@@ -151,21 +152,27 @@ def _is_container(path: Path) -> bool:
 
 def _check_index(path: Path) -> None:
     """Raises InputError for an MP4 or MOV whose index (the box `moov`) was never written or was cut off."""
-    size, at, boxes = path.stat().st_size, 0, []
+    boxes, whole = _top_boxes(path)
+    indexed = b"moof" in boxes or (b"moov" in boxes and (whole or boxes[-1] != b"moov"))
+    if b"mdat" in boxes and not indexed:
+        raise InputError(
+            f"'{path}' is not complete: its index (moov), which is written last, is missing. The recording was not ended in "
+            "order or the copy was cut off; copy it again, or repair it with a tool such as untrunc."
+        )
+
+
+def _top_boxes(path: Path) -> tuple[list[bytes], bool]:
+    """The boxes of an MP4 or MOV, none for other files; and whether the last one is whole."""
+    size, at = path.stat().st_size, 0
+    boxes: list[bytes] = []
     with path.open("rb") as file:
-        for _ in range(_BOXES):
+        while at < size and len(boxes) < _MAX_BOXES:
             file.seek(at)
             head = file.read(16)
-            if len(head) < 8 or not (boxes or head[4:8] in (b"ftyp", b"mdat", b"wide", b"free", b"skip")):
-                break
-            boxes.append(head[4:8])
+            if len(head) < 8 or not (boxes or head[4:8] in _FIRST_BOXES):
+                return boxes, False
             length = int.from_bytes(head[:4], "big")
             length = int.from_bytes(head[8:16], "big") if length == 1 else length or size - at
-            if length < 8:
-                break
-            at += length
-    if b"mdat" in boxes and b"moov" not in boxes and b"moof" not in boxes:
-        raise InputError(
-            f"'{path}' is not complete: its index (moov), which is written last, is missing. The recording was not ended in order "
-            "or the copy was cut off; copy it again, or repair it with a tool such as untrunc."
-        )
+            boxes.append(head[4:8])
+            at += max(length, 8)
+    return boxes, at == size

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import struct
+
 import cv2
 import numpy as np
 import pytest
 from sample_images import number_of, picture
 
 from st3r_ros.errors import InputError
-from st3r_ros.io.sequence import Selection
+from st3r_ros.io import av_file
 from st3r_ros.io.live import WebcamSequence
+from st3r_ros.io.sequence import Selection
 from st3r_ros.io.video import VideoSequence
 
 
@@ -65,3 +68,65 @@ def test_what_is_no_video_says_so(tmp_path):
 def test_a_webcam_that_does_not_exist_says_so():
     with pytest.raises(InputError, match="no webcam 97"):
         WebcamSequence(97)
+
+
+def write_av(path, codec: str, **options: str) -> None:
+    """Eight pictures at 20 Hz, with PyAV."""
+    av = pytest.importorskip("av", reason="PyAV, which is optional, decodes what OpenCV cannot")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=20, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number, 64, 48), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture(scope="module")
+def av1(tmp_path_factory):
+    path = tmp_path_factory.mktemp("av1") / "my video.mp4"
+    write_av(path, "libsvtav1", preset="8", crf="10")
+    return path
+
+
+def test_av1_is_decoded_by_pyav(av1):
+    sequence = VideoSequence(av1)
+    frames = list(sequence)
+    assert [number_of(frame.image) for frame in frames] == list(range(8)) and sequence.length == 8
+    np.testing.assert_allclose(np.diff([frame.stamp_ns for frame in frames]), 50_000_000, atol=1_000_000)
+
+
+def test_without_pyav_the_codec_is_named_with_the_way_out(av1, monkeypatch, capfd):
+    if VideoSequence(av1)._by_opencv:
+        pytest.skip("this OpenCV decodes AV1")
+    monkeypatch.setattr(av_file, "is_installed", lambda: False)
+    with pytest.raises(
+        InputError, match=r"is AV1 \(AV01\), which OpenCV cannot decode here.* pip install av.*ffmpeg -i '.*my video.mp4' -c:v"
+    ):
+        VideoSequence(av1)
+    assert capfd.readouterr().err == "", "the library speaks for itself"
+
+
+@pytest.mark.parametrize("by_opencv", [True, False])
+def test_a_video_of_a_phone_is_turned_upright(tmp_path, by_opencv):
+    path = tmp_path / "phone.mp4"
+    write_av(path, "mpeg4")
+    data = bytearray(path.read_bytes())
+    at = data.find(b"tkhd") + 44  # its matrix, here the one of a turn by 90 degrees
+    data[at : at + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    sequence = VideoSequence(path)
+    sequence._by_opencv = by_opencv
+    first = next(iter(sequence))
+    assert first.image.shape == (64, 48, 3)
+    np.testing.assert_allclose(first.image, np.rot90(picture(0, 64, 48), -1), atol=40)
+
+
+def test_a_damaged_video_is_told_from_an_unknown_codec(tmp_path, monkeypatch):
+    path = tmp_path / "zeros.mp4"
+    write_av(path, "libx264")
+    data = bytearray(path.read_bytes())
+    at = data.find(b"mdat") + 4
+    data[at : at + int.from_bytes(data[at - 8 : at - 4], "big") - 8] = bytes(int.from_bytes(data[at - 8 : at - 4], "big") - 8)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"is H.264 \(.*\), but not one frame of it can be decoded: it is damaged"):
+        VideoSequence(path)
