@@ -13,7 +13,7 @@ import st3r_ros
 from st3r_ros.types import MappingState
 
 ROOT = Path(__file__).resolve().parent.parent
-PIP_NAMES = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
+PIP_NAMES = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow", "pillow_heif": "pillow-heif"}
 ROSDEP_KEYS = {"cv2": "python3-opencv", "PIL": "python3-pil"}
 WITHOUT_ROSDEP_KEY = {
     "av",
@@ -21,6 +21,7 @@ WITHOUT_ROSDEP_KEY = {
     "huggingface_hub",
     "lz4",
     "mcap",
+    "pillow_heif",
     "rosbags",
     "safetensors",
     "viser",

@@ -13,7 +13,7 @@ from PIL import Image
 from sample_images import encoded, picture, properties
 
 from st3r_ros.errors import FrameError
-from st3r_ros.io.image_file import IMAGE_SUFFIXES, check_whole, decode_file, read_image
+from st3r_ros.io.image_file import IMAGE_SUFFIXES, check_whole, decode_file, image_suffixes, read_image, read_size
 
 IMAGE = picture(2)
 
@@ -211,3 +211,30 @@ def test_wrong_bytes_give_an_image_or_a_sentence(tmp_path_factory, file_format, 
         assert "cannot be used" in str(error)
     else:
         assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_heic_images_of_phones_are_read_upright(tmp_path, orientation):
+    heif = pytest.importorskip("pillow_heif", reason="HEIC images are read with the optional library pillow-heif")
+    path = tmp_path / "IMG_0001.HEIC"
+    stored = {1: IMAGE, 6: np.rot90(IMAGE, 1), 8: np.rot90(IMAGE, -1)}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    heif.from_pillow(Image.fromarray(np.ascontiguousarray(stored))).save(path, exif=exif.tobytes(), quality=95)
+    np.testing.assert_allclose(read_image(path), IMAGE, atol=24)
+    assert read_size(path) == (48, 32) and ".heic" in image_suffixes()
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(FrameError, match=r"IMG_0001\.HEIC"):
+        read_image(path)
+
+
+def test_the_size_of_an_image_is_that_of_the_upright_one(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(IMAGE).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_size(tmp_path / "turned.jpg") == (32, 48) == read_image(tmp_path / "turned.jpg").shape[1::-1]
+    for name, content in (("absent.jpg", None), ("text.jpg", b"text")):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(FrameError, match=name):
+            read_size(tmp_path / name)

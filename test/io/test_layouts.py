@@ -11,6 +11,8 @@ from sample_images import number_of, write_pictures
 
 from st3r_ros.errors import InputError
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.io.image_file import IMAGE_SUFFIXES
+from st3r_ros.io.layouts import folder
 from st3r_ros.io.layouts.colmap import read_cameras, read_images
 from st3r_ros.io.layouts.open import open_folder
 
@@ -199,8 +201,8 @@ def test_seven_scenes(tmp_path):
 def test_scannet_leaves_out_poses_that_are_none(tmp_path):
     scene = tmp_path / "scene0000_00"
     write_pictures(scene / "color", ["0.jpg", "10.jpg", "100.jpg"])
-    for folder in ("pose", "intrinsic", "depth"):
-        (scene / folder).mkdir()
+    for below in ("pose", "intrinsic", "depth"):
+        (scene / below).mkdir()
     for name, T in zip((0, 10, 100), POSES.as_matrix(), strict=True):
         (scene / f"pose/{name}.txt").write_text(lines(T))
     K = np.eye(4)
@@ -326,3 +328,16 @@ def test_an_empty_folder_says_what_it_holds_instead(tmp_path):
     (tmp_path / "IMG_1.dng").write_bytes(b"")
     with pytest.raises(InputError, match=r"holds no images .* It holds 1 raw images .*IMG_1\.dng"):
         open_folder(tmp_path)
+
+
+def test_heic_images_are_left_out_with_the_way_to_read_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "image_suffixes", lambda: IMAGE_SUFFIXES)
+    monkeypatch.setattr(folder, "why_no_heic", lambda: "to read them: pip install pillow-heif")
+    for name in ("IMG_1.HEIC", "IMG_2.heic"):
+        (tmp_path / name).write_bytes(b"")
+    phrase = r"2 HEIC images \(to read them: pip install pillow-heif\): IMG_1\.HEIC, IMG_2\.heic"
+    with pytest.raises(InputError, match=f"holds no images .* It holds {phrase}"):
+        open_folder(tmp_path)
+    write_pictures(tmp_path, ["IMG_3.jpg"])
+    (note,) = open_folder(tmp_path).notes
+    assert note.startswith("Left out: 2 HEIC images (to read them: pip install pillow-heif)")
