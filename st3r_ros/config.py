@@ -255,6 +255,9 @@ _CAMERA_AXES = (
 )
 
 
+IMAGE_TRANSPORTS = ("raw", "compressed", "foxglove", "ffmpeg")
+
+
 @dataclass(frozen=True)
 class MappingNodeConfig(Validated):
     """The ROS node `st3r_mapping`; the groups `mapper`, `cloud`, `opencv` and `mast3r` are its other parameters."""
@@ -270,7 +273,12 @@ class MappingNodeConfig(Validated):
     save_on_shutdown: bool = setting(
         False, "Save the map in map_path, which then may be new, when the node is shut down.", live=True
     )
-    image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
+    image_transport: str = setting(
+        "raw",
+        "How images arrive: raw (Image), compressed (CompressedImage), or as a video (foxglove: CompressedVideo, ffmpeg: "
+        "FFMPEGPacket).",
+        choices=IMAGE_TRANSPORTS,
+    )
     image_reliability: str = setting(
         "best_effort",
         "Lost images are lost (best_effort), or sent again (reliable: for compressed images over a bad link).",
@@ -406,7 +414,12 @@ class RelocalizationNodeConfig(Validated):
 
     pair_model: str = setting("opencv", "The two-view model: opencv, or mast3r for MASt3R and DUSt3R checkpoints.")
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
-    image_transport: str = setting("raw", "How images arrive: Image, or CompressedImage.", choices=("raw", "compressed"))
+    image_transport: str = setting(
+        "raw",
+        "How images arrive: raw (Image), compressed (CompressedImage), or as a video (foxglove: CompressedVideo, ffmpeg: "
+        "FFMPEGPacket).",
+        choices=IMAGE_TRANSPORTS,
+    )
     image_reliability: str = setting(
         "best_effort",
         "Lost images are lost (best_effort), or sent again (reliable: for compressed images over a bad link).",

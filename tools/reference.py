@@ -46,7 +46,9 @@ OF_ROS = {"/rosout", "/parameter_events"}
 NOT_OURS = {"use_sim_time", "start_type_description_service"}
 DIAGNOSTICS = "how the node is, once a second, in every lifecycle state"
 INPUTS = {
-    "image": "the images; with `image_transport: compressed`, `sensor_msgs/msg/CompressedImage` on `<image topic>/compressed`",
+    "image": "the images; with another `image_transport`: `sensor_msgs/msg/CompressedImage` on `<image topic>/compressed`, "
+    "`foxglove_msgs/msg/CompressedVideo` on `<image topic>/foxglove`, `ffmpeg_image_transport_msgs/msg/FFMPEGPacket` on "
+    "`<image topic>/ffmpeg`",
     "camera_info": "the calibration; where it is not remapped, the sibling of the image topic",
     "/tf": "where the camera is on the robot, odometry, and who else tells what this node tells",
     "/tf_static": "where the camera is on the robot",

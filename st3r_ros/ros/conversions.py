@@ -20,6 +20,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.image_encoding import decode_compressed, decode_image
 from st3r_ros.io.picture import Picture, ToneRange
 from st3r_ros.io.stamps import NANOSECONDS
+from st3r_ros.ros.video_input import VideoImage
 
 if TYPE_CHECKING:
     from st3r_ros.geometry.camera import Camera
@@ -56,7 +57,7 @@ def header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=stamp_from_ns(stamp_ns), frame_id=frame_id)
 
 
-def image_from_message(message: Image | CompressedImage) -> np.ndarray:
+def image_from_message(message: Image | CompressedImage | VideoImage) -> np.ndarray:
     """The (H, W, 3) uint8 RGB image of a message that is no part of a stream, in the range of tones of its own.
 
     Raises:
@@ -65,12 +66,14 @@ def image_from_message(message: Image | CompressedImage) -> np.ndarray:
     return ToneRange().to_rgb(picture_from_message(message))
 
 
-def picture_from_message(message: Image | CompressedImage) -> Picture:
-    """The picture of a message; the `ToneRange` of its stream brings it to 8 bit.
+def picture_from_message(message: Image | CompressedImage | VideoImage) -> Picture:
+    """The picture of a message, or of a packet of a video that was decoded; the `ToneRange` of its stream brings it to 8 bit.
 
     Raises:
         EncodingError: unknown encoding, data shorter than its size needs, or bytes that are no image.
     """
+    if isinstance(message, VideoImage):
+        return Picture(message.image())
     if isinstance(message, CompressedImage):
         return decode_compressed(message.data, message.format)
     return decode_image(

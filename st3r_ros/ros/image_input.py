@@ -15,16 +15,18 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from st3r_ros.config import MappingNodeConfig
-from st3r_ros.errors import CalibrationError
+from st3r_ros.errors import CalibrationError, MissingDependencyError
 from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info
+from st3r_ros.io.video_messages import is_video
 from st3r_ros.ros.camera_placement import CameraPlacement
 from st3r_ros.ros.odometry import Odometry
-from st3r_ros.ros.qos import OVERRIDABLE, OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images
+from st3r_ros.ros.qos import OVERRIDABLE, OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images, packets
 from st3r_ros.ros.transforms import MapAnchor
+from st3r_ros.ros.transports import TYPES, VIDEOS, message_type, topic_of
+from st3r_ros.ros.video_input import VideoImage, VideoInput
 
-_IMAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 _ODOMETRY_HINT = "Set odom_frame to the frame of odometry to have map_frame -> odom_frame instead."
 
 
@@ -35,7 +37,7 @@ class ImageInput:
     odometry: to be asked for the stamp of the image. parent: who else is the parent of the anchor's frame in TF.
     """
 
-    message: Image | CompressedImage
+    message: Image | CompressedImage | VideoImage
     camera: Camera | None
     anchor: MapAnchor
     error: CalibrationError | None = None
@@ -54,7 +56,8 @@ class ImageCounts:
 
 
 class ImageSource:
-    """Subscribes to `image` and `camera_info` and hands on every image, still encoded, unless `muted`.
+    """Subscribes to `image` and `camera_info` and hands on every image, still encoded, unless `muted`; of a video, each newest
+    image that was decoded.
     last_image: when one arrived, `time.monotonic` seconds; at first, when listening began.
 
     The first images wait up to `input_wait` seconds for a camera_info and for the TF of camera and odometry; newer ones replace
@@ -81,9 +84,11 @@ class ImageSource:
         self._error: CalibrationError | None = None
         self._uncalibrated = False
         image = node.resolve_topic_name("image")
-        self.topic = f"{image}/compressed" if config.image_transport == "compressed" else image
+        self.topic = topic_of(image, config.image_transport)
         self.info_topic = _info_topic(node, image)
-        self._type = _IMAGE_TYPES[config.image_transport]
+        self._type = TYPES[config.image_transport]
+        self._video: VideoInput | None = None
+        video = config.image_transport in VIDEOS
         self._placement = CameraPlacement(node, config, owns_transform, parent_hint)
         self._tf = self._placement.watch.tf
         self._subscriptions = [
@@ -91,10 +96,10 @@ class ImageSource:
                 CameraInfo, self.info_topic, self._on_info, images("best_effort"), qos_overriding_options=OVERRIDABLE
             ),
             node.create_subscription(
-                self._type,
+                message_type(config.image_transport),
                 self.topic,
-                self._on_image,
-                images(config.image_reliability),
+                self._on_packet if video else self._on_message,
+                packets(config.image_reliability) if video else images(config.image_reliability),
                 qos_overriding_options=OVERRIDABLE_IMAGES,
                 event_callbacks=SubscriptionEventCallbacks(deadline=self._on_deadline, incompatible_qos=self._on_incompatible),
             ),
@@ -104,6 +109,8 @@ class ImageSource:
         """Stop listening."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+        if self._video is not None:
+            self._video.close()
         self._placement.close()
 
     def follow(self, config: MappingNodeConfig) -> None:
@@ -152,12 +159,14 @@ class ImageSource:
         """One sentence about why there are no images."""
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         since = f"No images on {self.topic} for {self.waiting_s:.0f} s"
-        wanted = f"sensor_msgs/msg/{self._type.__name__}"
+        wanted = self._type
         others = sorted({publisher.topic_type for publisher in publishers} - {wanted})
         if others:
             return f"{since}: it carries {', '.join(others)}, not {wanted}; check image_transport and the topic."
         if publishers and self._config.image_reliability == "reliable" and not any(map(_is_reliable, publishers)):
             return f"{since}: its publisher is best effort, but image_reliability is reliable; make them the same."
+        if self._video is not None and self._video.problem:
+            return f"{since}: its packets give none. {self._video.problem}"
         if publishers:
             return f"{since}: its publisher sends nothing."
         topics = sorted(name for name, types in self._node.get_topic_names_and_types() if wanted in types and name != self.topic)
@@ -179,11 +188,33 @@ class ImageSource:
                 f"camera_info on {self.info_topic} came after mapping had begun without it; call ~/reset to begin again with it."
             )
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def _on_message(self, message: Image | CompressedImage) -> None:
+        if isinstance(message, CompressedImage) and is_video(message):
+            self._on_packet(message)
+            return
+        if not self.muted:
+            self._counts.received += 1
+        self._on_image(message)
+
+    def _on_packet(self, message: Any) -> None:
+        """A packet of a video; while `muted` too, since later ones build on it."""
+        if self._video is None:
+            try:
+                self._video = VideoInput(self._node, self.topic, self._on_image, self._count)
+            except MissingDependencyError as error:
+                self._node.get_logger().error(str(error), throttle_duration_sec=5.0)
+                return
+        self._video.put(message)
+
+    def _count(self, received: int, dropped: int) -> None:
+        if not self.muted:
+            self._counts.received += received
+            self._counts.dropped += dropped
+
+    def _on_image(self, message: Image | CompressedImage | VideoImage) -> None:
         self.last_image = time.monotonic()
         if self.muted:
             return
-        self._counts.received += 1
         if self._first_image is None:
             self._first_image = self.last_image
         waited = self.last_image - self._first_image

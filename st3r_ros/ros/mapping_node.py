@@ -36,6 +36,7 @@ from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.qos import OVERRIDABLE, latched
 from st3r_ros.ros.session import MappingSession
 from st3r_ros.ros.status import memory_health, processing_health, status_message, tracking_health
+from st3r_ros.ros.transports import message_type
 from st3r_ros.ros.worker import Worker
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
@@ -71,6 +72,7 @@ class MappingNode(ManagedNode):
 
     def _configure(self) -> None:
         self._config = parameters.read(self, "", MappingNodeConfig)
+        message_type(self._config.image_transport)  # complains where its messages are not installed
         if self._config.save_on_shutdown and not self._config.map_path:
             raise ConfigError("save_on_shutdown is true, but map_path is empty; give the folder to save the map in.")
         if self._config.output_dir:

@@ -9,7 +9,7 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-__all__ = ["OVERRIDABLE", "OVERRIDABLE_IMAGES", "SubscriptionEventCallbacks", "images", "latched", "stream"]
+__all__ = ["OVERRIDABLE", "OVERRIDABLE_IMAGES", "SubscriptionEventCallbacks", "images", "latched", "packets", "stream"]
 
 
 def images(reliability: str) -> QoSProfile:
@@ -18,6 +18,13 @@ def images(reliability: str) -> QoSProfile:
     reliable = reliability == "reliable"
     policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
     return QoSProfile(depth=5 if reliable else 1, history=HistoryPolicy.KEEP_LAST, reliability=policy)
+
+
+def packets(reliability: str) -> QoSProfile:
+    """The packets of a video in, each of which counts; as `images`, but for the depth."""
+    profile = images(reliability)
+    profile.depth = 100
+    return profile
 
 
 def latched(depth: int = 1) -> QoSProfile:

@@ -23,6 +23,7 @@ from st3r_ros.ros.references import ReferenceStore
 from st3r_ros.ros.relocalization_outputs import RelocalizationOutputs, input_terms, unusable
 from st3r_ros.ros.relocalization_session import LatestImage, RelocalizationSession
 from st3r_ros.ros.status import rss_mb
+from st3r_ros.ros.transports import message_type
 from st3r_ros.ros.worker import Worker
 from st3r_ros.slam.memory import gpu_bytes
 from st3r_ros.slam.relocalizer import Relocalizer
@@ -54,6 +55,7 @@ class RelocalizationNode(ManagedNode):
 
     def _configure(self) -> None:
         config = self._config = parameters.read(self, "", RelocalizationNodeConfig)
+        message_type(config.image_transport)  # complains where its messages are not installed
         store = None
         if config.reference_dir:
             check_output_folder(Path(config.reference_dir))

@@ -6,10 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+FOXGLOVE_VIDEO = "foxglove_msgs/msg/CompressedVideo"
+FFMPEG_PACKET = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
 STORE = get_typestore(Stores.ROS2_JAZZY)
+STORE.register(
+    get_types_from_msg("builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n", FOXGLOVE_VIDEO)
+)
+STORE.register(
+    get_types_from_msg(
+        "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\nuint8 flags\nbool is_bigendian\n"
+        "uint8[] data\n",
+        FFMPEG_PACKET,
+    )
+)
 T = STORE.types
 
 
@@ -63,10 +75,36 @@ def text(content: str) -> Any:
     return T["std_msgs/msg/String"](data=content)
 
 
-def write_bag(path: Path, messages: Iterable[tuple[str, int, Any]], storage: str = "mcap") -> Path:
-    """A bag folder of (topic, time of recording in ns, message)."""
+def foxglove_video(stamp_ns: int, data: bytes, format: str) -> Any:
+    """A foxglove_msgs/CompressedVideo."""
+    return T[FOXGLOVE_VIDEO](
+        timestamp=header(stamp_ns).stamp, frame_id="camera", data=np.frombuffer(data, np.uint8), format=format
+    )
+
+
+def ffmpeg_packet(stamp_ns: int, data: bytes, encoding: str, pts: int) -> Any:
+    """A ffmpeg_image_transport_msgs/FFMPEGPacket."""
+    return T[FFMPEG_PACKET](
+        header=header(stamp_ns),
+        width=0,
+        height=0,
+        encoding=encoding,
+        pts=pts,
+        flags=0,
+        is_bigendian=False,
+        data=np.frombuffer(data, np.uint8),
+    )
+
+
+def write_bag(
+    path: Path, messages: Iterable[tuple[str, int, Any]], storage: str = "mcap", compression: str | None = None
+) -> Path:
+    """A bag folder of (topic, time of recording in ns, message). compression: by zstd, of the "file" or each "message"."""
     plugin = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
-    with Writer(path, version=9, storage_plugin=plugin) as writer:
+    writer = Writer(path, version=9, storage_plugin=plugin)
+    if compression is not None:
+        writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
+    with writer:
         connections: dict[str, Any] = {}
         for topic, recorded_ns, message in messages:
             kind = message.__msgtype__

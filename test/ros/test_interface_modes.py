@@ -204,7 +204,7 @@ def test_the_defaults_are_those_of_the_interface(ros: Ros) -> None:
     assert camera.items() <= client.parameters("/st3r_camera").items()
     choices = client.descriptors("/st3r_mapping", ["mode", "image_transport"])
     assert choices["mode"].additional_constraints == "One of: mapping, localization."
-    assert choices["image_transport"].additional_constraints == "One of: raw, compressed."
+    assert choices["image_transport"].additional_constraints == "One of: raw, compressed, foxglove, ffmpeg."
 
 
 @pytest.fixture

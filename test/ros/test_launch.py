@@ -321,7 +321,11 @@ def test_the_viewer_is_there_when_it_is_wanted(launch: Any, tmp_path: Path) -> N
     [
         ("relocalization", "rate:=fast", "rate is 'fast'; it must be a float."),
         ("mapping", "publish_tf:=perhaps", "publish_tf is 'perhaps'; it must be a bool."),
-        ("mapping", "image_transport:=zip", "Valid options are: ['raw', 'compressed', 'as in params_file']"),
+        (
+            "mapping",
+            "image_transport:=zip",
+            "Valid options are: ['raw', 'compressed', 'foxglove', 'ffmpeg', 'as in params_file']",
+        ),
         ("mapping", "params_file:=/nowhere.yaml", "params_file is '/nowhere.yaml', which is no file."),
         ("mapping", "rviz:=true", "rviz2 is not installed"),
         ("mapping", "log_level:=loud", "Valid options are: ['debug', 'info', 'warn', 'error', 'fatal']"),
