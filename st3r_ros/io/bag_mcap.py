@@ -6,6 +6,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -81,16 +82,31 @@ class McapStorage(Storage):
         self._file.seek(0)
         records = StreamReader(self._file, emit_chunks=True).records
         while True:
+            begin = self._file.tell()
             try:
                 record = next(records)
             except Exception as error:
-                raise self._damaged() from error
+                damage = self._damaged()
+                yield from self._chunk_cut_off(begin)
+                raise damage from error
             if isinstance(record, DataEnd):
                 return
             if isinstance(record, Chunk):
                 yield from self._chunk_records(record)
             else:
                 yield record
+
+    def _chunk_cut_off(self, begin: int) -> Iterator[McapRecord]:
+        """The records of the last chunk that are before the end of the file."""
+        from mcap.data_stream import ReadDataStream
+        from mcap.opcode import Opcode
+        from mcap.records import Chunk
+
+        self._file.seek(begin)
+        if self._file.read(1) == bytes([Opcode.CHUNK]):
+            self._file.seek(begin + 9)
+            with suppress(Exception):
+                yield from self._chunk_records(Chunk.read(ReadDataStream(self._file)))
 
     def _chunk_records(self, chunk: Chunk) -> Iterator[McapRecord]:
         from mcap.exceptions import EndOfFile

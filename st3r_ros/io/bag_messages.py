@@ -72,10 +72,14 @@ def read_message(message: Message) -> Any:
 def _unpacked(data: bytes) -> bytes:
     import zstandard
 
+    unpacker = zstandard.ZstdDecompressor().decompressobj()
     try:
-        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        unpacked = unpacker.decompress(data)
     except zstandard.ZstdError as error:
         raise FrameError("The message is packed by zstd and damaged.") from error
+    if not unpacker.eof:
+        raise FrameError("The message is packed by zstd and cut short.")
+    return unpacked
 
 
 def _with_names_of_ros2(message: Any) -> Any:

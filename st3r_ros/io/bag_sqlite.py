@@ -76,6 +76,7 @@ def open_database(path: Path) -> Iterator[sqlite3.Connection]:
             path = folder / path.name
         uri = path.absolute().as_uri() + ("" if journals else "?immutable=1")
         database = stack.enter_context(closing(sqlite3.connect(uri, uri=True, check_same_thread=False)))
+        database.execute("PRAGMA writable_schema = ON")  # else a file that was cut off is refused; nothing is written to it
         database.text_factory = lambda text: text.decode(errors="replace")
         yield database
 
