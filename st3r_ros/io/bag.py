@@ -15,6 +15,7 @@ from st3r_ros.io.bag_recording import Recording, is_bag
 from st3r_ros.io.bag_storage import Channel, Message
 from st3r_ros.io.calibration import camera_from_info
 from st3r_ros.io.image_encoding import decode_compressed, decode_image
+from st3r_ros.io.picture import Picture
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
 from st3r_ros.io.stamps import NANOSECONDS
 from st3r_ros.io.video_decoder import VideoDecoder, VideoFrame, check_decoder
@@ -95,7 +96,7 @@ def _entries_of(recorded: Message, source: str, decoder: VideoDecoder) -> Iterat
 
 def _video_entry(frame: VideoFrame) -> Entry:
     source, stamp_ns = frame.tag
-    return Entry(source, lambda: StampedImage(stamp_ns, frame.image()))
+    return Entry(source, lambda: StampedImage(stamp_ns, Picture(frame.image())))
 
 
 def _fail(error: FrameError) -> NoReturn:
