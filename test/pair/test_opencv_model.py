@@ -160,7 +160,7 @@ def test_a_seed_from_long_ago_does_not_lead_astray(turn, model, room):
     seeded = model.predict(*features, seed=seed, dense=False)
     assert len(unseeded.matches) > 60
     assert len(seeded.matches) > 0.25 * len(unseeded.matches)
-    assert np.mean(match_errors(seeded, T_0_1, room) < 3.0) > 0.9
+    assert np.mean(match_errors(seeded, T_0_1, room) < 3.0) > 0.75
 
 
 def test_a_seed_leads_to_the_same_geometry(model, predict, room):
