@@ -253,12 +253,19 @@ def export_command(
         _EXPORT_DEFAULTS.points, help="Points of a COLMAP model: of the matches (with tracks), of the cloud (without), or both."
     ),
     text: bool = typer.Option(_EXPORT_DEFAULTS.text, "--text", help="A COLMAP model as text instead of binary."),
+    images: str = typer.Option(
+        _EXPORT_DEFAULTS.images, help="working: the map's own images; original: those it was made from, at full resolution."
+    ),
+    originals: str = typer.Option(
+        _EXPORT_DEFAULTS.originals, metavar="FOLDER|INPUT", help="Where the originals are now, or the input that was mapped."
+    ),
     settings: list[str] = _SETTINGS,
 ) -> int:
     """Write a saved map for other programs.
 
     ply: the cloud. tum: the poses of all frames and of the keyframes. colmap: images and a COLMAP model, for COLMAP and
-    Gaussian-splatting programs. nerfstudio: images, transforms.json and the cloud.
+    Gaussian-splatting programs. nerfstudio: images, transforms.json and the cloud. Images are named after the files they come
+    from; keyframes.csv names the files. Original images are undistorted, as the map's are, and their intrinsics are scaled.
 
     \b
     Examples:
@@ -267,10 +274,11 @@ def export_command(
       st3r export room_map --format tum --out room_poses
       st3r export room_map --format colmap --out room_colmap
       st3r export room_map --format nerfstudio --out room_ns
+      st3r export garden_map --format colmap --images original     (full resolution; --originals where they have moved)
     """
     from st3r_ros.commands.settings import parse_settings
 
-    config = ExportCommandConfig(format=export_format, out=out, points=points, text=text)
+    config = ExportCommandConfig(format=export_format, out=out, points=points, text=text, images=images, originals=originals)
     parsed = parse_settings(settings)
     from st3r_ros.commands.export import run_export
 

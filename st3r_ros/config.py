@@ -368,6 +368,14 @@ class ExportCommandConfig(Validated):
         choices=("both", "matches", "cloud"),
     )
     text: bool = setting(False, "Write a COLMAP model as text instead of binary.")
+    images: str = setting(
+        "working",
+        "Images of a COLMAP model or nerfstudio data set: the map's own, or the originals at full resolution, undistorted.",
+        choices=("working", "original"),
+    )
+    originals: str = setting(
+        "", "Folder of the original images, or the input that was mapped; '' looks for them where they were."
+    )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import threading
 import time
 from array import array
@@ -64,18 +66,20 @@ class RunRecorder:
         self._stamps_ns = array("q")
         self._states = array("b")
         self._total_ms = array("f")
+        self._sources: list[str] = []
         self._latencies: dict[str, deque[float]] = {}
         self._skips: list[Skip] = []
         self._skipped = 0
 
-    def record(self, update: MappingUpdate) -> None:
-        """Records a frame that the mapper has processed, tracked or not."""
+    def record(self, update: MappingUpdate, source: str = "") -> None:
+        """Records a frame that the mapper has processed, tracked or not. source: as in `Frame`."""
         total_ms = sum(update.timings_ms.values())
         with self._lock:
             self._frame_ids.append(update.frame_id)
             self._stamps_ns.append(update.stamp_ns)
             self._states.append(STATES.index(update.state))
             self._total_ms.append(total_ms)
+            self._sources.append(source)
             for stage, milliseconds in {**update.timings_ms, "total": total_ms}.items():
                 self._latencies.setdefault(stage, deque(maxlen=LATENCY_FRAMES)).append(milliseconds)
             self._finished = self._clock()
@@ -159,10 +163,14 @@ class RunRecorder:
         return {stage: Latency(*np.percentile(ms, (50, 95)).round(3).tolist()) for stage, ms in samples.items()}
 
     def table(self) -> str:
-        """All processed frames as CSV: frame, stamp in nanoseconds, state, milliseconds."""
+        """All processed frames as CSV: frame, stamp in nanoseconds, state, milliseconds, where the image comes from."""
         columns = (self._copy(column).tolist() for column in (self._frame_ids, self._stamps_ns, self._states, self._total_ms))
-        lines = [f"{frame},{stamp},{STATES[state].value},{ms:.2f}" for frame, stamp, state, ms in zip(*columns, strict=False)]
-        return "\n".join(["frame,stamp_ns,state,latency_ms", *lines]) + "\n"
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["frame", "stamp_ns", "state", "latency_ms", "source"])
+        for frame, stamp, state, ms, source in zip(*columns, self._sources, strict=False):
+            table.writerow([frame, stamp, STATES[state].value, f"{ms:.2f}", source])
+        return text.getvalue()
 
     def _copy(self, samples: array) -> np.ndarray:
         """A copy made under the lock: an `array` cannot grow while NumPy views it."""

@@ -2,11 +2,11 @@
 """The results of a run as files: written by `st3r map` and by the mapping node, read by `st3r eval`.
 
 trajectory.txt   pose of every tracked frame, TUM format, T_world_cam
-keyframes.txt    pose of every keyframe, same format
+keyframes.txt    pose of every keyframe, same format; comments name the images
 cloud.ply        the dense cloud
 map.png          the map and the path from above and from the side
 summary.json     `RunSummary`
-frames.csv       every processed frame: stamp, state, latency
+frames.csv       every processed frame: stamp, state, latency, source of the image
 keyframes.npz    reduced depth maps of at most 200 keyframes, for the comparison with measured depth
 """
 
@@ -150,8 +150,8 @@ def write_results(
 
     trajectory, keyframes = keyframe_map.trajectory(), keyframe_map.keyframe_trajectory()
     write_tum(out / "trajectory.txt", trajectory)
-    write_tum(out / "keyframes.txt", keyframes)
-    write_file(out / "frames.csv", recorder.table().encode())
+    write_tum(out / "keyframes.txt", keyframes, keyframe_map.keyframe_sources())
+    write_file(out / "frames.csv", recorder.table().encode(errors="surrogateescape"))
     cloud = keyframe_map.cloud(cloud_config)
     write_ply(out / "cloud.ply", cloud)
     _write_depths(out / "keyframes.npz", keyframe_map, cloud_config.min_conf)
@@ -212,7 +212,7 @@ def read_results(out: Path) -> Run:
             f"'{out}' does not contain results of st3r: {missing[0]} is missing; give a folder that `st3r map --out` has written."
         )
     try:
-        processed = np.loadtxt(out / "frames.csv", delimiter=",", skiprows=1, usecols=1, dtype=np.int64, ndmin=1)
+        processed = np.loadtxt(out / "frames.csv", delimiter=",", skiprows=1, usecols=1, dtype=np.int64, ndmin=1, comments=None)
         with np.load(out / "keyframes.npz", allow_pickle=False) as arrays:
             depth = arrays["depth"].astype(np.float32) * arrays["unit"]
             depths = KeyframeDepths(arrays["stamps_ns"], depth, arrays["K"])

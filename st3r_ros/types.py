@@ -32,6 +32,10 @@ class Frame:
     image: (H, W, 3) uint8 RGB, contiguous.
     camera: intrinsics of this image at this size, or None when uncalibrated.
     T_odom_cam: where odometry says the camera was, metres, or None without odometry.
+    source: where the image comes from: the path of its file; for other inputs what `st3r map` takes (a bag with its topic, a
+    video), or the live topic, which together with the stamp tell which image it is.
+    mask: (H, W) bool, False where a pixel is neither matched nor mapped; None where all can be used.
+    lens: the camera that has taken the image, where its distortion was removed since.
     """
 
     id: int
@@ -39,6 +43,9 @@ class Frame:
     image: np.ndarray
     camera: Camera | None = None
     T_odom_cam: SE3 | None = None
+    source: str = ""
+    mask: np.ndarray | None = None
+    lens: Camera | None = None
 
     @property
     def stamp(self) -> float:
@@ -168,6 +175,7 @@ class Keyframe:
     calibrated: pixels become rays through K, be it known or assumed; otherwise through the directions of the pointmap.
     descriptor: (D,) float32 global descriptor, None before it was asked for.
     features: the pair model's, None when they have made room for others; `image` brings them back.
+    source, lens: as in `Frame`.
     """
 
     id: int
@@ -182,6 +190,8 @@ class Keyframe:
     calibrated: bool = True
     descriptor: torch.Tensor | None = None
     features: Any | None = None
+    source: str = ""
+    lens: Camera | None = None
 
     def median_depth(self) -> float:
         """Of every 8th known pixel in both directions, in units of the world; 0 when none is known."""

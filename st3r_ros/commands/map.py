@@ -86,7 +86,7 @@ def map_sequence(
         except (FrameError, DeviceMemoryError) as error:
             recorder.skip(frame.id, f"frame {frame.id}", str(error))
             continue
-        recorder.record(update)
+        recorder.record(update, frame.source)
         display.show(recorder, len(mapper.map.keyframes))
         if update.state is not before and MappingState.LOST in (update.state, before):
             display.say(f"Frame {update.frame_id}: {update.message}")

@@ -64,6 +64,7 @@ class BagSequence(ImageSequence):
         if camera is None and (info := _first_info(self._recording, self.topic)) is not None:
             camera = camera_from_info(info)
         super().__init__(path.resolve().name, camera=camera, selection=selection or Selection(), total=total)
+        self.source = f"{path.resolve()}?topic={self.topic}"
 
     def _entries(self) -> Iterator[Entry]:
         decoder = VideoDecoder()

@@ -110,6 +110,24 @@ def read_image(path: Path) -> np.ndarray:
     return ToneRange().to_rgb(read_picture(path))
 
 
+def is_plain(path: Path) -> bool:
+    """Whether a file is a JPEG or PNG of 8-bit colours, upright and opaque: every program shows it as `read_picture` reads it.
+
+    Raises:
+        FrameError: the file cannot be read or is no image.
+    """
+    try:
+        data = path.read_bytes()
+        with _open(data) as picture:
+            if picture.format == "PNG" and data[_PNG_DEPTH] != 8:
+                return False
+            if picture.format not in ("JPEG", "PNG") or picture.mode != "RGB" or "transparency" in picture.info:
+                return False
+            return picture.getexif().get(_ORIENTATION, 1) == 1
+    except OSError as error:
+        raise FrameError(f"'{path}' cannot be read: {error.strerror}.") from error
+
+
 def decode_file(data: bytes) -> Picture:
     """The picture that the bytes of an image file hold.
 

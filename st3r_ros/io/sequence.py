@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -39,12 +40,14 @@ class Entry:
     """One image of a sequence, not yet read. `load` raises FrameError when it cannot be.
 
     camera: of this image, where it is not that of the sequence. stamp_ns: where it is known before the image is read.
+    file: of the image, where it has one of its own.
     """
 
     source: str
     load: Callable[[], StampedImage]
     camera: Camera | None = None
     stamp_ns: int | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class ImageSequence(ABC):
     name: what a person calls it. kind: folder, tum, euroc, kitti, ..., video, stream, bag or webcam. length: how many frames it
     will yield if each can be read, None if unknown. camera: of the images, None when uncalibrated. truth: T_world_cam where it is
     known, else None. origin: a sentence on what was found, "" where the name says it. notes: sentences on what is left out.
+    source: what opens it again, `Frame.source` of images without a file of their own.
 
     Iterating raises:
         InputError: not one image could be read.
@@ -97,7 +101,7 @@ class ImageSequence(ABC):
     kind: str
 
     def __init__(self, name: str, *, camera: Camera | None, selection: Selection, total: int | None) -> None:
-        self.name = name
+        self.name = self.source = name
         self.camera = camera
         self.truth: Trajectory | None = None
         self.origin = ""
@@ -141,7 +145,8 @@ class ImageSequence(ABC):
                 size = image.shape[:2]
                 self._check_camera(entry.source, image)
             camera = (entry.camera or self.camera) if image.shape[:2] == size else None
-            yield Frame(index, loaded.stamp_ns, image, camera)
+            source = self.source if entry.file is None else str(entry.file.resolve())
+            yield Frame(index, loaded.stamp_ns, image, camera, source=source)
         if size is None and not self._stopped.is_set():
             first = f" The first reason: {self.skipped[0].reason}" if self.skipped else ""
             raise InputError(f"Not one image of '{self.name}' could be read ({len(self.skipped)} tried).{first}")

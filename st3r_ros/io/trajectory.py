@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +60,10 @@ def load_tum(path: Path | str) -> TrajectoryFile:
     return TrajectoryFile(Trajectory(stamps, values[:, :3], quaternions), tuple(skipped))
 
 
-def write_tum(path: Path | str, trajectory: Trajectory) -> None:
+def write_tum(path: Path | str, trajectory: Trajectory, sources: Sequence[str] | None = None) -> None:
     """Write a trajectory, stamps exact to the nanosecond.
+
+    sources: where the image of each pose comes from; a comment before the pose says it where it changes.
 
     Raises:
         OutputError: the file cannot be written, or a pose is not finite.
@@ -70,9 +73,13 @@ def write_tum(path: Path | str, trajectory: Trajectory) -> None:
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise OutputError(f"'{path}' is not written: pose {row} at stamp {trajectory.stamps_ns[row]} is not finite.")
     lines = ["# timestamp tx ty tz qx qy qz qw  (T_world_cam)"]
-    for stamp_ns, pose in zip(trajectory.stamps_ns, values, strict=True):
+    said = ""
+    for row, (stamp_ns, pose) in enumerate(zip(trajectory.stamps_ns, values, strict=True)):
+        if sources is not None and sources[row] != said:
+            said = sources[row]
+            lines.append("# " + " ".join(said.splitlines()))
         lines.append(" ".join([format_stamp(stamp_ns), *(f"{value:.9f}" for value in pose)]))
-    write_file(path, ("\n".join(lines) + "\n").encode())
+    write_file(path, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
 
 
 def content_lines(path: Path) -> list[tuple[int, str]]:

@@ -77,6 +77,7 @@ class VideoSequence(ImageSequence):
         self._fps = fps if 0.1 < fps < 1e4 else DEFAULT_FPS
         self._total = total if 0 < total < 10**9 else None
         super().__init__(path.name, camera=camera, selection=selection or Selection(), total=self._total)
+        self.source = str(path.resolve())
 
     def _entries(self) -> Iterator[Entry]:
         index, last_ns = 0, -1

@@ -7,6 +7,7 @@ centre of the top left pixel at (0.5, 0.5).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from st3r_ros.config import CloudConfig
+from st3r_ros.maps.exported import ExportedImage, working_images
 from st3r_ros.maps.staging import write_synced
 from st3r_ros.maps.tracks import Tracks, build_tracks, pinhole_intrinsics
 from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.types import Keyframe
 
 PIXEL_CENTRE = 0.5
 MODEL_FOLDER = "sparse/0"
@@ -46,30 +47,27 @@ class ColmapModel:
     tracks: np.ndarray
 
 
-def image_file(keyframe: Keyframe) -> str:
-    """The name of a keyframe's image in the exported folder `images`."""
-    return f"{keyframe.id:06d}.jpg"
-
-
-def make_model(keyframe_map: KeyframeMap, cloud: CloudConfig, points: str = "both") -> ColmapModel:
+def make_model(
+    keyframe_map: KeyframeMap, cloud: CloudConfig, points: str = "both", exported: Sequence[ExportedImage] | None = None
+) -> ColmapModel:
     """The keyframes with the points of their matches ("matches"), with those of the thinned cloud ("cloud"), or with both.
 
-    The points of the matches have tracks, those of the cloud have none.
+    The points of the matches have tracks, those of the cloud have none. exported: the images of the keyframes; their own without.
     """
+    exported = working_images(keyframe_map.keyframes.values()) if exported is None else exported
     K = pinhole_intrinsics(keyframe_map)
     tracks = build_tracks(keyframe_map, K) if points != "cloud" else None
-    cameras, camera_of = _cameras(keyframe_map, K)
+    cameras, camera_of = _cameras(exported, K)
     images = _images(keyframe_map, camera_of)
     parts, track, observations = [], np.zeros(0, _TRACK), [np.zeros(0, _OBSERVATION) for _ in images]
     if tracks is not None:
-        parts.append(_tracked_points(tracks))
-        observations, track = _observed(tracks, len(images))
+        parts.append(_tracked_points(tracks, exported))
+        observations, track = _observed(tracks, exported)
     if points != "matches":
         parts.append(_cloud_points(keyframe_map, cloud))
     joined = np.concatenate(parts)
     joined["id"] = np.arange(1, len(joined) + 1)
-    names = [image_file(k) for k in keyframe_map.keyframes.values()]
-    return ColmapModel(cameras, images, names, observations, joined, track)
+    return ColmapModel(cameras, images, [image.name for image in exported], observations, joined, track)
 
 
 def write_binary(folder: Path, model: ColmapModel) -> None:
@@ -102,14 +100,15 @@ def write_text(folder: Path, model: ColmapModel) -> None:
     write_synced(folder / "points3D.txt", _text(lines))
 
 
-def _cameras(keyframe_map: KeyframeMap, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _cameras(exported: Sequence[ExportedImage], K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A camera for each kind of intrinsics, and the camera's id for each keyframe."""
-    height, width = next(iter(keyframe_map.keyframes.values())).image.shape[:2]
+    K = np.stack([image.to_intrinsics(one) for image, one in zip(exported, K, strict=True)])
     params = np.stack([K[:, 0, 0], K[:, 1, 1], K[:, 0, 2] + PIXEL_CENTRE, K[:, 1, 2] + PIXEL_CENTRE], axis=1)
-    kinds, kind_of = np.unique(params, axis=0, return_inverse=True)
+    sizes = np.array([image.size for image in exported])
+    kinds, kind_of = np.unique(np.hstack([sizes, params]), axis=0, return_inverse=True)
     cameras = np.zeros(len(kinds), _CAMERA)
-    cameras["id"], cameras["model"], cameras["size"] = np.arange(1, len(kinds) + 1), _PINHOLE, (width, height)
-    cameras["params"] = kinds
+    cameras["id"], cameras["model"], cameras["size"] = np.arange(1, len(kinds) + 1), _PINHOLE, kinds[:, :2]
+    cameras["params"] = kinds[:, 2:]
     return cameras, kind_of.ravel() + 1
 
 
@@ -122,9 +121,10 @@ def _images(keyframe_map: KeyframeMap, camera_of: np.ndarray) -> np.ndarray:
     return images
 
 
-def _tracked_points(tracks: Tracks) -> np.ndarray:
+def _tracked_points(tracks: Tracks, exported: Sequence[ExportedImage]) -> np.ndarray:
     points = np.zeros(len(tracks), _POINT)
-    points["xyz"], points["rgb"], points["error"] = tracks.points, tracks.colors, tracks.errors
+    errors = tracks.errors * np.mean([image.scale for image in exported])
+    points["xyz"], points["rgb"], points["error"] = tracks.points, tracks.colors, errors
     points["track_length"] = np.bincount(tracks.point, minlength=len(tracks))
     return points
 
@@ -136,13 +136,14 @@ def _cloud_points(keyframe_map: KeyframeMap, config: CloudConfig) -> np.ndarray:
     return points
 
 
-def _observed(tracks: Tracks, images: int) -> tuple[list[np.ndarray], np.ndarray]:
+def _observed(tracks: Tracks, exported: Sequence[ExportedImage]) -> tuple[list[np.ndarray], np.ndarray]:
     """The observations of each image, and the tracks of the points, which count the observations of an image from 0."""
+    scale, offset = (np.stack([getattr(image, name) for image in exported])[tracks.keyframe] for name in ("scale", "offset"))
     by_image = np.argsort(tracks.keyframe, kind="stable")
     observations = np.zeros(len(by_image), _OBSERVATION)
-    observations["xy"] = tracks.pixels[by_image] + PIXEL_CENTRE
+    observations["xy"] = ((tracks.pixels + PIXEL_CENTRE + offset) * scale)[by_image]
     observations["point"] = tracks.point[by_image] + 1
-    bounds = np.searchsorted(tracks.keyframe[by_image], np.arange(images + 1))
+    bounds = np.searchsorted(tracks.keyframe[by_image], np.arange(len(exported) + 1))
     track = np.zeros(len(by_image), _TRACK)
     track["image"] = tracks.keyframe + 1
     track["observation"][by_image] = np.arange(len(by_image)) - bounds[tracks.keyframe[by_image]]

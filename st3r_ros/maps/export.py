@@ -9,7 +9,15 @@ from pathlib import Path
 from st3r_ros.config import CloudConfig
 from st3r_ros.io.ply import write_ply
 from st3r_ros.io.trajectory import write_tum
-from st3r_ros.maps.colmap import MODEL_FOLDER, image_file, make_model, write_binary, write_text
+from st3r_ros.maps.colmap import MODEL_FOLDER, make_model, write_binary, write_text
+from st3r_ros.maps.exported import (
+    SOURCES_FILE,
+    ExportedImage,
+    OriginalImages,
+    exported_stems,
+    sources_table,
+    working_images,
+)
 from st3r_ros.maps.nerfstudio import CLOUD_FILE, make_transforms
 from st3r_ros.maps.parallel import in_parallel
 from st3r_ros.maps.pictures import encode_jpeg
@@ -19,9 +27,17 @@ from st3r_ros.types import Keyframe
 
 
 def export_map(
-    out: Path | str, keyframe_map: KeyframeMap, kind: str, cloud: CloudConfig, *, points: str = "both", text: bool = False
+    out: Path | str,
+    keyframe_map: KeyframeMap,
+    kind: str,
+    cloud: CloudConfig,
+    *,
+    points: str = "both",
+    text: bool = False,
+    originals: OriginalImages | None = None,
 ) -> str:
-    """Writes one of EXPORT_FORMATS. Returns what was written, as a phrase. points, text: of a COLMAP model.
+    """Writes one of EXPORT_FORMATS. Returns what was written, as a phrase. points, text: of a COLMAP model. originals: written
+    instead of the keyframes' own images.
 
     Raises:
         OutputError: the file or folder cannot be written, or the folder is not empty.
@@ -31,8 +47,8 @@ def export_map(
     if kind == "tum":
         return export_tum(out, keyframe_map)
     if kind == "colmap":
-        return export_colmap(out, keyframe_map, cloud, points=points, text=text)
-    return export_nerfstudio(out, keyframe_map, cloud)
+        return export_colmap(out, keyframe_map, cloud, points=points, text=text, originals=originals)
+    return export_nerfstudio(out, keyframe_map, cloud, originals)
 
 
 def export_ply(out: Path | str, keyframe_map: KeyframeMap, cloud: CloudConfig) -> str:
@@ -47,7 +63,9 @@ def export_ply(out: Path | str, keyframe_map: KeyframeMap, cloud: CloudConfig) -
 
 
 def export_tum(out: Path | str, keyframe_map: KeyframeMap) -> str:
-    """Writes trajectory.txt (every tracked frame) and keyframes.txt to a new folder. Returns what was written, as a phrase.
+    """Writes trajectory.txt (every tracked frame), keyframes.txt and keyframes.csv, which names the images, to a new folder.
+
+    Returns what was written, as a phrase.
 
     Raises:
         OutputError: the folder cannot be written, or is not empty.
@@ -55,51 +73,79 @@ def export_tum(out: Path | str, keyframe_map: KeyframeMap) -> str:
     frames, keyframes = keyframe_map.trajectory(), keyframe_map.keyframe_trajectory()
     with staged_folder(out, _is_ours) as folder:
         write_tum(folder / "trajectory.txt", frames)
-        write_tum(folder / "keyframes.txt", keyframes)
+        write_tum(folder / "keyframes.txt", keyframes, keyframe_map.keyframe_sources())
+        write_synced(folder / SOURCES_FILE, sources_table(keyframe_map.keyframes.values()))
     return f"the poses of {len(frames)} frames and {len(keyframes)} keyframes"
 
 
 def export_colmap(
-    out: Path | str, keyframe_map: KeyframeMap, cloud: CloudConfig, *, points: str = "both", text: bool = False
+    out: Path | str,
+    keyframe_map: KeyframeMap,
+    cloud: CloudConfig,
+    *,
+    points: str = "both",
+    text: bool = False,
+    originals: OriginalImages | None = None,
 ) -> str:
-    """Writes images/ and the model sparse/0/ to a new folder. Returns what was written, as a phrase.
+    """Writes images/, the model sparse/0/ and keyframes.csv to a new folder. Returns what was written, as a phrase.
 
-    points: as for `make_model`. text: the model as text instead of binary.
+    points: as for `make_model`. text: the model as text instead of binary. originals: instead of the keyframes' own images.
 
     Raises:
         OutputError: the folder cannot be written, or is not empty.
     """
-    model = make_model(keyframe_map, cloud, points)
     with staged_folder(out, _is_ours) as folder:
-        _write_images(folder, keyframe_map)
+        model = make_model(keyframe_map, cloud, points, _write_images(folder, keyframe_map, originals))
         (folder / MODEL_FOLDER).mkdir(parents=True)
         (write_text if text else write_binary)(folder / MODEL_FOLDER, model)
     tracked = int((model.points["track_length"] > 0).sum())
     return f"{len(model.images)} images and {len(model.points)} points ({tracked} of them with tracks)"
 
 
-def export_nerfstudio(out: Path | str, keyframe_map: KeyframeMap, cloud: CloudConfig) -> str:
-    """Writes images/, transforms.json and the cloud to a new folder. Returns what was written, as a phrase.
+def export_nerfstudio(
+    out: Path | str, keyframe_map: KeyframeMap, cloud: CloudConfig, originals: OriginalImages | None = None
+) -> str:
+    """Writes images/, transforms.json, the cloud and keyframes.csv to a new folder. Returns what was written, as a phrase.
+
+    originals: instead of the keyframes' own images.
 
     Raises:
         OutputError: the folder cannot be written, or is not empty.
     """
-    transforms, points = make_transforms(keyframe_map), keyframe_map.cloud(cloud)
+    points = keyframe_map.cloud(cloud)
     with staged_folder(out, _is_ours) as folder:
-        _write_images(folder, keyframe_map)
+        transforms = make_transforms(keyframe_map, _write_images(folder, keyframe_map, originals))
         write_ply(folder / CLOUD_FILE, points)
         write_synced(folder / "transforms.json", (json.dumps(transforms, indent=1, allow_nan=False) + "\n").encode())
     return f"{len(keyframe_map.keyframes)} images and {len(points)} points"
 
 
-def _write_images(folder: Path, keyframe_map: KeyframeMap) -> None:
-    images = folder / "images"
-    images.mkdir()
+def _write_images(folder: Path, keyframe_map: KeyframeMap, originals: OriginalImages | None) -> list[ExportedImage]:
+    """Writes the images and the table of their sources; they are returned in the order of the keyframes."""
+    keyframes = list(keyframe_map.keyframes.values())
+    (folder / "images").mkdir()
+    if originals is None:
+        images = working_images(keyframes)
 
-    def write(keyframe: Keyframe) -> None:
-        write_synced(images / image_file(keyframe), encode_jpeg(keyframe.image))
+        def write(row: int) -> None:
+            write_synced(folder / "images" / images[row].name, encode_jpeg(keyframes[row].image))
 
-    in_parallel(write, list(keyframe_map.keyframes.values()))
+        in_parallel(write, range(len(keyframes)))
+    else:
+        images = _write_originals(folder / "images", keyframes, originals)
+    write_synced(folder / SOURCES_FILE, sources_table(keyframes, images))
+    return images
+
+
+def _write_originals(folder: Path, keyframes: list[Keyframe], originals: OriginalImages) -> list[ExportedImage]:
+    stems = exported_stems(keyframes)
+    written: dict[int, ExportedImage] = {}
+    for keyframe, original in originals(keyframes):
+        name = f"{stems[keyframe.id]}{original.suffix}"
+        write_synced(folder / name, original.data)
+        height, width = keyframe.image.shape[:2]
+        written[keyframe.id] = ExportedImage.at_full_resolution(name, original.size, (width, height))
+    return [written[keyframe.id] for keyframe in keyframes]
 
 
 def _is_ours(name: str) -> bool:

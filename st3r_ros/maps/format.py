@@ -16,6 +16,7 @@ import numpy as np
 from st3r_ros import __version__
 from st3r_ros.errors import MapFileError
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.maps.origins import Origin, read_origins, write_origins
 from st3r_ros.types import MapScale
 
 FORMAT = "st3r_ros map"
@@ -72,6 +73,7 @@ class MapInfo:
     descriptor_size: numbers in a global descriptor, 0 when no keyframe has one. keyframes, edges, matches, frames: how many.
     next_keyframe_id: no keyframe had this id or a higher one. files: every other file but map.json.sha256, by name.
     T_map_world: the world in the map frame of the robot that saved the map, None when it had none.
+    origins: where the images of the keyframes come from, by their ids, as far as that is known.
     """
 
     pair_model: str
@@ -86,6 +88,7 @@ class MapInfo:
     next_keyframe_id: int
     files: dict[str, FileEntry]
     T_map_world: SE3 | None = None
+    origins: dict[int, Origin] = field(default_factory=dict)
     package_version: str = field(default=__version__)
 
     @property
@@ -109,6 +112,7 @@ def write_manifest(info: MapInfo) -> bytes:
         "counts": {name: getattr(info, name) for name in ("keyframes", "edges", "matches", "frames")},
         "next_keyframe_id": info.next_keyframe_id,
         "T_map_world": None if info.T_map_world is None else info.T_map_world.as_matrix()[:3].tolist(),
+        **write_origins(info.origins),
         "files": {name: dataclasses.asdict(entry) for name, entry in info.files.items()},
     }
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
@@ -144,8 +148,16 @@ def read_manifest(data: bytes, path: Path) -> MapInfo:
         frames=counts.integer("frames", 0, MAX_FRAMES),
         next_keyframe_id=fields.integer("next_keyframe_id", 1, MAX_ID),
         T_map_world=fields.rigid_or_none("T_map_world"),
+        origins=_origins(fields),
         files=_files(fields.group("files")),
     )
+
+
+def _origins(fields: _Fields) -> dict[int, Origin]:
+    try:
+        return read_origins(fields.values)
+    except ValueError as error:
+        raise fields.error(f"has {error}") from error
 
 
 def _files(group: _Fields) -> dict[str, FileEntry]:

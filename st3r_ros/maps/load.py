@@ -28,6 +28,7 @@ from st3r_ros.maps.format import (
     pointmap_name,
     read_manifest,
 )
+from st3r_ros.maps.origins import Origin
 from st3r_ros.maps.parallel import Progress, in_parallel
 from st3r_ros.maps.pictures import decode_jpeg, max_jpeg_bytes
 from st3r_ros.maps.staging import current
@@ -95,6 +96,8 @@ def _load(folder: Path, progress: Progress | None) -> SavedMap:
         raise MapFileError(f"'{folder}' is too large for the memory of this machine ({info.bytes / 1e6:.0f} MB).") from error
     result = KeyframeMap()
     for keyframe in keyframes:
+        origin = info.origins.get(keyframe.id, Origin(""))
+        keyframe.source, keyframe.lens = origin.source, origin.lens
         result.add_keyframe(keyframe)
     for edge in tables.to_edges(columns.edges):
         result.add_edge(edge)

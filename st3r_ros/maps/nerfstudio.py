@@ -7,11 +7,13 @@ left pixel is at (0.5, 0.5).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from st3r_ros.maps.colmap import PIXEL_CENTRE, image_file
+from st3r_ros.maps.colmap import PIXEL_CENTRE
+from st3r_ros.maps.exported import ExportedImage, working_images
 from st3r_ros.maps.tracks import pinhole_intrinsics
 from st3r_ros.slam.keyframe_map import KeyframeMap
 
@@ -20,25 +22,32 @@ CLOUD_FILE = "sparse_pc.ply"
 _CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def make_transforms(keyframe_map: KeyframeMap) -> dict[str, Any]:
-    """The content of transforms.json; intrinsics stand with the frames where they differ."""
-    K = pinhole_intrinsics(keyframe_map)
-    height, width = next(iter(keyframe_map.keyframes.values())).image.shape[:2]
-    shared = bool((K[0] == K).all())
+def make_transforms(keyframe_map: KeyframeMap, exported: Sequence[ExportedImage] | None = None) -> dict[str, Any]:
+    """The content of transforms.json; sizes and intrinsics stand with the frames where they differ.
+
+    exported: the images of the keyframes; their own without.
+    """
+    exported = working_images(keyframe_map.keyframes.values()) if exported is None else exported
+    K = np.stack([image.to_intrinsics(one) for image, one in zip(exported, pinhole_intrinsics(keyframe_map), strict=True)])
+    cameras = [_camera(image, one) for image, one in zip(exported, K, strict=True)]
+    shared = all(camera == cameras[0] for camera in cameras)
     frames = [
         {
-            "file_path": f"images/{image_file(keyframe)}",
-            **({} if shared else _intrinsics(K[row])),
+            "file_path": f"images/{exported[row].name}",
+            **({"original": keyframe.source} if keyframe.source else {}),
+            **({} if shared else cameras[row]),
             "transform_matrix": (keyframe.T_world_cam.se3().as_matrix() @ _CV_FROM_GL).tolist(),
         }
         for row, keyframe in enumerate(keyframe_map.keyframes.values())
     ]
-    common = {"camera_model": "OPENCV", "w": width, "h": height, **(_intrinsics(K[0]) if shared else {})}
+    common = {"camera_model": "OPENCV", **(cameras[0] if shared else {})}
     return {**common, "ply_file_path": CLOUD_FILE, "frames": frames}
 
 
-def _intrinsics(K: np.ndarray) -> dict[str, float]:
+def _camera(image: ExportedImage, K: np.ndarray) -> dict[str, float]:
     return {
+        "w": image.size[0],
+        "h": image.size[1],
         "fl_x": float(K[0, 0]),
         "fl_y": float(K[1, 1]),
         "cx": float(K[0, 2] + PIXEL_CENTRE),

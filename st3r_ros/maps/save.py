@@ -26,6 +26,7 @@ from st3r_ros.maps.format import (
     read_manifest,
     write_manifest,
 )
+from st3r_ros.maps.origins import origins_of
 from st3r_ros.maps.parallel import Progress, in_parallel
 from st3r_ros.maps.pictures import encode_jpeg
 from st3r_ros.maps.staging import check_staging, files_below, staged_folder, write_synced
@@ -122,6 +123,7 @@ def _describe(
         descriptor_size=columns.keyframes["descriptors"].shape[1],
         scale=keyframe_map.scale,
         T_map_world=keyframe_map.T_map_world,
+        origins=origins_of(keyframe_map.keyframes.values()),
         keyframes=len(keyframe_map.keyframes),
         edges=len(columns.edges["kinds"]),
         matches=len(columns.edges["weights"]),

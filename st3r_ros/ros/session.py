@@ -122,7 +122,7 @@ class MappingSession:
             self.recorder.skip(index, self.info.input, f"internal error: {error!r}")
             raise
         self.stamp_ns = frame.stamp_ns
-        self.recorder.record(update)
+        self.recorder.record(update, frame.source)
         if update.message:
             self.message = update.message
             if update.state is MappingState.LOST:  # which is said with every image
@@ -163,7 +163,7 @@ class MappingSession:
         if item.odometry is not None:
             T_odom_frame = item.odometry.pose(item.anchor.frame_id, stamp_ns)
             T_odom_cam = T_odom_frame @ item.anchor.T_frame_cam if T_odom_frame is not None else None
-        return Frame(index, stamp_ns, image, item.camera, T_odom_cam)
+        return Frame(index, stamp_ns, image, item.camera, T_odom_cam, source=self.info.input)
 
     def _anchored(self, frame: Frame, anchor: MapAnchor) -> MapAnchor:
         """Where the map is in TF: settled, and levelled by odometry, with the frame that the map begins with."""

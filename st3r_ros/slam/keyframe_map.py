@@ -182,6 +182,10 @@ class KeyframeMap:
         poses = _stack([k.T_world_cam for k in keyframes]) if keyframes else Sim3.identity((0,))
         return _trajectory(np.array([k.stamp_ns for k in keyframes], np.int64), poses)
 
+    def keyframe_sources(self) -> list[str]:
+        """Where the images of the keyframes come from, in the order of `keyframe_trajectory`."""
+        return [k.source for k in sorted(self.keyframes.values(), key=lambda k: k.stamp_ns)]
+
     def keyframe_cloud(self, keyframe_id: int, min_conf: float) -> OrganisedCloud:
         """The dense points of one keyframe, one per pixel."""
         keyframe = self.keyframes[keyframe_id]

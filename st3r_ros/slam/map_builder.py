@@ -171,6 +171,8 @@ class MapBuilder:
             calibrated=features.K_known or not self._at.model.sees_depth_alone,
             descriptor=descriptor,
             features=features,
+            source=frame.source,
+            lens=frame.lens,
         )
         self._next_id += 1
         self._at.map.add_keyframe(keyframe)

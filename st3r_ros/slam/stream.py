@@ -70,4 +70,5 @@ class FrameStream:
             return frame
         if self._undistorter is None or self._distorted != camera:
             self._undistorter, self._distorted = Undistorter(camera), camera
-        return dataclasses.replace(frame, image=self._undistorter.rectify(frame.image), camera=self._undistorter.camera)
+        undistorter = self._undistorter
+        return dataclasses.replace(frame, image=undistorter.rectify(frame.image), camera=undistorter.camera, lens=camera)

@@ -92,7 +92,7 @@ class ListedSequence(ImageSequence):
 def image_entry(stamp_ns: int, file: Path, camera: Camera | None = None, root: Path | None = None) -> Entry:
     """The entry of an image file, named below `root` where that is given. camera: of this image, None for the sequence's."""
     source = file.name if root is None else os.path.relpath(file, root)
-    return Entry(source, partial(_load, stamp_ns, file), camera, stamp_ns)
+    return Entry(source, partial(_load, stamp_ns, file), camera, stamp_ns, file)
 
 
 def _load(stamp_ns: int, file: Path) -> StampedImage:
