@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
             ended = True
         finally:
             # Also when something breaks half way: what was mapped so far is not lost.
-            if ended or recorder.frames:
+            if interrupt.signal is not None and not recorder.frames:
+                print(f"Interrupted by {interrupt.name} before the first image; nothing is written.", file=sys.stderr)
+            elif ended or recorder.frames:
                 try:
                     shown = with_frames_from(mapper.map, loaded_frames)
                     summary = write_results(out, shown, recorder, info, cloud_config=settings.cloud, truth=sequence.truth)

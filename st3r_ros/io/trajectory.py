@@ -11,7 +11,7 @@ import numpy as np
 
 from st3r_ros.errors import FrameError, InputError, OutputError
 from st3r_ros.io.atomic import write_file
-from st3r_ros.io.stamps import format_stamp, parse_stamp
+from st3r_ros.io.stamps import format_stamp, parse_time
 from st3r_ros.types import Trajectory
 
 
@@ -100,9 +100,11 @@ def content_lines(path: Path) -> list[tuple[int, str]]:
 
 def _parse(line: str) -> tuple[int, list[float]]:
     words = line.replace(",", " ").split()
+    if "," in line and words[0].isdigit() and len(words[0]) >= 18:
+        raise FrameError("It is a line of EuRoC (quaternion w first, pose of the body); open the data set's folder mav0 instead.")
     if len(words) != 8:
         raise FrameError(f"It has {len(words)} values instead of 8 (stamp tx ty tz qx qy qz qw).")
-    stamp_ns = parse_stamp(words[0])
+    stamp_ns = parse_time(words[0])
     try:
         pose = [float(word) for word in words[1:]]
     except ValueError as error:

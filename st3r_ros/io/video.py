@@ -40,6 +40,7 @@ _FIRST_BOXES, _MAX_BOXES = (b"ftyp", b"mdat", b"wide", b"free", b"skip"), 10_000
 
 # The libraries' own messages name no file and tell a user nothing.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 class VideoSequence(ImageSequence):

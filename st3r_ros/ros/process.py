@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -119,7 +120,8 @@ def run(make_node: Callable[[Stop], RunnableNode], args: list[str] | None = None
         return 2
     try:
         node = make_node(stop)
-        _spin_until(stop, node)
+        with _library_logs(cast(Node, node)):
+            _spin_until(stop, node)
     except St3rError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -128,6 +130,33 @@ def run(make_node: Callable[[Stop], RunnableNode], args: list[str] | None = None
     finally:
         rclpy.try_shutdown()
     return stop.exit_code
+
+
+class _NodeLog(logging.Handler):
+    """Sends what the library logs to a node's logger, and with it to /rosout."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one record."""
+        if record.levelno >= logging.ERROR:
+            self._logger.error(record.getMessage())
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(record.getMessage())
+        else:
+            self._logger.info(record.getMessage())
+
+
+@contextmanager
+def _library_logs(node: Node) -> Iterator[None]:
+    library, handler = logging.getLogger("st3r_ros"), _NodeLog(node)
+    library.addHandler(handler)
+    try:
+        yield
+    finally:
+        library.removeHandler(handler)
 
 
 def _spin_until(stop: Stop, node: RunnableNode) -> None:

@@ -124,6 +124,22 @@ def test_lists_as_people_write_them(folder, name, content):
         assert [number_of(frame.image) for frame in frames] == [1, 2] and frames[0].camera is not None
 
 
+def test_without_a_list_the_names_of_the_images_are_their_times(folder):
+    (folder / "rgb.txt").unlink()
+    for number, name in enumerate(("a b.png", "1.jpg", "2.png")):
+        (folder / "rgb" / name).rename(folder / f"rgb/1305031102.{number}5{name[-4:]}")
+    sequence = open_folder(folder)
+    assert [frame.stamp_ns for frame in sequence] == [1305031102050000000 + i * 10**8 for i in range(3)]
+    assert sequence.truth is not None and sequence.camera is not None
+
+
+def test_true_poses_in_nanoseconds_are_read_and_those_of_euroc_are_named(folder):
+    (folder / "groundtruth.txt").write_text("1305031102175304000 1 2 3 0 0 0 1\n1305031102300000000,1,2,3,1,0,0,0" + ",0" * 9)
+    sequence = open_folder(folder)
+    assert sequence.truth.stamps_ns.tolist() == [1305031102175304000]
+    assert "a line of EuRoC (quaternion w first" in sequence.notes[0]
+
+
 def test_a_rate_takes_the_place_of_the_times_and_with_them_of_the_truth(folder):
     sequence = open_folder(folder, fps=4.0)
     assert [frame.stamp_ns for frame in sequence] == [0, 250_000_000, 500_000_000] and sequence.truth is None

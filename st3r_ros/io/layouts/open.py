@@ -95,8 +95,10 @@ def _around(path: Path) -> Found | None:
     for root in (here, *list(here.parents)[:_LEVELS_UP]):
         try:
             found = find_layout(root)
-        except PermissionError:
-            break
+        except (OSError, InputError):
+            if root == here:
+                raise
+            continue  # what lies around the folder need not be a sequence
         if found is None:
             continue
         if found.layout is folder.LAYOUT:

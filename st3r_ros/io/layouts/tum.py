@@ -9,20 +9,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from st3r_ros.errors import FrameError
+from st3r_ros.io.layouts.folder import images_in, stamped
 from st3r_ros.io.layouts.image_list import read_list, renumbered, split_line
-from st3r_ros.io.layouts.recording import Layout, Recording, Request, calibration
+from st3r_ros.io.layouts.recording import Layout, Recording, Request, calibration, image_entry
 from st3r_ros.io.trajectory import content_lines, load_tum
 from st3r_ros.io.tum import RGB_LIST, TRUTH_FILE, DepthImages
 from st3r_ros.types import Trajectory
 
-_LISTS = (RGB_LIST, "associations.txt", "association.txt", "associate.txt", "rgb.csv")
+_LISTS = (RGB_LIST, "color.txt", "associations.txt", "association.txt", "associate.txt", "rgb.csv")
 
 
 def find_cameras(root: Path) -> dict[str, Path]:
     """The folder of the first image of the list."""
     file = _list_of(root)
     if file is None:
-        return {}
+        listless = (root / TRUTH_FILE).exists() and (root / "rgb").is_dir()
+        return {"": root / "rgb"} if listless else {}
     column = _colour_column(file)
     for _, line in content_lines(file):
         try:
@@ -35,8 +37,11 @@ def find_cameras(root: Path) -> dict[str, Path]:
 def read(root: Path, camera_name: str, request: Request) -> Recording:
     """The images in the order of the list, also where its time goes backwards; stamps are exact to the nanosecond."""
     file = _list_of(root)
-    assert file is not None
-    images, stamps_from = read_list(file, root, _colour_column(file)), file.name
+    if file is not None:
+        images, stamps_from = read_list(file, root, _colour_column(file)), file.name
+    else:
+        files, stamps_from = stamped(images_in(root / "rgb"), None)
+        images = [image_entry(stamp_ns, image, root=root) for stamp_ns, image in files]
     camera, calibration_from = calibration(request, root)
     if request.fps is not None:
         images, stamps_from = renumbered(images, request.fps)
