@@ -101,9 +101,9 @@ class CameraPlacement:
     def _change(self, before: MapAnchor, image_frame: str) -> None:
         """The images name another frame than the last one did: two cameras on one topic, or a driver that was restarted."""
         found = self._known(image_frame)
-        then = (
-            "its place is that of TF" if found is not None else f"TF does not know it, so it is taken for '{self._image_frame}'"
-        )
+        then = f"TF does not know it, so it is taken for '{self._image_frame}'"
+        if found is not None:
+            then = "its place is looked up anew" if self._config.base_frame else "from now on its pose is published"
         self._logger.warning(
             f"The images' frame changed from '{self._image_frame}' to '{image_frame}': {then}. Do two cameras share the topic?",
             throttle_duration_sec=_SAY_AGAIN_S,

@@ -11,10 +11,9 @@ from rclpy.lifecycle import LifecycleNode
 
 from st3r_ros.ros.image_input import ImageCounts, ImageSource
 from st3r_ros.ros.qos import OVERRIDABLE, stream
+from st3r_ros.ros.situation import NOT_ACTIVE, PAUSED
 
 PERIOD_S = 1.0
-SILENCE_S = 3.0
-"""Seconds without an image after which that is an error."""
 MANY_DROPPED = 0.8
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -58,20 +57,24 @@ class InputHealth:
         came, lost = (max(0, new - old) for new, old in ((counts.received, received), (counts.dropped, dropped)))
         values: dict[str, object] = {"received": counts.received, "dropped": counts.dropped}
         if source is None:
-            return health("input", OK, "Not listening: the node is not active.", values)
+            return health("input", OK, NOT_ACTIVE, values)
         if source.muted:
-            return health("input", OK, "Paused: images are ignored.", values)
+            return health("input", OK, PAUSED, values)
         rate = came / max(now - then, 1e-3)
         values |= {"topic": source.topic, "rate (Hz)": rate, "age (s)": source.waiting_s, "calibration": source.calibration}
         values["missed deadlines"] = counts.late
+        if source.stamps.offset_s is not None:
+            values["stamps ahead of the clock (s)"] = source.stamps.offset_s
         level, message = OK, f"{rate:.1f} images per second."
         if came and lost > MANY_DROPPED * came:
             level, message = WARN, f"{lost} of {came} images were dropped in the last second."
+        if source.stamps.complaint:
+            level, message = WARN, source.stamps.complaint
         if source.conflict:
             level, message = WARN, source.conflict
         if source.error:
             level, message = ERROR, source.error
-        if source.waiting_s > SILENCE_S:
+        if source.is_silent:
             level, message = ERROR, source.silence()
         return health("input", level, message, values)
 

@@ -15,24 +15,27 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from st3r_ros.config import MappingNodeConfig
-from st3r_ros.errors import CalibrationError, MissingDependencyError
+from st3r_ros.errors import CalibrationError, MissingDependencyError, St3rError
 from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info
 from st3r_ros.io.video_messages import is_video
 from st3r_ros.ros.camera_placement import CameraPlacement
+from st3r_ros.ros.image_stamps import StampWatch
 from st3r_ros.ros.odometry import Odometry
 from st3r_ros.ros.qos import OVERRIDABLE, OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images, packets
 from st3r_ros.ros.transforms import MapAnchor
 from st3r_ros.ros.transports import TYPES, VIDEOS, message_type, topic_of
 from st3r_ros.ros.video_input import VideoImage, VideoInput
 
+SILENCE_S = 3.0
+"""Seconds without an image after which that is an error."""
 _ODOMETRY_HINT = "Set odom_frame to the frame of odometry to have map_frame -> odom_frame instead."
 
 
 @dataclass(frozen=True, eq=False)
 class ImageInput:
-    """An image message with what is known about its camera. error: why the calibration cannot be used, or None.
+    """An image message with what is known about its camera. error: why it cannot be used, or None.
 
     odometry: to be asked for the stamp of the image. parent: who else is the parent of the anchor's frame in TF.
     """
@@ -40,7 +43,7 @@ class ImageInput:
     message: Image | CompressedImage | VideoImage
     camera: Camera | None
     anchor: MapAnchor
-    error: CalibrationError | None = None
+    error: St3rError | None = None
     odometry: Odometry | None = None
     parent: str | None = None
 
@@ -58,7 +61,7 @@ class ImageCounts:
 class ImageSource:
     """Subscribes to `image` and `camera_info` and hands on every image, still encoded, unless `muted`; of a video, each newest
     image that was decoded.
-    last_image: when one arrived, `time.monotonic` seconds; at first, when listening began.
+    last_image: when one arrived, `time.monotonic` seconds; at first, when listening began. stamps: how their stamps are.
 
     The first images wait up to `input_wait` seconds for a camera_info and for the TF of camera and odometry; newer ones replace
     them. Then the camera counts as uncalibrated until `restart`, and as mounted at the base frame and looking forward.
@@ -91,6 +94,7 @@ class ImageSource:
         video = config.image_transport in VIDEOS
         self._placement = CameraPlacement(node, config, owns_transform, parent_hint)
         self._tf = self._placement.watch.tf
+        self.stamps = StampWatch(node, config.odom_frame)
         self._subscriptions = [
             node.create_subscription(
                 CameraInfo, self.info_topic, self._on_info, images("best_effort"), qos_overriding_options=OVERRIDABLE
@@ -119,9 +123,10 @@ class ImageSource:
         self._placement.follow(config)
 
     def restart(self) -> None:
-        """Forget how the camera was taken to be calibrated: a new map begins."""
+        """Forget how the camera was taken to be calibrated, and the time: a new map begins."""
         self._uncalibrated = False
         self._first_image = None
+        self.stamps.restart()
 
     def find_anchor(self, camera_frame: str) -> MapAnchor | None:
         """Where a camera sits, be it that of the images or another one; None while TF does not tell."""
@@ -154,6 +159,11 @@ class ImageSource:
     def waiting_s(self) -> float:
         """Seconds since the last image, or since listening began."""
         return time.monotonic() - self.last_image
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether images ought to come, and none has for a while."""
+        return not self.muted and self.waiting_s > SILENCE_S
 
     def silence(self) -> str:
         """One sentence about why there are no images."""
@@ -215,6 +225,7 @@ class ImageSource:
         self.last_image = time.monotonic()
         if self.muted:
             return
+        stray = self.stamps.look(message.header.stamp)
         if self._first_image is None:
             self._first_image = self.last_image
         waited = self.last_image - self._first_image
@@ -228,7 +239,7 @@ class ImageSource:
             self._node.get_logger().warning(f"No camera_info on {self.info_topic}: the camera is taken as uncalibrated.")
         self._placement.watch.look(anchor.frame_id, waited)
         camera, error = (None, None) if self._uncalibrated else (self._camera, self._error)
-        self._deliver(ImageInput(message, camera, anchor, error, self._placement.odometry, self._placement.watch.parent))
+        self._deliver(ImageInput(message, camera, anchor, stray or error, self._placement.odometry, self._placement.watch.parent))
 
     def _on_deadline(self, event: Any) -> None:
         self._counts.late += event.total_count_change

@@ -27,7 +27,7 @@ from st3r_ros.errors import ConfigError
 from st3r_ros.msg import MappingStatus
 from st3r_ros.results import RunInfo, check_output_folder
 from st3r_ros.ros import parameters
-from st3r_ros.ros.diagnostics import SILENCE_S, InputHealth
+from st3r_ros.ros.diagnostics import InputHealth
 from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.managed_node import ManagedNode
 from st3r_ros.ros.map_files import MapFiles
@@ -35,12 +35,12 @@ from st3r_ros.ros.outputs import MappingOutputs
 from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.qos import OVERRIDABLE, latched
 from st3r_ros.ros.session import MappingSession
+from st3r_ros.ros.situation import PAUSED
 from st3r_ros.ros.status import memory_health, processing_health, status_message, tracking_health
 from st3r_ros.ros.transports import message_type
 from st3r_ros.ros.worker import Worker
-from st3r_ros.slam.mapper import Mapper
+from st3r_ros.slam.mapper import NO_MAP, Mapper
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
-from st3r_ros.types import MappingState
 
 _GROUPS: dict[str, type[Validated]] = {
     "": MappingNodeConfig,
@@ -59,6 +59,7 @@ class MappingNode(ManagedNode):
     def __init__(self, stop: Stop) -> None:
         self.session: MappingSession | None = None
         self.source: ImageSource | None = None
+        self._silent = False
         self._optimizer: ThreadPoolExecutor | None = None
         super().__init__("st3r_mapping", stop, _GROUPS)
         self._offer(Trigger, "reset", self._on_reset)
@@ -91,6 +92,7 @@ class MappingNode(ManagedNode):
         outputs = MappingOutputs(self, mapper, self._config, cloud, grid)
         info = RunInfo(self.resolve_topic_name("image"), model.name)
         self.session = MappingSession(mapper, files, outputs, info, self.get_logger())
+        self.session.say(begun or (NO_MAP if mapper.frozen else ""))
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
         self.create_timer(self._config.status_period, self._publish_status)
         self._worker = Worker(self._process, idle=self.session.idle, report=self._report, name="mapping")
@@ -99,7 +101,6 @@ class MappingNode(ManagedNode):
 
     def _listen(self) -> None:
         assert self.session is not None
-        self._silent = False
         owns_transform = self.session.outputs.owns_transform
         self.source = ImageSource(self, self._config, self._counts, self._deliver, owns_transform)
         self._initialpose = self.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initialpose, 1)
@@ -114,6 +115,7 @@ class MappingNode(ManagedNode):
         session, folder = self.session, self._config.output_dir
         self._counts.dropped += self.worker.discard()
         self.worker.run(lambda: session.finish(folder)).result()
+        self._publish_status()
 
     def _save(self) -> None:
         if self.session is not None and self._config.save_on_shutdown and self._config.mode == "mapping":
@@ -142,29 +144,24 @@ class MappingNode(ManagedNode):
     def _report(self, error: Exception) -> None:
         self._log_traceback("The worker failed", error)
         if self.session is not None:
-            self.session.message = f"Internal error: {error!r}; the log has the details."
+            self.session.say(f"Internal error: {error!r}; the log has the details.")
 
     def _publish_status(self) -> None:
         session, source = self.session, self.source
         if session is None:
             return
-        paused = source is not None and source.muted
-        state = MappingState.PAUSED if paused else session.mapper.state
-        message = status_message(session, self._counts, state, self._config.map_frame)
-        if source is not None and not paused:
-            silent = source.waiting_s > SILENCE_S
-            if silent:
-                message.message, message.fps = source.silence(), 0.0
-            if silent and not self._silent:
-                self.get_logger().warning(message.message)
-            self._silent = silent
+        message = status_message(session, source, self._counts, self._config.map_frame)
+        silent = source is not None and source.is_silent
+        if silent and not self._silent:
+            self.get_logger().warning(message.message)
+        self._silent = silent
         self._status.publish(message)
 
     def _health(self) -> list[DiagnosticStatus]:
         session = self.session
         assert session is not None
         return [
-            tracking_health(session, self._config.mode, self._last_error, active=self.source is not None),
+            tracking_health(session, self.source, self._config.mode, self._last_error),
             self._input_health.report(self.source, self._counts),
             processing_health(session),
             memory_health(session, session.outputs.kept_bytes),
@@ -216,7 +213,7 @@ class MappingNode(ManagedNode):
             return response
         self.source.muted = True
         self._counts.dropped += self.worker.discard()
-        return await self._answer(response, self._publish_status, "Paused: images are ignored until ~/resume.")
+        return await self._answer(response, self._publish_status, PAUSED)
 
     async def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Listen to images again."""

@@ -22,6 +22,7 @@ from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.references import ReferenceStore
 from st3r_ros.ros.relocalization_outputs import RelocalizationOutputs, input_terms, unusable
 from st3r_ros.ros.relocalization_session import LatestImage, RelocalizationSession
+from st3r_ros.ros.situation import NOT_ACTIVE
 from st3r_ros.ros.status import rss_mb
 from st3r_ros.ros.transports import message_type
 from st3r_ros.ros.worker import Worker
@@ -134,10 +135,16 @@ class RelocalizationNode(ManagedNode):
         }
         if last is not None:
             values |= {"status": last.status.value, "inliers": last.inliers, "latency (ms)": last.latency_ms}
-        message = last.reason if last is not None else "No query yet." if known else "There is no reference and no map yet."
+        level, message = OK if known else WARN, "No query yet." if known else "There is no reference and no map yet."
+        if self.source is None:
+            message = NOT_ACTIVE
+        elif session.problem:
+            level, message = WARN, session.problem
+        elif last is not None:
+            message = f"The last query: {last.reason}"
         memory = {"process (MB)": rss_mb(), "gpu (MB)": gpu_bytes() / 1e6}
         return [
-            health("relocalization", OK if known else WARN, message, values),
+            health("relocalization", level, message, values),
             self._input_health.report(self.source, self._counts),
             health("memory", OK, f"{rss_mb():.0f} MB.", memory),
         ]

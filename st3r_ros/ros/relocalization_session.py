@@ -42,6 +42,7 @@ class RelocalizationSession:
     """Feeds a `Relocalizer`, keeps its references, publishes.
 
     References share one frame. One reference at most comes without a pose: its camera is that frame.
+    last: the outcome of the last query, with these references or this map. problem: why its image could not be used, else "".
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class RelocalizationSession:
         self.references: dict[str, Reference] = {}
         self.map: KeyframeMap | None = None
         self.last: LocalizationResult | None = None
+        self.problem = ""
         self._checkpoint = ""
         self._store, self._logger = store, logger
 
@@ -122,6 +124,7 @@ class RelocalizationSession:
         if not folder:
             self.relocalizer.use_map(None)
             self.map = None
+            self._forget_last()
             return "There is no map in use any more; poses are relative to the references."
         try:
             saved = load_map(folder)
@@ -131,6 +134,7 @@ class RelocalizationSession:
         loaded = saved.map
         self.relocalizer.use_map(loaded)
         self.map = loaded
+        self._forget_last()
         unit = "metres" if loaded.scale.metric else "the map's own unit"
         return f"The map '{folder}' is in use: {len(loaded.keyframes)} keyframes, poses in {unit}."
 
@@ -144,12 +148,14 @@ class RelocalizationSession:
         frame, T, depth = reference.frame, reference.T_ref_cam, reference.depth
         self.relocalizer.set_reference(reference.name, frame, T_ref_cam=T, depth=depth)
         self.references[reference.name] = reference
+        self._forget_last()
 
     def _remove(self, name: str) -> str:
         if name not in self.references:
             raise ConfigError(f"There is no reference '{name}'; there are: {', '.join(self.references) or 'none'}.")
         self.relocalizer.remove_reference(name)
         del self.references[name]
+        self._forget_last()
         if self._store is not None:
             self._store.remove(name)
         return f"Reference '{name}' is forgotten."
@@ -183,15 +189,21 @@ class RelocalizationSession:
                 raise FrameError(str(item.error))
             camera = item.camera if camera_info is None else queries.camera_given(camera_info)
             frame = queries.frame_from_message(item.message, camera)
-            self.last = result = self.relocalizer.localize(frame)
+            result = self.relocalizer.localize(frame)
+            self.last, self.problem = result, ""
         except St3rError as error:
-            self._logger.warning(f"An image cannot be used: {error}", throttle_duration_sec=5.0)
+            self.last, self.problem = None, f"An image cannot be used: {error}"
+            self._logger.warning(self.problem, throttle_duration_sec=5.0)
             return self.outputs.publish_unusable(str(error), header)
         T_frame_ref = SE3.identity() if self.map is None else self.map.T_map_world or item.anchor.T_map_world
         message = self.outputs.publish(result, QueryView(header, item.anchor, T_frame_ref, item.parent is not None))
         if self.outputs.picture_wanted:
             self.outputs.publish_picture(self._picture(frame, result), header)
         return message
+
+    def _forget_last(self) -> None:
+        """The last outcome was about something else."""
+        self.last, self.problem = None, ""
 
     def _picture(self, frame: Frame, result: LocalizationResult) -> np.ndarray:
         seen = frame.image if result.query_image is None else result.query_image  # there was nothing to compare it with

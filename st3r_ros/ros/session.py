@@ -18,9 +18,10 @@ from st3r_ros.ros.image_input import ImageInput
 from st3r_ros.ros.map_files import MapFiles
 from st3r_ros.ros.outputs import MappingOutputs, View
 from st3r_ros.ros.queries import expected_pose
+from st3r_ros.ros.situation import TRACKED, Situation
 from st3r_ros.ros.transforms import MapAnchor
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import Frame, MappingState
+from st3r_ros.types import Frame, MappingState, MappingUpdate
 
 TIME_JUMP_NS = 1_000_000_000
 """A stamp that is this much earlier than the last one means that time has begun again (a looping recording)."""
@@ -29,7 +30,7 @@ TIME_JUMP_NS = 1_000_000_000
 class MappingSession:
     """Feeds a `Mapper`, records what happened, publishes.
 
-    message: the last noteworthy event, for the status. loaded_frames: frames that came with a loaded map.
+    loaded_frames: frames that came with a loaded map.
     """
 
     def __init__(self, mapper: Mapper, files: MapFiles, outputs: MappingOutputs, info: RunInfo, logger: RcutilsLogger) -> None:
@@ -39,13 +40,23 @@ class MappingSession:
 
     def _begin(self) -> None:
         self.recorder = RunRecorder()
-        self.message = ""
+        self._situation = Situation()
+        self._logged = ""
         self.stamp_ns = 0
         self._images = 0
         self._tones = ToneRange()
         self.loaded_frames = len(self.mapper.map.frames)
         self._expected: PoseWithCovarianceStamped | None = None
         self.outputs.begin_anew()
+
+    @property
+    def message(self) -> str:
+        """One sentence about how things are now."""
+        return self._situation.text(self.mapper.state)
+
+    def say(self, condition: str) -> None:
+        """How things are until the next image or another state; "" for as the state says."""
+        self._situation.set_condition(self.mapper.state, condition)
 
     # The map --------------------------------------------------------------------------------------------------------
 
@@ -59,6 +70,7 @@ class MappingSession:
             self._files.forget()
             done = "The map is empty; the next image begins a new one."
         self._begin()
+        self.say(done)
         return done
 
     def load_map(self, folder: str) -> str:
@@ -67,9 +79,9 @@ class MappingSession:
         Raises:
             St3rError: it cannot be loaded; the map in use stays.
         """
-        self.message = done = self._files.load(folder)
+        done = self._files.load(folder)
         self._begin()
-        self.message = done
+        self.say(done)
         return done
 
     def save_map(self, folder: str) -> str:
@@ -123,20 +135,28 @@ class MappingSession:
             raise
         self.stamp_ns = frame.stamp_ns
         self.recorder.record(update, frame.source)
-        if update.message:
-            self.message = update.message
-            if update.state is MappingState.LOST:  # which is said with every image
-                self._logger.info(update.message, throttle_duration_sec=5.0)
-            else:
-                self._logger.info(update.message)
+        self._tell(update)
         view = View(self._anchored(frame, item.anchor), frame.T_odom_cam, item.parent is not None)
         self.outputs.publish(update, view)
+
+    def _tell(self, update: MappingUpdate) -> None:
+        """What an image has brought, to the status and the log."""
+        if update.state in TRACKED and update.message:
+            self._situation.set_event(update.message)
+        else:
+            self.say(update.message)
+        if update.state is MappingState.LOST:  # which is said with every image
+            self._logger.info(self.message, throttle_duration_sec=5.0)
+        elif update.message and update.message != self._logged:
+            self._logger.info(update.message)
+        self._logged = update.message
 
     def _skip(self, index: int, reason: str) -> None:
         """Count an image that cannot be used."""
         self.recorder.skip(index, self.info.input, reason)
-        self.message = f"Skipped an image: {reason}"
-        self._logger.warning(self.message, throttle_duration_sec=5.0)
+        said = f"Skipped an image: {reason}"
+        self.say(said)
+        self._logger.warning(said, throttle_duration_sec=5.0)
 
     def idle(self) -> None:
         """Publish what has changed while no image waits."""
@@ -195,7 +215,7 @@ class MappingSession:
 
     def _notice_time_jump(self, frame: Frame) -> None:
         if frame.stamp_ns < self.stamp_ns - TIME_JUMP_NS:
-            self.message = f"Time went back by {(self.stamp_ns - frame.stamp_ns) * 1e-9:.1f} s: tracking starts again."
-            self._logger.warning(self.message)
+            said = f"Time went back by {(self.stamp_ns - frame.stamp_ns) * 1e-9:.1f} s: tracking starts again."
+            self._logger.warning(said)
             self.mapper.reset_tracking()
             self.outputs.forget_odometry()

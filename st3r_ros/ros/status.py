@@ -12,22 +12,27 @@ from st3r_ros.msg import MappingStatus
 from st3r_ros.results import peak_rss_mb
 from st3r_ros.ros.conversions import header
 from st3r_ros.ros.diagnostics import OK, WARN, health
-from st3r_ros.ros.image_input import ImageCounts
+from st3r_ros.ros.image_input import ImageCounts, ImageSource
 from st3r_ros.ros.session import MappingSession
+from st3r_ros.ros.situation import NOT_ACTIVE, PAUSED
 from st3r_ros.slam.memory import gpu_bytes, map_bytes
 from st3r_ros.types import MappingState
 
 _STATES = {state: getattr(MappingStatus, state.name) for state in MappingState}
 
 
-def status_message(session: MappingSession, counts: ImageCounts, state: MappingState, map_frame: str) -> MappingStatus:
-    """The status now. Safe to call while the worker works: every number is right, at most one frame old."""
+def status_message(session: MappingSession, source: ImageSource | None, counts: ImageCounts, map_frame: str) -> MappingStatus:
+    """The status now. Safe to call while the worker works: every number is right, at most one frame old.
+
+    source: where images come from, None while the node is not active.
+    """
     recorder, keyframe_map = session.recorder, session.mapper.map
     latencies, scale = recorder.latencies(), keyframe_map.scale
+    state = MappingState.PAUSED if source is None or source.muted else session.mapper.state
     return MappingStatus(
         header=header(session.stamp_ns, map_frame),
         state=_STATES[state],
-        message=session.message,
+        message=situation(session, source),
         frames_received=counts.received,
         frames_processed=recorder.frames,
         frames_tracked=len(keyframe_map.frames) - session.loaded_frames,
@@ -37,7 +42,7 @@ def status_message(session: MappingSession, counts: ImageCounts, state: MappingS
         keyframes_dropped=keyframe_map.keyframes_dropped,
         loops=keyframe_map.loops,
         loops_rejected=keyframe_map.loops_rejected,
-        fps=recorder.recent_fps,
+        fps=0.0 if source is None or source.is_silent else recorder.recent_fps,
         stage_names=list(latencies),
         stage_median_ms=[latency.median_ms for latency in latencies.values()],
         stage_p95_ms=[latency.p95_ms for latency in latencies.values()],
@@ -49,8 +54,17 @@ def status_message(session: MappingSession, counts: ImageCounts, state: MappingS
     )
 
 
-def tracking_health(session: MappingSession, mode: str, last_error: str, *, active: bool) -> DiagnosticStatus:
-    """The line `tracking`. active: whether images are listened to, so that not knowing where the camera is deserves a warning."""
+def situation(session: MappingSession, source: ImageSource | None) -> str:
+    """One sentence about how things are now."""
+    if source is None:
+        return NOT_ACTIVE
+    if source.muted:
+        return PAUSED
+    return source.silence() if source.is_silent else session.message
+
+
+def tracking_health(session: MappingSession, source: ImageSource | None, mode: str, last_error: str) -> DiagnosticStatus:
+    """The line `tracking`. Not knowing where the camera is deserves a warning only while images are listened to."""
     mapper, recorder = session.mapper, session.recorder
     keyframe_map, scale = mapper.map, mapper.map.scale
     values = {
@@ -64,8 +78,9 @@ def tracking_health(session: MappingSession, mode: str, last_error: str, *, acti
         "scale sigma": scale.sigma,
         "last error": last_error,
     }
-    good = mapper.state in (MappingState.TRACKING, MappingState.RELOCALIZED) or not active
-    return health("tracking", OK if good else WARN, session.message or mapper.state.value, values)
+    listening = source is not None and not source.muted
+    good = mapper.state in (MappingState.TRACKING, MappingState.RELOCALIZED) or not listening
+    return health("tracking", OK if good else WARN, situation(session, source), values)
 
 
 def processing_health(session: MappingSession) -> DiagnosticStatus:

@@ -124,7 +124,7 @@ class ViewerNode(Node):
         self._status = self._new_status.take(_STATUS_PERIOD_S) or self._status
         note = self._status.message if self._status else "The mapping node has not sent a status yet."
         if self.count_publishers(self._new_status.topic) == 0:
-            note = viewer_messages.nobody(self._new_status.topic)
+            self._status, note = None, viewer_messages.nobody(self._new_status.topic)
         self._facts.content = facts_html(viewer_messages.facts(self._status, self._scene.points), note)
 
     def _show_graph(self) -> None:

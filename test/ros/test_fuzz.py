@@ -73,7 +73,6 @@ class Fed:
         if isinstance(message, CameraInfo):
             self.node.source._on_info(message)
             return
-        self._session.message = ""
         before = self._counts
         self.node.source._on_image(message)
         assert len(self._inputs) == 1

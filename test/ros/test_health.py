@@ -129,6 +129,7 @@ def test_diagnostics_tell_how_the_node_is_in_every_state(ros: Ros) -> None:
     assert "No images on /image" in robot.health()["input"].message
     ros.change(node, "deactivate")
     wait_until(lambda: "not active" in robot.health()["input"].message, "the node to say that it does not listen")
+    assert "not active" in robot.health()["tracking"].message
     ros.change(node, "cleanup")
     wait_until(lambda: "lifecycle" in robot.health(), "the node to say that it is not configured")
     assert "not configured" in robot.health()["lifecycle"].message

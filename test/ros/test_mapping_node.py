@@ -142,6 +142,8 @@ def test_the_status_tells_what_happened(robot: Robot) -> None:
     states = [message.state for message in robot.heard["/st3r_mapping/status"]]
     assert states[0] == MappingStatus.WAITING
     assert MappingStatus.INITIALIZING in states
+    for message in robot.heard["/st3r_mapping/status"]:  # the message of a state ends with it
+        assert ("sideways" in message.message) == (message.state == MappingStatus.INITIALIZING)
 
 
 def test_pose_tf_and_path_carry_the_stamps_of_the_images(robot: Robot) -> None:
@@ -246,6 +248,7 @@ def test_an_unusable_image_is_skipped_and_the_stream_goes_on(robot: Robot, chang
     robot.send(Frame(0, stamp_of(before) + 2 * 10**6, last.image, last.camera))
     assert robot.status.frames_processed == before.frames_processed + 1
     assert robot.status.state == MappingStatus.TRACKING
+    assert "Skipped" not in robot.status.message
 
 
 def test_an_image_that_is_not_later_than_the_last_is_skipped(robot: Robot) -> None:
@@ -268,6 +271,7 @@ def test_pause_ignores_images_and_resume_goes_on(robot: Robot) -> None:
     answer = robot.call("pause")
     assert answer.success
     wait_until(lambda: robot.status.state == MappingStatus.PAUSED, "the state PAUSED")
+    assert "until ~/resume" in robot.status.message
     before, begin = robot.status, time.monotonic()
     message = conversions.image_message(FRAMES[-1], "camera")
     message.header = conversions.header(stamp_of(before) + 10**6, "camera")
@@ -275,6 +279,7 @@ def test_pause_ignores_images_and_resume_goes_on(robot: Robot) -> None:
     wait_until(lambda: robot.mapping.source.last_image > begin, "the image to arrive")
     assert robot.call("resume").success
     wait_until(lambda: robot.status.state == MappingStatus.TRACKING, "the state TRACKING")
+    assert "Paused" not in robot.status.message
     robot.send(Frame(0, stamp_of(before) + 10**7, FRAMES[-1].image, FRAMES[-1].camera))
     assert robot.status.frames_processed == before.frames_processed + 1
 
