@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who else tells TF what this node tells: a frame has one parent."""
+"""Who else broadcasts what this node broadcasts: a frame has one parent."""
 
 from __future__ import annotations
 
@@ -85,15 +85,15 @@ class TransformWatch:
                 self._notice_parent(parent)
             elif parent != self.config.map_frame or not self._owns(child, stamp.sec * 10**9 + stamp.nanosec):
                 self._say(
-                    f"Somebody else tells TF {parent} -> {child}, and this node {self.config.map_frame} -> {child}: a frame has "
-                    "one parent. Stop one of the two, or set publish_tf to false here."
+                    f"Another publisher broadcasts {parent} -> {child}, and this node {self.config.map_frame} -> {child}: a frame "
+                    "has one parent. Stop one of the two, or set publish_tf to false here."
                 )
 
     def _forget(self, before: float) -> None:
         """Who was heard last before then has stopped."""
         if (self._parent or self._conflict) and self._heard < before:
             self._parent = self._conflict = ""
-            self._node.get_logger().info("Nobody else tells TF any more what this node tells.")
+            self._node.get_logger().info("The other publisher of what this node broadcasts has stopped.")
 
     def _notice_parent(self, parent: str) -> None:
         self._parent = parent

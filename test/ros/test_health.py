@@ -169,7 +169,7 @@ def test_who_else_tells_tf_where_the_robot_is_is_named(ros: Ros) -> None:
     wait_until(conflict, "the conflict to be noticed")
     assert "map -> base_link" in node.source.conflict and "publish_tf" in node.source.conflict
     robot.show(again)
-    wait_until(lambda: "Somebody else" in robot.health()["input"].message, "the diagnostics to tell", 10.0)
+    wait_until(lambda: "Another publisher" in robot.health()["input"].message, "the diagnostics to tell", 10.0)
 
 
 def test_qos_of_topics_is_set_by_parameters(ros: Ros) -> None:

@@ -103,7 +103,9 @@ def test_without_images_or_references_it_says_so(ros: Ros) -> None:
     assert response.result.status == RelocalizationResult.NO_REFERENCE
 
 
-def test_the_robot_is_placed_where_tf_says_that_its_camera_is(ros: Ros) -> None:
+@pytest.mark.parametrize("axes", [SE3.identity(), OPTICAL], ids=["optical", "body"])
+def test_the_robot_is_placed_where_tf_says_that_its_camera_is(ros: Ros, axes: SE3) -> None:
+    """Be the frame of the images an optical one or a body's."""
     robot = with_robot(ros, "-p", "child_frame:=base_link")
     image, info = image_of(FRAMES[0]), info_of(FRAMES[0])
     assert robot.call("set_reference", image=image, camera_info=info, depth=depth_of(0)).success
@@ -113,11 +115,15 @@ def test_the_robot_is_placed_where_tf_says_that_its_camera_is(ros: Ros) -> None:
     assert "no TF from base_link" in response.message
     T_base_cam = SE3(OPTICAL.rotation, np.array([0.3, -0.1, 0.5]))
     static = robot.create_publisher(TFMessage, "/tf_static", latched())
-    static.publish(TFMessage(transforms=[conversions.transform_message(T_base_cam, 0, "base_link", "camera")]))
+    T_base_image = T_base_cam @ axes.inverse()
+    static.publish(TFMessage(transforms=[conversions.transform_message(T_base_image, 0, "base_link", "camera")]))
     wait_until(lambda: robot.call("relocalize", **query).success, "TF to be known")
     wait_until(lambda: robot.heard["pose"] and robot.heard["tf"], "the pose")
     assert_close(as_se3(robot.heard["pose"][-1].pose.pose), truth(QUERY) @ T_base_cam.inverse())
     assert robot.heard["tf"][-1].transforms[0].child_frame_id == "base_link"
+    result = robot.heard["result"][-1]
+    assert result.child_frame_id == "camera"
+    assert_close(as_se3(result.pose.pose), truth(QUERY) @ axes.inverse())
 
 
 def test_sigterm_ends_it_cleanly() -> None:

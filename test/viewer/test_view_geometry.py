@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.viewer.facts import facts_html
 from st3r_ros.viewer.pictures import PICTURE_WIDTH, focal_of_points, picture
@@ -126,6 +127,8 @@ def test_the_field_of_view_is_read_from_the_points_of_a_keyframe() -> None:
     points = np.stack([(u - 159.5) / 300.0 * depth, (v - 119.5) / 310.0 * depth, depth], axis=-1).astype(np.float32)
     points[::3] = np.nan
     assert focal_of_points(points) == pytest.approx(310.0, rel=1e-3)
+    in_body_axes = points @ OPTICAL.rotation.T.astype(np.float32)
+    assert focal_of_points(in_body_axes) == pytest.approx(310.0, rel=1e-3)
     shown = picture(np.zeros((240, 320, 3), np.uint8), focal_of_points(points))
     assert shown.image.shape[1] <= PICTURE_WIDTH
     assert shown.aspect == pytest.approx(320 / 240, rel=0.02)
