@@ -85,8 +85,8 @@ class TransformWatch:
                 self._notice_parent(parent)
             elif parent != self.config.map_frame or not self._owns(child, stamp.sec * 10**9 + stamp.nanosec):
                 self._say(
-                    f"Another publisher broadcasts {parent} -> {child}, and this node {self.config.map_frame} -> {child}: a frame "
-                    "has one parent. Stop one of the two, or set publish_tf to false here."
+                    f"Another publisher broadcasts {parent} -> {child}, and this node {self.config.map_frame} -> {child}: a "
+                    "frame has one parent. Stop one of the two, or set publish_tf to false here."
                 )
 
     def _forget(self, before: float) -> None:
