@@ -9,6 +9,7 @@ os.environ.update({"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"} if "PY
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from st3r_ros.cli import main
 from st3r_ros.config import SimulationConfig
@@ -26,6 +27,11 @@ def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` means: a process a core, within limits."""
     least, most = WORKERS
     return min(max(len(os.sched_getaffinity(0)), least), most)
+
+
+# The same examples in every run, however slow the machine is.
+settings.register_profile("steady", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 
 @dataclass(frozen=True, eq=False)

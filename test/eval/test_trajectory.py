@@ -30,7 +30,7 @@ def part(trajectory: Trajectory, index) -> Trajectory:
     return Trajectory(trajectory.stamps_ns[index], trajectory.positions[index], trajectory.quaternions_xyzw[index])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), log_scale=st.floats(-3, 3))
 def test_a_similar_path_has_no_error_and_its_scale_is_found(seed, log_scale):
     rng = np.random.default_rng(seed + 1)
@@ -45,7 +45,7 @@ def test_a_similar_path_has_no_error_and_its_scale_is_found(seed, log_scale):
     assert errors.ate_se3 == pytest.approx(abs(np.exp(-log_scale) - 1.0) * spread, rel=1e-6, abs=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_no_similarity_fits_better_than_the_alignment(seed):
     rng = np.random.default_rng(seed)

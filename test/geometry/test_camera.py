@@ -129,7 +129,7 @@ def test_scaling_follows_what_a_resize_does_to_pixels(size):
     np.testing.assert_allclose(camera.scaled(*size).unproject(pixel_grid(*size)), camera.unproject(old_pixels), atol=1e-9)
 
 
-@settings(deadline=None, derandomize=True, max_examples=50, database=None)
+@settings(max_examples=50)
 @given(st.integers(1, 4000), st.integers(1, 3000))
 def test_scaling_there_and_back_is_the_same_camera(width, height):
     camera = Camera(640, 480, K)

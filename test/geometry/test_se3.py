@@ -64,7 +64,7 @@ def test_a_batch_equals_a_loop():
     assert T.batch == (60,)
     for name in ("log", "adjoint", "as_matrix"):
         np.testing.assert_allclose(getattr(T, name)(), [getattr(one, name)() for one in loop], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(T.quaternion_xyzw, [one.quaternion_xyzw for one in loop], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(T.quaternion_xyzw, [one.quaternion_xyzw for one in loop], rtol=0, atol=1e-14)
     np.testing.assert_allclose(T.act(x), [one.act(p) for one, p in zip(loop, x, strict=True)], rtol=0, atol=1e-14)
     np.testing.assert_allclose((T @ T.inverse()).as_matrix(), [(one @ one.inverse()).as_matrix() for one in loop], atol=1e-12)
     np.testing.assert_array_equal(T[7].as_matrix(), T.as_matrix()[7])

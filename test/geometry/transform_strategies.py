@@ -7,8 +7,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-# Repeatable, and without a clock: the machine that runs the tests may be busy.
-properties = settings(deadline=None, derandomize=True, max_examples=100, database=None)
+properties = settings(max_examples=100)
 
 _near_zero = st.floats(-14.0, -2.0).map(lambda exponent: 10.0**exponent)
 angles = st.one_of(

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from hypothesis import settings
 
-properties = settings(deadline=None, derandomize=True, max_examples=50, database=None)
+properties = settings(max_examples=50)
 
 
 def picture(number: int = 0, width: int = 48, height: int = 32) -> np.ndarray:

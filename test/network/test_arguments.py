@@ -14,7 +14,7 @@ PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) |
 VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
 def test_what_python_writes_is_read_back(values):
     text = f"models.AsymmetricMASt3R({', '.join(f'{name}={value!r}' for name, value in values.items())})"
@@ -48,7 +48,6 @@ def test_what_is_no_constructor_call_is_told(text):
         parse_constructor(text)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text):
     try:

@@ -9,7 +9,7 @@ from procedural_weights import image
 from st3r_ros.errors import FrameError
 from st3r_ros.network.preprocess import MAX_ASPECT, ImagePlan, normalize, plan_image, resize_live, resize_reference
 
-properties = settings(deadline=None, derandomize=True, max_examples=100, database=None)
+properties = settings(max_examples=100)
 sides = st.integers(1, 6000)
 working_sizes = st.sampled_from([224, 256, 512])
 

@@ -11,7 +11,7 @@ from procedural_weights import image
 from st3r_ros.network.preprocess import plan_image, resize_reference
 from st3r_ros.network.resample import resample
 
-properties = settings(deadline=None, derandomize=True, max_examples=100, database=None)
+properties = settings(max_examples=100)
 sizes = st.tuples(st.integers(1, 90), st.integers(1, 90))
 
 

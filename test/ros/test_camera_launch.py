@@ -10,11 +10,11 @@ import pytest
 from rclpy.node import Node
 from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage
-from test_launch import Launched
+from test_launch import NO_LAUNCH, Launched
 
 from st3r_ros.ros.qos import images
 
-pytest.importorskip("launch_ros", reason="launch is part of a ROS 2 installation")
+pytest.importorskip("launch_ros", reason=NO_LAUNCH)
 
 
 @pytest.fixture

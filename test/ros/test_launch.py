@@ -39,6 +39,7 @@ import launch_arguments
 ROOT = Path(__file__).resolve().parents[2]
 NODES = ("mapping", "relocalization")
 PATIENCE_S = 60.0
+NO_LAUNCH = "launch_ros comes with an installed ROS 2; there is no wheel of it"
 # What `ros2 launch FILE ARGUMENTS` does, in a terminal of its own.
 LAUNCH = """
 import fcntl, sys, termios
@@ -108,7 +109,7 @@ class Launched:
 @pytest.fixture
 def launch() -> Iterator[Any]:
     """Starts launch files; kills at the end of the test what has not ended."""
-    pytest.importorskip("launch_ros")
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
     running: list[Launched] = []
 
     def start(file: str, *arguments: str) -> Launched:

@@ -16,7 +16,7 @@ def join(a: SE3, b: SE3) -> SE3:
     return SE3(np.concatenate([a.rotation, b.rotation]), np.concatenate([a.translation, b.translation]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(["append", "move", "insert", "cut", "nothing"]), max_size=8))
 def test_it_always_equals_a_path_made_anew(seed: int, steps: list[str]) -> None:
     rng = np.random.default_rng(seed)

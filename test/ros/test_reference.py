@@ -62,7 +62,9 @@ def test_a_launch_file_has_the_arguments_of_the_interface(file: str, asked: set[
 
 @pytest.mark.parametrize("file", LAUNCH_FILES, ids=lambda file: file.name)
 def test_the_stand_ins_find_what_launch_finds(file: Path) -> None:
-    sources = pytest.importorskip("launch.launch_description_sources", reason="launch is part of a ROS 2 installation")
+    sources = pytest.importorskip(
+        "launch.launch_description_sources", reason="launch comes with an installed ROS 2; there is no wheel of it"
+    )
     from launch import LaunchContext
     from launch.utilities import perform_substitutions
 

@@ -35,7 +35,7 @@ def assert_same(a: SE3 | None, b: SE3) -> None:
 # Newest transforms ---------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.booleans())
 def test_any_two_frames_of_a_tree_are_connected_rightly(seed: int, count: int, static: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -81,7 +81,7 @@ def test_a_transform_that_is_none_is_left_out(fault: str) -> None:
 # At a stamp ----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0))
 def test_between_two_transforms_the_robot_turns_and_moves_evenly(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)

@@ -39,7 +39,7 @@ def test_without_a_robot_the_map_is_level_with_the_first_image() -> None:
     np.testing.assert_allclose(anchor.T_map_world @ np.array([0.0, -1.0, 0.0]), [0.0, 0.0, 1.0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_odometry_levels_the_map_and_leaves_its_origin_and_heading(seed: int) -> None:
     rng = np.random.default_rng(seed)
