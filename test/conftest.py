@@ -10,6 +10,7 @@ os.environ.update({"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"} if "PY
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from rendered import share_worlds
 
 from st3r_ros.cli import main
 from st3r_ros.config import SimulationConfig
@@ -32,6 +33,7 @@ def pytest_xdist_auto_num_workers() -> int:
 # The same examples in every run, however slow the machine is.
 settings.register_profile("steady", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+share_worlds()
 
 
 @dataclass(frozen=True, eq=False)

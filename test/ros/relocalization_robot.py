@@ -2,7 +2,6 @@
 """A relocalization node in a simulated room, and a robot that shows it images and calls it."""
 
 import array
-import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import Pose, PoseWithCovarianceStamped
 from rclpy.node import Node
+from rendered import Rendered
 from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
@@ -33,11 +33,11 @@ from st3r_ros.types import Frame
 
 FIRST_NS = 1_700_000_000_123_456_789
 SEQUENCE = SimulatedSequence(SimulationConfig(frames=24, fps=8.0, width=320, height=240))
-FRAMES = [dataclasses.replace(frame, stamp_ns=FIRST_NS + frame.stamp_ns) for frame in SEQUENCE]
+FRAMES = Rendered(SEQUENCE, FIRST_NS)
 QUERY = 6
 NAME = "/st3r_relocalization"
 SERVICES = {"set_reference": SetReference, "relocalize": Relocalize, "load_map": LoadMap}
-UNSEEN = dataclasses.replace(FRAMES[0], image=np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8))
+UNSEEN = Frame(0, FIRST_NS, np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8), SEQUENCE.camera)
 NODE = ("-p", "input_wait:=0.0", "-p", "image_wait:=10.0", "-p", "reference_frame:=/dock")
 
 

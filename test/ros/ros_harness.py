@@ -17,7 +17,7 @@ from st3r_ros.ros.isolation import isolated_environment
 # Before anything reads the environment, here or in a process that a test starts.
 os.environ.update(isolated_environment())
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def wait_until(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from nav_msgs.msg import Path as PathMessage
 from rclpy.node import Node
+from rendered import Rendered
 from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -27,8 +28,9 @@ from bag_files import camera_info, compressed, image, write_bag
 
 COUNT = 24
 START_NS = 1_700_000_000 * 10**9
-FRAMES = list(SimulatedSequence(SimulationConfig(frames=30, fps=8.0, width=320, height=240)))[:COUNT]
-STAMPS = [START_NS + frame.stamp_ns for frame in FRAMES]
+SEQUENCE = SimulatedSequence(SimulationConfig(frames=30, fps=8.0, width=320, height=240), range(COUNT))
+FRAMES = Rendered(SEQUENCE)
+STAMPS = [START_NS + stamp_ns for stamp_ns in SEQUENCE.stamps_ns.tolist()]
 
 
 def make_bag(folder: Path, *, jpeg: bool = False, storage: str = "mcap") -> Path:

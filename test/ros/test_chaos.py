@@ -18,6 +18,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.task import Future
+from rendered import Rendered
 from ros_harness import Ros, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
@@ -39,8 +40,8 @@ from st3r_ros.slam.mapper import Mapper
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 from st3r_ros.types import Frame
 
-FRAMES = list(SimulatedSequence(SimulationConfig(seed=2, frames=24, fps=8.0, width=320, height=240)))
-CAMERA = FRAMES[0].camera
+SEQUENCE = SimulatedSequence(SimulationConfig(seed=2, frames=24, fps=8.0, width=320, height=240))
+FRAMES, CAMERA = Rendered(SEQUENCE), SEQUENCE.camera
 STEP_NS = 100_000_000
 FIRST_NS = 1_700_000_000_000_000_000
 GOOD = (MappingStatus.TRACKING, MappingStatus.RELOCALIZED)

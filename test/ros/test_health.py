@@ -11,6 +11,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rendered import Rendered
 from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
@@ -28,7 +29,7 @@ from st3r_ros.types import Frame
 
 SEQUENCE = SimulatedSequence(SimulationConfig(seed=2, frames=24, fps=8.0, width=320, height=240))
 FIRST_NS = 1_700_000_000_000_000_000
-FRAMES = [Frame(f.id, FIRST_NS + f.stamp_ns, f.image, f.camera) for f in SEQUENCE]
+FRAMES = Rendered(SEQUENCE, FIRST_NS)
 NODE = ("-p", "input_wait:=0.0", "-p", "status_period:=0.05", "-p", "map_publish_period:=0.0")
 
 

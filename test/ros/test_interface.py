@@ -285,7 +285,8 @@ def test_every_stamp_is_that_of_an_image_and_every_frame_is_known(live: Live, to
     found = {stamp(header) for message in stamped() for header in headers(message)}
     wait_until(lambda: found <= live.seen, "the images of all stamps to be heard here, too", 5.0)
     frames = {header.frame_id for message in stamped() for header in headers(message)}
-    assert frames == ({CAMERA} if topic.endswith("keyframe_cloud") else {"map"})
+    of_relocalization = {"reference"} if topic == "/tf" else set()  # there once another test has asked it
+    assert frames - of_relocalization == ({CAMERA} if topic.endswith("keyframe_cloud") else {"map"})
 
 
 def test_without_a_robot_tf_tells_where_the_camera_is_with_each_pose(live: Live) -> None:

@@ -18,6 +18,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped, Quaternion, TransformSt
 from interface_client import EVERYTHING, LATCHED, Client, stamp
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import QoSProfile
+from rendered import Rendered
 from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
@@ -35,8 +36,8 @@ from st3r_ros.types import Frame
 
 FIRST_NS = 1_700_000_000_123_456_789
 SEQUENCE = SimulatedSequence(SimulationConfig(seed=2, frames=24, fps=8.0, width=320, height=240))
-FRAMES = [Frame(f.id, FIRST_NS + f.stamp_ns, f.image, f.camera) for f in SEQUENCE]
-STAMPS = {frame.stamp_ns for frame in FRAMES}
+FRAMES = Rendered(SEQUENCE, FIRST_NS)
+STAMPS = {FIRST_NS + stamp_ns for stamp_ns in SEQUENCE.stamps_ns.tolist()}
 OPTICAL = Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5)
 """Of an optical frame in a body that looks along its x; REP-103."""
 QUICK = {"status_period": 0.05, "map_publish_period": 0.0}

@@ -13,6 +13,7 @@ from geometry_msgs.msg import Pose, PoseWithCovarianceStamped
 from nav_msgs.msg import Path as PathMessage
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rendered import Rendered
 from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
@@ -30,7 +31,7 @@ from st3r_ros.types import Frame
 
 FIRST_NS = 1_700_000_000_000_000_000
 SEQUENCE = SimulatedSequence(SimulationConfig(seed=2, frames=40, fps=8.0, width=320, height=240))
-FRAMES = [Frame(f.id, FIRST_NS + f.stamp_ns, f.image, f.camera) for f in SEQUENCE]
+FRAMES = Rendered(SEQUENCE, FIRST_NS)
 MAPPED, UNSEEN = FRAMES[0:32:2], FRAMES[1:32:2]
 NODE = ("-p", "base_frame:=''", "-p", "input_wait:=0.0", "-p", "map_publish_period:=0.0", "-p", "status_period:=0.05")
 SERVICES = {"reset": Trigger, "load_map": LoadMap, "save_map": SaveMap, "export_map": ExportMap}

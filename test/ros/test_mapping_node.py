@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One mapping node that maps a short simulated sequence from real topics. The tests share it and run in their order."""
+"""One mapping node that maps a short simulated sequence from real topics. The tests share it, in any order."""
 
 import array
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from nav_msgs.msg import Path
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rendered import Rendered
 from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
@@ -28,14 +30,11 @@ from st3r_ros.ros.process import Stop
 from st3r_ros.ros.qos import latched, stream
 from st3r_ros.ros.transforms import OPTICAL
 from st3r_ros.sim.sequence import SimulatedSequence
-from st3r_ros.types import Frame
+from st3r_ros.types import Frame, Trajectory
 
 FIRST_NS = 1_700_000_000_123_456_789
 T_BASE_CAM = SE3(OPTICAL.rotation, np.array([0.3, -0.1, 0.5]))
-FRAMES = [
-    Frame(frame.id, FIRST_NS + frame.stamp_ns, frame.image, frame.camera)
-    for frame in SimulatedSequence(SimulationConfig(frames=30, fps=8.0, width=320, height=240))
-]
+FRAMES = Rendered(SimulatedSequence(SimulationConfig(frames=30, fps=8.0, width=320, height=240)), FIRST_NS)
 FRAME_NAMES = ("-p", "base_frame:=/base_link", "-p", "map_frame:=/map")
 """With the slash of ROS 1, which nothing that goes out has."""
 TOPICS: dict[str, tuple[type, QoSProfile]] = {
@@ -79,6 +78,12 @@ class Robot(Node):
         self.images.publish(message)
         wait_until(lambda: handled(self.status) > done, f"frame {frame.id} to be handled")
 
+    def walk(self) -> None:
+        """Send the sequence, stamped after what was sent before."""
+        begin = max(stamp_of(self.status) + 10**9, FIRST_NS)
+        for frame in FRAMES:
+            self.send(replace(frame, stamp_ns=begin + frame.stamp_ns - FIRST_NS))
+
     def call(self, service: str) -> Trigger.Response:
         """Call a service and wait for its answer."""
         future = self.clients_of[service].call_async(Trigger.Request())
@@ -101,9 +106,18 @@ def module_ros() -> Iterator[Ros]:
     ros.stop()
 
 
+@dataclass(frozen=True)
+class Walk:
+    """What was heard while the camera showed the whole sequence to the mapping node, and the trajectory in the map then."""
+
+    robot: Robot
+    status: MappingStatus
+    heard: dict[str, list[Any]]
+    trajectory: Trajectory
+
+
 @pytest.fixture(scope="module")
-def robot(module_ros: Ros) -> Robot:
-    """A robot whose camera has shown the whole sequence to the mapping node."""
+def walk(module_ros: Ros) -> Walk:
     module_ros.init("-p", "map_publish_period:=0.0", "-p", "status_period:=0.02", "-p", "cloud.min_conf:=0.5", *FRAME_NAMES)
     mapping = MappingNode(Stop())
     robot = Robot(mapping)
@@ -123,11 +137,23 @@ def robot(module_ros: Ros) -> Robot:
     wait_until(lambda: stamp_of(robot.heard["/st3r_mapping/path"][-1]) == last, "the last path")
     wait_until(lambda: stamp_of(robot.heard["/st3r_mapping/pose"][-1]) == last, "the last pose")
     wait_until(lambda: stamp_of(robot.heard["/tf"][-1].transforms[-1]) == last, "the last transform")
-    return robot
+    wait_until(lambda: len(robot.heard["/st3r_mapping/keyframes"][-1].keyframes) == robot.status.keyframes, "the last keyframe")
+    newest = robot.heard["/st3r_mapping/keyframes"][-1].keyframes[-1].stamp
+    wait_until(lambda: robot.heard["/st3r_mapping/keyframe_cloud"][-1].header.stamp == newest, "its cloud")
+    heard = {topic: list(messages) for topic, messages in robot.heard.items()}
+    return Walk(robot, robot.status, heard, mapping.session.mapper.map.trajectory())
 
 
-def test_the_status_tells_what_happened(robot: Robot) -> None:
-    status = robot.status
+@pytest.fixture
+def robot(walk: Walk) -> Robot:
+    """A robot that is tracked, whatever another test has done to the map."""
+    if walk.robot.status.state != MappingStatus.TRACKING:
+        walk.robot.walk()
+    return walk.robot
+
+
+def test_the_status_tells_what_happened(walk: Walk) -> None:
+    status = walk.status
     assert (status.frames_received, status.frames_processed) == (len(FRAMES), len(FRAMES))
     assert (status.frames_dropped, status.frames_skipped) == (0, 0)
     assert status.state == MappingStatus.TRACKING
@@ -139,24 +165,24 @@ def test_the_status_tells_what_happened(robot: Robot) -> None:
     assert 0 < status.fps < 1000
     assert len(status.stage_names) == len(status.stage_median_ms) == len(status.stage_p95_ms)
     assert "total" in status.stage_names
-    states = [message.state for message in robot.heard["/st3r_mapping/status"]]
+    states = [message.state for message in walk.heard["/st3r_mapping/status"]]
     assert states[0] == MappingStatus.WAITING
     assert MappingStatus.INITIALIZING in states
     for message in robot.heard["/st3r_mapping/status"]:  # the message of a state ends with it
         assert ("sideways" in message.message) == (message.state == MappingStatus.INITIALIZING)
 
 
-def test_pose_tf_and_path_carry_the_stamps_of_the_images(robot: Robot) -> None:
+def test_pose_tf_and_path_carry_the_stamps_of_the_images(walk: Walk) -> None:
     sent = [frame.stamp_ns for frame in FRAMES]
-    poses = {stamp_of(message): message for message in robot.heard["/st3r_mapping/pose"]}
-    transforms = {stamp_of(item): item for message in robot.heard["/tf"] for item in message.transforms}
-    path = robot.heard["/st3r_mapping/path"][-1]
+    poses = {stamp_of(message): message for message in walk.heard["/st3r_mapping/pose"]}
+    transforms = {stamp_of(item): item for message in walk.heard["/tf"] for item in message.transforms}
+    path = walk.heard["/st3r_mapping/path"][-1]
     assert poses.keys() == transforms.keys()
     assert set(poses) <= set(sent)
     stamps = [stamp_of(pose) for pose in path.poses]
     assert stamps == [stamp for stamp in sent if stamp in set(stamps)]
     assert set(poses) <= set(stamps)
-    assert len(stamps) == robot.status.frames_tracked
+    assert len(stamps) == walk.status.frames_tracked
     assert {path.header.frame_id, *(pose.header.frame_id for pose in path.poses)} == {"map"}
     for stamp, transform in transforms.items():
         assert (transform.header.frame_id, transform.child_frame_id) == ("map", "base_link")
@@ -166,11 +192,11 @@ def test_pose_tf_and_path_carry_the_stamps_of_the_images(robot: Robot) -> None:
         assert T.rotation == pose.orientation
 
 
-def test_the_path_is_that_of_the_base_and_starts_at_the_origin(robot: Robot) -> None:
-    trajectory = robot.mapping.session.mapper.map.trajectory()
+def test_the_path_is_that_of_the_base_and_starts_at_the_origin(walk: Walk) -> None:
+    trajectory = walk.trajectory
     T_world_cam = SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions)
     expected = T_BASE_CAM @ T_world_cam @ T_BASE_CAM.inverse()
-    path = robot.heard["/st3r_mapping/path"][-1]
+    path = walk.heard["/st3r_mapping/path"][-1]
     positions = [[item.pose.position.x, item.pose.position.y, item.pose.position.z] for item in path.poses]
     np.testing.assert_allclose(positions, expected.translation, atol=1e-9)
     np.testing.assert_allclose(positions[0], np.zeros(3), atol=1e-9)
@@ -178,33 +204,33 @@ def test_the_path_is_that_of_the_base_and_starts_at_the_origin(robot: Robot) -> 
     np.testing.assert_allclose([start.x, start.y, start.z, start.w], [0.0, 0.0, 0.0, 1.0], atol=1e-9)
 
 
-def test_covariances_are_covariances(robot: Robot) -> None:
-    assert robot.heard["/st3r_mapping/pose"]
-    for message in robot.heard["/st3r_mapping/pose"]:
+def test_covariances_are_covariances(walk: Walk) -> None:
+    assert walk.heard["/st3r_mapping/pose"]
+    for message in walk.heard["/st3r_mapping/pose"]:
         covariance = np.reshape(message.pose.covariance, (6, 6))
         np.testing.assert_allclose(covariance, covariance.T, rtol=1e-6, atol=1e-15)
         assert np.linalg.eigvalsh(covariance).min() > 0
         assert np.sqrt(np.diag(covariance)).max() < 1.0
 
 
-def test_the_keyframe_graph_is_whole(robot: Robot) -> None:
-    graph = robot.heard["/st3r_mapping/keyframes"][-1]
+def test_the_keyframe_graph_is_whole(walk: Walk) -> None:
+    graph = walk.heard["/st3r_mapping/keyframes"][-1]
     ids = [keyframe.id for keyframe in graph.keyframes]
     assert ids == sorted(set(ids))
-    assert len(ids) == robot.status.keyframes
+    assert len(ids) == walk.status.keyframes
     assert all(edge.i in ids and edge.j in ids and edge.matches > 0 for edge in graph.edges)
     assert len(graph.edges) >= len(ids) - 1
     assert {conversions.stamp_to_ns(keyframe.stamp) for keyframe in graph.keyframes} <= {frame.stamp_ns for frame in FRAMES}
     assert all(keyframe.scale > 0 for keyframe in graph.keyframes)
 
 
-def test_the_newest_keyframe_comes_as_an_organised_cloud(robot: Robot) -> None:
-    cloud = robot.heard["/st3r_mapping/keyframe_cloud"][-1]
-    newest = robot.heard["/st3r_mapping/keyframes"][-1].keyframes[-1]
+def test_the_newest_keyframe_comes_as_an_organised_cloud(walk: Walk) -> None:
+    cloud = walk.heard["/st3r_mapping/keyframe_cloud"][-1]
+    newest = walk.heard["/st3r_mapping/keyframes"][-1].keyframes[-1]
     assert (cloud.height, cloud.width) == (240, 320)
     assert cloud.header.frame_id == "camera"
     assert cloud.header.stamp == newest.stamp
-    z = [np.frombuffer(heard.data, "<f4").reshape(-1, 5)[:, 2] for heard in robot.heard["/st3r_mapping/keyframe_cloud"]]
+    z = [np.frombuffer(heard.data, "<f4").reshape(-1, 5)[:, 2] for heard in walk.heard["/st3r_mapping/keyframe_cloud"]]
     assert all((depth[np.isfinite(depth)] > 0).all() for depth in z)
     assert max(np.isfinite(depth).mean() for depth in z) > 0.01
 
@@ -286,11 +312,12 @@ def test_pause_ignores_images_and_resume_goes_on(robot: Robot) -> None:
 
 def test_when_time_goes_back_tracking_starts_again_in_the_same_map(robot: Robot) -> None:
     keyframes = robot.status.keyframes
+    back = stamp_of(robot.status) - 10**11 - FRAMES[-1].stamp_ns
     for frame in FRAMES[-4:]:
-        robot.send(Frame(0, frame.stamp_ns - 10**11, frame.image, frame.camera))
+        robot.send(replace(frame, stamp_ns=frame.stamp_ns + back))
     assert robot.status.state in (MappingStatus.TRACKING, MappingStatus.RELOCALIZED)
     assert robot.status.keyframes >= keyframes
-    assert stamp_of(robot.status) == FRAMES[-1].stamp_ns - 10**11
+    assert stamp_of(robot.status) == FRAMES[-1].stamp_ns + back
 
 
 def test_live_parameters_change_the_map_that_is_published(robot: Robot) -> None:
@@ -305,6 +332,7 @@ def test_live_parameters_change_the_map_that_is_published(robot: Robot) -> None:
         assert result.successful
         wait_until(lambda: clouds[-1].width < clouds[0].width / 5, "a much thinner map")
     finally:
+        robot.mapping.set_parameters_atomically([Parameter("cloud.voxel_size", value=0.02)])
         ros.stop_nodes()
 
 

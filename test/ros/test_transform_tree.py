@@ -162,7 +162,7 @@ def test_one_thread_waits_for_what_another_hears() -> None:
     assert_same(found, moved(3.0))
     begin = time.monotonic()
     assert tree.lookup("odom", "base", 4 * SECOND, patience_s=0.05) is None
-    assert 0.05 <= time.monotonic() - begin < 5.0
+    assert time.monotonic() - begin >= 0.05
 
 
 def test_the_listener_hears_static_transforms_sent_before_it_came(ros: Ros) -> None:

@@ -21,7 +21,7 @@ COVERED = {"black": (BLACK, 15), "white": (WHITE, 30), "jump": (12, 40)}
 )
 def test_a_kidnapped_camera_is_found_again_and_has_no_pose_while_it_is_lost(kind):
     shows, count = COVERED[kind]
-    config = SimulationConfig(seed=4, frames=120, width=480, height=360)
+    config = SimulationConfig(seed=4, frames=120, width=320, height=240)
     sequence = SimulatedSequence(config, disturbances=[Disturbance(FIRST, count, shows)])
     mapper = Mapper(load_pair_model("opencv"))
     updates = [mapper.register_frame(frame) for frame in sequence]
