@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 INPUT ?=
 VIEW ?=
+# LOWEST=1 installs the oldest versions that the library allows instead of the tested ones (requirements/lowest.txt).
+export LOWEST
 ENTER := source .venv/env.sh &&
 # Nothing that is started from here talks to the network (Humble has the second name for it).
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST

@@ -64,6 +64,12 @@ def test_a_change_is_noticed(bootstrap, checkout, before, file, stages):
     assert pending(bootstrap, checkout, before) == stages
 
 
+def test_the_oldest_versions_are_another_set_up(bootstrap, checkout, before, monkeypatch):
+    monkeypatch.setenv("LOWEST", "1")
+    assert pending(bootstrap, checkout, before) == ["packages", "build"]
+    assert bootstrap.versions(checkout).is_file()
+
+
 def test_a_moved_checkout_is_set_up_again(bootstrap, checkout, before):
     moved = checkout.rename(checkout.with_name("moved"))
     assert pending(bootstrap, moved, before) == ["packages", "build"]

