@@ -32,7 +32,7 @@ from st3r_ros.io.atomic import atomic_path, write_file
 from st3r_ros.io.ply import write_ply
 from st3r_ros.io.trajectory import load_tum, write_tum
 from st3r_ros.recorder import Latency, LostSpan, RunRecorder, Skip
-from st3r_ros.types import MapScale, Trajectory
+from st3r_ros.types import MapScale, PointCloud, Trajectory
 
 if TYPE_CHECKING:
     from st3r_ros.eval.depth import KeyframeDepths
@@ -136,10 +136,12 @@ def write_results(
     *,
     cloud_config: CloudConfig,
     truth: Trajectory | None = None,
+    cloud: PointCloud | None = None,
 ) -> RunSummary:
     """Writes all files listed above, each atomically, the summary last.
 
-    truth: the true trajectory, if known. All results that exist are written, even when no frame was tracked.
+    cloud: that of the map with these settings, if it is at hand. truth: the true trajectory, if known. All
+    results that exist are written, even when no frame was tracked.
 
     Raises:
         OutputError: a file cannot be written.
@@ -152,7 +154,7 @@ def write_results(
     write_tum(out / "trajectory.txt", trajectory)
     write_tum(out / "keyframes.txt", keyframes, keyframe_map.keyframe_sources())
     write_file(out / "frames.csv", recorder.table().encode(errors="surrogateescape"))
-    cloud = keyframe_map.cloud(cloud_config)
+    cloud = keyframe_map.cloud(cloud_config) if cloud is None else cloud
     write_ply(out / "cloud.ply", cloud)
     _write_depths(out / "keyframes.npz", keyframe_map, cloud_config.min_conf)
 
@@ -302,22 +304,23 @@ def _write_depths(path: Path, keyframe_map: KeyframeMap, min_conf: float) -> Non
     ids = list(keyframe_map.keyframes)
     chosen = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MAX_DEPTH_KEYFRAMES)).round().astype(int))]
     stamps, depths, intrinsics = [], [], []
-    for keyframe_id in chosen:
-        depth = keyframe_map.keyframe_cloud(keyframe_id, min_conf).points[..., 2]
-        step = -(-depth.shape[1] // MAX_DEPTH_WIDTH)
-        K = keyframe_map.keyframes[keyframe_id].K / np.array([[step], [step], [1.0]])
-        stamps.append(keyframe_map.keyframes[keyframe_id].stamp_ns)
-        depths.append(depth[::step, ::step])
-        intrinsics.append(K)
+    for keyframe in (keyframe_map.keyframes[keyframe_id] for keyframe_id in chosen):
+        step = -(-keyframe.conf.shape[1] // MAX_DEPTH_WIDTH)
+        z, conf = (array[::step, ::step].cpu().numpy().astype(np.float32) for array in (keyframe.X[..., 2], keyframe.conf))
+        depths.append(np.where(conf >= max(min_conf, 1e-9), z * np.float32(keyframe.T_world_cam.scale), np.nan))
+        stamps.append(keyframe.stamp_ns)
+        intrinsics.append(keyframe.K / np.array([[step], [step], [1.0]]))
     depth = np.array(depths, dtype=np.float32) if depths else np.zeros((0, 1, 1), np.float32)
     claimed = depth[np.isfinite(depth)]
     unit = float(np.median(claimed)) if len(claimed) else 1.0
     depth = np.where(depth < MAX_FLOAT16 * unit, depth / unit, np.nan)
-    with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            stamps_ns=np.array(stamps, dtype=np.int64),
-            depth=depth.astype(np.float16),
-            K=np.array(intrinsics, dtype=np.float64).reshape(-1, 3, 3),
-            unit=np.float64(unit),
-        )
+    arrays = {
+        "stamps_ns": np.array(stamps, dtype=np.int64),
+        "depth": depth.astype(np.float16),
+        "K": np.array(intrinsics, dtype=np.float64).reshape(-1, 3, 3),
+        "unit": np.float64(unit),
+    }
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():  # as np.savez_compressed does, in a third of the time
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)

@@ -157,3 +157,11 @@ def test_peak_memory_grows_with_what_is_held():
     assert peak_rss_mb() >= before + 70
     del block
     assert peak_rss_mb() >= before + 70
+
+
+def test_a_cloud_at_hand_is_the_one_that_is_written(tmp_path):
+    keyframe_map = make_map(3)
+    cloud = keyframe_map.cloud(CloudConfig(voxel_size=0.3))
+    summary = write_results(tmp_path, keyframe_map, make_recorder(3, 3), INFO, cloud_config=CLOUD, cloud=cloud)
+    assert summary.points == len(cloud)
+    np.testing.assert_array_equal(read_ply(tmp_path / "cloud.ply").points, cloud.points)

@@ -22,6 +22,8 @@ LEFT, RIGHT, TOP, GAP, BOTTOM = 0.8, 0.2, 0.85, 0.75, 0.6
 MARGIN = 0.04
 LEVEL_NAMES = ("along", "across", "up")
 ESTIMATE_COLOR, TRUTH_COLOR = "#e11d48", "#1d4ed8"
+MAX_POINTS = 2_000_000
+"""Points drawn at most, more than there are pixels: of a larger cloud every n-th, and it has its points in an order of places."""
 OUTLINE = [patheffects.withStroke(linewidth=4.2, foreground="white")]
 
 
@@ -61,9 +63,10 @@ def draw_map(
     The limits follow the bulk of the cloud, so that outliers do not shrink the view. What is empty is not drawn.
     """
     axes = _level_axes(cloud, estimate)
+    drawn = slice(None, None, max(1, -(-len(cloud) // MAX_POINTS)))
     scene = Scene(
-        points=cloud.points @ axes.T.astype(np.float32),
-        colors=cloud.colors,
+        points=cloud.points[drawn] @ axes.T.astype(np.float32),
+        colors=cloud.colors[drawn],
         estimate=estimate.positions @ axes.T,
         keyframes=keyframes.positions @ axes.T,
         truth=truth.positions @ axes.T if truth is not None else np.zeros((0, 3)),

@@ -52,7 +52,7 @@ def write_ply(path: Path | str, cloud: PointCloud) -> None:
     names = {"<f4": "float", "|u1": "uchar"}
     properties = [f"property {names[_VERTEX[name].str]} {name}" for name in _VERTEX.names or ()]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud)}", *properties]
-    write_file(path, "\n".join(header).encode() + b"\n" + _END, memoryview(vertices.tobytes()))
+    write_file(path, "\n".join(header).encode() + b"\n" + _END, vertices.view(np.uint8).data)
 
 
 def read_ply(path: Path | str) -> PointCloud:

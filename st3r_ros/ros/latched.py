@@ -11,10 +11,12 @@ from rclpy.lifecycle import LifecyclePublisher
 
 from st3r_ros.slam.steps import Steps
 
-BUILD_SHARE = 0.2
+BUILD_SHARE = 0.3
 """Share of the time that making one topic's messages may take while images come."""
 TURN_S = 0.05
 """Seconds after which a message in the making lets other work go on, at the latest with the end of its step."""
+SPARE_S = 0.01
+"""Seconds after which it lets other work go on where it has the time between two images for itself."""
 FLUSH_S = 0.3
 """Seconds that a message may take when it is wanted now."""
 
@@ -38,8 +40,8 @@ class LatchedOutput:
     def poll(self, period: float, *, idle: bool) -> None:
         """Send what has changed, at most every `period` seconds.
 
-        Unless the caller is idle, a message that takes long to build is sent less often: its building may take a fifth of
-        the time.
+        Unless the caller is idle, a message that takes long to build is sent less often: its building may take the share
+        BUILD_SHARE of the time.
         """
         begin = time.monotonic()
         pause = period if idle else max(period, self._cost / BUILD_SHARE)
@@ -77,7 +79,7 @@ class GradualOutput:
     def poll(self, period: float, *, idle: bool) -> None:
         """Go on with the message in the making, or begin one, at most every `period` seconds, when the content has changed.
 
-        Unless the caller is idle, that takes a fifth of the time. Where nobody listens nothing is done.
+        Unless the caller is idle, that takes the share BUILD_SHARE of the time. Where nobody listens nothing is done.
         """
         now = time.monotonic()
         self._allowance = min(TURN_S, self._allowance + BUILD_SHARE * (now - self._polled))
@@ -89,15 +91,31 @@ class GradualOutput:
                 return
             self._start(now)
         self._go_on(TURN_S if idle else self._allowance)
+        self._allowance -= time.monotonic() - now
+
+    def go_on(self) -> bool:
+        """Go on a little with a message in the making, in time that nobody else wants; whether there is more to do."""
+        if self._steps is not None and is_heard(self._publisher):
+            self._go_on(SPARE_S)
+            return self._steps is not None
+        return False
 
     def flush(self) -> None:
         """Send what has changed, now: the whole content as it is, or what is to be had at once while the whole is being made."""
-        if not (self._changed or self._steps) or not is_heard(self._publisher):
-            return
-        self._start(time.monotonic())
-        self._go_on(FLUSH_S)
-        if self._steps is not None and self._interim is not None:
+        if self._complete(FLUSH_S) and self._interim is not None:
             self._publisher.publish(self._interim())
+
+    def finish(self) -> None:
+        """Send what has changed, the whole content as it is, however long that takes."""
+        self._complete(float("inf"))
+
+    def _complete(self, seconds: float) -> bool:
+        """Send the whole content if it has changed and is made in time; whether it is still in the making."""
+        if not (self._changed or self._steps) or not is_heard(self._publisher):
+            return False
+        self._start(time.monotonic())
+        self._go_on(seconds)
+        return self._steps is not None
 
     def _start(self, now: float) -> None:
         if self._steps is not None:
@@ -116,7 +134,6 @@ class GradualOutput:
         except Exception:
             self._steps = None
             raise
-        self._allowance -= time.monotonic() - begin
 
 
 def is_heard(publisher: LifecyclePublisher) -> bool:

@@ -95,7 +95,8 @@ class MappingNode(ManagedNode):
         self.session.say(begun or (NO_MAP if mapper.frozen else ""))
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
         self.create_timer(self._config.status_period, self._publish_status)
-        self._worker = Worker(self._process, idle=self.session.idle, report=self._report, name="mapping")
+        session = self.session
+        self._worker = Worker(self._process, idle=session.idle, spare=session.spare, report=self._report, name="mapping")
         self.worker.start()
         self._warm_up(model)
 

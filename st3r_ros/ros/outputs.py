@@ -28,7 +28,7 @@ from st3r_ros.ros.qos import OVERRIDABLE, latched, stream
 from st3r_ros.ros.transforms import MapAnchor, TransformBroadcaster
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.slam.steps import Steps
-from st3r_ros.types import MappingUpdate
+from st3r_ros.types import MappingUpdate, PointCloud
 
 _EDGE_KINDS = {"sequential": KeyframeEdge.SEQUENTIAL, "loop": KeyframeEdge.LOOP}
 MAX_STEP_S = 1.0
@@ -73,11 +73,12 @@ class MappingOutputs:
             return node.create_lifecycle_publisher(kind, topic, latched(), qos_overriding_options=OVERRIDABLE)
 
         self._path_output = LatchedOutput(kept(Path, "~/path"), self._build_path)
+        self._cloud_output = GradualOutput(kept(PointCloud2, "~/map_cloud"), self._cloud_steps, self._last_cloud)
         self._latched: list[LatchedOutput | GradualOutput] = [
             LatchedOutput(kept(KeyframeGraph, "~/keyframes"), self._build_keyframes),
             self._path_output,
             LatchedOutput(kept(MarkerArray, "~/markers"), self._build_markers),
-            GradualOutput(kept(PointCloud2, "~/map_cloud"), self._cloud_steps, self._last_cloud),
+            self._cloud_output,
             GradualOutput(kept(OccupancyGrid, "~/grid"), self._grid_steps),
         ]
 
@@ -115,10 +116,20 @@ class MappingOutputs:
         for output in self._latched:
             output.poll(self.config.map_publish_period, idle=idle)
 
+    def go_on(self) -> bool:
+        """Go on a little with the messages in the making; whether there is more to do."""
+        return any(output.go_on() for output in self._latched if isinstance(output, GradualOutput))
+
     def flush(self) -> None:
         """Send what has changed now."""
         for output in self._latched:
             output.flush()
+
+    def finish(self) -> PointCloud:
+        """Send what has changed, the cloud as a whole, and return that cloud, in the world."""
+        for output in self._latched:
+            output.finish() if output is self._cloud_output else output.flush()
+        return self._map_cloud.whole(self._mapper.map, self.cloud)
 
     def owns_transform(self, child: str, stamp_ns: int) -> bool:
         """Whether this node has told TF where a frame is at a stamp."""

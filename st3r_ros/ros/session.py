@@ -162,14 +162,21 @@ class MappingSession:
         """Publish what has changed while no image waits."""
         self.outputs.poll(idle=True)
 
+    def spare(self) -> bool:
+        """Go on with what is to be published, between two images; whether there is more to do."""
+        return self.outputs.go_on()
+
     def finish(self, output_dir: str) -> None:
         """Publish the last state of the map and write the results, when a folder is given and there are any."""
-        self.outputs.flush()
         if not output_dir or not self.recorder.frames:
+            self.outputs.flush()
             return
         self._logger.info(f"Writing the results to {output_dir}.")
+        settings, cloud = self.outputs.cloud, self.outputs.finish()
         try:
-            summary = write_results(Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=self.outputs.cloud)
+            summary = write_results(
+                Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=settings, cloud=cloud
+            )
         except OutputError as error:
             self._logger.error(str(error))
             return

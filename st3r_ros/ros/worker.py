@@ -19,8 +19,9 @@ Item = TypeVar("Item")
 class Worker(Generic[Item]):
     """A thread that processes the newest item, runs jobs in their order, and ticks when there is nothing to do.
 
-    process: called with each item. idle: called about every `idle_period` seconds without an item.
-    report: called with an exception that `process` or `idle` raised; the worker lives on. A job's exception goes into its future.
+    process: called with each item. idle: called about every `idle_period` seconds without an item. spare: called while no item
+    waits, again and again until it returns that there is no more to do; it takes a few milliseconds.
+    report: called with an exception that one of these raised; the worker lives on. A job's exception goes into its future.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class Worker(Generic[Item]):
         *,
         idle: Callable[[], None],
         report: Callable[[Exception], None],
+        spare: Callable[[], bool] = lambda: False,
         idle_period: float = 0.1,
         name: str = "worker",
     ) -> None:
-        self._process, self._idle, self._report, self._idle_period = process, idle, report, idle_period
+        self._process, self._idle, self._spare, self._report = process, idle, spare, report
+        self._idle_period = idle_period
         self._condition = threading.Condition()
         self._slot: Item | None = None
         self._jobs: deque[tuple[Callable[[], Any], Future]] = deque()
@@ -77,9 +80,10 @@ class Worker(Generic[Item]):
             self._thread.join()
 
     def _run(self) -> None:
+        spare = False
         while True:
             with self._condition:
-                if not (self._jobs or self._slot is not None or self._stopping):
+                if not (spare or self._jobs or self._slot is not None or self._stopping):
                     self._condition.wait(self._idle_period)
                 job = self._jobs.popleft() if self._jobs else None
                 item = None
@@ -91,18 +95,23 @@ class Worker(Generic[Item]):
                 _run_job(*job)
             elif item is not None:
                 self._guarded(self._process, item)
+            elif spare:
+                spare = bool(self._guarded(self._spare))
+                continue
             else:
                 self._guarded(self._idle)
+            spare = True
 
     def _empty_slot(self) -> int:
         dropped, self._slot = int(self._slot is not None), None
         return dropped
 
-    def _guarded(self, work: Callable, *arguments: Any) -> None:
+    def _guarded(self, work: Callable, *arguments: Any) -> Any:
         try:
-            work(*arguments)
+            return work(*arguments)
         except Exception as error:  # the boundary of the thread: reported, and the worker lives on
             self._report(error)
+            return None
 
 
 def _run_job(job: Callable[[], Any], future: Future) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -10,14 +11,16 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+import torch
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.changes import Seen
 from st3r_ros.slam.steps import Steps
-from st3r_ros.slam.voxels import best_of_cells, block_of, cell_numbers, draws, numbered
+from st3r_ros.slam.voxels import best_of_cells, block_of, cell_numbers, draws, in_block, numbered, ranks
 from st3r_ros.types import Keyframe, PointCloud
 
 if TYPE_CHECKING:
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 KEPT_PER_POINT = 12
 """Points of keyframes that are kept, at most, per point that the cloud may have: keyframes see the same things."""
 MERGED_PER_POINT = 2
+UNNOTICED = 0.1
+"""Share of a voxel by which the points of a keyframe may be off until they are computed again: each image moves some a little."""
 _ALL_DRAWS = 1 << 32
+_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,20 +53,23 @@ class Block:
 class Part:
     """The points of one keyframe, of each voxel the most confident one. blocks: where those of a block are among them.
 
-    share: of the voxels there are.
+    inside: (N,) int32, the number of each point's voxel in its block, in ascending order; empty without voxels. share: of the
+    voxels there are. reach: no point is farther from the camera, map units.
     """
 
     seen: Seen
     cloud: PointCloud
+    inside: np.ndarray
     share: float
     blocks: dict[int, slice]
+    reach: float
 
 
 class CloudBuilder:
     """Keeps the thinned points of each keyframe, and of each block of 64 voxels the points of all keyframes merged.
 
-    When a keyframe has changed, its points are computed again and the blocks with old or new ones of it are merged again. What is
-    kept is bounded by `max_points`: of a larger map only an even share of the voxels is looked at.
+    When a keyframe has changed or moved, its points are computed again, and the blocks with old or new ones of it merged again.
+    What is kept is bounded by `max_points`: of a larger map only an even share of the voxels is looked at.
     nbytes: memory that is kept, as of the last completed `steps`.
     """
 
@@ -100,7 +109,7 @@ class CloudBuilder:
             self._put(keyframe_id, None)
         for keyframe, T_world_cam in taken:
             part = self._parts.get(keyframe.id)
-            if part is None or not part.seen.still(keyframe, T_world_cam):
+            if part is None or not part.seen.still(keyframe, T_world_cam, part.reach, UNNOTICED * config.voxel_size):
                 self._put(keyframe.id, self._part(keyframe, T_world_cam, config))
                 if 0 < KEPT_PER_POINT * config.max_points < self._kept:
                     self._share *= 0.5
@@ -147,29 +156,37 @@ class CloudBuilder:
     @np.errstate(invalid="ignore", over="ignore")  # points that are not finite are left out
     def _part(self, keyframe: Keyframe, T_world_cam: Sim3, config: CloudConfig) -> Part:
         seen = Seen(keyframe, T_world_cam)
-        conf = keyframe.conf.float().cpu().numpy().reshape(-1)
-        X = keyframe.X.float().cpu().numpy().reshape(-1, 3)
+        conf, X = _floats(keyframe.conf).reshape(-1), _floats(keyframe.X).reshape(-1, 3)
         pixels = np.flatnonzero(conf >= max(config.min_conf, 1e-9))
-        X = X[pixels]
-        scale = float(T_world_cam.scale)
-        keep = np.ones(len(X), bool)
+        if len(pixels) < len(X):
+            X = X.take(pixels, 0)
+        points = _moved(X, T_world_cam)
+        keep = self._kept_points(X, points, float(T_world_cam.scale), config)
+        if not keep.all():
+            points, pixels = points[keep], pixels[keep]
+        if config.voxel_size > 0:
+            best = best_of_cells(ranks(points, config.voxel_size), conf.take(pixels))
+            points, pixels = points.take(best, 0), pixels.take(best)
+        if self._share < 1.0:
+            chosen = draws(points, config.voxel_size) < self._share * _ALL_DRAWS
+            points, pixels = points[chosen], pixels[chosen]
+        blocks, inside = {keyframe.id: slice(0, len(points))}, np.zeros(0, np.int32)
+        if config.voxel_size > 0:
+            cells = cell_numbers(points, config.voxel_size)
+            blocks, inside = _slices(block_of(cells)), in_block(cells)
+        cloud = PointCloud(points, keyframe.image.reshape(-1, 3).take(pixels, 0), conf.take(pixels))
+        reach = math.hypot(*(np.abs(points[:, i] - T_world_cam.translation[i]).max(initial=0.0) for i in range(3)))
+        return Part(seen, cloud, inside, self._share, blocks, reach)
+
+    def _kept_points(self, X: np.ndarray, points: np.ndarray, scale: float, config: CloudConfig) -> np.ndarray:
+        """Which of the points (N, 3) in the world, X in the keyframe, are within the limits: (N,) bool."""
+        keep = numbered(points, config.voxel_size) if config.voxel_size > 0 else np.isfinite(points).all(1)
         if config.max_range > 0:
             keep &= np.einsum("ij,ij->i", X, X) <= np.float32((config.max_range / scale) ** 2)
-        points = X @ (scale * T_world_cam.rotation.T).astype(np.float32) + T_world_cam.translation.astype(np.float32)
         if _crops_height(config):
             z = points @ self._T_map_world.rotation[2].astype(np.float32) + np.float32(self._T_map_world.translation[2])
             keep &= (z >= config.min_height) & (z <= config.max_height)
-        keep &= numbered(points, config.voxel_size) if config.voxel_size > 0 else np.isfinite(points).all(1)
-        if self._share < 1.0:
-            keep[keep] = draws(points[keep], config.voxel_size) < self._share * _ALL_DRAWS
-        if not keep.all():
-            points, pixels = points[keep], pixels[keep]
-        blocks = {keyframe.id: slice(0, len(points))}
-        if config.voxel_size > 0:
-            cells = cell_numbers(points, config.voxel_size)
-            best = best_of_cells(cells, conf[pixels])
-            points, pixels, blocks = points[best], pixels[best], _slices(block_of(cells[best]))
-        return Part(seen, PointCloud(points, keyframe.image.reshape(-1, 3)[pixels], conf[pixels]), self._share, blocks)
+        return keep
 
     def _put(self, keyframe_id: int, part: Part | None) -> None:
         """Puts a part in the place of the keyframe's last one; the blocks of both are to be merged again."""
@@ -186,15 +203,14 @@ class CloudBuilder:
     def _merge(self, number: int, voxel_size: float) -> None:
         """Makes a block anew from the keyframes that have points in it."""
         self._dirty.discard(number)
-        pieces = [_at(self._parts[k].cloud, self._parts[k].blocks[number]) for k in sorted(self._members[number])]
-        if not pieces:
+        parts = [(self._parts[k], self._parts[k].blocks[number]) for k in sorted(self._members[number])]
+        if not parts:
             del self._members[number]
             self._blocks.pop(number, None)
             return
-        cloud = pieces[0]
-        if len(pieces) > 1:
-            cloud = joined(pieces)
-            cloud = _at(cloud, best_of_cells(cell_numbers(cloud.points, voxel_size), cloud.conf))
+        cloud = joined(_at(part.cloud, at) for part, at in parts) if len(parts) > 1 else _at(parts[0][0].cloud, parts[0][1])
+        if len(parts) > 1:
+            cloud = _taken(cloud, best_of_cells(np.concatenate([part.inside[at] for part, at in parts]), cloud.conf))
         self._blocks[number] = Block(cloud, self._share, voxel_size)
 
     def _keep_share(self) -> Steps[None]:
@@ -205,7 +221,8 @@ class CloudBuilder:
                 keep = draws(part.cloud.points, self._settings[0].voxel_size) < limit
                 ends = np.append(0, np.cumsum(keep))
                 blocks = {number: slice(int(ends[at.start]), int(ends[at.stop])) for number, at in part.blocks.items()}
-                self._parts[keyframe_id] = replace(part, cloud=_at(part.cloud, keep), share=self._share, blocks=blocks)
+                cloud, inside = _at(part.cloud, keep), part.inside[keep] if len(part.inside) else part.inside
+                self._parts[keyframe_id] = replace(part, cloud=cloud, inside=inside, share=self._share, blocks=blocks)
                 yield
         for number, block in self._blocks.items():
             if block.share > self._share:
@@ -233,7 +250,8 @@ class CloudBuilder:
 
     def _count_bytes(self) -> int:
         clouds = (*(part.cloud for part in self._parts.values()), *(b.cloud for b in self._blocks.values()), *self._cloud)
-        arrays = (array for cloud in clouds for array in (cloud.points, cloud.colors, cloud.conf))
+        arrays = [array for cloud in clouds for array in (cloud.points, cloud.colors, cloud.conf)]
+        arrays += [part.inside for part in self._parts.values()]
         owners = {id(owner): owner.nbytes for owner in (array if array.base is None else array.base for array in arrays)}
         return sum(owners.values()) + sum(block.draw.nbytes for block in self._blocks.values() if "draw" in vars(block))
 
@@ -250,8 +268,31 @@ def _crops_height(config: CloudConfig) -> bool:
     return config.min_height > CloudConfig.min_height or config.max_height < CloudConfig.max_height
 
 
+def _floats(tensor: torch.Tensor) -> np.ndarray:
+    """As float32. In pieces for which torch calls no other threads: waiting for them takes longer while the mapper uses them."""
+    tensor = tensor.cpu()
+    if tensor.dtype == torch.float32:
+        return tensor.numpy()
+    result = torch.empty(tensor.shape, dtype=torch.float32)
+    for to, of in zip(result.view(-1).split(_AT_ONCE), tensor.reshape(-1).split(_AT_ONCE), strict=True):
+        to.copy_(of)
+    return result.numpy()
+
+
+def _moved(X: np.ndarray, T_world_cam: Sim3) -> np.ndarray:
+    """Points (N, 3) float32 of a keyframe, in the world."""
+    if len(X) == 0:
+        return X
+    R, t = float(T_world_cam.scale) * T_world_cam.rotation, T_world_cam.translation
+    return cv2.transform(X[None], np.column_stack([R, t]).astype(np.float32))[0]
+
+
 def _at(cloud: PointCloud, index: slice | np.ndarray) -> PointCloud:
     return PointCloud(cloud.points[index], cloud.colors[index], cloud.conf[index])
+
+
+def _taken(cloud: PointCloud, index: np.ndarray) -> PointCloud:
+    return PointCloud(cloud.points.take(index, 0), cloud.colors.take(index, 0), cloud.conf.take(index))
 
 
 def _slices(blocks: np.ndarray) -> dict[int, slice]:

@@ -34,6 +34,8 @@ MIN_RAYS = 2
 OVERRULED = 20
 """An obstacle is none if so many times more keyframes have seen the cell free."""
 MANY, SEEN_FREE = 127, 128
+UNNOTICED = 0.1
+"""Share of a cell by which the points of a keyframe may be off until it is looked at again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,7 @@ class GridBuilder:
             del self._patches[gone]
         for keyframe, T_world_cam in taken:
             patch = self._patches.get(keyframe.id)
-            if patch is None or not patch.seen.still(keyframe, T_world_cam):
+            if patch is None or not patch.seen.still(keyframe, T_world_cam, config.max_range, UNNOTICED * config.resolution):
                 self._patches[keyframe.id] = _patch(keyframe, T_world_cam, T_map_world, config)
                 yield
         self.nbytes = sum(patch.cells.nbytes for patch in self._patches.values())

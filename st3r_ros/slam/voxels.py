@@ -10,18 +10,33 @@ BLOCK_BITS = 6
 FARTHEST_CELL = 1 << 20
 """Cells along each axis on either side of the origin; what is farther has no number."""
 _BLOCK_AXIS_BITS = 21 - BLOCK_BITS
+_LAST = 0xFFFFFFFF
 
 
 def numbered(points: np.ndarray, size: float) -> np.ndarray:
     """Which of the points (N, 3) lie in cells that have numbers: (N,) bool. Not those that are not finite."""
-    return (np.abs(points) < np.float32(size * (FARTHEST_CELL - 1))).all(1)
+    limit = np.float32(size * (FARTHEST_CELL - 1))
+    if np.abs(points).max(initial=0.0) < limit:  # false as well where one is not a number
+        return np.ones(len(points), bool)
+    return (np.abs(points) < limit).all(1)
 
 
 def cell_numbers(points: np.ndarray, size: float) -> np.ndarray:
     """The number (N,) int64 of the cell of each point (N, 3) float32; `block_of` it is the same for all cells of a block."""
-    cells = np.floor(points / np.float32(size)).astype(np.int32) + np.int32(FARTHEST_CELL)
-    blocks, inside = cells >> BLOCK_BITS, cells & ((1 << BLOCK_BITS) - 1)
-    return _joined(blocks, _BLOCK_AXIS_BITS) << 3 * BLOCK_BITS | _joined(inside, BLOCK_BITS)
+    planes = [plane + np.int32(FARTHEST_CELL) for plane in _cells(points, size)]
+    blocks = _joined([plane >> BLOCK_BITS for plane in planes], 3 * [1 << _BLOCK_AXIS_BITS], np.int64)
+    return blocks << 3 * BLOCK_BITS | _in_block(planes)
+
+
+def ranks(points: np.ndarray, size: float) -> np.ndarray:
+    """Numbers (N,) of the cells, small ones in the order of `cell_numbers`: int32 where that is enough, or int64."""
+    if len(points) == 0:
+        return np.zeros(0, np.int32)
+    planes = _cells(points, size)
+    blocks = [(plane >> BLOCK_BITS) - (plane.min() >> BLOCK_BITS) for plane in planes]
+    extents = [int(block.max()) + 1 for block in blocks]
+    large = extents[0] * extents[1] * extents[2] >= 1 << 31 - 3 * BLOCK_BITS
+    return _joined(blocks, extents, np.int64 if large else np.int32) << 3 * BLOCK_BITS | _in_block(planes)
 
 
 def block_of(cells: np.ndarray) -> np.ndarray:
@@ -29,18 +44,24 @@ def block_of(cells: np.ndarray) -> np.ndarray:
     return cells >> 3 * BLOCK_BITS
 
 
+def in_block(cells: np.ndarray) -> np.ndarray:
+    """The number (N,) int32 of each cell in its block."""
+    return (cells & (1 << 3 * BLOCK_BITS) - 1).astype(np.int32)
+
+
 def best_of_cells(cells: np.ndarray, conf: np.ndarray) -> np.ndarray:
     """The index (n,) of the most confident point of each cell, in the order of the cells; of equal ones the first.
 
-    cells: (N,) int64. conf: (N,).
+    cells: (N,) int32 or int64, not negative. conf: (N,) float32, not negative.
     """
     if len(cells) == 0:
         return np.zeros(0, np.int64)
-    order = np.argsort(cells, kind="stable")
-    cells, conf = cells[order], conf[order]
-    starts = np.flatnonzero(np.append(True, cells[1:] != cells[:-1]))
-    best = np.repeat(np.maximum.reduceat(conf, starts), np.diff(np.append(starts, len(cells))))
-    return np.minimum.reduceat(np.where(conf == best, order, len(order)), starts)
+    order = _order(cells)
+    cells = cells.take(order)
+    rank = conf.view(np.uint32).astype(np.uint64) << np.uint64(32)  # floats that are not negative are in the order of their bits
+    rank |= np.arange(_LAST, _LAST - len(rank), -1, dtype=np.uint64)
+    best = np.maximum.reduceat(rank.take(order), np.flatnonzero(np.append(True, cells[1:] != cells[:-1])))
+    return (_LAST - (best & np.uint64(_LAST))).astype(np.int64)
 
 
 def draws(points: np.ndarray, size: float) -> np.ndarray:
@@ -58,6 +79,31 @@ def draws(points: np.ndarray, size: float) -> np.ndarray:
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
-def _joined(cells: np.ndarray, bits: int) -> np.ndarray:
-    x, y, z = cells.T.astype(np.int64)
-    return (x << bits | y) << bits | z
+def _order(numbers: np.ndarray) -> np.ndarray:
+    """The stable order (N,) int64 of numbers (N,) that are not negative.
+
+    16 bits at a time, for which NumPy has a radix sort: several times faster than its sort of whole numbers in no order.
+    """
+    order = np.argsort(numbers.astype(np.uint16), kind="stable")
+    for shift in range(16, int(numbers.max(initial=0)).bit_length(), 16):
+        order = order.take(np.argsort((numbers >> shift).astype(np.uint16).take(order), kind="stable"))
+    return order
+
+
+def _cells(points: np.ndarray, size: float) -> list[np.ndarray]:
+    """The cell of each point along each axis: three arrays (N,) int32."""
+    return [np.floor(points[:, axis] / np.float32(size)).astype(np.int32) for axis in range(3)]
+
+
+def _in_block(planes: list[np.ndarray]) -> np.ndarray:
+    """The number (N,) int32 in their block of cells along each axis, three arrays (N,) int32, not negative."""
+    return _joined([plane & ((1 << BLOCK_BITS) - 1) for plane in planes], 3 * [1 << BLOCK_BITS], np.int32)
+
+
+def _joined(planes: list[np.ndarray], extents: list[int], kind: type) -> np.ndarray:
+    """One number for three."""
+    number = planes[0].astype(kind)
+    for plane, extent in zip(planes[1:], extents[1:], strict=True):
+        number *= kind(extent)
+        number += plane
+    return number

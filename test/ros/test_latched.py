@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from st3r_ros.ros import latched
-from st3r_ros.ros.latched import BUILD_SHARE, FLUSH_S, TURN_S, GradualOutput, LatchedOutput
+from st3r_ros.ros.latched import BUILD_SHARE, FLUSH_S, SPARE_S, TURN_S, GradualOutput, LatchedOutput
 from st3r_ros.slam.steps import Steps
 
 STEP_S = 0.03
@@ -54,16 +54,45 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(monkeypatch)
 
 
-def test_a_long_message_is_made_between_the_frames_in_a_fifth_of_the_time(bench: Bench) -> None:
+def test_a_long_message_is_made_between_the_frames_in_its_share_of_the_time(bench: Bench) -> None:
     output = GradualOutput(bench.publisher, bench.begin)
     output.mark()
     begin = bench.now
-    assert bench.poll(output, frames=40) <= TURN_S + STEP_S
+    assert bench.poll(output, frames=20) <= TURN_S + STEP_S
     assert bench.sent == []
     while not bench.sent:
         bench.poll(output, frames=1)
     assert STEPS * STEP_S / (bench.now - begin) == pytest.approx(BUILD_SHARE, rel=0.25)
     assert bench.sent == [0]
+
+
+def test_spare_time_between_the_frames_is_used_in_short_turns_and_costs_no_share(bench: Bench) -> None:
+    output = GradualOutput(bench.publisher, bench.begin)
+    assert not output.go_on()  # nothing is in the making
+    output.mark()
+    bench.poll(output, frames=1)
+    begin = bench.now
+    assert output.go_on()
+    assert SPARE_S <= bench.now - begin <= SPARE_S + STEP_S
+    for _ in range(10):
+        output.go_on()
+    done = bench.steps_done
+    bench.poll(output, frames=5)
+    assert bench.steps_done > done
+    while output.go_on():
+        pass
+    assert bench.sent == [0]
+
+
+def test_at_the_end_the_whole_content_is_sent(bench: Bench) -> None:
+    output = GradualOutput(bench.publisher, bench.begin, lambda: "interim")
+    output.finish()
+    assert bench.sent == []  # nothing has changed
+    output.mark()
+    bench.poll(output, frames=3)
+    bench.content = 5
+    output.finish()
+    assert bench.sent == [5]
 
 
 def test_when_idle_it_is_made_sooner_and_still_in_turns(bench: Bench) -> None:

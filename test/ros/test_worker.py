@@ -100,3 +100,28 @@ def test_stop_finishes_the_jobs_and_refuses_new_ones(recorder: Recorder) -> None
     assert job.result(WAIT_S) == "done"
     assert recorder.worker.run(lambda: None).cancelled()
     assert recorder.log == ["first"]
+
+
+def test_spare_time_is_used_until_there_is_no_more_to_do_and_items_come_first() -> None:
+    log: list[str] = []
+    left = [3]
+    worker: Worker[str]
+
+    def spare() -> bool:
+        log.append("spare")
+        left[0] -= 1
+        if left[0] == 1:
+            worker.submit("second")
+        if left[0] == 0:
+            done.set()
+        return left[0] > 0
+
+    done = threading.Event()
+    errors: list[Exception] = []
+    worker = Worker(log.append, idle=lambda: None, spare=spare, report=errors.append, idle_period=WAIT_S)
+    worker.submit("first")
+    worker.start()
+    assert done.wait(WAIT_S)
+    worker.stop()
+    assert log[:5] == ["first", "spare", "spare", "second", "spare"]
+    assert errors == []

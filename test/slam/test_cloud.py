@@ -15,6 +15,7 @@ from st3r_ros.slam import cloud as cloud_module
 from st3r_ros.slam.cloud import CloudBuilder, joined
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.steps import finish
+from st3r_ros.slam.voxels import best_of_cells, cell_numbers, ranks
 from st3r_ros.types import Keyframe, PointCloud
 
 CONFIG = CloudConfig(voxel_size=0.05, min_conf=0.0)
@@ -109,6 +110,19 @@ def test_steps_that_are_broken_off_are_not_lost_and_leave_nothing_wrong(monkeypa
     finish(builder.steps(m, CONFIG))
     assert_same(joined(builder.last(m)), m.cloud(CONFIG))
     assert count_looks(builder, m, CONFIG, monkeypatch) == []
+
+
+def test_moves_that_nobody_would_see_cost_nothing_and_never_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    m, builder = make_map(), CloudBuilder()
+    finish(builder.steps(m, CONFIG))
+    T = m.keyframes[2].T_world_cam
+    looked = []
+    for number in range(1, 13):
+        m.keyframes[2].T_world_cam = Sim3(T.rotation, T.translation + np.array([0.001 * number, 0.0, 0.0]), T.scale)
+        looked.append(count_looks(builder, m, CONFIG, monkeypatch))
+    assert looked[0] == [] and 2 <= looked.count([2]) <= 3  # voxels of 0.05
+    m.keyframes[2].T_world_cam = Sim3.exp(np.array([0.0, 0.0, 0.0, 0.01, 0.0, 0.0, 0.0])) @ T
+    assert count_looks(builder, m, CONFIG, monkeypatch) == [2]  # turned: what is far away has moved
 
 
 def test_keyframes_that_move_between_the_steps_are_where_they_were_at_their_beginning() -> None:
@@ -212,3 +226,19 @@ def test_points_that_are_nowhere_do_no_harm() -> None:
     for voxel_size in (0.0, 0.05):
         cloud = m.cloud(replace(CONFIG, voxel_size=voxel_size))
         assert len(cloud) > 100 and np.isfinite(cloud.points).all()
+
+
+def test_the_best_of_each_cell_is_found_and_of_equal_ones_the_first() -> None:
+    rng = np.random.default_rng(3)
+    for cells in (rng.integers(0, 50, 3000), rng.integers(0, 1 << 30, 200).astype(np.int32).repeat(9), np.zeros(7, np.int32)):
+        conf = rng.integers(0, 6, len(cells)).astype(np.float32)
+        expected = [max(np.flatnonzero(cells == cell), key=lambda i: (conf[i], -i)) for cell in np.unique(cells)]
+        np.testing.assert_array_equal(best_of_cells(cells, conf), expected)
+
+
+@pytest.mark.parametrize("spread", [0.5, 5.0, 5000.0])
+def test_ranks_are_in_the_order_of_the_cells(spread: float) -> None:
+    points = (np.random.default_rng(4).normal(size=(500, 3)) * spread + [300.0, -40.0, 0.0]).astype(np.float32).repeat(2, 0)
+    small, cells = ranks(points, 0.05), cell_numbers(points, 0.05)
+    assert small.dtype == (np.int64 if spread > 1000 else np.int32) and small.min() >= 0
+    np.testing.assert_array_equal(np.unique(small, return_inverse=True)[1], np.unique(cells, return_inverse=True)[1])

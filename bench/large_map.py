@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A map of 6 million points: how soon its new cloud is there after a loop while images come, and how long the node takes to end.
+
+The map is that of ros_cloud.py. Each image costs a fixed amount of computing, as the mapper's do; the cloud is made on the same
+thread, as in the mapping node. The end is what Ctrl-C does with `output_dir` set: the cloud that is up to date, and one of which
+all is stale, with the results written.
+
+Run: python bench/large_map.py [--keyframes 300] [--rate 15] [--image-ms 35]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ros_cloud import flown_over
+
+from st3r_ros.config import CloudConfig
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.recorder import RunRecorder
+from st3r_ros.results import RunInfo, write_results
+from st3r_ros.ros.clouds import MapCloud
+from st3r_ros.ros.conversions import header
+from st3r_ros.ros.latched import GradualOutput
+from st3r_ros.ros.worker import Worker
+from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.steps import finish
+
+PERIOD_S = 1.0
+
+
+class Publisher:
+    """A publisher with one subscriber that keeps when messages were sent."""
+
+    is_activated = True
+
+    def __init__(self) -> None:
+        self.sent: list[float] = []
+
+    def get_subscription_count(self) -> int:
+        """One."""
+        return 1
+
+    def publish(self, message: Any) -> None:
+        """Note the time."""
+        self.sent.append(time.perf_counter())
+
+
+class Images:
+    """Images at a rate to a worker that also makes the cloud; how long each took from coming to being done, seconds."""
+
+    def __init__(self, output: GradualOutput, image_s: float) -> None:
+        self.latencies: list[float] = []
+        self.dropped = 0
+        self._output, self._image_s = output, image_s
+        self._worker: Worker[float] = Worker(
+            self._process, idle=lambda: output.poll(PERIOD_S, idle=True), spare=output.go_on, report=_fail
+        )
+        self._worker.start()
+
+    def run(self, rate: float, until: Callable[[], bool], limit_s: float = 300.0) -> None:
+        """Send images until it is true."""
+        begin = due = time.perf_counter()
+        while not until() and due - begin < limit_s:
+            self.dropped += self._worker.submit(time.perf_counter())
+            due += 1.0 / rate
+            time.sleep(max(0.0, due - time.perf_counter()))
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._worker.stop()
+
+    def _process(self, came: float) -> None:
+        end = time.thread_time() + self._image_s
+        a = np.ones(20_000, np.float32)
+        while time.thread_time() < end:
+            a = np.sqrt(a)
+        self.latencies.append(time.perf_counter() - came)
+        self._output.poll(PERIOD_S, idle=False)
+
+
+def _fail(error: Exception) -> None:
+    raise error
+
+
+def close_loop(keyframe_map: KeyframeMap, meters: float) -> None:
+    """Moves all keyframes, the last ones by so many metres."""
+    count = len(keyframe_map.keyframes)
+    for number, keyframe in enumerate(keyframe_map.keyframes.values()):
+        T = keyframe.T_world_cam
+        keyframe.T_world_cam = Sim3(T.rotation, T.translation + meters * (number + 1) / count, T.scale)
+
+
+def measure_loop(m: KeyframeMap, cloud: MapCloud, config: CloudConfig, rate: float, image_s: float) -> None:
+    """Print the seconds from the loop to the cloud, and the latencies of the images before and meanwhile."""
+    publisher = Publisher()
+    output = GradualOutput(publisher, lambda: cloud.steps(header(0, "map"), m, config, SE3.identity()))  # type: ignore[arg-type]
+    images = Images(output, image_s)
+    calm_end = time.perf_counter() + 5.0
+    images.run(rate, lambda: time.perf_counter() > calm_end)
+    calm = images.latencies.copy()
+    close_loop(m, 0.5)
+    images.latencies.clear()
+    begin = time.perf_counter()
+    output.mark()
+    images.run(rate, lambda: bool(publisher.sent))
+    images.stop()
+    after = publisher.sent[0] - begin if publisher.sent else float("nan")
+    print(f"new cloud {after:.1f} s after the loop; {len(images.latencies)} images meanwhile, {images.dropped} dropped")
+    for name, values in (("before", calm), ("meanwhile", images.latencies)):
+        ms = 1e3 * np.array(values)
+        print(
+            f"  image latency {name:<10} median {np.median(ms):4.0f} ms, 95 % {np.percentile(ms, 95):4.0f}, max {ms.max():4.0f}"
+        )
+
+
+def measure_end(m: KeyframeMap, cloud: MapCloud, config: CloudConfig, title: str) -> None:
+    """Print the seconds of making the cloud and of writing the results."""
+    with tempfile.TemporaryDirectory() as folder:
+        begin, used = time.perf_counter(), _cpu_s()
+        points = cloud.whole(m, config)
+        made = time.perf_counter()
+        write_results(Path(folder), m, RunRecorder(), RunInfo("bench", "none"), cloud_config=config, cloud=points)
+        end = time.perf_counter()
+    print(
+        f"end, {title:<18} {end - begin:5.1f} s ({_cpu_s() - used:.1f} s of a core): cloud of {len(points)} points "
+        f"{made - begin:.1f} s, results {end - made:.1f} s",
+        flush=True,
+    )
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keyframes", type=int, default=300)
+    parser.add_argument("--rate", type=float, default=15.0)
+    parser.add_argument("--image-ms", type=float, default=35.0)
+    options = parser.parse_args()
+    m, cloud = flown_over(options.keyframes), MapCloud()
+    config = CloudConfig(voxel_size=0.03, max_points=0)
+    begin, used = time.perf_counter(), _cpu_s()
+    finish(cloud.steps(header(0, "map"), m, config, SE3.identity()))
+    print(f"first cloud in {time.perf_counter() - begin:.1f} s ({_cpu_s() - used:.1f} s of a core)", flush=True)
+    measure_loop(m, cloud, config, options.rate, 1e-3 * options.image_ms)
+    measure_end(m, cloud, config, "nothing stale")
+    close_loop(m, 0.5)
+    measure_end(m, cloud, config, "all stale")
+
+
+if __name__ == "__main__":
+    main()
