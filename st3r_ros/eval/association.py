@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which measurement of one stream belongs to which of another, by their stamps."""
+"""Associates the measurements of two streams by their stamps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MATCH_TOLERANCE_NS = 20_000_000
 
 @dataclass(frozen=True, eq=False)
 class Association:
-    """Pairs of indices: `queries[k]` of the one stream belongs to `references[k]` of the other, both (M,) int64."""
+    """Pairs of indices: `queries[k]` of one stream corresponds to `references[k]` of the other, both (M,) int64."""
 
     queries: np.ndarray
     references: np.ndarray
@@ -22,7 +22,7 @@ class Association:
 
 
 def associate(queries_ns: np.ndarray, references_ns: np.ndarray, tolerance_ns: int = MATCH_TOLERANCE_NS) -> Association:
-    """Pairs every query stamp with the nearest reference stamp, where that is within the tolerance.
+    """Pairs every query stamp with the nearest reference stamp within the tolerance.
 
     queries_ns: (N,) int64 nanoseconds, any order. references_ns: (M,) int64 nanoseconds, increasing.
     """

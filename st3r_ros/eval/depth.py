@@ -18,9 +18,9 @@ MIN_PIXELS = 100
 
 @dataclass(frozen=True, eq=False)
 class KeyframeDepths:
-    """The depth that keyframes claim, without lens distortion.
+    """Estimated depth of keyframes, without lens distortion.
 
-    stamps_ns: (n,) int64. depth: (n, h, w) floating, map units along the optical axis, NaN where nothing is claimed.
+    stamps_ns: (n,) int64. depth: (n, h, w) floating, map units along the optical axis, NaN = unknown.
     K: (n, 3, 3) float64 intrinsics at that size.
     """
 
@@ -38,7 +38,7 @@ class DepthImages(Protocol):
     stamps_ns: np.ndarray
 
     def depth(self, index: int) -> np.ndarray:
-        """(H, W) float32 metres along the optical axis, 0 where there is none. Raises FrameError when it cannot be read."""
+        """(H, W) float32 metres along the optical axis, 0 = unknown. Raises FrameError when it cannot be read."""
         ...
 
 
@@ -54,9 +54,9 @@ class DepthAccuracy:
 class DepthErrors:
     """Depth errors, each the mean over the compared keyframes.
 
-    unscaled: the map's own unit taken for metres. map_scaled: one scale for the whole map, that of the trajectory's alignment
-    (None when it is not known). median_scaled: every keyframe by the ratio of the medians.
-    coverage: share of the measured pixels for which the keyframe claims a depth. unreadable: depth images left out.
+    unscaled: map units taken as metres. map_scaled: one scale for the whole map, from the alignment of the trajectory (None when
+    unknown). median_scaled: every keyframe scaled by the ratio of the medians.
+    coverage: share of the measured pixels with an estimated depth. unreadable: number of skipped depth images.
     """
 
     keyframes: int
@@ -76,7 +76,7 @@ def evaluate_depth(
 ) -> DepthErrors:
     """Compares the keyframes with the depth images whose stamps lie within the tolerance.
 
-    camera: of the depth images. scale: metres per map unit, where the trajectory's alignment tells it.
+    camera: of the depth images. scale: metres per map unit from the alignment of the trajectory, if known.
     Raises EvaluationError when there is nothing to compare.
     """
     pairs = associate(predicted.stamps_ns, measured.stamps_ns, tolerance_ns)
@@ -108,7 +108,7 @@ def evaluate_depth(
 def compare_depth(predicted: np.ndarray, truth: np.ndarray, scale: float | None = None) -> DepthErrors | None:
     """Errors of one depth map (h, w) against the true one, pixel by pixel; None when they share too few pixels.
 
-    In `predicted` NaN, in `truth` 0 or NaN mean that there is no depth. scale: metres per unit of `predicted`, where known.
+    Unknown depth is NaN in `predicted`, 0 or NaN in `truth`. scale: metres per unit of `predicted`, where known.
     """
     measured = np.isfinite(truth) & (truth > 0)
     both = measured & np.isfinite(predicted) & (predicted > 0)
@@ -126,10 +126,10 @@ def compare_depth(predicted: np.ndarray, truth: np.ndarray, scale: float | None 
 
 
 def resample_depth(depth: np.ndarray, camera: Camera, K: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The depth image as a distortion-free camera with intrinsics K at the same place would have measured it.
+    """Resamples a depth image to a distortion-free camera with intrinsics K at the same pose.
 
-    depth: (H, W), of `camera`. Each of the height x width pixels takes the nearest measurement on its ray (interpolation would
-    invent surfaces between foreground and background); 0 where the ray leaves the depth image. Returns (height, width) float64.
+    depth: (H, W), of `camera`. Each of the height x width pixels gets the nearest measurement on its ray (interpolation would
+    create surfaces between foreground and background); 0 where the ray leaves the depth image. Returns (height, width) float64.
     """
     camera = camera.scaled(depth.shape[1], depth.shape[0])
     x, y = np.meshgrid(np.arange(width), np.arange(height))

@@ -9,7 +9,7 @@ import numpy as np
 from st3r_ros.types import LocalizationResult, LocalizationStatus
 
 SHOWN_AGREEING, SHOWN_OTHERS = 200, 100
-BANDS = 12  # rows of cells by which matches are put in order, to be chosen from all over the image
+BANDS = 12  # rows of cells that sort the matches, to choose them evenly over the image
 COLORS = 16
 GAP_PX = 8
 BACKGROUND, TEXT, DISAGREEING = (24, 24, 27), (244, 244, 245), (228, 228, 231)
@@ -23,9 +23,9 @@ def draw_matches(query_image: np.ndarray, reference_image: np.ndarray | None, re
     """The query on the left, the reference on the right, their matches, and a line of text; (H, W, 3) uint8 RGB.
 
     query_image, reference_image: (h, w, 3) uint8 RGB, undistorted and at the pair model's working size, to which
-    `result.pixels` refers; without a reference there is only the query. Matches that agree on the pose are coloured by their
-    place in the query, so that a line of another colour than its neighbours is a wrong match; others are faint. At most
-    `SHOWN_AGREEING` and `SHOWN_OTHERS` are drawn, chosen from all over the image.
+    `result.pixels` refers; without a reference only the query is drawn. Inliers are coloured by their position in the query, so
+    that a line with another colour than its neighbours is a wrong match; outliers are faint. At most `SHOWN_AGREEING` and
+    `SHOWN_OTHERS` are drawn, spread over the image.
     """
     images = [query_image] if reference_image is None else [query_image, reference_image]
     canvas = _side_by_side(images)
@@ -40,7 +40,7 @@ def draw_matches(query_image: np.ndarray, reference_image: np.ndarray | None, re
 
 
 def caption_text(result: LocalizationResult) -> str:
-    """What the picture says about the result, one line."""
+    """The caption, one line."""
     status = result.status.value.replace("_", " ").upper()
     if not result.localized and result.reason:
         return f"{status}: {result.reason}"
@@ -51,12 +51,12 @@ def caption_text(result: LocalizationResult) -> str:
 
 
 def _kinds(agree: np.ndarray) -> tuple[tuple[np.ndarray, int], ...]:
-    """Indices of the matches that do not agree and of those that do, each with how many of them are drawn at most."""
+    """Indices of outliers and inliers, each with the maximum number to draw."""
     return (np.flatnonzero(~agree), SHOWN_OTHERS), (np.flatnonzero(agree), SHOWN_AGREEING)
 
 
 def _side_by_side(images: list[np.ndarray]) -> np.ndarray:
-    """The images in a row with a gap, each in the middle of its height."""
+    """The images side by side with a gap, vertically centred."""
     height, width = max(i.shape[0] for i in images), sum(i.shape[1] for i in images) + GAP_PX * (len(images) - 1)
     canvas = np.full((height, width, 3), BACKGROUND, np.uint8)
     for side, image in enumerate(images):
@@ -66,13 +66,13 @@ def _side_by_side(images: list[np.ndarray]) -> np.ndarray:
 
 
 def _origin(images: list[np.ndarray], side: int) -> np.ndarray:
-    """Where on the canvas the top left pixel of an image is: (x, y)."""
+    """Position (x, y) of the top left pixel of an image on the canvas."""
     top = (max(i.shape[0] for i in images) - images[side].shape[0]) // 2
     return np.array([sum(i.shape[1] + GAP_PX for i in images[:side]), top])
 
 
 def _from_all_over(pixels: np.ndarray, most: int) -> np.ndarray:
-    """Indices of at most `most` of the pixels (N, 2): evenly many along rows of cells over the image."""
+    """Indices of at most `most` of the pixels (N, 2), spread evenly over the image."""
     if len(pixels) <= most:
         return np.arange(len(pixels))
     band = np.floor(BANDS * pixels[:, 1] / (pixels[:, 1].max() + 1.0))
@@ -81,13 +81,13 @@ def _from_all_over(pixels: np.ndarray, most: int) -> np.ndarray:
 
 
 def _draw_others(canvas: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Faint lines between ends (N, 2, 2)."""
+    """Draws faint lines between ends (N, 2, 2)."""
     over = cv2.polylines(canvas.copy(), _polylines(ends), False, DISAGREEING, 1, cv2.LINE_AA)
     return cv2.addWeighted(over, FAINT, canvas, 1.0 - FAINT, 0.0)
 
 
 def _draw_agreeing(canvas: np.ndarray, ends: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Thin lines with dots at their ends; place: (N,) in 0 to 1 gives the colour."""
+    """Draws thin lines with dots at their ends; place: (N,) in 0 to 1 selects the colour."""
     ramp = cv2.applyColorMap(np.linspace(12, 243, COLORS).astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
     groups = [(_polylines(ends[_color(place) == k]), ramp[k].tolist()) for k in range(COLORS)]
     over = canvas.copy()
@@ -96,7 +96,7 @@ def _draw_agreeing(canvas: np.ndarray, ends: np.ndarray, place: np.ndarray) -> n
     canvas = cv2.addWeighted(over, CLEAR, canvas, 1.0 - CLEAR, 0.0)
     for lines, color in groups:
         dots = [np.repeat(line[i : i + 1], 2, axis=0) for line in lines for i in (0, 1)]
-        cv2.polylines(canvas, dots, False, color, 4, cv2.LINE_AA)  # a thick line of no length is a dot
+        cv2.polylines(canvas, dots, False, color, 4, cv2.LINE_AA)  # a thick line of zero length is a dot
     return canvas
 
 
@@ -110,7 +110,7 @@ def _polylines(ends: np.ndarray) -> list[np.ndarray]:
 
 def _caption(width: int, result: LocalizationResult) -> np.ndarray:
     """A strip of this width with a mark in the colour of the status and the text, as large as fits."""
-    text = caption_text(result).encode("ascii", "replace").decode()  # the font has no other characters
+    text = caption_text(result).encode("ascii", "replace").decode()  # the font has only these characters
     indent = 26
     natural = cv2.getTextSize(text, FONT, MAX_FONT_SCALE, 1)[0][0]
     scale = MAX_FONT_SCALE * min(1.0, (width - indent - 8) / natural)

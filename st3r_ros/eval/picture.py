@@ -40,7 +40,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Panel:
-    """One projection of the scene: which two level coordinates it shows, what part of them, and its height in inches."""
+    """One projection of the scene: its two level coordinates, their range, and the height in inches."""
 
     name: str
     dims: tuple[int, int]
@@ -59,8 +59,8 @@ def draw_map(
 ) -> bytes:
     """The picture as PNG bytes.
 
-    cloud, estimate, keyframes: in map coordinates. truth: already in them (`align_truth`). unit: name of the map's unit.
-    The limits follow the bulk of the cloud, so that outliers do not shrink the view. What is empty is not drawn.
+    cloud, estimate, keyframes: in map coordinates. truth: aligned with them (`align_truth`). unit: name of the map's unit.
+    The limits follow the bulk of the cloud, so that outliers do not shrink the view. Empty parts are not drawn.
     """
     axes = _level_axes(cloud, estimate)
     drawn = slice(None, None, max(1, -(-len(cloud) // MAX_POINTS)))
@@ -101,7 +101,7 @@ def _level_axes(cloud: PointCloud, estimate: Trajectory) -> np.ndarray:
 
 
 def _lay_out(scene: Scene) -> list[Panel]:
-    """The two panels, at one scale, so that a map unit is as long in each direction of both."""
+    """The two panels, at the same scale in all directions."""
     bounds = robust_bounds(scene.points, np.concatenate([scene.estimate, scene.truth]))
     centre, size = (bounds.low + bounds.high) / 2.0, (1.0 + 2.0 * MARGIN) * (bounds.high - bounds.low)
     size = np.maximum(size, 0.02 * max(float(size.max()), 1e-6))
@@ -124,7 +124,7 @@ def _draw(axes: Axes, scene: Scene, panel: Panel, unit: str) -> None:
     if len(scene.estimate):
         axes.plot(*scene.estimate[:, dims].T, color=ESTIMATE_COLOR, lw=2.6, path_effects=OUTLINE, label="estimated path")
     if len(scene.truth):
-        # Over the estimate, so that both are seen where they agree.
+        # Above the estimate, so that both are visible where they agree.
         axes.plot(*scene.truth[:, dims].T, color=TRUTH_COLOR, lw=1.5, ls=(0, (3, 2)), label="true path")
     if len(scene.keyframes):
         axes.plot(*scene.keyframes[:, dims].T, "o", color=ESTIMATE_COLOR, mec="white", mew=0.6, ms=4, label="keyframes")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points to pixels: which way to look at a map, how much of it to show, and a fast orthographic picture of it."""
+"""Orthographic pictures of a map: viewing directions, limits and a fast rasterization."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLOSED_GROWTH = 1.6
 
 @dataclass(frozen=True)
 class Window:
-    """The part of a plane that is shown, map units."""
+    """The visible part of a plane, map units."""
 
     left: float
     right: float
@@ -42,7 +42,7 @@ class Bounds:
 def level_axes(up: np.ndarray, forward: np.ndarray, points: np.ndarray) -> np.ndarray:
     """(3, 3) rows: the longest level direction of the points, the level direction across it, and up. Right-handed.
 
-    up, forward: (3,), need not be normalised; who looks across looks rather forward than back. points: (N, 3), the scene.
+    up, forward: (3,), need not be normalised; the direction across points forward rather than back. points: (N, 3), the scene.
     """
     up = up / np.linalg.norm(up)
     sample = points[:: max(1, len(points) // SAMPLE)].astype(np.float64)
@@ -61,7 +61,7 @@ def robust_bounds(points: np.ndarray, paths: np.ndarray) -> Bounds:
     """Box (low, high) around the bulk of the points (N, k) and every pose (M, k), outliers left outside.
 
     The bulk is the middle 80 % of each coordinate, widened by 0.4 of it on each side but not beyond what is there. (A tenth of a
-    voxel-filtered cloud may well be outliers: they are the points that have a voxel each.)
+    voxel-filtered cloud may be outliers, since each of them has its own voxel.)
     """
     boxes = []
     if len(points):
@@ -75,9 +75,10 @@ def robust_bounds(points: np.ndarray, paths: np.ndarray) -> Bounds:
 
 
 def rasterise(points: np.ndarray, colors: np.ndarray, window: Window, width: int, height: int) -> np.ndarray:
-    """(height, width, 4) uint8 RGBA, first row at the top: every pixel the mean colour of its points, the more the more opaque.
+    """(height, width, 4) uint8 RGBA, first row at the top: each pixel has the mean colour of its points and is more opaque with
+    more points.
 
-    points: (N, 2) float. colors: (N, 3) uint8. Sparse clouds get larger dots, so that surfaces close.
+    points: (N, 2) float. colors: (N, 3) uint8. Sparse clouds get larger dots, so that surfaces are closed.
     """
     column = np.floor((points[:, 0] - window.left) / window.width * width)
     row = np.floor((window.top - points[:, 1]) / window.height * height)
@@ -97,7 +98,7 @@ def rasterise(points: np.ndarray, colors: np.ndarray, window: Window, width: int
 
 
 def _splat_size(count: np.ndarray) -> int:
-    """The smallest dot, in pixels, that closes surfaces: a larger one would cover little more. count: (H, W) points per pixel."""
+    """Size of the smallest dot, in pixels, that closes surfaces. count: (H, W) points per pixel."""
     occupied = (count > 0).astype(np.uint8)
     area = np.count_nonzero(occupied)
     for size in range(1, MAX_SPLAT_PX, 2):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good poses are that were found without a guess: errors of each answer, and the figures of many attempts."""
+"""Errors of relocalized poses: of each answer, and statistics over many attempts."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ FINE_M, COARSE_M, WITHIN_DEG = 0.25, 0.5, 5.0
 FALSE_DEG, FALSE_M = 10.0, 0.5
 DIRECTION_DEG, DIRECTION_ROTATION_DEG = 10.0, 2.0
 MIN_BASELINE = 0.05
-"""Metres between query and reference below which a true direction is too uncertain to compare with."""
+"""Distance between query and reference, metres, below which the true direction is too uncertain for a comparison."""
 
 
 @dataclass(frozen=True)
 class PoseError:
-    """One answer against the truth.
+    """Errors of one answer.
 
-    translation: distance of the positions, in the truth's unit; NaN where the answer has no unit. rotation_deg: angle between
-    the orientations. direction_deg: angle between the translations; NaN where there is none to compare.
-    nees: squared error by the answer's own covariance, 6 on average when that is right; NaN where it cannot be told.
+    translation: distance of the positions, in the truth's unit; NaN when the answer is up to scale. rotation_deg: angle between
+    the orientations. direction_deg: angle between the translations; NaN without one to compare.
+    nees: squared error normalized by the answer's covariance, 6 on average for a correct covariance; NaN when not available.
     """
 
     translation: float
@@ -36,7 +36,7 @@ class PoseError:
 
     @property
     def false(self) -> bool:
-        """Whether the answer is wrong: one that should have been a refusal."""
+        """Whether the answer is wrong and should have been a refusal."""
         return self.rotation_deg > FALSE_DEG or (
             self.direction_deg > FALSE_DEG if math.isnan(self.translation) else self.translation > FALSE_M
         )
@@ -44,10 +44,10 @@ class PoseError:
 
 @dataclass(frozen=True)
 class Shares:
-    """Shares of all attempts, refused ones among them.
+    """Shares of all attempts, including refusals.
 
-    fine, coarse: within 0.25 m and 0.5 m, each also within 5 degrees. directed: rotation within 2 degrees and, where there is a
-    direction to compare, that within 10.
+    fine, coarse: within 0.25 m and 0.5 m, each also within 5 degrees. directed: rotation within 2 degrees and the
+    direction, if any, within 10.
     """
 
     fine: float
@@ -57,11 +57,11 @@ class Shares:
 
 @dataclass(frozen=True)
 class RelocalizationErrors:
-    """The figures of many attempts; medians are those of the answers, NaN without any.
+    """Statistics of many attempts; medians are over the answers, NaN without any.
 
-    answered: how many were localized, metric: how many of them with a translation that can be compared.
+    answered: number of localized attempts; metric: number of those with a metric translation.
     false_accepts: answers off by more than 10 degrees or 0.5 m (without a unit: by more than 10 degrees in direction).
-    nees: mean over the answers for which it can be told; 6 when the covariances are right.
+    nees: mean over the answers that have one; 6 for correct covariances.
     """
 
     attempts: int
@@ -78,8 +78,8 @@ class RelocalizationErrors:
 def pose_error(T_found: SE3, T_true: SE3, *, metric: bool, covariance: np.ndarray | None = None) -> PoseError:
     """Compares a pose with the true one, both in the same frame.
 
-    metric: whether the found translation is in the truth's unit; otherwise only its direction is compared.
-    covariance: (6, 6) of the found pose, order (translation, rotation about fixed axes), in the same frame.
+    metric: whether the estimated translation has the truth's unit; otherwise only its direction is compared.
+    covariance: (6, 6) of the estimated pose, order (translation, rotation about fixed axes), in the same frame.
     """
     rotation = so3.log(T_true.rotation @ T_found.rotation.T)
     difference = T_true.translation - T_found.translation
@@ -95,7 +95,7 @@ def pose_error(T_found: SE3, T_true: SE3, *, metric: bool, covariance: np.ndarra
 
 
 def normalised_error(error: np.ndarray, covariance: np.ndarray) -> float:
-    """error^T covariance^-1 error; NaN for a covariance that is none (not finite, or without an inverse)."""
+    """error^T covariance^-1 error; NaN when the covariance is not finite or not invertible."""
     if not np.isfinite(covariance).all():
         return math.nan
     try:
@@ -106,7 +106,7 @@ def normalised_error(error: np.ndarray, covariance: np.ndarray) -> float:
 
 
 def summarise_attempts(errors: Sequence[PoseError | None]) -> RelocalizationErrors:
-    """The figures of one entry per attempt, None where it was refused."""
+    """Statistics of one entry per attempt, None for a refusal."""
     answers = [e for e in errors if e is not None]
     translation, rotation, direction, nees = (
         np.array([getattr(e, name) for e in answers]) for name in ("translation", "rotation_deg", "direction_deg", "nees")
@@ -131,7 +131,7 @@ def summarise_attempts(errors: Sequence[PoseError | None]) -> RelocalizationErro
 
 
 def _angle_deg(a: np.ndarray, b: np.ndarray) -> float:
-    """Between the found translation a and the true one b."""
+    """Angle between the estimated translation a and the true one b."""
     if np.linalg.norm(b) < MIN_BASELINE or not np.linalg.norm(a) > 0.0:
         return math.nan
     return math.degrees(math.atan2(float(np.linalg.norm(np.cross(a, b))), float(a @ b)))
@@ -142,6 +142,6 @@ def _share(which: np.ndarray, of: int) -> float:
 
 
 def _known(figure: Callable[[np.ndarray], Any], values: np.ndarray) -> float:
-    """A figure of those values that are known."""
+    """A statistic of the known values."""
     known = values[np.isfinite(values)]
     return float(figure(known)) if len(known) else math.nan

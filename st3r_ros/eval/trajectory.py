@@ -21,12 +21,12 @@ MIN_POSES = 3
 
 @dataclass(frozen=True, eq=False)
 class TrajectoryErrors:
-    """How far an estimated trajectory is from the true one.
+    """Errors of an estimated trajectory.
 
     ate_sim3, ate_se3: RMSE of the positions in the truth's unit, after the best similarity and the best rigid alignment.
-    T_truth_map: the similarity alignment; its scale is how many units of the truth one unit of the map is.
+    T_truth_map: the similarity alignment; its scale is units of the truth per map unit.
     matched: poses compared. truth_spread: RMS distance of the compared true positions to their centroid.
-    tracked_share: compared poses per processed frame that has a true pose; None when the processed frames are not known.
+    tracked_share: compared poses per processed frame that has a true pose; None when the processed frames are unknown.
     """
 
     ate_sim3: float
@@ -74,7 +74,7 @@ def evaluate_trajectory(
 
 
 def align_truth(truth: Trajectory, T_truth_map: Sim3) -> Trajectory:
-    """The true trajectory in the map's coordinates and unit, for drawing both together."""
+    """The true trajectory in the map's coordinates and unit, to draw both."""
     T_map_truth = T_truth_map.inverse()
     rotated = Sim3.from_quaternion_xyzw(truth.quaternions_xyzw, truth.positions)
     aligned = T_map_truth @ rotated
@@ -94,8 +94,8 @@ def _aligned_error(
         rotation, translation, scale = path.align(reference, correct_scale=with_scale)
     except geometry.GeometryException as error:
         raise EvaluationError(
-            f"The {len(of_estimate)} matched positions lie on one line or in one point, which determines no alignment with the "
-            "truth; evaluate a run whose camera moves in at least two directions."
+            f"The {len(of_estimate)} matched positions are collinear or coincide, which does not determine an alignment with the "
+            "ground truth; evaluate a run whose camera moves in at least two directions."
         ) from error
     ape = metrics.APE(metrics.PoseRelation.translation_part)
     ape.process_data((reference, path))
@@ -111,13 +111,13 @@ def _evo_path(trajectory: Trajectory, indices: np.ndarray) -> PosePath3D:
 
 def _too_few(estimate: Trajectory, truth: Trajectory, matched: int, tolerance_ns: int) -> str:
     if len(estimate) < MIN_POSES:
-        return f"The estimated trajectory has {len(estimate)} poses; comparing it with the truth takes at least {MIN_POSES}."
+        return f"The estimated trajectory has {len(estimate)} poses; the comparison needs at least {MIN_POSES}."
     if len(truth) < MIN_POSES:
-        return f"The true trajectory has {len(truth)} poses; comparing with it takes at least {MIN_POSES}."
+        return f"The true trajectory has {len(truth)} poses; the comparison needs at least {MIN_POSES}."
     found = "No pose" if matched == 0 else f"Only {matched} poses"
     return (
-        f"{found} of the estimate ({_span(estimate)}) within {tolerance_ns / 1e6:.0f} ms of a pose of the truth "
-        f"({_span(truth)}), and at least {MIN_POSES} are needed; check that the run and the truth belong to the same sequence."
+        f"{found} of the estimate ({_span(estimate)}) within {tolerance_ns / 1e6:.0f} ms of a pose of the ground truth "
+        f"({_span(truth)}), and at least {MIN_POSES} are needed; check that both belong to the same sequence."
     )
 
 

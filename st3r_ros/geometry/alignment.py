@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The similarity or rigid transform that lays one set of points over another."""
+"""Alignment of paired points by a similarity or rigid transform."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from st3r_ros.errors import GeometryError
 from st3r_ros.geometry.sim3 import Sim3
 
-# Points count as lying on one line when the second singular value of their normalised covariance is below this.
+# Points count as collinear when the second singular value of their normalised covariance is below this.
 _COLLINEAR = 1e-10
 
 # Median and 99 % quantile of the length of a 3-D Gaussian error of standard deviation 1 per axis.
@@ -25,10 +25,10 @@ _MAX_ITERATIONS = 100
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """What `robust_align` found.
+    """The result of `robust_align`.
 
-    residuals: (N,) float64 distances left between the aligned source points and the target, in the target's unit.
-    weights: (N,) float64 in [0, 1], the trust the robust loss leaves to each pair.
+    residuals: (N,) float64 distances between the aligned source points and the target, in the target's unit.
+    weights: (N,) float64 in [0, 1], robust weight of each pair.
     sigma: standard deviation of a good pair per axis, in the target's unit. inliers: (N,) bool, residual within 3.4 sigma.
     rmse: weighted root mean square of the residuals. converged: whether the weights settled within the allowed iterations.
     """
@@ -49,8 +49,8 @@ def umeyama(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None =
     scale stays 1.
 
     Raises:
-        GeometryError: shapes that do not pair, numbers that are not finite, negative weights, fewer than 3 weighted pairs, or
-            points on one line: the transform is then not determined.
+        GeometryError: shapes differ, numbers are not finite, weights are negative, fewer than 3 pairs have weight, or the points
+            are collinear, so that the transform is not determined.
     """
     source, target, weights = _checked_pairs(source, target, weights)
     share = weights / weights.sum()
@@ -60,7 +60,7 @@ def umeyama(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None =
     U, S, Vt = np.linalg.svd(target.T @ (share[:, None] * source))
     if not S[1] > _COLLINEAR * np.sqrt(variance_source * variance_target):
         raise GeometryError(
-            f"The {np.count_nonzero(weights)} point pairs lie on one line or in one point; they do not determine a rotation."
+            f"The {np.count_nonzero(weights)} point pairs are collinear or coincide; they do not determine a rotation."
         )
     handedness = np.array([1.0, 1.0, np.linalg.det(U @ Vt)])
     rotation = (U * handedness) @ Vt
@@ -77,12 +77,12 @@ def robust_align(
     loss: str = "cauchy",
     sigma: float | None = None,
 ) -> Alignment:
-    """`umeyama` that does not mind wrong pairs, by iteratively reweighted least squares.
+    """Robust `umeyama` for pairs with outliers, by iteratively reweighted least squares.
 
     source, target: (N, 3) paired points. weights: (N,) prior trust, 1 by default.
-    loss: "cauchy" (forgets far outliers) or "huber" (convex, only dampens them).
-    sigma: standard deviation of a good pair per axis, in the target's unit; None takes it from the median residual, anew in every
-    iteration. The loss starts to discount at 1.345 (huber) or 2.385 (cauchy) sigma.
+    loss: "cauchy" (ignores far outliers) or "huber" (convex, only reduces their weight).
+    sigma: standard deviation of a good pair per axis, in the target's unit; None estimates it from the median residual in every
+    iteration. The loss reduces weights beyond 1.345 (huber) or 2.385 (cauchy) sigma.
 
     Raises:
         GeometryError: as in `umeyama`.
@@ -121,17 +121,17 @@ def _checked_pairs(
     source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if source.ndim != 2 or source.shape[1] != 3 or source.shape != target.shape:
         raise GeometryError(
-            f"Paired points need two arrays of one shape (N, 3), but these have {source.shape} and {target.shape}."
+            f"Paired points need two arrays of the same shape (N, 3), but these have {source.shape} and {target.shape}."
         )
     weights = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=np.float64)
     if weights.shape != (len(source),):
         raise GeometryError(f"{len(source)} point pairs need as many weights, but these have shape {weights.shape}.")
     if not (np.isfinite(source).all() and np.isfinite(target).all() and np.isfinite(weights).all()):
-        raise GeometryError("The paired points or their weights hold a number that is not finite; leave such pairs out.")
+        raise GeometryError("The paired points or their weights contain a number that is not finite; remove such pairs.")
     if (weights < 0.0).any():
         raise GeometryError(f"A weight is {weights.min():g}; weights must not be negative.")
     if np.count_nonzero(weights) < 3:
-        raise GeometryError(f"{np.count_nonzero(weights)} weighted point pairs do not determine a transform; 3 or more do.")
+        raise GeometryError(f"{np.count_nonzero(weights)} weighted point pairs; a transform needs at least 3.")
     return source, target, weights
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What SE3 and Sim3 share: checks of input arrays, homogeneous matrices, batched points and indices."""
+"""Helpers of SE3 and Sim3: checks of input arrays, homogeneous matrices, batched points and indices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from st3r_ros.errors import GeometryError
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
-    """A float64 copy that nobody can write to."""
+    """A read-only float64 copy."""
     copy = np.array(array, dtype=np.float64)
     copy.flags.writeable = False
     return copy
@@ -28,7 +28,7 @@ def check_vectors(t: np.ndarray) -> np.ndarray:
     if t.shape[-1:] != (3,):
         raise GeometryError(f"A translation needs 3 numbers, but the array has shape {t.shape}.")
     if not np.isfinite(t).all():
-        raise GeometryError("A translation holds a number that is not finite.")
+        raise GeometryError("A translation contains a number that is not finite.")
     return t
 
 
@@ -42,9 +42,9 @@ def check_homogeneous(M: np.ndarray) -> np.ndarray:
     if M.shape[-2:] != (4, 4):
         raise GeometryError(f"A transform needs a 4 x 4 matrix, but the array has shape {M.shape}.")
     if not np.isfinite(M).all():
-        raise GeometryError("A transform matrix holds a number that is not finite.")
+        raise GeometryError("A transform matrix contains a number that is not finite.")
     if np.abs(M[..., 3, :] - (0.0, 0.0, 0.0, 1.0)).max(initial=0.0) > 1e-9:
-        raise GeometryError("The last row of a transform matrix is not 0 0 0 1; it is no rigid or similarity transform.")
+        raise GeometryError("The last row of a transform matrix is not 0 0 0 1; it is not a rigid or similarity transform.")
     return M
 
 
@@ -64,8 +64,8 @@ def homogeneous(A: np.ndarray, t: np.ndarray) -> np.ndarray:
 def transform_points(A: np.ndarray, t: np.ndarray, points: np.ndarray) -> np.ndarray:
     """A @ X + t for every point X, float64.
 
-    A: (*batch, 3, 3), t: (*batch, 3). points: (*batch, ..., 3), each transform moving the points below its own index; points of
-    fewer dimensions than the batch broadcast against it.
+    A: (*batch, 3, 3), t: (*batch, 3). points: (*batch, ..., 3), each transform is applied to the points below its own index;
+    points with fewer dimensions than the batch are broadcast.
     """
     points = np.asarray(points, dtype=np.float64)
     own = points.shape[t.ndim - 1 : -1]

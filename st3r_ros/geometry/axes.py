@@ -8,7 +8,7 @@ import numpy as np
 from st3r_ros.geometry.se3 import SE3
 
 OPTICAL = SE3(np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]), np.zeros(3))
-"""`T_body_optical`: the optical axes (x right, y down, z forward) in a body's (x forward, y left, z up)."""
+"""`T_body_optical`: from optical axes (x right, y down, z forward) to body axes (x forward, y left, z up)."""
 
 _MIN_UP = 0.5
 _MAX_ROLL = 0.26

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One pointmap of an image from all that several pairs predicted of it."""
+"""The canonical pointmap of an image from the predictions of several pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from st3r_ros.errors import GeometryError
 
-# Confidences are 1 + exp(...): what a prediction of the least confidence still counts.
+# Confidences are 1 + exp(...): the weight of a prediction with the minimum confidence.
 _LEAST_CONF = 0.999
 
 
@@ -28,7 +28,7 @@ def canonical_pointmap(X: torch.Tensor, conf: torch.Tensor) -> CanonicalPointmap
     Source: the canonical pointmaps of MASt3R-SfM (Duisterhof et al., 2024).
 
     Raises:
-        GeometryError: the shapes do not go together, or there is no prediction.
+        GeometryError: the shapes do not match, or there is no prediction.
     """
     if X.ndim < 4 or X.shape[-1] != 3 or X.shape[:-1] != conf.shape or len(X) == 0:
         raise GeometryError(

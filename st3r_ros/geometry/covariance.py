@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Covariances of poses, from one point and one set of axes to another."""
+"""Transforms covariances of poses to another point and other axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def moved_covariance(covariance: np.ndarray, R_a_b: np.ndarray, lever: np.ndarra
     """The covariance (6, 6) of the pose of another point of the same rigid body, in other axes.
 
     covariance: (6, 6) float64, of a body's position and of its rotation about fixed axes, radians, both in the axes of b.
-    R_a_b: (3, 3) rotation from the axes of b to those of a, in which the result is. lever: (3,) from the old point to the new
+    R_a_b: (3, 3) rotation from the axes of b to those of a, the axes of the result. lever: (3,) from the old point to the new
     one, in the axes of b; a small rotation w moves the new point by w x lever.
     """
     J = np.zeros((6, 6))

@@ -16,7 +16,7 @@ _STEPS = 10
 # Focal lengths of real cameras, as shares of the longer side: from 136 degrees of view to 6.
 _PLAUSIBLE = 0.2, 10.0
 
-# The focal length of a 60 degree field of view over the longer side, as a share of that side: limits are multiples of it.
+# Focal length of a 60 degree field of view over the longer side, as a share of that side; limits are multiples of it.
 _TYPICAL = 0.5 / math.tan(math.radians(30.0))
 
 
@@ -28,14 +28,14 @@ def focal_from_pointmap(
     min_ratio: float = 0.0,
     max_ratio: float = math.inf,
 ) -> torch.Tensor:
-    """The focal lengths (...), pixels, that best explain which pixels see which points; NaN where no positive one follows.
+    """The focal lengths (...), pixels, that best fit a pointmap; NaN when no positive one fits.
 
-    X: (..., H, W, 3) points in the camera's own coordinates; those that are not finite or have z = 0 do not count. The work is
-    done on X's device, in X's precision but at least float32, without waiting for the device.
+    X: (..., H, W, 3) points in the camera's own coordinates; those that are not finite or have z = 0 are ignored. Computed
+    on X's device, in X's precision but at least float32, without synchronizing with the device.
     principal_point: (2,) or (..., 2) pixels, the image centre by default.
     method: "weiszfeld", the geometric median of the reprojection errors by Weiszfeld's algorithm (DUSt3R paper, section 3.3), or
-    "median", the lower median of what each coordinate of each pixel says alone (there a point with z = 0 and x, y != 0 says 0).
-    min_ratio, max_ratio: the result is limited to these multiples of the focal length that sees 60 degrees over the longer side.
+    "median", the lower median of the estimates from each coordinate of each pixel (a point with z = 0 and x, y != 0 gives 0).
+    min_ratio, max_ratio: limits, multiples of the focal length with a field of view of 60 degrees over the longer side.
 
     Raises:
         GeometryError: wrong shape, or an unknown method.
@@ -58,7 +58,7 @@ def focal_from_pointmap(
 def intrinsics_from_pointmap(X: torch.Tensor, *, method: str = "weiszfeld") -> torch.Tensor:
     """The intrinsics (..., 3, 3) of cameras with square pixels and a centred principal point that see X (..., H, W, 3).
 
-    A camera whose pointmap gives no focal length, or one that no camera has, has NaN there. Precision, device and errors are as
+    The focal length is NaN when the pointmap gives none or one that no real camera has. Precision, device and errors are as
     for `focal_from_pointmap`.
     """
     focal, centre = focal_from_pointmap(X, method=method), _centre(X)
@@ -83,7 +83,7 @@ def _weiszfeld(u: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 
 def _centre(X: torch.Tensor) -> torch.Tensor:
     height, width = X.shape[-3:-1]
-    # Filled on the device: a tensor made of Python numbers would be copied to it.
+    # Filled on the device: a tensor of Python numbers would be copied to it.
     return torch.stack([X.new_full((), (width - 1) / 2), X.new_full((), (height - 1) / 2)])
 
 

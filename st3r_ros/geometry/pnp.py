@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera pose from 2D-3D matches with outliers and no initial guess."""
+"""Camera pose from 2D-3D matches with outliers, without an initial guess."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class PnPResult:
 def solve_pnp(
     points: np.ndarray, pixels: np.ndarray, K: np.ndarray, threshold_px: float = 4.0, max_draws: int = 200
 ) -> PnPResult | None:
-    """Pose from points (N, 3) and their pixels (N, 2), None when no pose explains at least 6 of them.
+    """Pose from points (N, 3) and their pixels (N, 2), None when no pose fits at least 6 of them.
 
-    max_draws: of three points each; fewer are made when most matches agree.
+    max_draws: maximum number of samples of three points; fewer are drawn when most matches agree.
 
     RANSAC over three-point solutions (OpenCV; Ke and Roumeliotis, CVPR 2017).
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The best camera pose for 2D-3D matches whose points are not exact either, with its covariance."""
+"""Refinement of a camera pose from 2D-3D matches with uncertain points, with its covariance."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from st3r_ros.geometry.se3 import SE3
 ITERATIONS = 15
 CONVERGED = 1e-7
 NEAR_SHARE, VAGUE = 0.05, 3.0
-"""Points nearer than this share of the median depth do not count, nor do those whose depth is so many times less certain than is
-usual: what little they say is far from linear."""
+"""Points closer than this share of the median depth are ignored, and so are those whose depth is more uncertain than usual by the
+inverse of it: their residuals are far from linear."""
 FOCAL_SIGMA = 0.5
-"""Of the logarithm of a focal length about which nothing is known."""
+"""Standard deviation of the logarithm of an unknown focal length."""
 INDEPENDENT_MATCHES = 300
-"""Matches next to each other are off in the same way: however many there are, they tell no more than so many."""
+"""Errors of neighbouring matches are correlated: any number of matches counts as at most this many."""
 MIN_NOISE = 0.1
 FIELD_NODES = 4
-"""Along each side of an image: between them, the errors of a pointmap's depths are much the same."""
+"""Nodes along each side of an image: in between, the depth errors of a pointmap are similar."""
 
 
 @dataclass(frozen=True, eq=False)
 class UncertainPoints:
-    """Points of one or several pointmaps: points (N, 3), and what is known of their errors.
+    """Points of one or several pointmaps: points (N, 3), and the model of their errors.
 
-    along: (N, 3) how a point moves as the logarithm of its depth grows. log_sigma: (N,) standard deviation of that logarithm.
-    cell: (N, 2) where the point is in the image of its pointmap, from 0 to 1. owner: (N,) number of its pointmap.
+    along: (N, 3) derivative of a point by the logarithm of its depth. log_sigma: (N,) standard deviation of that logarithm.
+    cell: (N, 2) position in the image of its pointmap, from 0 to 1. owner: (N,) number of its pointmap.
     """
 
     points: np.ndarray
@@ -44,7 +44,7 @@ class UncertainPoints:
 
     @staticmethod
     def joined(parts: list[UncertainPoints]) -> UncertainPoints:
-        """The points of all parts; each part is a pointmap of its own."""
+        """Concatenates the points of all parts, each a separate pointmap."""
         owner = np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)])
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
         return UncertainPoints(**{**columns, "owner": owner})
@@ -54,8 +54,7 @@ class UncertainPoints:
 class RefinedPose:
     """T_cam_points; covariance (6, 6) of the tangent (translation, rotation) applied left of it; focal: factor on that of K.
 
-    inliers: (N,) bool. residual_px: (N,) distances of pixels and projected points, as far as errors of the depths do not explain
-    them.
+    inliers: (N,) bool. residual_px: (N,) distances between pixels and projected points that depth errors do not explain.
     """
 
     T_cam_points: SE3
@@ -80,14 +79,14 @@ def refine_pnp(
     threshold_px: float = 4.0,
     free_focal: bool = False,
 ) -> RefinedPose:
-    """Gauss-Newton on the reprojection errors of all points near their pixels (N, 2), from a pose that is about right.
+    """Gauss-Newton on the reprojection errors of all points near their pixels (N, 2), from an approximate pose.
 
-    A point counts by the errors of its pixel (sigma_px) and of its depth, as far as that shows in the image; what is farther off
-    than threshold_px, after its depth has given way as far as it is uncertain, counts little and is no inlier. free_focal: the
-    focal length of K is a guess and refined as well.
+    Points are weighted by the errors of their pixel (sigma_px) and of the projection of their depth error; a residual above
+    threshold_px that the depth error does not explain has little weight and is not an inlier. free_focal: the focal length of K
+    is an initial guess and refined as well.
 
-    The covariance is that of the noise, scaled by what the inliers show, and of depth errors that whole regions of a pointmap
-    have in common (a smooth field of 4x4 nodes, with each point's own standard deviation): many matches do not average those out.
+    The covariance contains the noise, scaled by the residuals of the inliers, and depth errors shared by whole regions of a
+    pointmap (a smooth field of 4x4 nodes, with the standard deviation of each point), which many matches do not average out.
     """
     system = _linearize(matched, pixels, K, T_cam_points, 1.0, sigma_px, threshold_px)
     size = 7 if free_focal else 6
@@ -110,7 +109,7 @@ def refine_pnp(
 class _System:
     """An estimate and its normal equations: H (7, 7), g (7,) by the tangent left of T and the logarithm of the focal length.
 
-    J: (N, 2, 7) and residual (N, 2), both whitened; by_depth: (N, 2) the same by the log-depth times its sigma.
+    J: (N, 2, 7) and residual (N, 2), both whitened; by_depth: (N, 2) derivative by the log-depth times its sigma.
     weight: (N,) robust. residual_px: (N,). inliers: (N,) bool.
     """
 
@@ -177,7 +176,7 @@ def _result(system: _System, matched: UncertainPoints, size: int) -> RefinedPose
 
 
 def _node_weights(matched: UncertainPoints) -> np.ndarray:
-    """(N, nodes) by how much the value at each node of its pointmap's field shows at a point: bilinear."""
+    """(N, nodes) bilinear weights of the nodes of its pointmap's field at each point."""
     at = np.clip(matched.cell, 0.0, 1.0) * (FIELD_NODES - 1)
     near = np.maximum(0.0, 1.0 - np.abs(at[:, :, None] - np.arange(FIELD_NODES)))  # (N, 2, nodes along a side)
     field = (near[:, 1, :, None] * near[:, 0, None, :]).reshape(len(matched), -1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pose of camera 1 seen from camera 0, from what two pointmaps and their matches say."""
+"""The pose of camera 1 relative to camera 0 from two pointmaps or their matches."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from st3r_ros.geometry.se3 import SE3
 class RelativePose:
     """T_0_1 maps camera 1's coordinates to camera 0's, in the unit of camera 0's points.
 
-    inliers: (N,) bool, the points that agree with it. parallax_deg: median angle, over these, between the directions from which
-    the two cameras see a point; 0 when only a rotation is seen.
-    scale_ratio: length in camera 0's points of what is 1 long in camera 1's own; 1 where camera 1's own points were not asked.
+    inliers: (N,) bool, the points that agree with the pose. parallax_deg: median angle, over these, between the directions from
+    which the two cameras see a point; 0 when only a rotation is seen.
+    scale_ratio: units of camera 0's points per unit of camera 1's own points; 1 when the latter were not used.
     """
 
     T_0_1: SE3
@@ -31,7 +31,7 @@ class RelativePose:
 
     @property
     def inlier_share(self) -> float:
-        """Which part of the points agrees."""
+        """Share of inliers."""
         return float(self.inliers.mean())
 
     @property
@@ -41,15 +41,16 @@ class RelativePose:
 
     @property
     def baseline(self) -> float:
-        """The distance of the two cameras, in the unit of camera 0's points."""
+        """Distance between the two cameras, in the unit of camera 0's points."""
         return float(np.linalg.norm(self.T_0_1.translation))
 
 
 def pose_by_pnp(points0: np.ndarray, pixels1: np.ndarray, K1: np.ndarray, threshold_px: float = 4.0) -> RelativePose | None:
-    """The pose from points (N, 3) in camera 0's coordinates and the pixels (N, 2) of image 1 that show them.
+    """The pose from points (N, 3) in camera 0's coordinates and their pixels (N, 2) in image 1.
 
-    The points are pixels of X_0_0 whose matches are `pixels1`, or pixels of X_0_1, which show themselves. K1: (3, 3) intrinsics
-    of image 1. None when no pose brings 6 of them within `threshold_px` of their pixels. Points that are not finite do not count.
+    The points are those of X_0_0 with matches `pixels1`, or those of X_0_1 at their own pixels. K1: (3, 3) intrinsics
+    of image 1. None when no pose projects 6 of them within `threshold_px` of their pixels. Points that are not finite are
+    ignored.
     """
     usable = np.isfinite(points0).all(axis=1)
     found = solve_pnp(points0[usable], pixels1[usable], K1, threshold_px)
@@ -64,9 +65,9 @@ def pose_by_pnp(points0: np.ndarray, pixels1: np.ndarray, K1: np.ndarray, thresh
 def pose_by_alignment(points0: np.ndarray, points1: np.ndarray, conf: np.ndarray) -> RelativePose | None:
     """The pose from the same points in camera 0's coordinates and, in their own scale, in camera 1's: (N, 3) each.
 
-    The points are the pixels of X_0_1 and, predicted with the images in the other order, of X_1_1. conf: (N,) trust in each,
-    above 0. A pointmap's errors grow with the distance, so the weights fall with its square. None when the points determine no
-    pose; points that are not finite do not count.
+    The points are the pixels of X_0_1 and, predicted with the images in the other order, of X_1_1. conf: (N,) confidences
+    above 0. The errors of a pointmap grow with the distance, so the weights decrease with its square. None when the points do not
+    determine a pose; points that are not finite are ignored.
 
     Source: Procrustes alignment (Luo and Hancock, 2002) as the DUSt3R paper uses it, section 3.3; made robust here.
     """
@@ -76,7 +77,7 @@ def pose_by_alignment(points0: np.ndarray, points1: np.ndarray, conf: np.ndarray
     source, target = points1[usable], points0[usable]
     try:
         found = robust_align(source, target, conf[usable] / distance[usable] ** 2)
-    except GeometryError:  # too few points, or all on a line
+    except GeometryError:  # too few points, or all collinear
         return None
     inliers = np.zeros(len(points0), bool)
     inliers[usable] = found.inliers

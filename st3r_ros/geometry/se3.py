@@ -34,15 +34,15 @@ class SE3:
 
     @staticmethod
     def identity(batch: tuple[int, ...] = ()) -> SE3:
-        """The transform that moves nothing."""
+        """The identity transform."""
         return SE3(np.broadcast_to(np.eye(3), (*batch, 3, 3)), np.zeros((*batch, 3)))
 
     @staticmethod
     def from_matrix(M: np.ndarray) -> SE3:
-        """From homogeneous matrices (..., 4, 4); a rotation off by rounding (below 1e-3) is made orthonormal.
+        """From homogeneous matrices (..., 4, 4); a rotation with rounding errors (below 1e-3) is orthonormalized.
 
         Raises:
-            GeometryError: wrong shape, not finite, last row not 0 0 0 1, or no rotation.
+            GeometryError: wrong shape, not finite, last row not 0 0 0 1, or not a rotation.
         """
         M = arrays.check_homogeneous(M)
         return SE3(so3.nearest_rotation(M[..., :3, :3]), M[..., :3, 3])
@@ -91,17 +91,17 @@ class SE3:
         return SE3(transposed, -(transposed @ self.translation[..., None])[..., 0])
 
     def adjoint(self) -> np.ndarray:
-        """The matrices (..., 6, 6) that carry tangent vectors over: T exp(x) T^-1 = exp(adjoint @ x)."""
+        """The adjoint matrices (..., 6, 6): T exp(x) T^-1 = exp(adjoint @ x)."""
         Ad = np.zeros((*self.batch, 6, 6))
         Ad[..., :3, :3] = Ad[..., 3:, 3:] = self.rotation
         Ad[..., :3, 3:] = so3.hat(self.translation) @ self.rotation
         return Ad
 
     def act(self, points: np.ndarray) -> np.ndarray:
-        """The points (..., 3), moved, float64.
+        """The transformed points (..., 3), float64.
 
-        An unbatched transform takes points of any shape. The batch of a batched one goes with the leading dimensions of the
-        points: a batch (N,) moves (N, 3) one by one and (N, H, W, 3) image by image; points of fewer dimensions broadcast.
+        An unbatched transform accepts points of any shape. The batch of a batched transform corresponds to the leading dimensions
+        of the points: a batch (N,) transforms (N, 3) one by one and (N, H, W, 3) image by image; fewer dimensions broadcast.
         """
         return arrays.transform_points(self.rotation, self.translation, points)
 

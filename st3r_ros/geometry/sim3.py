@@ -35,7 +35,7 @@ class Sim3:
 
     @staticmethod
     def identity(batch: tuple[int, ...] = ()) -> Sim3:
-        """The transform that moves nothing."""
+        """The identity transform."""
         return SE3.identity(batch).sim3()
 
     @staticmethod
@@ -43,7 +43,7 @@ class Sim3:
         """From homogeneous matrices (..., 4, 4) whose upper left block is a positive scale times a rotation.
 
         Raises:
-            GeometryError: wrong shape, not finite, last row not 0 0 0 1, or no scaled rotation.
+            GeometryError: wrong shape, not finite, last row not 0 0 0 1, or not a scaled rotation.
         """
         M = arrays.check_homogeneous(M)
         scale = np.cbrt(np.abs(np.linalg.det(M[..., :3, :3])))
@@ -93,7 +93,7 @@ class Sim3:
         return arrays.homogeneous(self._linear, self.translation)
 
     def se3(self) -> SE3:
-        """The pose without its scale: the rotation and the translation as they are."""
+        """The pose without its scale: rotation and translation unchanged."""
         return SE3(self.rotation, self.translation)
 
     def inverse(self) -> Sim3:
@@ -102,7 +102,7 @@ class Sim3:
         return Sim3(transposed, -shrink[..., None] * (transposed @ self.translation[..., None])[..., 0], shrink)
 
     def adjoint(self) -> np.ndarray:
-        """The matrices (..., 7, 7) that carry tangent vectors over: T exp(x) T^-1 = exp(adjoint @ x)."""
+        """The adjoint matrices (..., 7, 7): T exp(x) T^-1 = exp(adjoint @ x)."""
         Ad = np.zeros((*self.batch, 7, 7))
         Ad[..., :3, :3] = self._linear
         Ad[..., 3:6, 3:6] = self.rotation
@@ -112,7 +112,7 @@ class Sim3:
         return Ad
 
     def act(self, points: np.ndarray) -> np.ndarray:
-        """The points (..., 3), scaled and moved, float64; batches as in `SE3.act`."""
+        """The transformed points (..., 3), float64; batches as in `SE3.act`."""
         return arrays.transform_points(self._linear, self.translation, points)
 
     @overload

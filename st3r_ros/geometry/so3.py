@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotations as plain arrays: rotation vectors (..., 3) in radians, matrices (..., 3, 3), quaternions xyzw (..., 4), float64.
 
-Everything is batched over the leading dimensions and accurate from the identity up to and including half turns.
+All functions are batched over the leading dimensions and accurate from the identity up to and including half turns.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from st3r_ros.errors import GeometryError
 
 _IDENTITY = np.eye(3)
 
-# Added under square roots of squared angles, so that sin(x) / x needs no case for x = 0; below the rounding of any other angle.
+# Added under square roots of squared angles to avoid a special case for x = 0 in sin(x) / x; below the rounding of other angles.
 _TINY = 1e-300
 
-# Largest deviation of R^T R from the identity that is still read as a rotation written with few digits.
+# Largest deviation of R^T R from the identity accepted as a rotation written with few digits.
 _ORTHONORMAL_TOLERANCE = 1e-3
 
 # Gauss-Legendre quadrature on [0, 1]: 16 nodes integrate exp(z u) to rounding for |z| up to about 10.
@@ -78,26 +78,26 @@ def from_quaternion_xyzw(q: np.ndarray) -> np.ndarray:
         raise GeometryError(f"A quaternion needs 4 numbers (x, y, z, w), but the array has shape {q.shape}.")
     norm = np.sqrt((q * q).sum(-1, keepdims=True))
     if not (np.isfinite(norm) & (norm > 1e-12)).all():
-        raise GeometryError(f"The quaternion {_first_bad(q, norm)} (x, y, z, w) is zero or not finite; it gives no rotation.")
+        raise GeometryError(f"The quaternion {_first_bad(q, norm)} (x, y, z, w) is zero or not finite; it is not a rotation.")
     q = q / norm
     W = 2.0 * hat(q[..., :3])
     return _IDENTITY + q[..., 3, None, None] * W + 0.5 * (W @ W)
 
 
 def nearest_rotation(R: np.ndarray) -> np.ndarray:
-    """The rotation matrix closest to R (..., 3, 3), which may carry the rounding of a text file or of float32.
+    """The rotation matrix closest to R (..., 3, 3), which may have rounding errors of a text file or of float32.
 
     Raises:
-        GeometryError: R is not finite, mirrors, or is further than 1e-3 from orthonormal.
+        GeometryError: R is not finite, a reflection, or further than 1e-3 from orthonormal.
     """
     R = np.asarray(R, dtype=np.float64)
     error = np.abs(R.swapaxes(-1, -2) @ R - _IDENTITY).max(initial=0.0)
     if not error <= _ORTHONORMAL_TOLERANCE:
         raise GeometryError(
-            f"The matrix is no rotation: its columns are off orthonormal by {error:.3g}, at most 0.001 is accepted."
+            f"The matrix is not a rotation: it deviates from orthonormal by {error:.3g}; at most 0.001 is accepted."
         )
     if (np.linalg.det(R) < 0.0).any():
-        raise GeometryError("The matrix is no rotation: its determinant is -1, it mirrors the space. Check the axis conventions.")
+        raise GeometryError("The matrix is not a rotation but a reflection: its determinant is -1. Check the axis conventions.")
     U, _, Vt = np.linalg.svd(R)
     return U @ Vt
 
@@ -106,7 +106,7 @@ def exp_integral(phi: np.ndarray, log_scale: np.ndarray | float = 0.0) -> np.nda
     """The integral over u in [0, 1] of exp(u (log_scale I + hat(phi))), (..., 3, 3): the V of the SE(3) and Sim(3) exponentials.
 
     phi: (..., 3) with length at most 2 pi. log_scale: (...,), up to about +-8.
-    Smooth integrands make quadrature exact to rounding everywhere, where closed forms need a case for every small angle.
+    For this smooth integrand quadrature is exact to rounding everywhere, while closed forms need cases for small angles.
     """
     theta = np.sqrt((phi * phi).sum(-1) + _TINY)[..., None]
     growth = np.exp(np.asarray(log_scale)[..., None] * _NODES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth from two rays: the midpoint method, with the parallax angle that says how far to trust it."""
+"""Depth from two rays by the midpoint method, with the parallax angle as a measure of its reliability."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Triangulation:
 
 
 def normalized(pixels: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Pixels (N, 2) to rays with z = 1, (N, 3) float64."""
+    """Rays (N, 3) float64 with z = 1 of pixels (N, 2)."""
     xy = (np.asarray(pixels, np.float64) - K[:2, 2]) / K[[0, 1], [0, 1]]
     return np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
 
@@ -28,7 +28,7 @@ def normalized(pixels: np.ndarray, K: np.ndarray) -> np.ndarray:
 def triangulate(rays0: np.ndarray, rays1: np.ndarray, T_0_1: SE3) -> Triangulation:
     """Depths of matched rays (N, 3) with z = 1, in the units of `T_0_1`'s translation.
 
-    Each pair of depths brings the two rays closest to each other (Hartley and Zisserman, Multiple View Geometry, 12).
+    Each pair of depths is where the two rays are closest to each other (Hartley and Zisserman, Multiple View Geometry, 12).
     """
     turned = rays1 @ T_0_1.rotation.T
     aa = np.einsum("ni,ni->n", rays0, rays0)

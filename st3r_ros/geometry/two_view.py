@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The relative pose of two calibrated images from point matches, and whether they show any depth at all."""
+"""The relative pose of two calibrated images from point matches, and whether they have parallax."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import triangulate
 
 THRESHOLDS = (1.0, 0.5)
-"""Shares of the threshold to draw with: the smaller keeps out wrong matches that would bend the pose, the larger holds more."""
+"""Shares of the threshold for RANSAC: the smaller rejects more outliers that bias the pose, the larger keeps more matches."""
 
 
 @dataclass(frozen=True, eq=False)
 class TwoViewGeometry:
     """T_0_1 with a translation of length 1 (or the given one), inliers (N,) bool, median parallax in degrees.
 
-    The parallax is 0 when a rotation alone explains the matches: then the translation means nothing.
+    The parallax is 0 when a pure rotation explains the matches; the translation is then meaningless.
     """
 
     T_0_1: SE3
@@ -33,7 +33,7 @@ def estimate_two_view(rays0: np.ndarray, rays1: np.ndarray, threshold: float, mi
 
     threshold: largest distance to the epipolar line, in units of the focal length. Five points and graph-cut RANSAC
     (Nister, PAMI 2004; Barath and Matas, CVPR 2018), at two thresholds, refined on the Sampson error of all inliers.
-    (OpenCV's MAGSAC was tried: with many points on one plane and outliers it misses poses that most matches obey.)
+    (OpenCV's MAGSAC misses poses that most matches agree with when many points lie on one plane.)
     """
     if len(rays0) < max(min_matches, 5):
         return None
@@ -52,18 +52,18 @@ def estimate_two_view(rays0: np.ndarray, rays1: np.ndarray, threshold: float, mi
 
 
 def _drawn(rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> SE3 | None:
-    """The pose that the most matches agree on, by RANSAC."""
+    """The pose with the most inliers, by RANSAC."""
     x0, x1 = np.ascontiguousarray(rays0[:, :2]), np.ascontiguousarray(rays1[:, :2])
     E, mask = cv2.findEssentialMat(x1, x0, np.eye(3), method=cv2.USAC_ACCURATE, prob=0.999, threshold=threshold, maxIters=1000)
     if E is None or E.shape != (3, 3) or mask is None or mask.sum() < min_matches:
         return None
-    # The default distance limit would call the points of a short baseline infinitely far and drop them.
+    # With the default distance limit the points of a short baseline would count as infinitely far and be dropped.
     R, t = cv2.recoverPose(E, x1, x0, np.eye(3), distanceThresh=1e6, mask=mask.copy())[1:3]
     return _best_fit(SE3(R, t[:, 0]), rays0, rays1, mask.ravel() > 0, threshold)
 
 
 def _settled(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> SE3 | None:
-    """A pose refined on its inliers, twice: what the first fit takes for such holds a few outliers that pull at it."""
+    """A pose refined twice on its inliers: those of the first fit contain a few outliers that bias it."""
     for _ in range(2):
         inliers = _inliers(T_0_1, rays0, rays1, threshold)
         if inliers.sum() < min_matches:
@@ -73,13 +73,13 @@ def _settled(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float,
 
 
 def _cost(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> float:
-    """Sum of the distances to the epipolar lines, each of a match that is no inlier counted as the threshold."""
+    """Sum of the distances to the epipolar lines, truncated at the threshold."""
     residual = np.minimum(np.abs(_sampson(T_0_1, rays0, rays1)[0]), threshold)
     return float(np.where(_inliers(T_0_1, rays0, rays1, threshold), residual, threshold).sum())
 
 
 def _plane_poses(rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> list[SE3]:
-    """What the plane that most matches lie on leaves open. Malis and Vargas, Deeper understanding of the homography (2007)."""
+    """The poses that the dominant plane allows. Malis and Vargas, Deeper understanding of the homography (2007)."""
     x0, x1 = np.ascontiguousarray(rays0[:, :2]), np.ascontiguousarray(rays1[:, :2])
     H = cv2.findHomography(x1, x0, cv2.USAC_ACCURATE, 2.0 * threshold)[0] if len(x0) >= 4 else None
     if H is None:
@@ -91,10 +91,10 @@ def _plane_poses(rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> list
 def another_pose(
     geometry: TwoViewGeometry, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int
 ) -> TwoViewGeometry | None:
-    """A different pose that explains the matches as well, as far as their noise lets one tell, or None.
+    """A different pose that explains the matches equally well within their noise, or None.
 
-    Two views of a plane, for one, have two solutions. Looked for from the poses that the matches' best plane stands for, and from
-    the turn alone. Different: by 3 degrees of rotation or 15 of direction.
+    Two views of a plane, for example, have two solutions. The search starts from the poses of the best plane of the matches, and
+    from the pure rotation. Different: by 3 degrees of rotation or 15 of direction.
     """
     inside0, inside1 = rays0[geometry.inliers], rays1[geometry.inliers]
     starts = [SE3(_fit_rotation(inside0, inside1).R, axis) for axis in np.eye(3)] + _plane_poses(inside0, inside1, threshold)
@@ -118,7 +118,7 @@ def _differ(a: SE3, b: SE3) -> bool:
 def classify_matches(
     T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int
 ) -> TwoViewGeometry | None:
-    """The matches (N, 3) that obey a known relative pose, or None when fewer than `min_matches` do."""
+    """The matches (N, 3) that agree with a known relative pose, or None when fewer than `min_matches` do."""
     inliers = _inliers(T_0_1, rays0, rays1, threshold)
     if len(rays0) < min_matches or inliers.sum() < min_matches:
         return None
@@ -128,7 +128,7 @@ def classify_matches(
 def direction_covariance(geometry: TwoViewGeometry, rays0: np.ndarray, rays1: np.ndarray) -> np.ndarray:
     """Covariance (6, 6) of a pose whose translation has length 1, as (translation, rotation), in camera 0's axes.
 
-    It is that of the noise which the inliers' epipolar distances show; along the translation itself it is 0.
+    It is estimated from the epipolar distances of the inliers; along the translation itself it is 0.
     """
     R, t = geometry.T_0_1.rotation, geometry.T_0_1.translation / np.linalg.norm(geometry.T_0_1.translation)
     rays0, rays1 = rays0[geometry.inliers], rays1[geometry.inliers]
@@ -205,7 +205,7 @@ def _orthogonal(t: np.ndarray) -> np.ndarray:
 
 
 def _best_fit(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
-    """The best of several refinements: with little parallax a turn and a sideways move look alike, and one may go astray."""
+    """The best of several refinements: with little parallax rotation and sideways motion are similar, and one may diverge."""
     rotation = _fit_rotation(rays0[inliers], rays1[inliers]).R
     starts = [T_0_1, *(SE3(rotation, axis) for axis in np.eye(3))]
     fits = [_refine(start, rays0, rays1, inliers, threshold) for start in starts]
@@ -223,7 +223,7 @@ def _in_front(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _RotationFit:
-    """R (3, 3) takes camera 1's rays to camera 0's; distance (N,) left between unit rays, in radians."""
+    """R (3, 3) rotates camera 1's rays to camera 0's; distance (N,): remaining angle between the rays, radians."""
 
     R: np.ndarray
     distance: np.ndarray
@@ -243,10 +243,10 @@ def _fit_rotation(rays0: np.ndarray, rays1: np.ndarray) -> _RotationFit:
 
 
 def _is_rotation(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> bool:
-    """Whether the best single rotation explains the matches about as well as the full pose does.
+    """Whether the best pure rotation explains the matches about as well as the full pose.
 
-    It must leave nothing but noise: the noise is read off the epipolar distances, which see half of it, and the farthest tenth
-    of the matches must be within three times that (a translation shows at least in the near points).
+    Only noise may remain: the noise is estimated from the epipolar distances, which measure half of it, and the worst tenth of
+    the matches must be within three times that (a translation is visible at least in near points).
     """
     distance = _fit_rotation(rays0, rays1).distance
     noise = np.sqrt(2.0) * 1.48 * float(np.median(np.abs(_sampson(T_0_1, rays0, rays1)[0])))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All textures of a scene in one image with a mipmap pyramid, so that one `cv2.remap` looks up a whole picture."""
+"""All textures of a scene in one image with a mipmap pyramid, so that one `cv2.remap` samples a whole image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 LEVELS = 5
 
-_PAD = 12  # pixels of repeated border around each texture: all levels but the coarsest stay within it
+_PAD = 12  # pixels of repeated border around each texture, enough for all levels but the coarsest
 
 
 @dataclass(frozen=True, eq=False)

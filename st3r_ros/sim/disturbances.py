@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What befalls a camera: a covered lens, a white wall, being carried to a place where it has been before."""
+"""Disturbances of the camera: a covered lens, a white wall, a jump to a place visited before."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _WHITE_FRAMES = 30
 
 @dataclass(frozen=True)
 class Disturbance:
-    """`count` frames from frame `first` on that do not show what they should; the frames after them do again.
+    """`count` disturbed frames from frame `first` on; later frames are undisturbed.
 
-    shows: BLACK, WHITE, or the number of the frame that the first of them shows instead; the next ones go on from there.
+    shows: BLACK, WHITE, or the number of the frame that the first of them shows instead; the next ones continue from there.
     """
 
     first: int
@@ -29,16 +29,16 @@ class Disturbance:
 
 
 def disturbed(frames: int, disturbances: Sequence[Disturbance]) -> np.ndarray:
-    """What each frame shows: (frames,) int64, the number of a frame of the undisturbed sequence, BLACK or WHITE.
+    """The content of each frame: (frames,) int64, the number of a frame of the undisturbed sequence, BLACK or WHITE.
 
     Raises:
-        ConfigError: a disturbance reaches out of the sequence.
+        ConfigError: a disturbance is not within the sequence.
     """
     shown = np.arange(frames)
     for each in disturbances:
         last = each.first + each.count
         if min(each.first, each.count) < 0 or last > frames or each.shows < WHITE or each.shows + each.count > frames:
-            raise ConfigError(f"{each} reaches out of a sequence of {frames} frames; move it or make it shorter.")
+            raise ConfigError(f"{each} does not fit into a sequence of {frames} frames; move or shorten it.")
         shown[each.first : last] = each.shows if each.shows < 0 else np.arange(each.shows, each.shows + each.count)
     return shown
 
@@ -46,8 +46,8 @@ def disturbed(frames: int, disturbances: Sequence[Disturbance]) -> np.ndarray:
 def kidnapping(kind: str, frames: int, fps: float) -> list[Disturbance]:
     """The disturbances of the setting `kidnap`: a black second or 30 frames of a white wall half-way, or a jump back.
 
-    The camera moves on behind what covers it. A jump comes after three fifths of the frames and leads back to the first fifth;
-    from there on the camera goes the same way again.
+    The camera keeps moving while it is covered. A jump comes after three fifths of the frames and leads back to the first fifth;
+    from there the camera repeats its path.
     """
     half, three_fifths = frames // 2, 3 * frames // 5
     spans = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Furniture. Each function adds one piece; the place is on the floor at the middle of the piece's back, its -y is the front."""
+"""Furniture. Each function adds one piece; its place is on the floor at the centre of its back, -y is the front."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Builder = Callable[[Scene, Place, np.random.Generator, float], None]
 
 @dataclass(frozen=True)
 class Piece:
-    """A kind of furniture: what builds it for a width in metres, which widths it may have, whether a picture fits above it."""
+    """A kind of furniture: its builder for a width in metres, the range of widths, whether a picture fits above it."""
 
     build: Builder
     narrow: float
@@ -25,7 +25,7 @@ class Piece:
 
 
 def any_material(rng: np.random.Generator) -> Material:
-    """Something that furniture is made of."""
+    """A material for furniture."""
     makers = (textures.wood, textures.wood, textures.metal, textures.terrazzo)
     return makers[int(rng.integers(len(makers)))](rng)
 

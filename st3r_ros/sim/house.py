@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Houses: furnished rooms that are joined by doorways, and a way through them."""
+"""Houses: furnished rooms connected by doorways, and a path through them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from st3r_ros.sim.scene import Place, Scene
 from st3r_ros.sim.world import drop_unseen
 from st3r_ros.sim.zones import Opening, Zone
 
-_CLEAR = 1.35  # metres that the way keeps from a wall along which furniture stands
-_BESIDE = 0.6  # metres of wall that stay free on both sides of where the way comes closer
-_APART = 1.0  # metres between the way and things in the middle of a room
+_CLEAR = 1.35  # metres between the path and a wall with furniture
+_BESIDE = 0.6  # metres of wall that stay free on both sides of where the path comes closer
+_APART = 1.0  # metres between the path and objects in the middle of a room
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a room is furnished. gaps: between the pieces, metres. lonely: how many things stand in the middle at most."""
+    """How a room is furnished. gaps: between the pieces, metres. lonely: maximum number of objects in the middle."""
 
     pieces: Sequence[Piece] = furniture.AGAINST_WALLS
     gaps: tuple[float, float] = (0.05, 0.5)
@@ -32,23 +32,23 @@ class Style:
 
 @dataclass(frozen=True)
 class Box:
-    """The plan of a room: where its middle is in the world, how far it reaches to each side as far as the middle of its walls."""
+    """The plan of a room: its centre in the world and half its size, up to the middle of its walls."""
 
     place: Place
     half: tuple[float, float]
 
     @property
     def inner(self) -> tuple[float, float]:
-        """How far the free space reaches."""
+        """Half the size of the free space."""
         return self.half[0] - WALL_THICKNESS / 2, self.half[1] - WALL_THICKNESS / 2
 
     def local(self, place: Place) -> Place:
-        """A place of the world in the coordinates of the room."""
+        """A place in the world in room coordinates."""
         x, y, _ = self.place.to_local((place.x, place.y, 0.0))
         return Place(float(x), float(y), place.yaw - self.place.yaw)
 
     def zone(self, scene: Scene, doors: Sequence[tuple[Place, int]]) -> Zone:
-        """A zone that looks like a scene and leads through doors in the world, their local x outwards, to zones by number."""
+        """A zone with the look of a scene and doors in the world (local x outwards) to other zones by number."""
         local = [(self.local(door), leads_to) for door, leads_to in doors]
         openings = [Opening(outwards(door), DOOR_WIDTH, DOOR_HEIGHT, leads_to) for door, leads_to in local]
         (x, y) = self.half
@@ -56,17 +56,17 @@ class Box:
 
 
 def outwards(door: Place) -> Place:
-    """The place of an opening, whose local y leads out, from that of a doorway, whose local x does."""
+    """The place of an opening (local y outwards) from that of a doorway (local x outwards)."""
     return door.moved(0, 0, -np.pi / 2)
 
 
 def furnished(
     rng: np.random.Generator, half: tuple[float, float], doors: Sequence[Place], way: np.ndarray, style: Style
 ) -> Scene:
-    """A room with furniture out of the way.
+    """A room with furniture that leaves the path free.
 
-    half: of its free space, metres. doors: the middles of doorways in the middle of the walls, local x outwards. way: (M, 2)
-    points at distances of centimetres, of all lines that a camera follows. All in the coordinates of the room.
+    half: half size of its free space, metres. doors: centres of the doorways, local x outwards. way: (M, 2) points centimetres
+    apart on all camera paths. All in room coordinates.
     """
     scene = Scene()
     interior.floor_and_ceiling(scene, rng, half)
@@ -94,13 +94,13 @@ def furnished(
 
 
 def _beside(wall: Wall, way: np.ndarray) -> np.ndarray:
-    """Where along a wall, metres from its middle, the way comes so close that no furniture fits; (N,)."""
+    """Positions along a wall, metres from its middle, where the path is too close for furniture; (N,)."""
     x, y, _ = wall.place.to_local(np.column_stack([way, np.zeros(len(way))])).T
     return x[(y > -_CLEAR) & (y < 2 * WALL_THICKNESS) & (np.abs(x) < wall.length / 2 + _BESIDE)]
 
 
 def _line(scene: Scene, rng: np.random.Generator, wall: Wall, close: np.ndarray, doorways: Sequence[float], style: Style) -> None:
-    """Furniture along a wall where the way leaves space, pictures on the rest."""
+    """Adds furniture along a wall where the path leaves space, pictures elsewhere."""
     spots = np.arange(0.7 - wall.length / 2, wall.length / 2 - 0.7, 0.05)
     free = np.array([np.abs(close - spot).min(initial=np.inf) > _BESIDE for spot in spots], dtype=bool)
     for start, end in _runs(free):
@@ -130,7 +130,7 @@ def _fill_corners(scene: Scene, rng: np.random.Generator, half: tuple[float, flo
 
 
 def _scatter(scene: Scene, rng: np.random.Generator, half: tuple[float, float], way: np.ndarray, count: int) -> None:
-    """A few things in the middle of the room, apart from the way, the furniture and each other."""
+    """Adds a few objects in the middle of the room, apart from the path, the furniture and each other."""
     standing = np.zeros((0, 2))
     for _ in range(40):
         spot = rng.uniform(-1, 1, 2) * (np.array(half) - 1.3)

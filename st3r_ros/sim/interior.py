@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What rooms and corridors have in common: walls, floors, lamps, and furniture along the walls."""
+"""Common parts of rooms and corridors: walls, floors, lamps, and furniture along the walls."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from st3r_ros.sim.furniture import Piece
 from st3r_ros.sim.scene import Material, Place, Scene
 
 HEIGHT = 2.7  # metres
-WALL_THICKNESS = 0.2  # metres, between two rooms; each of them builds its half of a doorway
+WALL_THICKNESS = 0.2  # metres, between two rooms; each builds its half of a doorway
 DOOR_WIDTH, DOOR_HEIGHT = 1.2, 2.1  # metres
-OVERLAP = 0.02  # metres by which walls, floor and ceiling reach behind each other, so that no ray slips through
+OVERLAP = 0.02  # metres by which walls, floor and ceiling overlap, so that no ray passes between them
 
 _LAMP_DROP = 0.08
-_LIP = 0.002  # metres by which the parts of a doorway reach over each other, so that no ray slips through
+_LIP = 0.002  # metres by which the parts of a doorway overlap, so that no ray passes between them
 
 _T = TypeVar("_T")
 
@@ -60,14 +60,14 @@ def raise_wall(scene: Scene, wall: Wall, material: Material, doorways: Sequence[
 
 @dataclass(eq=False)
 class _Sheet:
-    """A material painted once over a whole surface of a size in metres, of which parts are cut."""
+    """A material painted once over a whole surface, from which parts are cut. size: metres."""
 
     material: Material
     size: tuple[float, float]
     painting: np.ndarray | None = None
 
     def cut(self, start: float, across: float, down: float) -> Material:
-        """The part of so many metres from `start` along the upper edge on; it may be asked for at a coarser grain."""
+        """A part that begins at `start` metres along the upper edge, optionally at a coarser grain."""
 
         def paint(rng: np.random.Generator, width: float, height: float) -> np.ndarray:
             grain = across / width
@@ -81,7 +81,7 @@ class _Sheet:
 
 
 def frame_doorway(scene: Scene, place: Place, material: Material) -> None:
-    """A doorway without a door: a frame on the wall, and what is seen of the wall's thickness as far as its middle.
+    """A doorway without a door: a frame on the wall, and the inner faces of the wall up to its middle.
 
     place: in the plane of the wall, local -y into the room.
     """
@@ -122,7 +122,7 @@ def furnish(
     margin: float,
     gaps: tuple[float, float],
 ) -> None:
-    """Furniture along a wall with random gaps, pictures above what is low and in wide gaps."""
+    """Adds furniture along a wall with random gaps, and pictures above low pieces and in wide gaps."""
     x, end = margin - wall.length / 2, wall.length / 2 - margin
     before: Piece | None = None
     while True:

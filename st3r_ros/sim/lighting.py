@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lamps with soft shadows, baked once into the textures: how bright a spot is depends on where it is, never on the camera."""
+"""Lamps with soft shadows, baked once into the textures: brightness depends on the position, not on the camera."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from st3r_ros.sim.scene import Cylinder, Rectangle, Scene, Sphere
 
 _AMBIENT, _LAMP = 0.45, 3.2
 _LAMP_SPOTS = 0.18 * np.array([(-1.0, -0.6, 0.0), (0.6, -1.0, 0.0), (1.0, 0.6, 0.0), (-0.6, 1.0, 0.0)])  # metres
-_CELL = 0.15  # metres between the points where the light is computed
+_CELL = 0.15  # metres between the samples of the light
 
 
 def lit_textures(scenes: Sequence[Scene], seed: int, grain: float = 1.0) -> list[np.ndarray]:
-    """The textures (h, w, 3) uint8 of all surfaces, each scene under the light of its own lamps, in the order of their surfaces.
+    """The textures (h, w, 3) uint8 of all surfaces in order, each scene lit by its own lamps.
 
-    grain: how many times coarser than the materials paint them the textures are.
+    grain: factor by which textures are coarser than their materials.
     """
     surfaces = [surface for scene in scenes for surface in scene.surfaces]
     lights = [light for scene in scenes for light in _lights(scene)]
@@ -31,7 +31,7 @@ def lit_textures(scenes: Sequence[Scene], seed: int, grain: float = 1.0) -> list
 
 
 def _lights(scene: Scene) -> list[np.ndarray]:
-    """How bright each surface is, on a coarse grid (rows, columns)."""
+    """Brightness of each surface on a coarse grid (rows, columns)."""
     caster = RayCaster(scene)
     patches = [_patch(surface) for surface in scene.surfaces]
     points = np.concatenate([points.reshape(-1, 3) for points, _ in patches])
@@ -45,13 +45,13 @@ def _lights(scene: Scene) -> list[np.ndarray]:
 
 
 def _lit(texture: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """A texture (h, w, 3) uint8 under a coarse map of its brightness (rows, columns)."""
+    """A texture (h, w, 3) uint8, lit by a coarse map of its brightness (rows, columns)."""
     fine = cv2.resize(light.astype(np.float32), texture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return cv2.multiply(texture, cv2.cvtColor(fine, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_8U)
 
 
 def _received(caster: RayCaster, spot: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """What reaches points (N, 3) of a light of strength 1 that fades with the distance, by Lambert's law."""
+    """Light received at points (N, 3) from a lamp of strength 1 with distance falloff, by Lambert's law."""
     towards = spot - points
     distance = np.linalg.norm(towards, axis=1)
     cosine = np.maximum((towards * normals).sum(1) / distance, 0.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the camera goes: smooth closed paths at the speed of a robot or of a hand-held camera."""
+"""Camera paths: smooth closed paths at the speed of a robot or a handheld camera."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from st3r_ros.geometry.se3 import SE3
 
-_SHORTEST_ROUND = 0.6  # of the nominal time; in less a camera does not hurry around but goes a part of the way and comes back
+_SHORTEST_ROUND = 0.6  # of the nominal time; shorter sequences go part of the way and come back instead of moving faster
 _STEP = 0.02  # metres between the points of a path
 _SWAY = np.array([0.02, 0.02, 0.02, 0.035, 0.02, 0.015])  # metres and radians: position, yaw, pitch, roll
 
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """A closed line through free space, and how the camera looks along it.
+    """A closed line through free space and the camera orientation along it.
 
-    points: (M, 2) metres, at equal distances of `spacing` metres, the first one follows the last one.
-    yaw: (M,) radians, heading without jumps; it gains 2 pi in a round. height: metres. speed: metres/s.
-    returns: a sequence too short for a round comes back the way it went; otherwise it ends where it gets to.
-    sway: (6, 3, 2) frequencies in Hz and phases of the waves that the camera sways in.
+    points: (M, 2) metres, `spacing` metres apart, the first follows the last.
+    yaw: (M,) radians, continuous heading that gains 2 pi per round. height: metres. speed: metres/s.
+    returns: whether a sequence too short for a round comes back; otherwise it ends on the way.
+    sway: (6, 3, 2) frequencies in Hz and phases of the camera sway.
     """
 
     points: np.ndarray
@@ -46,7 +46,7 @@ class Path:
         return looking(position, yaw + sway[3], sway[4] - 0.12, sway[5])
 
     def _travelled(self, frames: int, fps: float) -> np.ndarray:
-        """Rounds (frames,) made until each frame."""
+        """Number of rounds (frames,) up to each frame."""
         progress = np.arange(frames) / max(frames - 1, 1)
         rounds = frames / fps * self.speed / (len(self.points) * self.spacing)
         if not self.returns:
@@ -57,7 +57,7 @@ class Path:
 
 
 def room_path(rng: np.random.Generator, half_x: float, half_y: float) -> Path:
-    """Around the middle on an uneven ellipse with these semi-axes at most, metres; looks ahead and outwards."""
+    """Around the centre on an irregular ellipse with at most these semi-axes, metres; looks ahead and outwards."""
     angle = rng.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, 2000, endpoint=False)
     uneven = 0.93 + 0.04 * np.sin(2 * angle + rng.uniform(0, 6.3)) + 0.03 * np.sin(3 * angle + rng.uniform(0, 6.3))
     line = np.stack([half_x * np.cos(angle), half_y * np.sin(angle)], axis=1) * uneven[:, None]
@@ -81,7 +81,7 @@ def corridor_path(rng: np.random.Generator, half_x: float, half_y: float, radius
 
 
 def _path(rng: np.random.Generator, line: np.ndarray, glance: np.ndarray, *, height: float, speed: float, returns: bool) -> Path:
-    """A path along a closed counter-clockwise line (N, 2), looking `glance` (N,) radians to the right of where it goes."""
+    """A path along a closed counter-clockwise line (N, 2), looking `glance` (N,) radians to the right of the heading."""
     closed = np.vstack([line, line[:1]])
     steps = np.linalg.norm(np.diff(closed, axis=0), axis=1)
     at = np.concatenate([[0.0], np.cumsum(steps)])

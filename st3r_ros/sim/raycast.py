@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batched ray casting: which surface every pixel sees, where on it, and how far away.
+"""Batched ray casting: the visible surface of every pixel, its texture coordinates and depth.
 
 A ray is camera centre + z * R d with d = K^-1 (x, y, 1), so z is the depth along the optical axis. For a rectangle, the inverse
 depth w = 1/z and the products u*w and v*w with its texture coordinates are linear in the pixel: a rectangle is three planes over
-its window of the image, without division or square root. Cylinders and spheres solve their quadratic in their window.
+its window of the image, computed without division or square root. Cylinders and spheres solve their quadratic in their window.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.sim.scene import Cylinder, Scene, Sphere
 from st3r_ros.sim.windows import NEAR, Window, point_windows, polygon_windows
 
-_SHADOW = 1.002  # a surface throws shadows on what lies this much further from the lamp than itself
+_SHADOW = 1.002  # a surface casts shadows on points this much further from the lamp
 
 
 @dataclass(frozen=True, eq=False)
 class Hits:
     """What each pixel sees. All (H, W).
 
-    surface: int32, which surface of the world; -1 = nothing. inverse_depth: float32, 1/metres. u, v: float32, texture
+    surface: int32, index of the surface in the world; -1 = nothing. inverse_depth: float32, 1/metres. u, v: float32, texture
     coordinates from 0 to 1.
-    distance: (surfaces,) float64, how far the camera stands in front of each surface, along its normal where it is flat.
+    distance: (surfaces,) float64, distance of the camera from each surface, along the normal of flat ones.
     """
 
     surface: np.ndarray
@@ -37,7 +37,7 @@ class Hits:
 
     @staticmethod
     def none(camera: Camera, surfaces: int) -> Hits:
-        """Of a camera that sees nothing yet of so many surfaces."""
+        """Empty hits for a number of surfaces."""
         shape = (camera.height, camera.width)
         inverse_depth, u, v = (np.zeros(shape, dtype=np.float32) for _ in range(3))
         return Hits(np.full(shape, -1, dtype=np.int32), inverse_depth, u, v, np.ones(surfaces))
@@ -59,9 +59,9 @@ class RayCaster:
         return len(self._origin) + len(self._solids)
 
     def cast(self, hits: Hits, camera: Camera, T_scene_cam: SE3, window: Window, first: int = 0) -> None:
-        """Add what the pixels in a window of an ideal camera's image see of this scene, where it is nearer than what is known.
+        """Adds what the pixels in a window of an ideal camera see of this scene, where it is nearer than the known hits.
 
-        The coordinates u, v are left multiplied by the inverse depth. first: the number of the scene's first surface.
+        The coordinates u, v stay multiplied by the inverse depth. first: the number of the scene's first surface.
         """
         forms, distance = self._planes(T_scene_cam.translation)
         away = [np.linalg.norm(solid.center - T_scene_cam.translation) for solid in self._solids]
@@ -84,7 +84,7 @@ class RayCaster:
         return np.vstack([forms[:, 0] @ to_scene, np.zeros((len(self._solids), 3))])
 
     def curve(self, inverse_depth: np.ndarray, hits: Hits, camera: Camera, T_scene_cam: SE3, first: int = 0) -> None:
-        """Set the inverse depth (H, W) float64 of the pixels that see a curved surface of this scene."""
+        """Sets the inverse depth (H, W) float64 of the pixels that see a curved surface of this scene."""
         to_scene = T_scene_cam.rotation @ np.linalg.inv(camera.K)
         number = hits.surface - (first + len(self._origin))
         rows, columns = np.nonzero((number >= 0) & (number < len(self._solids)))
@@ -95,11 +95,11 @@ class RayCaster:
             inverse_depth[y, x] = _enter(self._solids[index], T_scene_cam.translation, rays)[0]
 
     def occluded(self, lamp: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Whether something stands between a lamp (3,) and each of the points (N, 3); (N,) bool."""
+        """Whether the points (N, 3) are in the shadow of a lamp (3,); (N,) bool."""
         rays = np.ascontiguousarray((points - lamp).T, dtype=np.float32)
         hidden = np.zeros(len(points), dtype=bool)
         forms, distance = self._planes(lamp)
-        for index in np.flatnonzero(distance > 0).tolist():  # the sides that face the lamp throw all the shadows
+        for index in np.flatnonzero(distance > 0).tolist():  # the sides that face the lamp cast all shadows
             w, uw, vw = forms[index].astype(np.float32) @ rays
             hidden |= _inside(w, uw, vw, self._disc[index]) & (w > _SHADOW)
         for solid in self._solids:
@@ -121,7 +121,7 @@ class RayCaster:
         return np.concatenate([f_w[:, None], along + start * f_w[:, None]], axis=1), distance
 
     def _windows(self, camera: Camera, T_scene_cam: SE3, distance: np.ndarray) -> list[tuple[int, Window]]:
-        """The rectangles that face the camera and reach into the image, each with its window."""
+        """The rectangles that face the camera and intersect the image, each with its window."""
         facing = np.flatnonzero(distance > 1e-4)
         u, v = self._edges[facing, 0], self._edges[facing, 1]
         corners = self._origin[facing][:, None] + np.stack([np.zeros_like(u), u, u + v, v], axis=1)
@@ -154,7 +154,7 @@ def _cast_rectangle(hits: Hits, window: Window, index: int, forms: np.ndarray, *
     w = window.linear(forms[0])
     nearest = hits.inverse_depth[window.slices]
     seen = w > nearest
-    if not seen.any():  # hidden by what was cast before
+    if not seen.any():  # hidden by earlier hits
         return
     uw, vw = window.linear(forms[1]), window.linear(forms[2])
     seen &= _inside(w, uw, vw, disc)

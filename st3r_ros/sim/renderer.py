@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures and exact depth of a world."""
+"""Images and exact depth of a world."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from st3r_ros.sim.raycast import Hits
 from st3r_ros.sim.scene import Scene
 from st3r_ros.sim.zones import Zone, ZoneCaster
 
-_SLANT = 0.6  # between 0, sharp but glittering where a surface is seen at a flat angle, and 1, calm but blurred
+_SLANT = 0.6  # between 0 (sharp, with aliasing at flat angles) and 1 (blurred, without aliasing)
 _DITHER = np.array(
     [[0.0, 0.5], [0.75, 0.25]], dtype=np.float32
-)  # neighbouring rays take different levels, their mean blends them
+)  # neighbouring rays use different levels, which their mean blends
 
 
 class Renderer:
-    """Renders one world. The first image takes a second or two more, ten for a house: textures are painted, light is baked in.
+    """Renders one world. The first image takes a second or two longer, ten for a house, to paint textures and bake light.
 
-    seed: of the textures. grain: how many times coarser than usual the textures are. supersampling: rays per pixel along each
-    side; more of them make smoother edges.
+    seed: of the textures. grain: factor by which textures are coarser than usual. supersampling: rays per pixel along each side;
+    more rays make smoother edges.
     """
 
     def __init__(self, zones: tuple[Zone, ...], seed: int = 0, grain: float = 1.0, supersampling: float = 1.5) -> None:
@@ -35,7 +35,7 @@ class Renderer:
         self._caster = ZoneCaster(zones)
 
     def image(self, camera: Camera, T_world_cam: SE3) -> np.ndarray:
-        """What an ideal camera sees, (H, W, 3) uint8 RGB; black where there is nothing."""
+        """The image of an ideal camera, (H, W, 3) uint8 RGB; black where there is nothing."""
         fine = camera.scaled(round(camera.width * self._supersampling), round(camera.height * self._supersampling))
         hits = self._caster.cast(fine, T_world_cam)
         x, y, width, height = (np.take(side, hits.surface, mode="clip") for side in self._boxes.T)
@@ -48,12 +48,12 @@ class Renderer:
         return self._caster.depth(self._caster.cast(camera, T_world_cam), camera, T_world_cam)
 
     def zones_in_sight(self, camera: Camera, T_world_cam: SE3) -> set[int]:
-        """The zones of which something may be seen, by number."""
+        """Numbers of the zones that may be visible."""
         return self._caster.in_sight(camera, T_world_cam)
 
     @cached_property
     def _scenes(self) -> list[Scene]:
-        """Each scene once, however many zones look like it."""
+        """Each scene once, even when several zones share it."""
         return list({id(zone.scene): zone.scene for zone in self._zones}.values())
 
     @cached_property
@@ -62,7 +62,7 @@ class Renderer:
 
     @cached_property
     def _boxes(self) -> np.ndarray:
-        """Where in the atlas the texture of each surface lies, (surfaces, 4)."""
+        """Position of the texture of each surface in the atlas, (surfaces, 4)."""
         ends = np.cumsum([len(scene.surfaces) for scene in self._scenes])[:-1]
         boxes = {id(scene): part for scene, part in zip(self._scenes, np.split(self._atlas.boxes, ends), strict=True)}
         return np.concatenate([boxes[id(zone.scene)] for zone in self._zones])

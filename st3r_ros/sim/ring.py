@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A round of furnished rooms about a block, one leading into the next: each is seen once until the way is back in the first."""
+"""A ring of furnished rooms around a block: each is seen once before the path returns to the first."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from st3r_ros.sim.world import World
 from st3r_ros.sim.zones import Zone
 
 _BAND = (5.0, 6.0)  # metres from the outer wall to the block
-_ROOM = 8.0  # metres of way through a room that is not at a corner, about
-_ROUNDS = 1.05  # the last frames see again what the first ones saw
+_ROOM = 8.0  # approximate length of the path through a room that is not at a corner, metres
+_ROUNDS = 1.05  # the last frames see the same as the first ones
 _GRAIN = 2.0
-_GLANCE = 0.45  # radians by which the camera looks to the sides at most
+_GLANCE = 0.45  # maximum sideways glance of the camera, radians
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Everything random about the ground plan, apart from its size.
+    """The random parameters of the ground plan, except its size.
 
-    bands: (4,) metres, depth of the rooms in the south, east, north, west. shares: per side, how the rooms between the corners
-    share its length, mean 1. shifts: (rooms,) metres by which doorways are beside the middle of a wall. bulges: (rooms,) metres.
+    bands: (4,) metres, depth of the rooms in the south, east, north, west. shares: per side, relative lengths of the rooms
+    between the corners, mean 1. shifts: (rooms,) offsets of the doorways from the middle of the wall, metres. bulges: (rooms,)
+    metres.
     """
 
     bands: np.ndarray
@@ -44,7 +45,8 @@ class _Plan:
         return _Plan(rng.uniform(*_BAND, 4), shares, rng.uniform(-0.8, 0.8, rooms), bulges)
 
     def boxes(self, side: float) -> list[tuple[Box, int]]:
-        """The rooms, counter-clockwise from the one in the south-west; to the east, north, west or south (0 to 3) they lead on.
+        """The rooms, counter-clockwise from the south-west, each with the direction of its exit: east, north, west or south (0 to
+        3).
 
         side: mean length of the rooms between the corners, metres.
         """
@@ -61,7 +63,7 @@ class _Plan:
         return rooms
 
     def doors(self, rooms: list[tuple[Box, int]]) -> list[Place]:
-        """The doorway out of each room, local x in the direction of the way."""
+        """The exit doorway of each room, local x in the direction of the path."""
         doors = []
         for (box, turn), shift in zip(rooms, self.shifts, strict=True):
             out = Place(box.place.x, box.place.y, turn * np.pi / 2)
@@ -69,7 +71,7 @@ class _Plan:
         return doors
 
     def lines(self, rooms: list[tuple[Box, int]], doors: list[Place]) -> list[np.ndarray]:
-        """The way through each room, (P, 2)."""
+        """The path through each room, (P, 2)."""
         lines = []
         for k, (_, turn) in enumerate(rooms):
             corner = turn != rooms[k - 1][1]
@@ -78,10 +80,10 @@ class _Plan:
 
 
 def ring_of_rooms(seed: int, length: float) -> World:
-    """A round of rooms with a way of `length` metres through all of them, which goes on a little to where it began."""
+    """A ring of rooms with a path of `length` metres through all of them, which overlaps a little with its start."""
     rng = np.random.default_rng([seed, 3])
     plan, side = _Plan.random(rng, length), _ROOM
-    for _ in range(6):  # the way is very nearly linear in the side
+    for _ in range(6):  # the length of the path is almost linear in the side
         rooms = plan.boxes(side)
         doors = plan.doors(rooms)
         lines = plan.lines(rooms, doors)
@@ -102,7 +104,7 @@ def _zone(rng: np.random.Generator, k: int, rooms: list[tuple[Box, int]], doors:
 
 
 def _round(rng: np.random.Generator, lines: list[np.ndarray], length: float) -> Route:
-    """From the middle of the second room around to it and a little further."""
+    """From the middle of the second room once around and a little further."""
     closed = np.concatenate(lines[1:] + lines[:1])
     closed = np.roll(closed, -len(lines[1]) // 2, axis=0)
     points = resampled(np.concatenate([closed] * 3), STEP)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A way through a house: a line through doorways that a sequence of any number of frames follows once."""
+"""A path through a house: a line through doorways that a sequence with any number of frames follows once."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.sim.path import looking
 from st3r_ros.sim.scene import Place
 
-STEP = 0.02  # metres between the points of a route, about
+STEP = 0.02  # approximate distance between the points of a route, metres
 
-_TURNING = 1.0  # metres that the camera could go in the time in which it turns by a radian
-_CALM = 1.2  # metres over which the heading is averaged to both sides
+_TURNING = 1.0  # metres of motion that take as long as a rotation by one radian
+_CALM = 1.2  # metres to both sides over which the heading is averaged
 _SWAY = np.array([0.02, 0.02, 0.02, 0.03, 0.02, 0.015])  # metres and radians: position, yaw, pitch, roll
 _PITCH = -0.12  # radians
 
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """Where the camera is, point by point.
+    """The poses of the camera, point by point.
 
-    points: (M, 6) x, y, z in metres, yaw without jumps, pitch, roll in radians. again: how many of the points at the end are the
-    same way as those at the beginning, in another place: both get the same frames.
+    points: (M, 6) x, y, z in metres, yaw without jumps, pitch, roll in radians. again: number of points at the end that repeat
+    those at the beginning in another place: both get the same frames.
     """
 
     points: np.ndarray
     again: int = 0
 
     def poses(self, frames: int, fps: float) -> SE3:
-        """T_world_cam (frames,) of the optical frame: the whole way in that many frames, whatever their rate, slower in turns."""
+        """T_world_cam (frames,) of the optical frame: the whole path in that many frames, slower in turns."""
         x, y, z, yaw, pitch, roll = (self._at(frames, column) for column in self.points.T)
         return looking(np.stack([x, y, z], axis=1), yaw, pitch, roll)
 
     def _at(self, frames: int, values: np.ndarray) -> np.ndarray:
-        """Values (M,) at the points as they are at each frame (frames,)."""
+        """Interpolates values (M,) at the points to the frames (frames,)."""
         effort = np.concatenate([[0.0], np.cumsum(STEP + _TURNING * np.abs(np.diff(self.points[:, 3])))])
         last, steps = len(self.points) - 1, max(frames - 1, 1)
         alike = round(steps * float(effort[max(self.again - 1, 0)] / effort[-1]))
@@ -48,9 +48,9 @@ class Route:
 
 
 def through(start: Place, end: Place, bulge: float = 0.0, pull: float = 1.0) -> np.ndarray:
-    """A smooth line (P, 2) from one place to another that leaves and arrives along their yaw.
+    """A smooth line (P, 2) between two places, tangent to their yaw at both ends.
 
-    bulge: metres by which it swings to the left in its middle. pull: how far it keeps its direction at the ends.
+    bulge: deviation to the left in the middle, metres. pull: how far it keeps its direction at the ends.
     """
     s = np.linspace(0.0, 1.0, 200)[:, None]
     p0, p1 = np.array([start.x, start.y]), np.array([end.x, end.y])
@@ -63,7 +63,7 @@ def through(start: Place, end: Place, bulge: float = 0.0, pull: float = 1.0) -> 
 
 
 def length_of(line: np.ndarray) -> float:
-    """Metres along a line (P, 2)."""
+    """Arc length along a line (P, 2), metres."""
     return float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum())
 
 
@@ -86,7 +86,7 @@ def heading_along(points: np.ndarray) -> np.ndarray:
 def waves(rng: np.random.Generator, points: int, lengths: Sequence[float], period: float | None = None) -> np.ndarray:
     """A sum of waves (points,), between -1 and 1, over points at distances of STEP; lengths: of the waves, metres.
 
-    period: metres after which all of them repeat; their lengths are then changed as little as that needs.
+    period: metres after which all of them repeat; their lengths are adjusted to fit.
     """
     metres = STEP * np.arange(points)
     turns = np.array([period / max(1, round(period / length)) if period else length for length in lengths])
@@ -95,7 +95,7 @@ def waves(rng: np.random.Generator, points: int, lengths: Sequence[float], perio
 
 
 def swaying(rng: np.random.Generator, points: np.ndarray, yaw: np.ndarray, period: float | None = None) -> np.ndarray:
-    """The points (M, 6) of a route along (M, 2) that looks along yaw (M,), with the swaying of a camera that is carried."""
+    """The points (M, 6) of a route along (M, 2) with yaw (M,) and the sway of a carried camera."""
     height = float(rng.uniform(1.2, 1.45))
     level = np.full(len(points), height)
     steady = np.column_stack([points, level, yaw, np.full(len(points), _PITCH), np.zeros(len(points))])

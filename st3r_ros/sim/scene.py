@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a simulated world is made of: textured rectangles, upright cylinders and spheres, metres, z up."""
+"""The surfaces of a simulated world: textured rectangles, upright cylinders and spheres, metres, z up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 Material = Callable[[np.random.Generator, float, float], np.ndarray]
-"""Paints the texture (h, w, 3) uint8 RGB of a surface that is so many metres wide and high."""
+"""Paints the texture (h, w, 3) uint8 RGB of a surface; width and height in metres."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Rectangle:
 
 @dataclass(frozen=True, eq=False)
 class Cylinder:
-    """The side of an upright cylinder, seen from outside; center is its middle. The texture runs once around."""
+    """The side of an upright cylinder, seen from outside; center is its middle. The texture wraps around once."""
 
     center: np.ndarray
     radius: float
@@ -119,15 +119,15 @@ class Scene:
         material: Material,
         disc: bool = False,
     ) -> None:
-        """Add a rectangle given in local coordinates."""
+        """Adds a rectangle given in local coordinates."""
         self.rectangles.append(Rectangle(place.to_world(origin), place.rotated(edge_u), place.rotated(edge_v), material, disc))
 
     def box(
         self, place: Place, low: Sequence[float], size: Sequence[float], material: Material, front: Material | None = None
     ) -> None:
-        """Add a box from the local corner `low` with the edges `size`.
+        """Adds a box from the local corner `low` with the edges `size`.
 
-        front: the material of the side that looks along local -y, if it differs.
+        front: the material of the side that faces local -y, if different.
         """
         x, y, z = np.diag(np.asarray(size, dtype=np.float64))
         corner = np.asarray(low, dtype=np.float64)
@@ -141,7 +141,7 @@ class Scene:
     def cylinder(
         self, place: Place, base: Sequence[float], radius: float, height: float, *, side: Material, top: Material
     ) -> None:
-        """Add an upright cylinder with a lid; base is the centre of its lower end."""
+        """Adds an upright cylinder with a lid; base is the centre of its lower end."""
         center = place.to_world((base[0], base[1], base[2] + 0.5 * height))
         self.cylinders.append(Cylinder(center, radius, height, side))
         across = 2.0 * radius
@@ -153,7 +153,7 @@ class Scene:
         self.spheres.append(Sphere(place.to_world(center), radius, material))
 
     def drop_unseen(self, viewpoints: np.ndarray) -> None:
-        """Forget the rectangles that show their back to all the viewpoints (N, 3): backs of cupboards, undersides of boxes."""
+        """Removes the rectangles that face away from all viewpoints (N, 3): backs of cupboards, undersides of boxes."""
         kept = []
         for rectangle in self.rectangles:
             normal = np.cross(rectangle.edge_v, rectangle.edge_u)

@@ -17,11 +17,11 @@ from st3r_ros.sim.renderer import Renderer
 from st3r_ros.sim.worlds import build
 from st3r_ros.types import Frame, Trajectory
 
-_NOISE_MARGIN = 64  # pixels by which the sheet of noise is larger than the images
+_NOISE_MARGIN = 64  # pixels by which the noise image is larger than the images
 
 
 class SimulatedDepth:
-    """The true depth of every frame, rendered when asked for. stamps_ns: (N,) int64, those of the frames; camera: theirs."""
+    """The true depth of every frame, rendered on demand. stamps_ns: (N,) int64 of the frames. camera: of the frames."""
 
     def __init__(self, sequence: SimulatedSequence) -> None:
         self._sequence = sequence
@@ -32,24 +32,23 @@ class SimulatedDepth:
         return len(self.stamps_ns)
 
     def depth(self, index: int) -> np.ndarray:
-        """Depth of frame `index`, (H, W) float32 metres along the optical axis at the pixel centres, 0 = none."""
+        """Depth of frame `index`, (H, W) float32 metres along the optical axis at the pixel centres, 0 = unknown."""
         if self._sequence.shown[index] < 0:
             return np.zeros((self.camera.height, self.camera.width), dtype=np.float32)
         return self._sequence.renderer.depth(self.camera, self._sequence.T_world_cam[index])
 
 
 class SimulatedSequence:
-    """Images of a simulated world along a smooth path; the same interface as the readers of `io`. Nothing is ever skipped.
+    """Images of a simulated world along a smooth path; the same interface as the readers of `io`. Frames are never skipped.
 
-    selected: the frames that are taken, all when None; they are numbered anew, from 0. disturbances: what befalls the camera
-    besides the setting `kidnap`.
-    stamps_ns: (N,) int64 of the taken frames. T_world_cam: (N,) their exact poses, also of those that show black or white.
-    truth: the poses of those that show the world, as a Trajectory. camera: ideal, known exactly.
+    selected: the selected frames, all when None; they are renumbered from 0. disturbances: in addition to the setting `kidnap`.
+    stamps_ns: (N,) int64 of the selected frames. T_world_cam: (N,) their exact poses, including those of black or white frames.
+    truth: the poses of the frames that show the world, as a Trajectory. camera: ideal, known exactly.
     shown: (N,) int64, the number of the frame of the undisturbed sequence that each shows, else disturbances.BLACK or WHITE.
-    twins: the two rooms that look alike, where the world has such; `twin_rooms` tells which frames show them.
+    twins: the two rooms that look alike, if the world has them; `twin_rooms` says which frames show them.
 
     Raises:
-        ConfigError: a length for a world that has one of its own, or a disturbance that reaches out of the sequence.
+        ConfigError: a length for a world of fixed length, or a disturbance that is not within the sequence.
     """
 
     kind = "sim"
@@ -87,17 +86,17 @@ class SimulatedSequence:
 
     @property
     def length(self) -> int:
-        """How many frames it yields."""
+        """Number of frames."""
         return len(self._selected)
 
     @cached_property
     def renderer(self) -> Renderer:
-        """Of the world. Its first image takes a while, its first depth does not."""
+        """The renderer of the world. Its first image takes longer, its first depth does not."""
         return Renderer(self._world.zones, self.config.seed, self._world.grain)
 
     @cached_property
     def twin_rooms(self) -> np.ndarray:
-        """Which of the twin rooms each frame shows, and nothing else: (N,) uint8, 1 for a, 2 for b; 0 = something else."""
+        """The twin room that each frame shows exclusively: (N,) uint8, 1 for a, 2 for b; 0 = other."""
         rooms = np.zeros(self.length, dtype=np.uint8)
         if self.twins is not None:
             for index in np.flatnonzero(self.shown >= 0).tolist():
@@ -112,7 +111,7 @@ class SimulatedSequence:
             yield self.frame(index)
 
     def frame(self, index: int) -> Frame:
-        """Frame `index` of the taken ones."""
+        """Frame `index` of the selected ones."""
         if self.shown[index] < 0:
             level = WHITE_LEVEL if self.shown[index] == WHITE else 0
             image = np.full((self.camera.height, self.camera.width, 3), level, dtype=np.uint8)
@@ -121,7 +120,7 @@ class SimulatedSequence:
         return Frame(index, int(self.stamps_ns[index]), self._exposed(image, self._selected[index]), self.camera)
 
     def _exposed(self, image: np.ndarray, number: int) -> np.ndarray:
-        """The image (H, W, 3) as a real sensor would give it: with noise and the exposure of that moment."""
+        """Adds sensor noise and the current exposure to an image (H, W, 3)."""
         config = self.config
         if config.exposure:
             gain = 1.0 + config.exposure * np.sin(2 * np.pi * number / (6.0 * config.fps) + config.seed)
@@ -134,13 +133,13 @@ class SimulatedSequence:
 
     @cached_property
     def _noise(self) -> np.ndarray:
-        """A sheet of noise, int16; each image gets another part of it."""
+        """A noise image, int16; each frame uses another part of it."""
         size = (self.config.height + _NOISE_MARGIN, self.config.width + _NOISE_MARGIN, 3)
         return np.rint(np.random.default_rng(self.config.seed).normal(0.0, self.config.noise, size)).astype(np.int16)
 
 
 def _name(config: SimulationConfig) -> str:
-    """How a person opens this world again; the settings of the images are left out."""
+    """The name that opens this world again, without the settings of the images."""
     length = f"&length={config.length:g}" if config.length != SimulationConfig.length else ""
     kidnap = f"&kidnap={config.kidnap}" if config.kidnap != SimulationConfig.kidnap else ""
     return f"sim:{config.world}?seed={config.seed}{length}{kidnap}"

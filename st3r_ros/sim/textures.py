@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Procedural materials: plaster, brick, wood, tiles, cloth. Each is rich in corners from centimetres to metres."""
+"""Procedural materials: plaster, brick, wood, tiles, cloth. Each has many corners from centimetres to metres."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Color = tuple[int, int, int]
 
 
 def pixels(width: float, height: float) -> tuple[int, int]:
-    """Rows and columns of a texture of a surface, metres."""
+    """Rows and columns of the texture of a surface of a size in metres."""
     return max(8, round(height * DENSITY)), max(8, round(width * DENSITY))
 
 
@@ -34,7 +34,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cells: Sequence[floa
 
 
 def tinted(color: Color | np.ndarray, brightness: np.ndarray) -> np.ndarray:
-    """The image (h, w, 3) uint8 of a colour, or of one colour per pixel, changed by grey levels (h, w)."""
+    """An image (h, w, 3) uint8 of a colour, or of one colour per pixel, plus grey levels (h, w)."""
     return np.clip(np.asarray(color, dtype=np.float32) + brightness[..., None], 0, 255).astype(np.uint8)
 
 
@@ -181,7 +181,7 @@ def _masonry(
     offset: float,
     ornament: float = 0.0,
 ) -> np.ndarray:
-    """Rows of pieces of `brick` (height, width) metres, in shades of `base`; a share of them carries an ornament."""
+    """Rows of pieces of `brick` (height, width) metres, in shades of `base`; a share of them has an ornament."""
     h, w = pixels(*size)
     image = tinted((joint, joint, joint - 6), 8.0 * noise(rng, (h, w), [3, 20]))
     rough = 9.0 * noise(rng, (h, w), [3, 9, 30])

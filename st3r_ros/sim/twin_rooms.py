@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two rooms that look exactly alike, on one side of a corridor that does not; one is the other turned around.
+"""Two identical rooms on one side of a corridor; one is the other rotated by half a turn.
 
-Each room has a lobby at both doors, alike too, with doorways so far out of line that nothing outside is seen from the room.
+Each room has an identical lobby at both doors, with doorways so far out of line that the outside is not visible from the room.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from st3r_ros.sim.zones import Zone
 
 _ROOM_A, _EAST_A, _CORRIDOR, _WEST_B, _ROOM_B, _WEST_A, _EAST_B, _BLIND_A, _BLIND_B = range(9)  # the zones
 
-_LOBBY = (1.1, 2.35)  # half sizes with half the walls, metres
+_LOBBY = (1.1, 2.35)  # half sizes including half the walls, metres
 _CORRIDOR_WIDTH = 2.4
 _OFFSET = 2.6  # metres between the doorways of a lobby, along its walls
 _PLAIN = Style(furniture.NARROW, gaps=(0.3, 1.0), lonely=0, lamps=(1, 2))
-_TOUR = (0.16, 0.9)  # of the way between the doors of a room; this part is the same way in both
+_TOUR = (0.16, 0.9)  # share of the path between the doors of a room that is the same in both
 _GLANCE = 0.3  # radians
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """Room and lobbies in the coordinates of the room; turned by half a turn, the walls and doors are where they were before.
+    """Room and lobbies in room coordinates; symmetric under half a turn.
 
-    half: of the room, with half the walls, metres. door: (x, y) of the doorway to the eastern lobby; the way leads eastwards.
+    half: half size of the room including half the walls, metres. door: (x, y) of the doorway to the eastern lobby; the path leads
+    east.
     """
 
     half: tuple[float, float]
@@ -50,13 +51,13 @@ class _Unit:
 
     @property
     def doors(self) -> tuple[Place, Place, Place, Place]:
-        """Into the western lobby, the room, the eastern lobby, and out of it; local x in the direction of the way."""
+        """Doorways into the western lobby, the room, the eastern lobby, and out of it; local x along the path."""
         (x, y), out = self.door, self.exit
         return Place(-out.x, -out.y), Place(-x, -y), Place(x, y), out
 
 
 def twin_rooms(seed: int) -> World:
-    """A way through a room, out into a corridor, and through the room's twin."""
+    """A path through a room, along a corridor, and through the room's twin."""
     rng = np.random.default_rng([seed, 4])
     half = float(rng.uniform(3.6, 4.0)), float(rng.uniform(3.1, 3.4))
     unit = _Unit(half, (half[0], 1.15 - half[1]))
@@ -110,7 +111,7 @@ def _corridor(rng: np.random.Generator, south: Place, north: Place, way: np.ndar
 
 
 def _back(door: Place) -> Place:
-    """A doorway as it is seen from its other side."""
+    """A doorway seen from its other side."""
     return door.moved(0, 0, np.pi)
 
 
@@ -120,14 +121,14 @@ def _into(box: Box, line: np.ndarray) -> np.ndarray:
 
 
 def _closed_door(rng: np.random.Generator, door: Place) -> Zone:
-    """What is behind an opening that leads nowhere, its local x outwards."""
+    """The end of an opening that leads nowhere, local x outwards."""
     scene, (x, z) = Scene(), (DOOR_WIDTH, DOOR_HEIGHT)
     scene.rectangle(Place(), (-x / 2, 0.02, z), (x, 0, 0), (0, 0, -z), material=textures.wood(rng))
     return Zone(scene, outwards(door), (-x / 2, 0.0, x / 2, 0.1))
 
 
 def _way(rng: np.random.Generator, home: tuple[Place, Place], inside: list[np.ndarray], outside: np.ndarray) -> Route:
-    """Through the room, the corridor and the twin, at the same points and with the same sway and glances in both rooms."""
+    """Through the room, the corridor and the twin, with the same points, sway and glances in both rooms."""
     unit = np.concatenate(inside)
     twice = [np.stack([place.to_world((x, y, 0.0))[:2] for x, y in unit]) for place in home]
     period = length_of(unit) + length_of(outside)

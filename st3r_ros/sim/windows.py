@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which part of an image something in space can cover."""
+"""Image windows that objects can cover."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from st3r_ros.geometry.camera import Camera
 
-NEAR = 0.02  # metres; nothing comes closer to the camera
+NEAR = 0.02  # near plane, metres
 
-_BAND = 1 << 15  # pixels worked on at a time: their numbers fit into the cache of the processor
+_BAND = 1 << 15  # pixels processed at a time, to fit into the processor cache
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Window:
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
     def __and__(self, other: Window) -> Window:
-        """What two windows have in common."""
+        """Intersection of two windows."""
         low, high = (max(self.x0, other.x0), max(self.y0, other.y0)), (min(self.x1, other.x1), min(self.y1, other.y1))
         return Window(*low, *high)
 
@@ -59,7 +59,7 @@ class Window:
 
 
 def polygon_windows(camera: Camera, corners: np.ndarray) -> list[Window]:
-    """The windows of flat polygons with corners (N, P, 3) in the camera, cut off at the near plane."""
+    """The windows of flat polygons with corners (N, P, 3) in the camera, clipped at the near plane."""
     following = np.roll(corners, -1, axis=1)
     z0, z1 = corners[..., 2:], following[..., 2:]
     crosses = (z0 > NEAR) != (z1 > NEAR)
@@ -70,7 +70,7 @@ def polygon_windows(camera: Camera, corners: np.ndarray) -> list[Window]:
 
 
 def point_windows(camera: Camera, points: np.ndarray, valid: np.ndarray) -> list[Window]:
-    """The windows of N sets of points (N, P, 3) in the camera, of which those count that are valid (N, P)."""
+    """The windows of the valid (N, P) among N sets of points (N, P, 3) in the camera."""
     z = np.where(valid, points[..., 2], 1.0)[..., None]
     pixels = (points / z) @ camera.K[:2].T
     low = np.where(valid[..., None], pixels, np.inf).min(1)

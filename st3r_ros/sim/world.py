@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a simulated world is: zones, and a path through their free space."""
+"""A simulated world: zones, and a path through their free space."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.sim.scene import Scene
 from st3r_ros.sim.zones import Zone
 
-_REACH = 0.7  # metres around the path from where everything looks complete
+_REACH = 0.7  # metres around the path within which the world looks complete
 
 
 class CameraPath(Protocol):
-    """Where the camera goes."""
+    """The path of the camera."""
 
     def poses(self, frames: int, fps: float) -> SE3:
         """T_world_cam (frames,) of the optical frame."""
@@ -26,9 +26,9 @@ class CameraPath(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Twins:
-    """Two rooms with their lobbies that look exactly alike, each of several zones.
+    """Two identical rooms with their lobbies, each of several zones.
 
-    T_a_b: world coordinates of a spot in room b to those of the same spot in room a. a, b: which zones belong to them.
+    T_a_b: from world coordinates in room b to those of the corresponding point in room a. a, b: their zones.
     """
 
     T_a_b: SE3
@@ -36,7 +36,7 @@ class Twins:
     b: Mapping[int, Zone]
 
     def in_a(self, points: np.ndarray) -> np.ndarray:
-        """Which world points (..., 3) belong to room a, walls and all; (...) bool."""
+        """Which world points (..., 3) belong to room a, including its walls; (...) bool."""
         return np.any([zone.contains(points) for zone in self.a.values()], axis=0)
 
     def in_b(self, points: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ class Twins:
 class World:
     """Zones, and a path through their free space.
 
-    grain: how many times coarser than usual the textures are: many rooms share the memory. twins: where two rooms are alike.
+    grain: factor by which textures are coarser than usual, to limit memory. twins: the twin rooms, if any.
     """
 
     zones: tuple[Zone, ...]
@@ -58,7 +58,7 @@ class World:
 
 
 def drop_unseen(scene: Scene, path: np.ndarray, openings: np.ndarray | None = None) -> None:
-    """Forget what cannot be seen from around a path (M, 2), or through openings with corners (N, 3), in the scene's axes."""
+    """Removes what is not visible from around a path (M, 2) or through openings with corners (N, 3), in the scene's axes."""
     shifts = _REACH * np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)])
     spots = (path[:, None] + shifts).reshape(-1, 2)
     viewpoints = np.array([(x, y, z) for x, y in spots for z in (0.3, 2.3)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worlds: a furnished room, a corridor around a block, a round of rooms, twin rooms. Another seed is another world."""
+"""The worlds: a furnished room, a corridor around a block, a ring of rooms, twin rooms. Each seed gives another world."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from st3r_ros.sim.zones import Zone
 
 
 def room(seed: int) -> World:
-    """A room with furniture along its walls, pictures, a few things standing around, and a round path in the middle."""
+    """A room with furniture along its walls, pictures, a few objects, and a round path in the middle."""
     rng = np.random.default_rng([seed, 1])
     half_x, half_y = float(rng.uniform(3.5, 4.1)), float(rng.uniform(3.1, 3.6))
     scene, corner = Scene(), (half_x, half_y)
@@ -68,17 +68,17 @@ WORLDS: dict[str, Callable[[SimulationConfig], World]] = {
 
 
 def build(config: SimulationConfig) -> World:
-    """The world that is asked for.
+    """The world of a configuration.
 
     Raises:
-        ConfigError: a length for a world that has a length of its own.
+        ConfigError: a length for a world of fixed length.
     """
     if config.world != "rooms" and config.length != SimulationConfig.length:
-        raise ConfigError(f"length is {config.length:g}, but the way through {config.world} is as it is; only rooms takes one.")
+        raise ConfigError(f"length is {config.length:g}, but {config.world} has a fixed length; only rooms accepts one.")
     return WORLDS[config.world](config)
 
 
 def _around(scene: Scene, path: Path) -> World:
-    """The world without what cannot be seen from the path and its surroundings."""
+    """The world without what is not visible from the path and its surroundings."""
     drop_unseen(scene, path.points[::20])
     return World((Zone(scene),), path)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A world of many rooms: zones that see each other through openings only, so that a view costs what is in sight, not the house.
+"""A world of many rooms: zones connected by openings, so that rendering costs only what is visible, not the whole house.
 
-Zones may share one scene: they then look exactly alike.
+Zones may share a scene; they are then identical.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from st3r_ros.sim.raycast import Hits, RayCaster
 from st3r_ros.sim.scene import Place, Scene
 from st3r_ros.sim.windows import Window, polygon_windows
 
-_RIM = 0.01  # metres around an opening where its two zones may reach over each other
-_CLOSE = 0.1  # metres; an opening closer than this may cover any part of the image
+_RIM = 0.01  # metres around an opening where its two zones may overlap
+_CLOSE = 0.1  # metres; a closer opening may cover any part of the image
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Opening:
 
 @dataclass(frozen=True, eq=False)
 class Zone:
-    """A scene with a place in the world. Everything of it that is seen from elsewhere is seen through its openings.
+    """A scene with a place in the world. From outside it is visible only through its openings.
 
-    place: of the scene's coordinates in the world. ground: the corners (x0, y0, x1, y1) of the part of the floor that belongs to
-    it, in the coordinates of the scene; without it, all of the world.
+    place: of the scene's coordinates in the world. ground: the corners (x0, y0, x1, y1) of its floor area in scene
+    coordinates; None for the whole world.
     """
 
     scene: Scene
@@ -70,7 +70,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class _View:
-    """A zone in sight. window: where in the image. first: number of its first surface in the world."""
+    """A visible zone. window: its part of the image. first: number of its first surface in the world."""
 
     zone: int
     window: Window
@@ -79,7 +79,7 @@ class _View:
 
 
 class ZoneCaster:
-    """Casts rays in a world of zones. Its surfaces are those of the zones, one zone after the other."""
+    """Casts rays in a world of zones. Its surfaces are the concatenated surfaces of the zones."""
 
     def __init__(self, zones: tuple[Zone, ...]) -> None:
         self.zones = zones
@@ -100,7 +100,7 @@ class ZoneCaster:
 
     def depth(self, hits: Hits, camera: Camera, T_world_cam: SE3) -> np.ndarray:
         """The depth along the optical axis of what `cast` found, (H, W) float32 metres, 0 for nothing, computed in float64."""
-        forms = np.zeros((self._first[-1] + 1, 3))  # the last one is that of nothing
+        forms = np.zeros((self._first[-1] + 1, 3))  # the last entry stands for nothing
         views = {view.zone: view for view in self._views(camera, T_world_cam)}.values()
         for view in views:
             caster = self._casters[view.zone]
@@ -112,11 +112,11 @@ class ZoneCaster:
         return np.divide(1.0, w, out=np.zeros_like(w), where=w > 0).astype(np.float32)
 
     def in_sight(self, camera: Camera, T_world_cam: SE3) -> set[int]:
-        """The zones of which something may be seen, by number: never too few, sometimes one that is hidden behind furniture."""
+        """Numbers of the zones that may be visible: never too few, sometimes one that is hidden behind furniture."""
         return {view.zone for view in self._views(camera, T_world_cam)}
 
     def _views(self, camera: Camera, T_world_cam: SE3) -> list[_View]:
-        """The zone in which the camera stands and those seen through openings; all zones for a camera outside of them."""
+        """The zone of the camera and those visible through openings; all zones for a camera outside of them."""
         whole = Window.whole(camera)
         here = [i for i, zone in enumerate(self.zones) if zone.contains(T_world_cam.translation)][:1]
         pending: list[tuple[tuple[int, ...], Window]] = [((i,), whole) for i in here or range(len(self.zones))]
@@ -137,6 +137,6 @@ def _seen_through(opening: Opening, corners: np.ndarray, camera: Camera, T_zone_
     x, y, _ = opening.place.to_local(T_zone_cam.translation)
     if abs(y) < _CLOSE and abs(x) < 0.5 * opening.width + _CLOSE:
         return Window.whole(camera)
-    if y > 0:  # the camera is outside: lines of sight only come in here
+    if y > 0:  # the camera is outside: lines of sight only enter here
         return Window(0, 0, 0, 0)
     return polygon_windows(camera, (T_zone_cam.inverse() @ corners)[None])[0]

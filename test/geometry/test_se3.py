@@ -127,7 +127,7 @@ def test_a_transform_cannot_be_changed():
         (np.full((4, 4), np.inf), "not finite"),
         (np.eye(4) + np.eye(4)[:, ::-1], "last row"),
         (np.diag([2.0, 2.0, 2.0, 1.0]), "no rotation"),
-        (np.diag([1.0, -1.0, 1.0, 1.0]), "mirrors"),
+        (np.diag([1.0, -1.0, 1.0, 1.0]), "reflection"),
     ],
 )
 def test_what_is_no_rigid_matrix_is_refused(matrix, words):

@@ -82,8 +82,8 @@ def test_nearest_rotation_repairs_rounding(phi):
 @pytest.mark.parametrize(
     ("matrix", "words"),
     [
-        (np.diag([1.0, 1.0, -1.0]), "mirrors"),
-        (1.1 * np.eye(3), "off orthonormal by 0.21"),
+        (np.diag([1.0, 1.0, -1.0]), "reflection"),
+        (1.1 * np.eye(3), "from orthonormal by 0.21"),
         (np.full((3, 3), np.nan), "no rotation"),
     ],
 )

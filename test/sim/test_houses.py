@@ -91,7 +91,7 @@ def test_the_corridor_between_the_twins_looks_different(twins):
 
 
 def test_only_the_round_of_rooms_takes_a_length():
-    with pytest.raises(ConfigError, match="length is 60, but the way through room"):
+    with pytest.raises(ConfigError, match="length is 60, but room has a fixed length"):
         sequence_of("room", length=60.0)
     for wrong in (39.0, 201.0):
         with pytest.raises(ConfigError, match="length"):
