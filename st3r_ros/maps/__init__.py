@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps on disk: saved, loaded, exported for other programs. docs/map_format.md describes the files."""
+"""Maps on disk: saved, loaded, exported for other programs. docs/map_format.md specifies the files."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map without its pointmaps and images as columns of numbers, and back."""
+"""Converts a map without its pointmaps and images to columns of numbers, and back."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class MapColumns:
     frames: Columns
 
     def files(self) -> dict[str, Columns]:
-        """The tables by the names of their files."""
+        """The tables by file name."""
         return {KEYFRAMES: self.keyframes, EDGES: self.edges, FRAMES: self.frames}
 
 
 def layouts(info: MapInfo) -> dict[str, dict[str, Layout]]:
-    """Which columns each table of such a map has."""
+    """The columns of each table for a map of these sizes."""
     n, e, m, f = info.keyframes, info.edges, info.matches, info.frames
     keyframes = {
         "ids": Layout((n,), "<i8"),
@@ -106,16 +106,16 @@ def to_columns(keyframe_map: KeyframeMap) -> MapColumns:
 
 
 def to_edges(columns: Columns) -> list[Edge]:
-    """The edges of a table that has passed `check`."""
+    """The edges of a checked table."""
     bounds = np.concatenate([[0], np.cumsum(columns["match_counts"])]).tolist()
     packed = [torch.from_numpy(columns[name]) for name in ("pixels_i", "pixels_j", "weights")]
     rows = zip(columns["keyframe_ids"].tolist(), columns["kinds"].tolist(), pairwise(bounds), strict=True)
-    # Copies, so that an edge that is dropped later takes its memory with it.
+    # Copies, so that the memory of an edge that is dropped later is freed.
     return [Edge(i, j, EDGE_KINDS[kind], *(p[first:end].clone() for p in packed)) for (i, j), kind, (first, end) in rows]
 
 
 def to_frames(columns: Columns) -> FrameLog:
-    """The frames of a table that has passed `check`."""
+    """The frames of a checked table."""
     return FrameLog.of(columns["frame_ids"], columns["stamps_ns"], columns["keyframe_ids"], to_poses(columns["T_kf_cam"]))
 
 
@@ -125,7 +125,7 @@ def to_poses(rows: np.ndarray) -> Sim3:
 
 
 def to_keyframe(columns: Columns, row: int, X: torch.Tensor, conf: torch.Tensor, image: np.ndarray) -> Keyframe:
-    """One keyframe of a table that has passed `check`, with what other files hold of it."""
+    """One keyframe of a checked table, with its parts from other files."""
     described = bool(columns["described"][row])
     return Keyframe(
         id=int(columns["ids"][row]),
@@ -143,7 +143,7 @@ def to_keyframe(columns: Columns, row: int, X: torch.Tensor, conf: torch.Tensor,
 
 
 def find_fault(columns: MapColumns, image_size: tuple[int, int]) -> str:
-    """What makes no map of these tables, as part of a sentence; "" when nothing does."""
+    """Why these tables are not a valid map, as part of a sentence; "" when they are."""
     return (
         _keyframe_fault(columns.keyframes)
         or _edge_fault(columns.edges, columns.keyframes["ids"], image_size)
@@ -154,12 +154,12 @@ def find_fault(columns: MapColumns, image_size: tuple[int, int]) -> str:
 def _keyframe_fault(columns: Columns) -> str:
     ids, K = columns["ids"], columns["K"]
     if (ids < 0).any() or len(np.unique(ids)) != len(ids):
-        return "keyframe ids are negative or come twice"
+        return "keyframe ids are negative or duplicate"
     K_rows = K.reshape(-1, 9)
     usable = np.isfinite(K_rows).all(1) & (K[:, 0, 0] > 0) & (K[:, 1, 1] > 0) & (K[:, 2] == (0, 0, 1)).all(1) & (K[:, 1, 0] == 0)
     for good, what in (
-        (_are_poses(columns["T_world_cam"]), "a pose that is no similarity transform"),
-        (usable, "intrinsics K that no camera has"),
+        (_are_poses(columns["T_world_cam"]), "a pose that is not a similarity transform"),
+        (usable, "impossible intrinsics K"),
         (np.isfinite(columns["descriptors"]).all(1), "a descriptor that is not finite"),
     ):
         if not good.all():
@@ -171,15 +171,15 @@ def _edge_fault(columns: Columns, ids: np.ndarray, image_size: tuple[int, int]) 
     pairs, counts, weights = columns["keyframe_ids"], columns["match_counts"], columns["weights"]
     pixels = np.concatenate([columns["pixels_i"], columns["pixels_j"]])
     first, last = -0.5 / EDGE_PIXEL_STEP, (np.array(image_size) - 0.5) / EDGE_PIXEL_STEP
-    # Each count is limited before they are added: by overflow the sum of anything could be right.
+    # Each count is limited before they are added, because the sum could overflow.
     limited = ((counts >= 0) & (counts <= len(weights))).all()
     faults = {
-        "an edge ties a keyframe that is not there": not np.isin(pairs, ids).all(),
-        "an edge ties a keyframe to itself": (pairs[:, 0] == pairs[:, 1]).any(),
-        "two edges tie the same keyframes": len(np.unique(np.sort(pairs, axis=1), axis=0)) != len(pairs),
-        "an edge is of an unknown kind": (columns["kinds"] >= len(EDGE_KINDS)).any(),
-        "the edges have another number of matches than they say": not limited or counts.sum() != len(weights),
-        "a match of an edge lies outside of the image": ((pixels < first) | (pixels > last)).any(),
+        "an edge refers to a missing keyframe": not np.isin(pairs, ids).all(),
+        "an edge connects a keyframe to itself": (pairs[:, 0] == pairs[:, 1]).any(),
+        "two edges connect the same keyframes": len(np.unique(np.sort(pairs, axis=1), axis=0)) != len(pairs),
+        "an edge has an unknown kind": (columns["kinds"] >= len(EDGE_KINDS)).any(),
+        "the number of matches differs from the counts of the edges": not limited or counts.sum() != len(weights),
+        "a match of an edge lies outside the image": ((pixels < first) | (pixels > last)).any(),
         "a match of an edge has a weight that is negative or not finite": not (np.isfinite(weights) & (weights >= 0)).all(),
     }
     return next((fault for fault, found in faults.items() if found), "")
@@ -189,8 +189,8 @@ def _frame_fault(columns: Columns, ids: np.ndarray) -> str:
     stray = ~np.isin(columns["keyframe_ids"], ids)
     bad = ~_are_poses(columns["T_kf_cam"])
     if stray.any():
-        return f"frame {columns['frame_ids'][stray][0]} belongs to a keyframe that is not there"
-    return f"frame {columns['frame_ids'][bad][0]} has a pose that is no similarity transform" if bad.any() else ""
+        return f"frame {columns['frame_ids'][stray][0]} belongs to a missing keyframe"
+    return f"frame {columns['frame_ids'][bad][0]} has a pose that is not a similarity transform" if bad.any() else ""
 
 
 def _are_poses(rows: np.ndarray) -> np.ndarray:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a saved map can be mapped on in, or localized in, with a pair model and its images."""
+"""Checks whether a saved map can be continued, or localized in, with a pair model and its images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a saved map consists of: the names of its files, and map.json, which lists them. docs/map_format.md says it in full."""
+"""The files of a saved map and map.json, which lists them; specified in docs/map_format.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MANIFEST, MANIFEST_SUM = "map.json", "map.json.sha256"
 KEYFRAMES, EDGES, FRAMES = "keyframes.safetensors", "edges.safetensors", "frames.safetensors"
 POINTMAP_FOLDER, IMAGE_FOLDER = "pointmaps", "images"
 
-# No map of these limits is made in practice; they keep a damaged or planted file from filling the memory.
+# No real map reaches these limits; they keep a damaged or malicious file from filling the memory.
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_SIDE = 2048
 MAX_KEYFRAMES = 200_000
@@ -67,13 +67,13 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class MapInfo:
-    """map.json: what a saved map holds and what it was made with.
+    """map.json: content and origin of a saved map.
 
-    checkpoint_sha256: of the pair model's weights, "" for a model without. image_size: width and height of the keyframes.
-    descriptor_size: numbers in a global descriptor, 0 when no keyframe has one. keyframes, edges, matches, frames: how many.
-    next_keyframe_id: no keyframe had this id or a higher one. files: every other file but map.json.sha256, by name.
-    T_map_world: the world in the map frame of the robot that saved the map, None when it had none.
-    origins: where the images of the keyframes come from, by their ids, as far as that is known.
+    checkpoint_sha256: of the pair model's weights, "" for a model without weights. image_size: width and height of the keyframes.
+    descriptor_size: length of a global descriptor, 0 when no keyframe has one. keyframes, edges, matches, frames: counts.
+    next_keyframe_id: higher than all ids so far. files: every other file but map.json.sha256, by name.
+    T_map_world: the world in the map frame of the robot that saved the map, None without a robot.
+    origins: where the images of the keyframes come from, by their ids, if known.
     """
 
     pair_model: str
@@ -119,10 +119,10 @@ def write_manifest(info: MapInfo) -> bytes:
 
 
 def read_manifest(data: bytes, path: Path) -> MapInfo:
-    """Understands and checks map.json. path: of the file, for the messages.
+    """Parses and checks map.json. path: of the file, for messages.
 
     Raises:
-        MapFileError: it is no map's, of a newer version, or damaged.
+        MapFileError: it is not that of a map, of a newer version, or damaged.
     """
     fields = _Fields(_parse(data, path), path)
     if fields.values.get("format") != FORMAT:
@@ -163,7 +163,7 @@ def _origins(fields: _Fields) -> dict[int, Origin]:
 def _files(group: _Fields) -> dict[str, FileEntry]:
     unknown = next((name for name in group.values if _NAME.fullmatch(name) is None), None)
     if unknown is not None:
-        raise group.error(f"lists a file '{_printable(unknown)}' that no map has")
+        raise group.error(f"lists an unknown file '{_printable(unknown)}'")
     entries = {name: group.group(name) for name in group.values}
     return {name: FileEntry(entry.integer("bytes", 0, MAX_ID), entry.text("sha256", _SHA256)) for name, entry in entries.items()}
 
@@ -173,7 +173,7 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
         values = json.loads(data.decode(), parse_int=_short_integer, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise MapFileError(f"'{path}' is damaged: it is no JSON ({reason}); restore the map from a copy or map again.") from error
+        raise MapFileError(f"'{path}' is damaged: invalid JSON ({reason}); restore the map from a copy or map again.") from error
     return values if isinstance(values, dict) else {}
 
 
@@ -217,7 +217,7 @@ class _Fields:
     def text(self, name: str, pattern: re.Pattern[str] = re.compile(r"[\x20-\x7e]{0,200}")) -> str:
         value = self._get(name)
         if not isinstance(value, str) or pattern.fullmatch(value) is None:
-            raise self._wrong(name, "a text as docs/map_format.md has it")
+            raise self._wrong(name, "a text as specified in docs/map_format.md")
         return value
 
     def positive_or_nan(self, name: str) -> float:
@@ -230,7 +230,7 @@ class _Fields:
         return float(value)
 
     def rigid_or_none(self, name: str) -> SE3 | None:
-        """Of three rows of four numbers; None for null, and where it is missing."""
+        """A transform as three rows of four numbers; None when null or missing."""
         rows = self.values.get(name)
         if rows is None:
             return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map from a folder. Nothing in it is trusted: everything is checked before it is used, and nothing in it is run."""
+"""Loads a map from a folder. Its files are untrusted: everything is checked before use, and nothing is executed."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class SavedMap:
 
 
 def load_map(folder: Path | str, progress: Progress | None = None) -> SavedMap:
-    """The map that `save_map` has written. progress: told the keyframes that are done, and all.
+    """Loads a map written by `save_map`. progress: called with the number of loaded keyframes and the total.
 
     Raises:
-        MapFileError: there is none, or it is damaged, incomplete, of a newer version or too large for the memory.
+        MapFileError: there is no map, or it is damaged, incomplete, of a newer version or too large for the memory.
     """
     for _ in range(ATTEMPTS - 1):
         place = current(folder)
@@ -59,14 +59,14 @@ def load_map(folder: Path | str, progress: Progress | None = None) -> SavedMap:
         try:
             return _load(place, progress)
         except MapFileError:
-            # Another process that saves here replaces the folder as a whole: then the new one is what to load.
+            # Another process that saves here replaces the whole folder: then the new one is loaded.
             if identity == _identity(current(folder)):
                 raise
     return _load(current(folder), progress)
 
 
 def read_info(folder: Path | str) -> MapInfo:
-    """map.json of a saved map, checked; the other files are not looked at.
+    """Reads and checks map.json of a saved map; the other files are not read.
 
     Raises:
         MapFileError: there is no map, or its map.json is damaged or of a newer version.
@@ -74,13 +74,13 @@ def read_info(folder: Path | str) -> MapInfo:
     folder = current(folder)
     path = folder / MANIFEST
     if not path.is_file():
-        what = "is no saved map (map.json is missing)" if folder.is_dir() else "is not there"
+        what = "is not a saved map (map.json is missing)" if folder.is_dir() else "is not there"
         raise MapFileError(f"'{folder}' {what}; give a folder that `st3r map --save-map` has written.")
     data = _read(path, MAX_MANIFEST_BYTES)
-    info = read_manifest(data, path)  # first of all, so that a newer version says so
+    info = read_manifest(data, path)  # first, so that a newer version is reported as such
     recorded = _read(folder / MANIFEST_SUM, 1024).split()
     if recorded[:1] != [hashlib.sha256(data).hexdigest().encode()]:
-        raise _damaged(path, f"its SHA-256 is not the one in {MANIFEST_SUM}")
+        raise _damaged(path, f"its SHA-256 differs from {MANIFEST_SUM}")
     return info
 
 
@@ -139,30 +139,30 @@ def _read_keyframe(folder: Path, info: MapInfo, keyframes: Columns, row: int) ->
 
 
 def _read_listed(folder: Path, name: str, info: MapInfo, limit: int) -> bytes:
-    """The content of a file, if it is the one that map.json lists. limit: more bytes than it can have."""
+    """The content of a file listed in map.json, verified. limit: more bytes than it can have."""
     path, entry = folder / name, info.files.get(name)
     if entry is None:
         raise _damaged(folder / MANIFEST, f"'{name}' is not listed")
     if entry.bytes > limit:
-        raise _damaged(folder / MANIFEST, f"'{name}' is said to have {entry.bytes} bytes, more than it can have")
+        raise _damaged(folder / MANIFEST, f"'{name}' is listed with {entry.bytes} bytes, more than possible")
     data = _read(path, entry.bytes)
     if len(data) != entry.bytes:
         raise _damaged(path, f"it has {len(data)} bytes instead of {entry.bytes}")
     if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise _damaged(path, f"its SHA-256 is not the one in {MANIFEST}")
+        raise _damaged(path, f"its SHA-256 differs from {MANIFEST}")
     return data
 
 
 def _read(path: Path, limit: int) -> bytes:
     """The content of a regular file of at most `limit` bytes."""
     try:
-        # Not waiting: a named pipe would let us wait for ever.
+        # Non-blocking: a named pipe would block forever.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise _damaged(path, "it is no regular file")
             if found.st_size > limit:
-                raise _damaged(path, f"it has {found.st_size} bytes, and should have at most {limit}")
+                raise _damaged(path, f"it has {found.st_size} bytes; at most {limit} are allowed")
             return file.read(limit)
     except FileNotFoundError as error:
         raise _damaged(path, "it is missing") from error
@@ -171,7 +171,7 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Tells one folder from another that has taken its place."""
+    """Identifies a folder, to notice when another one has replaced it."""
     try:
         found = folder.stat()
     except OSError:

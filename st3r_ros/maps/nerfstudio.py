@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Maps as transforms.json, which nerfstudio and other radiance-field programs read.
 
-Its cameras are those of OpenGL (x right, y up, z backward); the world stays that of the map. As in COLMAP, the centre of the top
+Its cameras are those of OpenGL (x right, y up, z backward); the world is that of the map. As in COLMAP, the centre of the top
 left pixel is at (0.5, 0.5).
 """
 
@@ -23,9 +23,9 @@ _CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def make_transforms(keyframe_map: KeyframeMap, exported: Sequence[ExportedImage] | None = None) -> dict[str, Any]:
-    """The content of transforms.json; sizes and intrinsics stand with the frames where they differ.
+    """The content of transforms.json; sizes and intrinsics are given per frame when they differ.
 
-    exported: the images of the keyframes; their own without.
+    exported: the images of the keyframes; by default their own.
     """
     exported = working_images(keyframe_map.keyframes.values()) if exported is None else exported
     K = np.stack([image.to_intrinsics(one) for image, one in zip(exported, pinhole_intrinsics(keyframe_map), strict=True)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same work on many items, by a few threads."""
+"""Runs a function on many items in a few threads."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Told how many items are done and how many there are.
+# Called with the number of finished items and the total.
 Progress = Callable[[int, int], None]
 
 MAX_THREADS = 8
 
 
 def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None = None) -> list[Result]:
-    """The results in the order of the items. When one fails or the caller is interrupted, what has not begun is left undone."""
+    """The results in the order of the items. When one fails or the caller is interrupted, the remaining items are not started."""
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     results = []
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of keyframes as JPEG."""
+"""Keyframe images as JPEG."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ _START_OF_SCAN = b"\xff\xda"
 
 
 def max_jpeg_bytes(width: int, height: int) -> int:
-    """More than a JPEG file of this size ever needs."""
+    """An upper bound for the bytes of a JPEG file of this size."""
     return 4 * width * height + 65_536
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
-    """A baseline JPEG of an (H, W, 3) uint8 RGB image, with the colours at full resolution."""
+    """A baseline JPEG of an (H, W, 3) uint8 RGB image, without chroma subsampling."""
     data = io.BytesIO()
     Image.fromarray(image).save(data, format="JPEG", quality=QUALITY, subsampling=0)
     return data.getvalue()
 
 
 def decode_jpeg(data: bytes, size: tuple[int, int], path: Path) -> np.ndarray:
-    """The (H, W, 3) uint8 RGB image. size: the width and height it must have. path: of the file, for the messages.
+    """The (H, W, 3) uint8 RGB image. size: the width and height it must have. path: of the file, for messages.
 
     Raises:
-        MapFileError: it is no JPEG that `encode_jpeg` could have made, of another size, or damaged.
+        MapFileError: it is not a JPEG as `encode_jpeg` writes it, of another size, or damaged.
     """
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
             if picture.size != size or picture.mode != "RGB":
                 found = f"{picture.width}x{picture.height} {picture.mode}"
                 raise ValueError(f"it is {found}, not {size[0]}x{size[1]} RGB")
-            # A thousand scans, as a progressive file may have, would take a thousand times as long.
+            # A malicious progressive file with a thousand scans would take a thousand times as long.
             if data.count(_START_OF_SCAN) != 1:
                 raise ValueError("it has more than one scan")
             return np.array(picture)
-    except Exception as error:  # Pillow's decoders raise whatever the bytes lead them to
+    except Exception as error:  # Pillow's decoders raise many types of errors for damaged data
         reason = str(error).rstrip(".") or type(error).__name__
         raise MapFileError(f"'{path}' is damaged: {reason}; restore the map from a copy or map again.") from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map to a folder. docs/map_format.md describes the files."""
+"""Saves a map to a folder; docs/map_format.md specifies the files."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def save_map(
     checkpoint_sha256: str = "",
     progress: Progress | None = None,
 ) -> MapInfo:
-    """Saves a map, in the place of one that `folder` may hold; nobody may change the map meanwhile.
+    """Saves a map and replaces one in `folder`; the map must not change meanwhile.
 
-    Pointmaps and confidences are rounded to float16, images compressed as JPEG; everything else is kept exactly. Whatever
-    happens, also to the process, the folder holds the old map or the new one, whole.
-    pair_model, checkpoint_sha256: what the map was made with. progress: told the keyframes that are done, and all.
+    Pointmaps and confidences are rounded to float16, images are compressed as JPEG; everything else is exact. The
+    folder always contains the complete old or the complete new map, even if the process is killed.
+    pair_model, checkpoint_sha256: the origin of the map. progress: called with the number of saved keyframes and the total.
 
     Raises:
-        OutputError: the map is empty or broken, the folder cannot be written, or it holds something else than a map.
+        OutputError: the map is empty or broken, the folder cannot be written, or it contains something else than a map.
     """
     if not keyframe_map.keyframes or not keyframe_map.frames:
-        raise OutputError(f"'{folder}' is not written: the map is empty, no frame was tracked yet.")
+        raise OutputError(f"'{folder}' is not written: the map is empty; no frame has been tracked yet.")
     columns = to_columns(keyframe_map)
     size = _image_size(keyframe_map)
     fault = find_fault(columns, size)
@@ -77,16 +77,16 @@ def save_map(
 
 
 def check_map_folder(folder: Path | str) -> None:
-    """Proves that a map can be saved there.
+    """Checks that a map can be saved there.
 
     Raises:
-        OutputError: it cannot: the folder cannot be written, or holds something else than a map.
+        OutputError: the folder cannot be written, or contains something else than a map.
     """
     check_staging(folder, is_map_file, _check_replaceable)
 
 
 def stored_pointmap(keyframe: Keyframe) -> dict[str, np.ndarray]:
-    """X (h, w, 3) and conf (h, w) float16 as they are saved: finite everywhere; where they were not, nothing is claimed."""
+    """X (h, w, 3) and conf (h, w) float16 for saving: finite everywhere, with confidence 0 where they were not finite."""
     X = keyframe.X.detach().to("cpu", torch.float16)
     conf = keyframe.conf.detach().cpu().clamp(0.0, MAX_FLOAT16).to(torch.float16)
     claimed = X.isfinite().all(-1) & conf.isfinite()
@@ -134,12 +134,12 @@ def _describe(
 
 
 def _checked_manifest(info: MapInfo, path: Path) -> bytes:
-    """The text of map.json, which can be read again."""
+    """The text of map.json, verified by parsing it."""
     data = write_manifest(info)
     try:
         read_manifest(data, path)
     except MapFileError as error:
-        raise OutputError(f"The map is not saved, because it could not be loaded: {error}") from error
+        raise OutputError(f"The map is not saved because it could not be loaded again: {error}") from error
     return data
 
 
@@ -160,11 +160,11 @@ def _check_replaceable(folder: Path) -> None:
             info = read_manifest(file.read(MAX_MANIFEST_BYTES), path)
     except (OSError, MapFileError) as error:
         raise OutputError(
-            f"'{folder}' is not overwritten: it is not empty, and no map that can be read; choose another folder or delete it."
+            f"'{folder}' is not overwritten: it is not empty and not a readable map; choose another folder or delete it."
         ) from error
     known = {MANIFEST, MANIFEST_SUM, *info.files}
     foreign = next((name for name in files_below(folder) if name not in known), None)
     if foreign is not None:
         raise OutputError(
-            f"'{folder}' is not overwritten: it holds '{foreign}', which is no part of the map; choose another folder."
+            f"'{folder}' is not overwritten: it contains '{foreign}', which is not part of the map; choose another folder."
         )

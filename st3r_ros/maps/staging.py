@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing a folder whole or not at all: a process that is killed half way leaves the folder that was there before.
+"""Atomic writing of a folder: a process that is killed leaves the previous folder unchanged.
 
-The new folder is filled beside the old one and brought to the disk; then the two change places in one step. Where the file
-system cannot do that, the old folder steps aside for a moment, under a name by which `current` still finds it.
+The new folder is written next to the old one and synced to disk; then the two are exchanged in one step. Where the file system
+does not support this, the old folder is renamed for a moment to a name under which `current` still finds it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 def staged_folder(
     folder: Path | str, is_ours: Callable[[str], bool], check_replaceable: Callable[[Path], None] | None = None
 ) -> Iterator[Path]:
-    """An empty folder beside `folder`, to write to; it takes the place of `folder` when the block ends well.
+    """An empty folder next to `folder` to write to; it replaces `folder` when the block succeeds.
 
-    When the block fails, nothing is left behind and an older `folder` stays as it is. What killed processes have left behind
-    earlier is cleaned up first.
-    is_ours: whether a file of this name, relative to its folder, is one of those that are written here; no other is deleted.
+    When the block fails, nothing is left behind and an older `folder` stays unchanged. Remains of killed processes are removed
+    first.
+    is_ours: whether a file of this name, relative to its folder, is one of those written here; no other is deleted.
     check_replaceable: raises OutputError when a folder that is not empty must not be replaced; without it, none is.
 
     Raises:
-        OutputError: the folder cannot be made or written to, or must not be replaced.
+        OutputError: the folder cannot be created or written, or must not be replaced.
     """
     with _begun(resolved(folder), is_ours, check_replaceable) as staging, _in_use(staging):
         yield staging
@@ -44,20 +44,20 @@ def staged_folder(
         folder = resolved(folder)
         _check(folder, check_replaceable)
         _put_in_place(staging, folder, replace=check_replaceable is not None)
-        with suppress(OSError):  # it is in place; whether a power cut would undo that is not known then
+        with suppress(OSError):  # it is in place, but may not survive a power cut
             _sync_folder(folder.parent)
 
 
 def check_staging(
     folder: Path | str, is_ours: Callable[[str], bool], check_replaceable: Callable[[Path], None] | None = None
 ) -> None:
-    """Raises what `staged_folder` would raise before anything is written."""
+    """Raises the errors that `staged_folder` would raise before writing."""
     with _begun(resolved(folder), is_ours, check_replaceable):
         pass
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Writes a new file and brings it to the disk. Raises OSError where that fails."""
+    """Writes a new file and syncs it to disk. Raises OSError when that fails."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -65,7 +65,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def current(folder: Path | str) -> Path:
-    """Where the content of `folder` is: there, or beside it when a process was killed while the two changed places.
+    """The folder with the content of `folder`: itself, or the one next to it when a process was killed during the exchange.
 
     Raises:
         OutputError: it is the root of the file system.
@@ -76,14 +76,14 @@ def current(folder: Path | str) -> Path:
 
 
 def resolved(folder: Path | str) -> Path:
-    """The folder itself when it is named by a link.
+    """The folder itself, with links resolved.
 
     Raises:
         OutputError: it is the root of the file system.
     """
     path = Path(os.path.realpath(Path(folder).expanduser()))
     if not path.name:
-        raise OutputError(f"'{folder}' is the root of the file system; name a folder in it.")
+        raise OutputError(f"'{folder}' is the root of the file system; give a folder in it.")
     return path
 
 
@@ -97,7 +97,7 @@ def files_below(folder: Path) -> list[str]:
 
 
 def exchange(a: Path, b: Path) -> bool:
-    """Lets two paths change places in one step; False where the system cannot. Raises OSError when it may not."""
+    """Exchanges two paths in one step; False when the system does not support it. Raises OSError when it fails."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False
@@ -111,7 +111,7 @@ def exchange(a: Path, b: Path) -> bool:
 
 @contextmanager
 def _begun(folder: Path, is_ours: Callable[[str], bool], check_replaceable: Callable[[Path], None] | None) -> Iterator[Path]:
-    """The new folder, which is there for the time of the block."""
+    """The new folder, removed after the block."""
     staging = folder.with_name(f".{folder.name}.st3r-save-{uuid.uuid4().hex}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def _begun(folder: Path, is_ours: Callable[[str], bool], check_replaceable: Call
     except OSError as error:
         where = f" ('{error.filename}')" if error.filename else ""
         raise OutputError(
-            f"'{folder}' cannot be written: {error.strerror or error}{where}; make room or choose another place. What was there "
+            f"'{folder}' cannot be written: {error.strerror or error}{where}; free space or choose another place. What was there "
             "before is unchanged."
         ) from error
     finally:
@@ -142,9 +142,9 @@ def _check(folder: Path, check_replaceable: Callable[[Path], None] | None) -> No
 
 
 def _put_in_place(staging: Path, folder: Path, replace: bool) -> None:
-    """Makes the new folder `folder`, and the old one `staging` where there was one."""
+    """Moves the new folder to `folder`, and an old one to `staging`."""
     try:
-        staging.rename(folder)  # where nothing is, or an empty folder
+        staging.rename(folder)  # nothing or an empty folder is there
         return
     except OSError as error:
         if not replace or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -166,14 +166,14 @@ def _aside(folder: Path) -> Path:
 
 
 def _bring_back(folder: Path) -> None:
-    """Puts the old folder back where it was when a process was killed before the new one took its place."""
+    """Restores the old folder when a process was killed before the new one replaced it."""
     aside = _aside(folder)
     if aside.is_dir() and not folder.exists():
         aside.rename(folder)
 
 
 def _clean_up(folder: Path, is_ours: Callable[[str], bool]) -> None:
-    """Deletes what killed processes have left beside the folder."""
+    """Deletes remains of killed processes next to the folder."""
     leftover = re.compile(rf"\.{re.escape(folder.name)}\.st3r-(old|save-[0-9a-f]{{32}})")
     for path in list(folder.parent.iterdir()):
         if leftover.fullmatch(path.name) and path.is_dir() and not _is_in_use(path):
@@ -182,10 +182,10 @@ def _clean_up(folder: Path, is_ours: Callable[[str], bool]) -> None:
 
 @contextmanager
 def _in_use(folder: Path) -> Iterator[None]:
-    """Tells other processes, for the time of the block, that the folder is no leftover. The lock ends with the process."""
+    """Locks the folder during the block, so that other processes do not delete it. The lock ends with the process."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # not every file system has locks
+        with suppress(OSError):  # not every file system supports locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -207,7 +207,7 @@ def _is_in_use(folder: Path) -> bool:
 
 
 def _remove(folder: Path, is_ours: Callable[[str], bool]) -> None:
-    """Deletes our files of a folder, and the folder with the folders in it unless something else is there."""
+    """Deletes our files in a folder, and the folder with its subfolders unless it contains something else."""
     for name in files_below(folder):
         if is_ours(name):
             with suppress(OSError):
@@ -218,7 +218,7 @@ def _remove(folder: Path, is_ours: Callable[[str], bool]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Brings a folder's list of files to the disk, where the file system can."""
+    """Syncs a folder's list of files to disk, if the file system supports it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

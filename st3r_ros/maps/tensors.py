@@ -38,10 +38,10 @@ def encode_tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def decode_tensors(data: bytes, layouts: Mapping[str, Layout], path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, writable. path: of the file, for the messages.
+    """The arrays of a safetensors file, writable. path: of the file, for messages.
 
     Raises:
-        MapFileError: it is no safetensors file, or holds other arrays than those of `layouts`.
+        MapFileError: it is not a safetensors file, or contains other arrays than those of `layouts`.
     """
     header = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else MAX_HEADER_BYTES + 1
     try:

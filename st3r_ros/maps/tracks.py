@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What structure-from-motion calls a model: pinhole cameras, and points that are seen at known pixels of several keyframes."""
+"""A structure-from-motion model: pinhole cameras, and points observed at known pixels of several keyframes."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Tracks:
 
 @dataclass(frozen=True, eq=False)
 class _Observations:
-    """A pixel of a keyframe each: the track it belongs to, and what its keyframe says of it.
+    """Observed pixels: the track of each, and its point in the pointmap of its keyframe.
 
-    points: (O, 3) in the world, conf: (O,) 0 where nothing is claimed, colors: (O, 3).
+    points: (O, 3) in the world. conf: (O,), 0 = unknown. colors: (O, 3).
     """
 
     track: np.ndarray
@@ -56,7 +56,7 @@ class _Observations:
 
 
 def pinhole_intrinsics(keyframe_map: KeyframeMap) -> np.ndarray:
-    """The (n, 3, 3) intrinsics of the keyframes. Those without a calibration share the focal length their pointmaps have."""
+    """The (n, 3, 3) intrinsics of the keyframes. Uncalibrated ones share the focal length estimated from their pointmaps."""
     keyframes = list(keyframe_map.keyframes.values())
     K = np.array([k.K for k in keyframes]).reshape(-1, 3, 3)
     free = [row for row, k in enumerate(keyframes) if not k.calibrated]
@@ -71,10 +71,10 @@ def pinhole_intrinsics(keyframe_map: KeyframeMap) -> np.ndarray:
 
 
 def build_tracks(keyframe_map: KeyframeMap, K: np.ndarray) -> Tracks:
-    """The points that the matches of the edges tie together, as the pointmaps have them. K: (n, 3, 3) of the keyframes.
+    """The points connected by the matches of the edges, from the pointmaps. K: (n, 3, 3) of the keyframes.
 
-    A point is where the surest of its keyframes has it, then the mean of all that agree; an observation counts when the point
-    comes to lie within `MAX_REPROJECTION_PX` of its pixel, and a point when two keyframes observe it.
+    A point starts at the position of its most confident keyframe and becomes the mean of all that agree; an observation is kept
+    when the point projects within `MAX_REPROJECTION_PX` of its pixel, and a point when two keyframes observe it.
     """
     seen = _observations(keyframe_map, K)
     poses = _stacked([k.T_world_cam for k in keyframe_map.keyframes.values()])
@@ -101,7 +101,7 @@ def _own_intrinsics(keyframe: Keyframe) -> np.ndarray:
 
 
 def _observations(keyframe_map: KeyframeMap, K: np.ndarray) -> _Observations:
-    """Every pixel that an edge matches; pixels that matches tie together have the same track."""
+    """All matched pixels; pixels connected by matches have the same track."""
     keyframes = list(keyframe_map.keyframes.values())
     rows = {k.id: row for row, k in enumerate(keyframes)}
     edges = list(keyframe_map.edges)
@@ -135,7 +135,7 @@ def _sampled(keyframe: Keyframe, pixels: np.ndarray, K: np.ndarray) -> tuple[np.
     h, w = keyframe.image.shape[:2]
     column, row = np.clip(np.rint(pixels).astype(int), 0, (w - 1, h - 1)).T
     X = keyframe.X[row, column].float().cpu().numpy().astype(np.float64)
-    if keyframe.calibrated:  # exactly on the pixel's ray, not on that of the nearest whole pixel
+    if keyframe.calibrated:  # on the ray of the pixel itself, not of the nearest whole pixel
         rays = np.stack([(pixels[:, 0] - K[0, 2]) / K[0, 0], (pixels[:, 1] - K[1, 2]) / K[1, 1], np.ones(len(pixels))], axis=1)
         X = X[:, 2:] * rays
     conf = keyframe.conf[row, column].float().cpu().numpy()
@@ -143,7 +143,7 @@ def _sampled(keyframe: Keyframe, pixels: np.ndarray, K: np.ndarray) -> tuple[np.
 
 
 def _agreeing(seen: _Observations, points: np.ndarray, poses: Sim3, K: np.ndarray) -> tuple[_Observations, np.ndarray]:
-    """The observations (of sorted tracks) to whose pixels their points (O, 3) are near, and how near, pixels (O,).
+    """The observations (of sorted tracks) whose points (O, 3) project near their pixels, and the distances (O,), pixels.
 
     At most one per keyframe and track; tracks of fewer than two are left out.
     """

@@ -94,7 +94,7 @@ def test_of_several_references_the_one_that_fits_answers(st3r, files):
     ("arguments", "sentence"),
     [
         (["-r", "{tmp}/gone.png", "-q", "{tmp}/query.png"], "There is no file or folder '{tmp}/gone.png'."),
-        (["-r", "{tmp}", "-q", "{tmp}/query.png"], "is no saved map"),
+        (["-r", "{tmp}", "-q", "{tmp}/query.png"], "is not a saved map"),
         (["-r", "{tmp}", "-r", "{tmp}/query.png", "-q", "{tmp}/query.png"], "a map is the only reference"),
         (["-r", "{tmp}/broken.png", "-q", "{tmp}/query.png"], "broken.png' is empty."),
         (["-r", "{tmp}/query.png", "-q", "{tmp}/broken.png"], "Not one image of"),

@@ -126,7 +126,7 @@ def test_without_a_place_the_result_lies_beside_the_map(st3r, saved):
     ("arguments", "sentence"),
     [
         (["export", "{tmp}/nowhere"], "is not there; give a folder that `st3r map --save-map` has written"),
-        (["export", "{tmp}"], "is no saved map (map.json is missing)"),
+        (["export", "{tmp}"], "is not a saved map (map.json is missing)"),
         (["export", "{saved}/room_map", "--format", "obj"], "format is 'obj'; it must be one of ply, tum, colmap"),
         (["export", "{saved}/room_map", "--points", "some"], "points is 'some'; it must be one of both"),
         (
@@ -134,7 +134,7 @@ def test_without_a_place_the_result_lies_beside_the_map(st3r, saved):
             "is not empty; give the name of a new folder",
         ),
         (["export", "{saved}/room_map", "--out", "{saved}/out"], "it is a folder; give the name of a file"),
-        (["map", ROOM, "--save-map", "{saved}/out"], "out' is not overwritten: it is not empty, and no map that can be read"),
+        (["map", ROOM, "--save-map", "{saved}/out"], "out' is not overwritten: it is not empty and not a readable map"),
         (["map", ROOM, "--save-map", "{tmp}/file/map"], "cannot be written"),
         (["map", ROOM, "--out", "{tmp}/x", "--save-map", "{tmp}/x"], "the results would lie in it"),
         (["map", ROOM, "--localize-only"], "localize_only needs a saved map: give its folder with --map"),

@@ -123,8 +123,8 @@ LINE = np.outer(np.arange(10.0), (1.0, 2.0, 3.0)) + 7.0
 @pytest.mark.parametrize(
     ("source", "target", "weights", "words"),
     [
-        (LINE, points(0, 10), None, "one line"),
-        (points(0, 10), LINE, None, "one line"),
+        (LINE, points(0, 10), None, "collinear"),
+        (points(0, 10), LINE, None, "collinear"),
         (np.full((10, 3), 0.1), points(0, 10), None, "collinear or coincide"),
         (points(0, 10), np.full((10, 3), 0.1), None, "collinear or coincide"),
         (points(0, 2), points(1, 2), None, "2 weighted point pairs"),

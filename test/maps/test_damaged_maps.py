@@ -132,7 +132,7 @@ def test_a_file_that_is_missing(folder, name):
 
 def test_a_folder_that_is_no_map(tmp_path):
     assert "is not there" in refusal(tmp_path / "nowhere")
-    assert "is no saved map (map.json is missing)" in refusal(tmp_path)
+    assert "is not a saved map (map.json is missing)" in refusal(tmp_path)
     (tmp_path / "file").write_text("x")
     assert "is not there" in refusal(tmp_path / "file")
     (tmp_path / "map.json").write_text('{"format": "another"}')
@@ -162,10 +162,10 @@ def test_files_that_may_not_be_read(folder):
         ("[" * 200_000, "nested too deeply"),
         ('{"a":' * 200_000, "nested too deeply"),
         ("[]", "not the map.json"),
-        ("{", "no JSON"),
-        ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "no JSON"),
-        ('{"format": NaN}', "no JSON"),
-        (f'{{"format": {"9" * 10_000_000}}}', "no JSON"),
+        ("{", "invalid JSON"),
+        ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "invalid JSON"),
+        ('{"format": NaN}', "invalid JSON"),
+        (f'{{"format": {"9" * 10_000_000}}}', "invalid JSON"),
     ],
 )
 def test_a_hostile_map_json(folder, text, sentence):
@@ -186,7 +186,7 @@ def test_a_hostile_map_json(folder, text, sentence):
         ("checkpoint_sha256", "../../etc", "checkpoint_sha256"),
         ("scale.source", "guess", "scale.source"),
         ("scale.sigma", -1, "scale.sigma"),
-        ("scale.sigma", 1e400, "no JSON"),
+        ("scale.sigma", 1e400, "invalid JSON"),
         ("scale", None, "'scale' = null, which must be an object"),
         ("counts.keyframes", 10**12, "counts.keyframes"),
         ("counts.keyframes", 0, "counts.keyframes"),
@@ -195,10 +195,10 @@ def test_a_hostile_map_json(folder, text, sentence):
         ("counts.matches", 10**9, "edges.safetensors"),
         ("next_keyframe_id", 7, "next_keyframe_id is 7, but there is a keyframe 7"),
         ("files", [], "files"),
-        ("files./etc/passwd", {"bytes": 1, "sha256": 64 * "0"}, "no map has"),
-        ("files.images/../../x.jpg", {"bytes": 1, "sha256": 64 * "0"}, "no map has"),
+        ("files./etc/passwd", {"bytes": 1, "sha256": 64 * "0"}, "lists an unknown file"),
+        ("files.images/../../x.jpg", {"bytes": 1, "sha256": 64 * "0"}, "lists an unknown file"),
         ("files.images/000099.jpg", {"bytes": 1, "sha256": 64 * "0"}, "'images/000099.jpg' belongs to no keyframe"),
-        ("files.images/000007.jpg", {"bytes": 10**15, "sha256": 64 * "0"}, "more than it can have"),
+        ("files.images/000007.jpg", {"bytes": 10**15, "sha256": 64 * "0"}, "more than possible"),
         ("files.images/000007.jpg", {"bytes": 5}, "files.images/000007.jpg.sha256"),
     ],
 )
@@ -241,24 +241,24 @@ def stretch(table):
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [
-        ("keyframes", first("ids", 7), "keyframe ids are negative or come twice"),
-        ("keyframes", first("ids", -1), "keyframe ids are negative or come twice"),
-        ("keyframes", first("ids", 6), "an edge ties a keyframe that is not there"),
-        ("keyframes", stretch, "keyframe 5 has a pose that is no similarity transform"),
+        ("keyframes", first("ids", 7), "keyframe ids are negative or duplicate"),
+        ("keyframes", first("ids", -1), "keyframe ids are negative or duplicate"),
+        ("keyframes", first("ids", 6), "an edge refers to a missing keyframe"),
+        ("keyframes", stretch, "keyframe 5 has a pose that is not a similarity transform"),
         ("keyframes", first("T_world_cam", np.nan), "keyframe 5 has a pose"),
-        ("keyframes", first("K", 0.0), "keyframe 5 has intrinsics K that no camera has"),
+        ("keyframes", first("K", 0.0), "keyframe 5 has impossible intrinsics K"),
         ("keyframes", first("descriptors", np.inf), "keyframe 5 has a descriptor that is not finite"),
-        ("edges", tie(5, 6), "an edge ties a keyframe that is not there"),
-        ("edges", tie(5, 5), "an edge ties a keyframe to itself"),
-        ("edges", tie(5, 0), "two edges tie the same keyframes"),
-        ("edges", first("kinds", 2), "an edge is of an unknown kind"),
-        ("edges", first("match_counts", 21), "another number of matches"),
-        ("edges", first("match_counts", -(2**63)), "another number of matches"),
-        ("edges", first("pixels_i", 16 * WIDTH), "outside of the image"),
-        ("edges", first("pixels_j", -9), "outside of the image"),
+        ("edges", tie(5, 6), "an edge refers to a missing keyframe"),
+        ("edges", tie(5, 5), "an edge connects a keyframe to itself"),
+        ("edges", tie(5, 0), "two edges connect the same keyframes"),
+        ("edges", first("kinds", 2), "an edge has an unknown kind"),
+        ("edges", first("match_counts", 21), "the number of matches differs"),
+        ("edges", first("match_counts", -(2**63)), "the number of matches differs"),
+        ("edges", first("pixels_i", 16 * WIDTH), "outside the image"),
+        ("edges", first("pixels_j", -9), "outside the image"),
         ("edges", first("weights", np.nan), "a weight that is negative or not finite"),
-        ("frames", first("keyframe_ids", 6), "frame 0 belongs to a keyframe that is not there"),
-        ("frames", first("T_kf_cam", 1e200), "frame 0 has a pose that is no similarity transform"),
+        ("frames", first("keyframe_ids", 6), "frame 0 belongs to a missing keyframe"),
+        ("frames", first("T_kf_cam", 1e200), "frame 0 has a pose that is not a similarity transform"),
         ("pointmaps/000005", first("X", np.nan), "not finite or negative"),
         ("pointmaps/000005", first("conf", -1.0), "not finite or negative"),
     ],

@@ -156,8 +156,8 @@ def broken_maps():
 
     return {
         "keyframe 5 has a pose": no_pose,
-        "frame 77 belongs to a keyframe that is not there": stray_frame,
-        "lies outside of the image": match_outside,
+        "frame 77 belongs to a missing keyframe": stray_frame,
+        "lies outside the image": match_outside,
         "of different sizes": other_size,
     }
 

@@ -228,13 +228,13 @@ def test_a_folder_that_is_no_map_or_holds_more_is_never_overwritten(tmp_path):
         for file in files:
             (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name / file).write_text("{}")
-        with pytest.raises(OutputError, match="not overwritten: it is not empty, and no map that can be read"):
+        with pytest.raises(OutputError, match="not overwritten: it is not empty and not a readable map"):
             save_map(tmp_path / name, random_map(), pair_model="opencv")
         assert sorted(staging.files_below(tmp_path / name)) == sorted(files)
     save_map(tmp_path / "map", random_map(), pair_model="opencv")
     for file in ("notes.txt", "images/000099.jpg"):
         (tmp_path / "map" / file).write_text("mine")
-        with pytest.raises(OutputError, match=f"it holds '{file}', which is no part of the map"):
+        with pytest.raises(OutputError, match=f"it contains '{file}', which is not part of the map"):
             save_map(tmp_path / "map", random_map(), pair_model="opencv")
         (tmp_path / "map" / file).unlink()
     save_map(tmp_path / "map", random_map(), pair_model="opencv")
