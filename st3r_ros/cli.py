@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `st3r`: options and help. The work is in `commands/`, imported when it is needed, so that --help is fast."""
+"""The command `st3r`: options and help. `commands/` has the implementation, imported when needed, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _VIEW_DEFAULTS = ViewerConfig()
 
 
 def _reported(command: Callable[..., int]) -> Callable[..., None]:
-    """Ends the process with what the command returns; a mistake of the user is one sentence on stderr, no traceback."""
+    """Ends the process with the exit code of the command; a user error is one sentence on stderr, without traceback."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -49,7 +49,7 @@ def _reported(command: Callable[..., int]) -> Callable[..., None]:
             print(f"Error: {error}", file=sys.stderr)
             exit_code = USER_ERROR
         except ModuleNotFoundError as error:
-            print(f"Error: The library '{error.name}' is not installed; `st3r doctor` says how to get it.", file=sys.stderr)
+            print(f"Error: The library '{error.name}' is not installed; `st3r doctor` says how to install it.", file=sys.stderr)
             exit_code = USER_ERROR
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
@@ -69,13 +69,13 @@ def map_command(
     checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
     camera: str = typer.Option(_DEFAULTS.camera, help="Calibration file (ROS yaml), instead of the one that comes with INPUT."),
     every: int = typer.Option(_DEFAULTS.every, help="Take only every n-th image."),
-    max_frames: int = typer.Option(_DEFAULTS.max_frames, help="Stop after so many images; 0 takes all."),
+    max_frames: int = typer.Option(_DEFAULTS.max_frames, help="Stop after this many images; 0 takes all."),
     save_map: str = typer.Option(_DEFAULTS.save_map, metavar="FOLDER", help="Save the map, for --map and `st3r export`."),
-    saved_map: str = typer.Option(_DEFAULTS.map, "--map", metavar="FOLDER", help="Map on in a saved map."),
+    saved_map: str = typer.Option(_DEFAULTS.map, "--map", metavar="FOLDER", help="Continue a saved map."),
     localize_only: bool = typer.Option(
         False,
         "--localize-only",
-        help="With --map: find the camera, change nothing.",
+        help="With --map: localize only, leave the map unchanged.",
     ),
     settings: list[str] = _SETTINGS,
 ) -> int:
@@ -92,8 +92,8 @@ def map_command(
       st3r map sim:room                (a simulated room)
       st3r map images/ --pair-model mast3r --checkpoint mast3r     (after: st3r download mast3r)
       st3r map images/ --save-map office_map                       (then: st3r export office_map --format colmap)
-      st3r map more/ --map office_map --save-map office_map        (goes on in the map, and saves it in its place)
-      st3r map more/ --map office_map --localize-only              (only where the camera is)
+      st3r map more/ --map office_map --save-map office_map        (continues the map and saves it in its place)
+      st3r map more/ --map office_map --localize-only              (localizes only)
     """
     from st3r_ros.commands.settings import parse_settings
 
@@ -118,25 +118,25 @@ def map_command(
 @_reported
 def localize_command(
     references: list[str] = _REFERENCES,
-    query: str = typer.Option(..., "--query", "-q", metavar="Q.jpg|FOLDER", help=f"What is localized: an image file. {_INPUT}"),
+    query: str = typer.Option(..., "--query", "-q", metavar="Q.jpg|FOLDER", help=f"Images to localize: an image file. {_INPUT}"),
     *,
-    camera: str = typer.Option("", help="Calibration (ROS yaml) of the references, and of the queries without another."),
+    camera: str = typer.Option("", help="Calibration (ROS yaml) of the references, and of queries without their own."),
     query_camera: str = typer.Option("", help="Calibration of the queries."),
     pair_model: str = typer.Option(_DEFAULTS.pair_model, help="The two-view model: opencv or mast3r."),
     checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
-    depth: str = typer.Option("", metavar="DEPTH.png", help="16-bit depth of the one reference image: makes the answer metric."),
+    depth: str = typer.Option("", metavar="DEPTH.png", help="16-bit depth of the single reference image, for a metric answer."),
     depth_scale: float = typer.Option(1000.0, help="Units of DEPTH.png per metre: 1000 for millimetres, 5000 in TUM layout."),
     json_target: str = typer.Option("", "--json", metavar="FILE|-", help="Write JSON to a file, or to stdout with -."),
-    draw: str = typer.Option("", metavar="FILE.png", help="Draw the matches; for several queries their names are added."),
+    draw: str = typer.Option("", metavar="FILE.png", help="Draw the matches; with several queries their names are appended."),
     settings: list[str] = _SETTINGS,
 ) -> int:
-    """Find where images were taken, relative to a reference image or in a saved map, with no guess to start from.
+    """Find where images were taken, relative to a reference image or in a saved map, without an initial guess.
 
     One line per query: the pose of its camera in the reference's camera (or in the map), or why there is none. With opencv and
-    a reference image without depth, the translation is a direction only. Of several references, each has a frame of its own, and
-    the one that most matches agree with answers.
+    a reference image without depth, the translation is a direction only. Each of several references has its own frame; the
+    one with the most inliers answers.
 
-    Returns 0 when at least one query was localized, 1 when none was, 2 for a mistake in the input.
+    Returns 0 when at least one query was localized, 1 when none was, 2 for an error in the input.
 
     \b
     Examples:
@@ -170,7 +170,7 @@ def localize_command(
 @_reported
 def pair_command(
     image0: str = typer.Argument(..., metavar="A", help="An image file."),
-    image1: str = typer.Argument("", metavar="[B]", help="Another one; without it, or with the same, A is seen alone."),
+    image1: str = typer.Argument("", metavar="[B]", help="A second one; without it, or with the same, A is processed alone."),
     *,
     out: str = typer.Option(_PAIR_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
     pair_model: str = typer.Option(_PAIR_DEFAULTS.pair_model, help="The two-view model: mast3r or opencv."),
@@ -183,7 +183,7 @@ def pair_command(
     settings: list[str] = _SETTINGS,
     json_target: str = typer.Option("", "--json", metavar="FILE|-", help="Write the summary to a file, or to stdout with -."),
 ) -> int:
-    """Depth, matches and relative pose of two images; or the depth of one.
+    """Compute depth, matches and relative pose of two images, or the depth of one.
 
     Writes points (PLY), depth and confidence (pictures, NPY), a picture of the matches and summary.json.
 
@@ -192,7 +192,7 @@ def pair_command(
       st3r download mast3r --accept-license    (once)
       st3r pair left.jpg right.jpg --checkpoint mast3r
       st3r pair left.jpg right.jpg --checkpoint weights.pth --out chair
-      st3r pair left.jpg right.jpg --checkpoint mast3r --fine  (large images: matches of their full resolution)
+      st3r pair left.jpg right.jpg --checkpoint mast3r --fine  (large images: matches at full resolution)
       st3r pair room.jpg --checkpoint mast3r   (one image: points and depth)
       st3r pair left.jpg right.jpg --pair-model opencv         (no weights)
     """
@@ -213,16 +213,16 @@ def eval_command(
     results: str = typer.Argument(
         ..., metavar="OUT", help="Folder of `st3r map`; with --relocalization, JSON of `st3r localize`."
     ),
-    sequence: str = typer.Argument(..., metavar="SEQ", help="The sequence it was made from, with its truth."),
+    sequence: str = typer.Argument(..., metavar="SEQ", help="The sequence it was made from, with ground truth."),
     *,
-    relocalization: bool = typer.Option(False, "--relocalization", help="Evaluate the poses that `st3r localize` has found."),
-    camera: str = typer.Option("", help="Calibration file of the sequence's depth, where none comes with it."),
+    relocalization: bool = typer.Option(False, "--relocalization", help="Evaluate poses of `st3r localize`."),
+    camera: str = typer.Option("", help="Calibration file of the depth images, if the sequence has none."),
     json_target: str = typer.Option("", "--json", metavar="FILE|-", help="Write JSON to a file, or to stdout with -."),
 ) -> int:
-    """Compare a map with the truth: trajectory error after Sim(3) and SE(3) alignment, tracked share, depth errors.
+    """Compare a map with ground truth: trajectory error after Sim(3) and SE(3) alignment, tracked share, depth errors.
 
     With --relocalization: errors of localized poses, shares within 0.25 m and 0.5 m, false answers. Queries and reference images
-    are found in SEQ by their stamps or file names; a map is aligned with the truth by the frames it was made from.
+    are identified in SEQ by stamp or file name; a map is aligned with the ground truth by its frames.
 
     \b
     Examples:
@@ -245,12 +245,12 @@ def eval_command(
 @app.command("export")
 @_reported
 def export_command(
-    saved_map: str = typer.Argument(..., metavar="MAP", help="Folder that `st3r map --save-map` has written."),
+    saved_map: str = typer.Argument(..., metavar="MAP", help="Folder written by `st3r map --save-map`."),
     *,
     export_format: str = typer.Option(_EXPORT_DEFAULTS.format, "--format", "-f", help=f"One of {', '.join(EXPORT_FORMATS)}."),
-    out: str = typer.Option(_EXPORT_DEFAULTS.out, "--out", "-o", help="File (ply) or new folder; without it, beside the map."),
+    out: str = typer.Option(_EXPORT_DEFAULTS.out, "--out", "-o", help="File (ply) or new folder; by default next to the map."),
     points: str = typer.Option(
-        _EXPORT_DEFAULTS.points, help="Points of a COLMAP model: of the matches (with tracks), of the cloud (without), or both."
+        _EXPORT_DEFAULTS.points, help="Points of a COLMAP model: matches (with tracks), cloud (without), or both."
     ),
     text: bool = typer.Option(_EXPORT_DEFAULTS.text, "--text", help="A COLMAP model as text instead of binary."),
     images: str = typer.Option(
@@ -289,15 +289,15 @@ def export_command(
 @app.command("view")
 @_reported
 def view_command(
-    saved_map: str = typer.Argument(..., metavar="MAP", help="Folder that `st3r map --save-map` has written."),
+    saved_map: str = typer.Argument(..., metavar="MAP", help="Folder written by `st3r map --save-map`."),
     *,
     port: int = typer.Option(_VIEW_DEFAULTS.port, help="TCP port; 0 takes a free one."),
-    host: str = typer.Option(_VIEW_DEFAULTS.host, help="Address to listen on; 0.0.0.0 lets everybody on the network look."),
+    host: str = typer.Option(_VIEW_DEFAULTS.host, help="Address to listen on; 0.0.0.0 allows access from the whole network."),
     allowed_hosts: str = typer.Option(
         _VIEW_DEFAULTS.allowed_hosts, help="Further names under which a browser may open the page, separated by commas."
     ),
-    max_points: int = typer.Option(_VIEW_DEFAULTS.max_points, help="Points shown at most; a larger cloud is thinned evenly."),
-    browser: bool = typer.Option(True, "--open/--no-open", help="Open the browser of this desktop, if there is one."),
+    max_points: int = typer.Option(_VIEW_DEFAULTS.max_points, help="Maximum number of points; a larger cloud is thinned evenly."),
+    browser: bool = typer.Option(True, "--open/--no-open", help="Open a browser on this desktop."),
     settings: list[str] = _SETTINGS,
 ) -> int:
     """Show a saved map in the browser: cloud, path, keyframes with their pictures. Ctrl-C ends.
@@ -322,9 +322,9 @@ def view_command(
 def demo_command(
     source: str = typer.Option(_DEMO_DEFAULTS.input, "--input", metavar="INPUT", help=_INPUT),
     out: str = typer.Option(_DEMO_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
-    view: bool = typer.Option(_DEMO_DEFAULTS.view, "--view", help="Show the map in the browser meanwhile, and afterwards."),
+    view: bool = typer.Option(_DEMO_DEFAULTS.view, "--view", help="Show the map in the browser."),
 ) -> int:
-    """Map a simulated room, or your own input: over ROS topics where ROS 2 is sourced, with the library alone elsewhere.
+    """Map a simulated room or your own input: over ROS topics with ROS 2, with the library alone without it.
 
     \b
     Examples:
@@ -340,7 +340,7 @@ def demo_command(
 @app.command("settings")
 @_reported
 def settings_command() -> int:
-    """List the settings that `st3r map --set NAME=VALUE` and the parameters of the ROS node change."""
+    """List the settings for `st3r map --set NAME=VALUE`, which are also parameters of the ROS nodes."""
     from st3r_ros.commands.settings import list_settings
 
     for setting in list_settings():
@@ -353,11 +353,11 @@ def settings_command() -> int:
 def download_command(
     name: str = typer.Argument(..., metavar="NAME", help=_WEIGHTS),
     *,
-    out: str = typer.Option("", "--out", "-o", help="Folder for the file; without it the cache, where NAME finds it again."),
-    accept_license: bool = typer.Option(False, "--accept-license", help="You accept the licence that is shown."),
-    mirror: str = typer.Option("", envvar="ST3R_MIRROR", metavar="URL", help="Take the file from this server instead."),
+    out: str = typer.Option("", "--out", "-o", help="Folder for the file; by default the cache, in which NAME is looked up."),
+    accept_license: bool = typer.Option(False, "--accept-license", help="Accept the licence that is shown."),
+    mirror: str = typer.Option("", envvar="ST3R_MIRROR", metavar="URL", help="Download from this server instead."),
 ) -> int:
-    """Fetch the weights of a network: resumed where it broke off, verified, and with the licence shown first.
+    """Download the weights of a network: shows the licence first, resumes an interrupted download, verifies the file.
 
     \b
     Examples:
@@ -373,12 +373,12 @@ def download_command(
 @app.command("doctor")
 @_reported
 def doctor_command(
-    checkpoint: str = typer.Argument("", metavar="[CHECKPOINT]", help="Look at these weights instead of the machine."),
+    checkpoint: str = typer.Argument("", metavar="[CHECKPOINT]", help="Check these weights instead of the machine."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> int:
-    """Say what this machine has, what is missing and how to get it; or what a file of weights holds.
+    """Check this machine and say how to install what is missing; or check a weight file.
 
-    Fails (1) when st3r cannot map at all, or cannot use the weights.
+    Returns 1 when st3r cannot map, or cannot use the weights.
 
     \b
     Examples:
@@ -407,5 +407,5 @@ def _root(version: bool = typer.Option(False, "--version", callback=_show_versio
 
 
 def main(args: list[str] | None = None) -> None:
-    """Runs the command line and ends the process: exit code 2 for a user's mistake, 130 for Ctrl-C."""
+    """Runs the command line and ends the process: exit code 2 for a user error, 130 for Ctrl-C."""
     app(args, prog_name="st3r")

@@ -71,7 +71,7 @@ def test_the_last_of_two_values_counts_and_the_rest_stays():
 @pytest.mark.parametrize(
     ("assignment", "sentence"),
     [
-        ("cloud.voxel_size", "'cloud.voxel_size' is no setting; write group.name=value"),
+        ("cloud.voxel_size", "'cloud.voxel_size' is not a setting; write group.name=value"),
         ("cloud.voxelsize=1", "no setting 'cloud.voxelsize'; did you mean cloud.voxel_size"),
         ("zzz=1", "no setting 'zzz'; `st3r settings` lists them"),
         ("mapper.min_inliers=many", "mapper.min_inliers is 'many'; it must be a whole number"),

@@ -169,7 +169,7 @@ def test_the_opencv_model_gives_the_pose_of_a_simulated_pair(st3r, room, tmp_pat
         (["{files}/wide.png", "--dtype", "int8"], "mast3r.dtype is 'int8'; it must be one of auto, fp32, bf16, fp16."),
         (["{files}/wide.png", "--device", "tpu"], "mast3r.device is 'tpu'"),
         (["{files}/wide.png", "--pair-model", "magic"], "pair_model is 'magic'"),
-        (["{files}/wide.png", "--pair-model", "opencv", "--checkpoint", ""], "sees no depth in one image alone"),
+        (["{files}/wide.png", "--pair-model", "opencv", "--checkpoint", ""], "cannot predict depth from one image"),
         (["{files}/wide.png", "--out", "{tmp}/text.png"], "cannot be written"),
     ],
 )
@@ -189,7 +189,7 @@ def test_an_image_of_one_pixel_is_enlarged_like_any_other(st3r, files, tmp_path)
     cv2.imwrite(str(tmp_path / "dot.png"), np.full((1, 1, 3), 77, np.uint8))
     outcome = st3r("pair", tmp_path / "dot.png", "--checkpoint", files / "mast3r.pth", "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err
-    assert "1x1 seen as 64x48" in outcome.out
+    assert "1x1 processed at 64x48" in outcome.out
 
 
 def test_help_has_examples_and_loads_nothing_heavy(st3r):

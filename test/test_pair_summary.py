@@ -101,7 +101,7 @@ def test_a_summary_holds_the_numbers_and_is_plain_json():
 
 def test_the_text_says_what_matters():
     text = "\n".join(summary_lines(summary_of(true_matches())))
-    for words in ("a.jpg, 256x192 seen as 128x96", "Matches: 300.", "by PnP", "100%", "Scale ratio 1.250", "load 12 ms"):
+    for words in ("a.jpg, 256x192 processed at 128x96", "Matches: 300.", "by PnP", "100%", "Scale ratio 1.250", "load 12 ms"):
         assert words in text
 
 
@@ -120,4 +120,4 @@ def test_an_image_without_depth_or_focal_length_says_so():
     )
     image = summary.images[0]
     assert (image.focal, image.claimed, image.depth, image.confidence) == (None, 0.0, {}, {})
-    assert "tells no focal length; no depth." in "\n".join(summary_lines(summary))
+    assert "gives no focal length; no depth." in "\n".join(summary_lines(summary))

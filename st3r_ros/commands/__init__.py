@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The work behind the commands of `st3r`; `cli.py` holds their options."""
+"""The implementation of the `st3r` commands; `cli.py` defines their options."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress through a large file on stderr: a live bar in a terminal, a plain line now and then elsewhere."""
+"""Progress through a large file on stderr: a live bar in a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from st3r_ros.commands.progress import PLAIN_PERIOD_S
 
-# Bytes done, and bytes in all where that is known.
+# Bytes done, and the total if known.
 Report = Callable[[int, int | None], None]
 
 
 @contextmanager
 def byte_progress(name: str) -> Iterator[Report]:
-    """Shows what it is told, in the way that suits stderr."""
+    """A progress callback that suits stderr."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield plain_report(name, lambda text: console.print(text, markup=False, soft_wrap=True))
@@ -31,7 +31,7 @@ def byte_progress(name: str) -> Iterator[Report]:
 
 
 def plain_report(name: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Report:
-    """Says a line every few seconds; nothing for what takes less."""
+    """Prints a line every few seconds."""
     following = clock() + PLAIN_PERIOD_S
 
     def report(done: int, total: int | None) -> None:
@@ -44,5 +44,5 @@ def plain_report(name: str, say: Callable[[str], None], clock: Callable[[], floa
 
 
 def megabytes(size: int) -> str:
-    """A size in MB (10^6 bytes), or GB from 1000 of them."""
+    """A size in MB (10^6 bytes), or GB from 1000 MB on."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

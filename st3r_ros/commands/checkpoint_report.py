@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r doctor CHECKPOINT`: what a checkpoint is, whether it can be used, and under which licence."""
+"""`st3r doctor CHECKPOINT`: content, usability and licence of a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from st3r_ros.network.keys import listing
 from st3r_ros.network.published import license_note
 
 NOT_USABLE = 1
-TITLES = {"mast3r": "MASt3R", "dust3r": "DUSt3R", "croco": "CroCo v2, the trunk without heads"}
+TITLES = {"mast3r": "MASt3R", "dust3r": "DUSt3R", "croco": "CroCo v2, a trunk without heads"}
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a checkpoint. sha256_recorded: what NAME.sha256 beside it says, "" without."""
+    """One file of a checkpoint. sha256_recorded: the hash in NAME.sha256 next to it, "" without one."""
 
     path: str
     size: int
@@ -33,9 +33,9 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """Everything about a checkpoint that a user may ask. problem: why it cannot be used, "" when it can.
+    """The report on a checkpoint. problem: why it cannot be used, "" when it can.
 
-    config: the arguments of `NetworkConfig`, its output modes as text. dtypes: name -> how many tensors have it.
+    config: the arguments of `NetworkConfig`, its output modes as text. dtypes: name -> number of tensors.
     """
 
     source: str
@@ -60,7 +60,7 @@ def run_checkpoint_report(source: str, as_json: bool) -> int:
     """Prints the report; returns 0 for a usable checkpoint, else 1.
 
     Raises:
-        CheckpointNotFoundError: there is nothing of that name.
+        CheckpointNotFoundError: nothing is found under that name.
     """
     try:
         checkpoint = read_checkpoint(source)
@@ -85,7 +85,7 @@ def describe(source: str, checkpoint: Checkpoint) -> CheckpointReport:
     """The report on a checkpoint; reads its files once, for their SHA-256."""
     files = tuple(_stored(path) for path in checkpoint.weights.files)
     differing = [file.path for file in files if file.sha256_recorded not in ("", file.sha256)]
-    changed = f"'{differing[0]}' is not what its .sha256 records: damaged, or changed since" if differing else ""
+    changed = f"'{differing[0]}' differs from its .sha256: damaged, or changed since" if differing else ""
     problem = checkpoint.problem or changed
     return CheckpointReport(
         source=source,
@@ -117,7 +117,7 @@ def _stored(path: Path) -> StoredFile:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no infinity."""
+    """An output mode as text, since JSON has no infinity."""
     return f"{value.mode}, {value.low} to {value.high}" if isinstance(value, Activation) else value
 
 

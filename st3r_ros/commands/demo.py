@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r demo`: the whole chain over real topics where ROS 2 is, the library alone where it is not."""
+"""`st3r demo`: camera and mapping node over ROS topics with ROS 2, the library alone without it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run_demo(config: DemoConfig) -> int:
     lacking = what_ros_lacks()
     if not lacking:
         arguments = ["--input", config.input, "--out", config.out, *(["--view"] if config.view else [])]
-        # By name, because this package works without ROS, too. Not `python -m`: that would put the current folder first on the
+        # By name, because this package also works without ROS. Not `python -m`: that would put the current folder first on the
         # path, and a checkout has no generated messages.
         return importlib.import_module(ROS_DEMO).main(arguments)
     print(f"Without ROS 2 ({lacking}): mapping {config.input} with the library alone. `st3r doctor` says how to get ROS.")
@@ -38,7 +38,7 @@ def run_demo(config: DemoConfig) -> int:
 
 
 def what_ros_lacks() -> str:
-    """What is missing for nodes, as half a sentence; "" when they can run."""
+    """Why nodes cannot run, as part of a sentence; "" when they can."""
     if importlib.util.find_spec("rclpy") is None:
         return "rclpy is not installed or not sourced"
     if importlib.util.find_spec("st3r_ros.msg") is None:

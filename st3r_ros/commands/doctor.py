@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r doctor`: what this machine has, what is missing, and how to get it."""
+"""`st3r doctor`: installed and missing components, and how to install them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIN_PYTHON = (3, 10)
 
 @dataclass(frozen=True)
 class Library:
-    """A Python library: the module, what it is for, whether nothing works without it, and how to get it."""
+    """A Python library: module, purpose, whether it is required, and how to install it."""
 
     module: str
     purpose: str
@@ -32,7 +32,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. found: the version or state, "" when missing. remedy: what to do, "" when nothing."""
+    """One line of the report. found: the version or state, "" when missing. remedy: what to do, "" when nothing is needed."""
 
     name: str
     found: str
@@ -42,7 +42,7 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether it is there."""
+        """Whether it is installed."""
         return bool(self.found)
 
 
@@ -57,7 +57,7 @@ LIBRARIES = (
     Library("PIL", "images for the mast3r pair model", False, "pip install pillow, or apt install python3-pil", "pillow"),
     Library("safetensors", "weights of the mast3r pair model", False, "pip install safetensors"),
     Library("huggingface_hub", "weights from the Hub", False, "pip install huggingface_hub"),
-    Library("evo", "trajectory errors against a truth", False, "pip install evo"),
+    Library("evo", "trajectory errors against ground truth", False, "pip install evo"),
     Library("rosbags", "reading bags", False, "pip install rosbags"),
     Library("mcap", "reading bags", False, "pip install mcap"),
     Library("av", "videos in topics and bags", False, "pip install av"),
@@ -71,7 +71,7 @@ ROS_LIBRARIES = (
 
 
 def run_doctor(as_json: bool) -> int:
-    """Prints the report; returns 0, or 1 when the core cannot work."""
+    """Prints the report; returns 0, or 1 when a required component is missing."""
     findings = examine()
     usable = all(finding.ok for finding in findings if finding.core)
     if as_json:
@@ -88,7 +88,7 @@ def run_doctor(as_json: bool) -> int:
 
 
 def examine() -> list[Finding]:
-    """Everything that matters, in the order of the report."""
+    """All findings, in the order of the report."""
     return [
         Finding("st3r_ros", f"{st3r_ros.__version__} in {os.path.dirname(st3r_ros.__file__)}", "this package", True, ""),
         _python(),
@@ -108,7 +108,7 @@ def _python() -> Finding:
 
 
 def _library(library: Library) -> Finding:
-    """Imports it: being installed is not the same as working."""
+    """Imports the library, because an installed library may still fail."""
     try:
         module = importlib.import_module(library.module)
     except ModuleNotFoundError as error:
@@ -151,6 +151,6 @@ def _ros_distribution() -> Finding:
 
 
 def _middleware() -> Finding:
-    rclpy = sys.modules.get("rclpy")  # imported above where it works; this package itself does not need it
+    rclpy = sys.modules.get("rclpy")  # imported above if it works; this package does not need it
     found = rclpy.utilities.get_rmw_implementation_identifier() if rclpy else os.environ.get("RMW_IMPLEMENTATION", "")
-    return Finding("rmw", found, "the ROS middleware that would be used", False, "")
+    return Finding("rmw", found, "the ROS middleware in use", False, "")

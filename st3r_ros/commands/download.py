@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r download`: weights from their publisher, once the user has accepted their licence."""
+"""`st3r download`: downloads weights from their publisher after the user has accepted the licence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HASH_LENGTH = 64
 
 @dataclass(frozen=True)
 class DownloadOptions:
-    """out: folder, "" for the default. mirror: base url that the publisher's server, or the Hub, is replaced with."""
+    """out: folder, "" for the default. mirror: base url to use instead of the publisher's server or the Hub."""
 
     out: str = ""
     accept_license: bool = False
@@ -30,11 +30,11 @@ class DownloadOptions:
 
 
 def run_download(name: str, options: DownloadOptions) -> int:
-    """Fetches a published checkpoint, a url or a repository of the Hub; returns the exit code.
+    """Downloads a published checkpoint, a url or a Hub repository; returns the exit code.
 
     Raises:
-        DownloadError: the name, the server, the content, or the licence is not accepted.
-        OutputError: the disk.
+        DownloadError: unknown name, server error, wrong content, or the licence is not accepted.
+        OutputError: the file cannot be written.
     """
     published = find_published(name)
     is_url = name.startswith(("http://", "https://"))
@@ -61,13 +61,13 @@ def _fetch_file(name: str, published: PublishedCheckpoint | None, options: Downl
     url = published.url if published is not None and name in NAMES else name
     file_name = unquote(urlsplit(url).path).rpartition("/")[2]
     if not file_name:
-        raise DownloadError(f"'{url}' cannot be downloaded: it names no file.")
+        raise DownloadError(f"'{url}' cannot be downloaded: the url does not name a file.")
     if options.mirror:
         url = f"{options.mirror.rstrip('/')}/{file_name}"
     path = (Path(options.out).expanduser() if options.out else weights_folder()) / file_name
     with byte_progress(file_name) as progress:
         result = download(url, path, progress=progress, say=lambda text: print(text, file=sys.stderr))
-    state = "is there already, verified" if result.already_there else "downloaded"
+    state = "exists already, verified" if result.already_there else "downloaded"
     print(f"{result.path} ({megabytes(result.size)}) {state}")
     print(f"SHA-256 {result.sha256} (also in {result.path.name}.sha256)")
     print(f"Use it with --checkpoint {result.path if options.out or name not in NAMES else name}")
@@ -82,7 +82,7 @@ def _fetch_repository(hub_id: str, options: DownloadOptions) -> None:
     for path in sorted(folder.glob("*.safetensors")):
         with byte_progress(path.name) as progress:
             sha256 = file_sha256(path, progress)
-        told = path.resolve().name  # the Hub's cache names large files by their hash
+        told = path.resolve().name  # files in the Hub's cache are named by their hash
         if len(told) == HASH_LENGTH and told != sha256:
             raise DownloadError(f"'{path}' is damaged: its SHA-256 is {sha256}, expected {told}; delete it and download again.")
         print(f"{path} ({megabytes(path.stat().st_size)})\nSHA-256 {sha256}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r eval`: the results of a run, or localized poses, against the truth that comes with a sequence."""
+"""`st3r eval`: compares the results of a run, or localized poses, with the ground truth of a sequence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from st3r_ros.sequences import ImageSequence, open_sequence
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Errors of a run; None where the sequence has no such truth. depth_note: why the depth could not be compared, or ""."""
+    """Errors of a run; None without the ground truth. depth_note: why depth could not be compared, or ""."""
 
     results: str
     sequence: str
@@ -42,10 +42,10 @@ class Evaluation:
 
 
 def run_eval(out: str, source: str, camera_file: str, json_target: str) -> None:
-    """Prints the evaluation; json_target: file for it as JSON, "-" for JSON on stdout instead of text, "" for none.
+    """Prints the evaluation. json_target: JSON file, "-" for JSON on stdout instead of text, "" for none.
 
     Raises:
-        St3rError: the results or the sequence cannot be read, they have nothing in common, or there is no truth.
+        St3rError: the results or the sequence cannot be read, they do not overlap, or there is no ground truth.
     """
     run = read_results(Path(out))
     sequence = open_sequence(source, camera=read_camera(camera_file) if camera_file else None)
@@ -54,7 +54,7 @@ def run_eval(out: str, source: str, camera_file: str, json_target: str) -> None:
 
 
 def run_relocalization_eval(file: str, source: str, json_target: str) -> None:
-    """Prints how good the poses are that `st3r localize` has written to a JSON file; json_target: as `run_eval`.
+    """Prints the errors of the poses in a JSON file of `st3r localize`. json_target: as for `run_eval`.
 
     Raises:
         St3rError: the file or the sequence cannot be read, or has no true poses for any of the queries.
@@ -79,16 +79,14 @@ def _show(content: dict[str, Any], lines: list[str], json_target: str) -> None:
 
 
 def evaluate(run: Run, sequence: ImageSequence, results_name: str) -> Evaluation:
-    """Compares a run with whatever truth the sequence has.
+    """Compares a run with the ground truth of the sequence.
 
     Raises:
-        EvaluationError: it has none, or the trajectories cannot be compared.
+        EvaluationError: there is none, or the trajectories cannot be compared.
     """
     depth_images = getattr(sequence, "depth", None)
     if sequence.truth is None and depth_images is None:
-        raise EvaluationError(
-            f"'{sequence.name}' has neither true poses nor depth (groundtruth.txt, depth.txt); there is nothing to compare with."
-        )
+        raise EvaluationError(f"'{sequence.name}' has neither true poses nor depth (groundtruth.txt, depth.txt) to compare with.")
     trajectory = None
     if sequence.truth is not None:
         trajectory = summarise_truth(evaluate_trajectory(run.trajectory, sequence.truth, run.processed_ns))
@@ -134,7 +132,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
 def _depth_lines(depth: DepthErrors) -> list[str]:
     lines = [f"Depth of {depth.keyframes} keyframes, {depth.coverage:.1%} of the measured pixels covered:"]
     rows = {
-        "map unit taken for metres": depth.unscaled,
+        "map units as metres": depth.unscaled,
         "scaled by the trajectory": depth.map_scaled,
         "scaled by the median": depth.median_scaled,
     }
@@ -148,17 +146,17 @@ def _depth_lines(depth: DepthErrors) -> list[str]:
 
 
 class TruePoses:
-    """The true poses of a sequence's images, by stamp or by file name. Raises EvaluationError where it has none."""
+    """The true poses of a sequence's images, by stamp or by file name. Raises EvaluationError without any."""
 
     def __init__(self, sequence: ImageSequence) -> None:
         if sequence.truth is None:
-            raise EvaluationError(f"'{sequence.name}' has no true poses; there is nothing to compare with.")
+            raise EvaluationError(f"'{sequence.name}' has no true poses to compare with.")
         self.name, self.trajectory = sequence.name, sequence.truth
         self._T_world_cam = SE3.from_quaternion_xyzw(self.trajectory.quaternions_xyzw, self.trajectory.positions)
         self._stamps: dict[str, int] = getattr(sequence, "stamps_by_name", {})
 
     def of(self, name: str, stamp_ns: int | None = None) -> SE3 | None:
-        """T_world_cam of an image, None where it is not known."""
+        """T_world_cam of an image, None when unknown."""
         if stamp_ns is None:
             stamp_ns = self._stamps.get(Path(name).name, stamp_in(name))
         if stamp_ns is None:
@@ -168,10 +166,10 @@ class TruePoses:
 
 
 def compare_answers(answers: dict[str, Any], truth: TruePoses) -> tuple[list[PoseError | None], int]:
-    """One entry per query, None where it was refused; and how many queries have no true pose, and are left out.
+    """One entry per query, None for a refusal; and the number of queries without a true pose, which are skipped.
 
     Raises:
-        EvaluationError: not one has, or a reference image has none.
+        EvaluationError: no query, or not every reference image, has a true pose.
         MapFileError: the map that the answers are in cannot be loaded.
     """
     T_truth_map = _aligned_map(answers["map"], truth) if answers["map"] else None
@@ -186,7 +184,7 @@ def compare_answers(answers: dict[str, Any], truth: TruePoses) -> tuple[list[Pos
         else:
             compared.append(_compare(answer, T_world_query, truth, T_truth_map))
     if not compared:
-        raise EvaluationError(f"Not one of the {unknown} queries has a true pose in '{truth.name}'; give their sequence.")
+        raise EvaluationError(f"None of the {unknown} queries has a true pose in '{truth.name}'; give their own sequence.")
     return compared, unknown
 
 
@@ -194,11 +192,11 @@ def _compare(answer: dict[str, Any], T_world_query: SE3, truth: TruePoses, T_tru
     T_found = SE3.from_matrix(np.array(answer["T_ref_cam"]))
     if T_truth_map is not None:
         error = pose_error((T_truth_map @ T_found.sim3()).se3(), T_world_query, metric=True)
-        return dataclasses.replace(error, direction_deg=math.nan)  # of a position in the map, the direction says nothing
+        return dataclasses.replace(error, direction_deg=math.nan)  # the direction of a position in a map is meaningless
     T_world_ref = truth.of(answer["reference"])
     if T_world_ref is None:
         raise EvaluationError(
-            f"The reference '{answer['reference']}' has no true pose in '{truth.name}'; evaluate with references from there."
+            f"The reference '{answer['reference']}' has no true pose in '{truth.name}'; use references from that sequence."
         )
     covariance = None if answer["covariance"] is None else np.array(answer["covariance"])
     return pose_error(T_found, T_world_ref.inverse() @ T_world_query, metric=answer["metric"], covariance=covariance)
@@ -221,12 +219,12 @@ def _read_answers(file: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, GeometryError):
         whole = False
     if not whole:
-        raise InputError(f"'{file}' is not what `st3r localize --json` writes.")
+        raise InputError(f"'{file}' is not a file of `st3r localize --json`.")
     return answers
 
 
 def relocalization_lines(figures: RelocalizationErrors, file: str, sequence: str, unknown: int) -> list[str]:
-    """The figures as text, line by line."""
+    """The statistics as text, line by line."""
     lines = [f"{file} on {sequence}: {figures.answered} of {figures.attempts} queries localized."]
     if figures.answered:
         medians = [f"rotation {figures.median_rotation_deg:.2f} degrees"]
@@ -242,14 +240,14 @@ def relocalization_lines(figures: RelocalizationErrors, file: str, sequence: str
             lines.append(f"Of all queries, {shares.directed:.1%} with rotation within 2 and direction within 10 degrees.")
         lines.append(f"Wrong answers (off by more than 0.5 m or 10 degrees): {figures.false_accepts}.")
         if math.isfinite(figures.nees):
-            lines.append(f"Squared errors by the answers' covariances: {figures.nees:.2f} on average; 6 is right.")
+            lines.append(f"Squared errors normalized by the covariances: {figures.nees:.2f} on average; 6 is ideal.")
     if unknown:
-        lines.append(f"{unknown} queries without a true pose were left out.")
+        lines.append(f"{unknown} queries without a true pose were skipped.")
     return lines
 
 
 def _without_nan(content: dict[str, Any]) -> dict[str, Any]:
-    """What is not known becomes None."""
+    """NaN as None."""
     result: dict[str, Any] = {}
     for name, value in content.items():
         if isinstance(value, dict):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r export`: a saved map for other programs."""
+"""`st3r export`: writes a saved map for other programs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from st3r_ros.maps.staging import resolved
 
 
 def run_export(folder: str, config: ExportCommandConfig, settings: Settings) -> None:
-    """Exports a saved map and says what was written.
+    """Exports a saved map and prints what was written.
 
     Raises:
-        St3rError: the map cannot be loaded, or the place cannot be written.
+        St3rError: the map cannot be loaded, or the output cannot be written.
     """
     saved = load_map(folder)
     if config.images == "original" and config.format not in ("colmap", "nerfstudio"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM as a request to finish in order."""
+"""Ctrl-C and SIGTERM as a request to finish cleanly."""
 
 from __future__ import annotations
 

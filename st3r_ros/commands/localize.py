@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r localize`: where images were taken, relative to reference images or in a saved map."""
+"""`st3r localize`: poses of images relative to reference images or in a saved map."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ HEADINGS = f"{'query':<24} {'status':<16} {'reference':<20} {' '.join(f'{name:>{
 
 @dataclass(frozen=True)
 class LocalizeOptions:
-    """The options of the command; "" for those that are not given.
+    """The options of the command; "" for those not given.
 
-    references: image files, or the folder of one saved map. depth: of the one reference, with depth_scale units per metre.
-    json_target: file for the results, "-" for JSON on stdout instead of the table. draw: PNG file for the matches.
+    references: image files, or the folder of one saved map. depth: of the single reference, with depth_scale units per metre.
+    json_target: JSON file for the results, "-" for JSON on stdout instead of the table. draw: PNG file for the matches.
     """
 
     references: tuple[str, ...]
@@ -65,7 +65,7 @@ class LocalizeOptions:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """An image to be localized. stamp_ns: when it was taken, None where nothing tells."""
+    """An image to localize. stamp_ns: capture time, None when unknown."""
 
     name: str
     stamp_ns: int | None
@@ -106,15 +106,15 @@ def run_localize(options: LocalizeOptions, settings: Settings) -> int:
 def _check(options: LocalizeOptions) -> list[str]:
     """The references that are maps. Raises ConfigError for options that contradict each other."""
     if not options.references:
-        raise ConfigError("There is no reference; give an image or a saved map with --reference.")
+        raise ConfigError("No reference is given; give an image or a saved map with --reference.")
     missing = [path for path in options.references if not Path(path).exists()]
     if missing:
         raise InputError(f"There is no file or folder '{missing[0]}'.")
     maps = [path for path in options.references if Path(path).is_dir()]
     if maps and len(options.references) > 1:
-        raise ConfigError(f"'{maps[0]}' is a folder, so a saved map; a map is the only reference there can be.")
+        raise ConfigError(f"'{maps[0]}' is a folder, that is, a saved map; it must be the only reference.")
     if options.depth and (maps or len(options.references) != 1):
-        raise ConfigError("--depth is the depth of one reference image; give one image with --reference.")
+        raise ConfigError("--depth is the depth of a single reference image; give exactly one image with --reference.")
     if not (math.isfinite(options.depth_scale) and options.depth_scale > 0):
         raise ConfigError(f"depth_scale is {options.depth_scale}; it must be a positive number of units per metre.")
     if options.draw and Path(options.draw).suffix.lower() != ".png":
@@ -122,14 +122,14 @@ def _check(options: LocalizeOptions) -> list[str]:
     return maps
 
 
-# What is compared -----------------------------------------------------------------------------------------------------------
+# Inputs ------------------------------------------------------------------------------------------------------------------
 
 
 class Queries:
-    """The images that are asked about: one file, a folder of images, or any other source that `st3r map` takes.
+    """The images to localize: one file, a folder of images, or any other input of `st3r map`.
 
-    camera: of the images, None for the one that comes with them; otherwise: for those that come with none.
-    skipped: a sentence for each image that could not be used, so far. length: how many there are, None if unknown.
+    camera: of the images, None for their own calibration; otherwise: for images without a calibration.
+    skipped: a sentence for each unusable image so far. length: number of images, None if unknown.
     """
 
     def __init__(self, source: str, camera: Camera | None, otherwise: Camera | None = None) -> None:
@@ -166,12 +166,12 @@ class Queries:
 
 
 def stamp_in(name: str) -> int | None:
-    """The capture time in nanoseconds that a file's name tells: seconds with a decimal point; else None."""
+    """The capture time in nanoseconds from a file name in seconds with a decimal point; otherwise None."""
     stem = Path(name).stem
     try:
         return parse_stamp(stem) if re.fullmatch(r"\d+\.\d+", stem) else None
     except FrameError:
-        return None  # a number too large to be a time
+        return None  # a number too large for a time
 
 
 def _is_image(file: Path) -> bool:
@@ -183,7 +183,7 @@ def _reference(number: int, path: str, camera: Camera | None) -> Frame:
 
 
 def _named(paths: tuple[str, ...], frames: list[Frame]) -> Iterator[tuple[str, Frame]]:
-    """The references by their file names, or by their paths where names are equal."""
+    """The references by file name, or by path when names are equal."""
     names = [Path(path).name for path in paths]
     for path, name, frame in zip(paths, names, frames, strict=True):
         yield (name if names.count(name) == 1 else path), frame
@@ -195,7 +195,7 @@ def _depth(options: LocalizeOptions) -> np.ndarray | None:
 
 
 def _with_image(model: PairModel, name: str, frame: Frame, depth: np.ndarray | None) -> Relocalizer:
-    # One relocalizer for each: nobody has said how the references lie to each other.
+    # One relocalizer for each: the relative poses of the references are unknown.
     relocalizer = Relocalizer(model)
     relocalizer.set_reference(name, frame, depth=depth)
     return relocalizer
@@ -211,7 +211,7 @@ def _in_map(model: PairModel, folder: str, checkpoint: str) -> Relocalizer:
     return relocalizer
 
 
-# The work -------------------------------------------------------------------------------------------------------------------
+# Localization ----------------------------------------------------------------------------------------------------------------
 
 
 def _localize_all(
@@ -219,7 +219,7 @@ def _localize_all(
 ) -> list[dict[str, Any]]:
     """One row of JSON per query, each printed as a line of the table when it is done.
 
-    Raises InputError when not one query could be used.
+    Raises InputError when no query could be used.
     """
     rows: list[dict[str, Any]] = []
     said = 0
@@ -249,21 +249,21 @@ def _localize_all(
                 progress.console.print(f"Skipped {text}", markup=False, soft_wrap=True)
             said = len(queries.skipped)
     if not rows and interrupt.signal is None:
-        raise InputError(f"Not one image of '{options.query}' could be used. {''.join(queries.skipped[:1])}")
+        raise InputError(f"No image of '{options.query}' could be used. {''.join(queries.skipped[:1])}")
     for text in queries.skipped[said:]:
         print(f"Skipped {text}", file=sys.stderr)
     return rows
 
 
 def _localize(places: list[Relocalizer], frame: Frame) -> LocalizationResult:
-    """The answer of the place that knows best: one with a pose before one without, then the one with the most inliers."""
+    """The best answer: with a pose before without, then the one with the most inliers."""
     answers = [place.localize(frame) for place in places]
     best = max(answers, key=lambda answer: (answer.localized, answer.inliers))
     return replace(best, latency_ms=sum(answer.latency_ms for answer in answers))
 
 
 def _progress(length: int | None) -> Progress:
-    """A bar on a terminal for more than one query; the lines of the table are progress enough elsewhere."""
+    """A bar on a terminal for more than one query; otherwise the lines of the table show the progress."""
     console = Console(stderr=True, highlight=False)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     shown = console.is_terminal and length != 1
@@ -271,7 +271,7 @@ def _progress(length: int | None) -> Progress:
 
 
 def _picture_path(target: str, query: str, queries: int | None) -> Path:
-    """The file as it was given for one query; with the query's name added for many."""
+    """The given file for one query; with the name of the query added for several."""
     path = Path(target)
     return path if queries == 1 else path.with_name(f"{path.stem}-{Path(query).stem}{path.suffix}")
 
@@ -287,7 +287,7 @@ def _write(text: str, target: str) -> None:
         write_file(target, text.encode())
 
 
-# What a person and a program read -----------------------------------------------------------------------------------------
+# Output -------------------------------------------------------------------------------------------------------------------
 
 
 def table_line(name: str, result: LocalizationResult) -> str:

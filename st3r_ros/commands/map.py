@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r map`: a sequence of images in, a map out."""
+"""`st3r map`: maps a sequence of images."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def map_sequence(
 
 
 def _note_unreadable(sequence: ImageSequence, recorder: RunRecorder, noted: int) -> int:
-    """Records the frames that the sequence has skipped since; returns how many there are now."""
+    """Records frames that the sequence has skipped since; returns their number."""
     for item in sequence.skipped[noted:]:
         recorder.skip(item.index, item.source, item.reason)
     return len(sequence.skipped)

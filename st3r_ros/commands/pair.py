@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r pair`: two images in, or one; their pointmaps, matches and relative pose out.
+"""`st3r pair`: pointmaps, matches and relative pose of two images, or the pointmap of one.
 
 points.ply                       both images' points in camera 0's coordinates (with two images)
 pointmap0.ply, pointmap1.ply     the points of one image, in camera 0's coordinates
 confidence0.png, confidence1.png their confidence
 depth0.png, depth1.png           depth of each image in its own camera, as a picture
-depth0.npy, depth1.npy           the same, (h, w) float32 in the unit of summary.json, NaN where nothing is claimed
+depth0.npy, depth1.npy           the same, (h, w) float32 in the unit of summary.json, NaN = unknown
 matches.png                      the best matches (with two images)
 summary.json                     `PairSummary`
 """
@@ -35,14 +35,14 @@ SUMMARY = "summary.json"
 
 
 def run_pair(paths: Sequence[str], config: PairCommandConfig, settings: Settings, json_target: str) -> None:
-    """Asks the pair model about two image files, or about one alone, writes the results and prints their summary.
+    """Runs the pair model on two image files, or on one, writes the results and prints their summary.
 
-    json_target: file for the summary, "-" for JSON on stdout instead of text, "" for none.
+    json_target: JSON file for the summary, "-" for JSON on stdout instead of text, "" for none.
 
     Raises:
         St3rError: an image, the output folder, a setting or the model cannot be used.
     """
-    paths = list(dict.fromkeys(paths))  # an image paired with itself is an image alone
+    paths = list(dict.fromkeys(paths))  # an image paired with itself is treated as a single image
     images = [read_image(Path(path)) for path in paths]
     out = Path(config.out)
     check_output_folder(out)
@@ -71,7 +71,7 @@ def run_pair(paths: Sequence[str], config: PairCommandConfig, settings: Settings
 
 
 def write_report(out: Path, report: PairReport) -> list[str]:
-    """Writes every file but the summary, each whole or not at all; returns their names.
+    """Writes every file except the summary, each atomically; returns their names.
 
     Raises:
         OutputError: a file cannot be written.

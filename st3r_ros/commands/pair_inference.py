@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pair model says about two images, or about one: both orders of the pair, and what matches."""
+"""Runs a pair model on two images, in both orders, or on one."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from st3r_ros.types import Features, Frame, PairPrediction
 class SeenImage:
     """One image of a pair, and its pointmaps at working size.
 
-    image: (h, w, 3) uint8. X_0: (h, w, 3) float32 in camera 0, conf: (h, w) float32, 0 where nothing is claimed.
+    image: (h, w, 3) uint8. X_0: (h, w, 3) float32 in camera 0, conf: (h, w) float32, 0 = unknown.
     X_own, conf_own: the same in the image's own camera, from the order of the pair in which it comes first.
-    K: (3, 3) float64 intrinsics at working size, NaN where the pointmap tells none. K_original: at the size of the file.
+    K: (3, 3) float64 intrinsics at working size, NaN when the pointmap gives none. K_original: at the size of the file.
     """
 
     image: np.ndarray
@@ -59,9 +59,9 @@ class FoundMatches:
 
 @dataclass(frozen=True, eq=False)
 class PairReport:
-    """images: two, or one alone, then without matches. metric: whether points are in metres.
+    """images: two, or one without matches. metric: whether points are in metres.
 
-    focal_source: "pointmap", or "assumed" where the model takes the focal length for granted.
+    focal_source: "pointmap", or "assumed" when the model assumes the focal length.
     """
 
     model: str
@@ -77,7 +77,7 @@ def ask_pair_model(images: Sequence[np.ndarray], config: PairCommandConfig, sett
     """Runs the pair model on one or two images (H, W, 3) uint8.
 
     Raises:
-        St3rError: the model cannot be loaded, or an image has no shape that it can see.
+        St3rError: the model cannot be loaded, or an image has an unsupported shape.
     """
     if config.pair_model == "mast3r":
         return _ask_network(images, config.checkpoint, settings.mast3r, stages, config.fine)
@@ -131,7 +131,7 @@ def _match_fine(
     coarse: PixelMatches,
     config: MASt3RPairConfig,
 ) -> DescriptorMatches:
-    """Matches at full resolution, in pixels of the working images, without those on what was cropped of the images."""
+    """Matches at full resolution, in pixels of the working images, without those in cropped parts."""
     plan0, plan1 = plans
     full0, full1 = plan0.to_original(coarse.pixels0.cpu().numpy()), plan1.to_original(coarse.pixels1.cpu().numpy())
     full = PixelMatches(torch.from_numpy(full0).float(), torch.from_numpy(full1).float())
@@ -143,14 +143,14 @@ def _match_fine(
 
 
 def _found(matches: DescriptorMatches, config: MASt3RPairConfig) -> FoundMatches:
-    """Those that are confident enough."""
+    """The matches with sufficient confidence."""
     trusted = matches.conf >= config.min_match_conf
     values = (x[trusted].cpu().numpy() for x in (matches.pixels0, matches.pixels1, matches.conf))
     return FoundMatches(*(x.astype(np.float64) for x in values))
 
 
 def _match_outputs(order01: PairOutput, order10: PairOutput, config: MASt3RPairConfig) -> DescriptorMatches:
-    """What both orders of the pair match: by descriptors or, where there are none, by points."""
+    """Matches of both orders of the pair: by descriptors or, without them, by points."""
     of0, of1 = (order01.view0, order10.view1), (order01.view1, order10.view0)
     orders = zip(of0, of1, strict=True)
     if order01.view0.desc is None:
@@ -176,11 +176,11 @@ def _seen_by_network(features: MASt3RFeatures, outputs: Sequence[PairOutput], in
 
 
 def _ask_protocol(images: Sequence[np.ndarray], config: PairCommandConfig, settings: Settings, stages: Stages) -> PairReport:
-    """Any other pair model, through what all of them can do."""
+    """Runs any other pair model through the `PairModel` protocol."""
     with stages.stage("load", "Loading the pair model"):
         model = load_pair_model(config.pair_model, config.checkpoint, opencv=settings.opencv, mast3r=settings.mast3r)
     if len(images) == 1 and not model.sees_depth_alone:
-        raise ConfigError(f"The pair model '{config.pair_model}' sees no depth in one image alone; give two, or use mast3r.")
+        raise ConfigError(f"The pair model '{config.pair_model}' cannot predict depth from one image; give two, or use mast3r.")
     with stages.stage("encode", "Encoding"):
         features = [model.encode(Frame(id, 0, image)) for id, image in enumerate(images)]
     with stages.stage("predict", "Predicting"):
@@ -225,6 +225,6 @@ def _array(x: torch.Tensor | None) -> np.ndarray:
 
 
 def _asked(x: torch.Tensor | None) -> torch.Tensor:
-    """An output that was asked for, so that it is there."""
+    """An output that was requested and is therefore not None."""
     assert x is not None
     return x

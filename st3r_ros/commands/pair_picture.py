@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of what a pair model says about two images: their matches, and maps of depth or confidence with a legend."""
+"""Pictures of the results of a pair model: matches, and maps of depth or confidence with a legend."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NOTHING = "#d4d4d8"
 def draw_matches(image0: np.ndarray, image1: np.ndarray, matches: FoundMatches, title: str) -> bytes:
     """Both images side by side with lines between the best matches, as PNG bytes.
 
-    image0, image1: (h, w, 3) uint8, each of its own size. The colour of a line is the place of its end in image 0, so that a line
-    of another colour than its neighbours in image 1 is a wrong match.
+    image0, image1: (h, w, 3) uint8, each of its own size. The colour of a line encodes the position of its end in image 0, so
+    that a line with another colour than its neighbours in image 1 is a wrong match.
     """
     chosen = spread_best(matches.pixels0, matches.weight, image0.shape[:2])
     pixels0, pixels1 = matches.pixels0[chosen], matches.pixels1[chosen]
@@ -52,10 +52,10 @@ def draw_matches(image0: np.ndarray, image1: np.ndarray, matches: FoundMatches, 
 
 
 def draw_values(values: np.ndarray, title: str, *, colors: str, logarithmic: bool = False) -> bytes:
-    """A map (h, w) as a picture with a colour bar, as PNG bytes; what is not finite is grey.
+    """A map (h, w) as a picture with a colour bar, as PNG bytes; pixels that are not finite are grey.
 
-    colors: name of a matplotlib colour map. The colours span the middle 96 % of the values, so that outliers do not wash out the
-    rest. logarithmic: values above 0 whose ratios matter, not their differences.
+    colors: name of a matplotlib colour map. The colours span the middle 96 % of the values, to reduce the influence of
+    outliers. logarithmic: logarithmic colours for values above 0.
     """
     known = values[np.isfinite(values)]
     low, high = (float(limit) for limit in np.percentile(known, (2.0, 98.0))) if len(known) else (1.0, 2.0)
@@ -79,7 +79,7 @@ def draw_values(values: np.ndarray, title: str, *, colors: str, logarithmic: boo
 
 
 def spread_best(pixels: np.ndarray, weight: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Indices of at most `SHOWN_MATCHES` matches, best first: the best of each cell of a grid over the image, no two alike.
+    """Indices of at most `SHOWN_MATCHES` matches, best first: the best of each cell of a grid over the image.
 
     pixels: (N, 2) in the image of `shape` (h, w). weight: (N,).
     """

@@ -20,9 +20,9 @@ ALIGNED_POINTS = 20_000
 
 @dataclass(frozen=True)
 class PoseSummary:
-    """T_0_1 as a (4, 4) matrix by rows, and what it amounts to; lengths in the unit of the summary.
+    """T_0_1 as a (4, 4) matrix by rows, with derived values; lengths in the unit of the summary.
 
-    scale_ratio: how much longer things are in the first order of the pair than in the second; 1 where only the first was used.
+    scale_ratio: scale of the first order of the pair relative to the second; 1 when only the first was used.
     """
 
     T_0_1: tuple[tuple[float, ...], ...]
@@ -38,8 +38,8 @@ class PoseSummary:
 class ImageSummary:
     """An image in its own camera.
 
-    Sizes are (width, height). Focal lengths are in pixels, None where the pointmap tells none. claimed: share of the pixels that
-    have depth. confidence, depth: their quantiles there, share -> value.
+    Sizes are (width, height). Focal lengths are in pixels, None when the pointmap gives none. claimed: share of the pixels with
+    depth. confidence, depth: their quantiles there, share -> value.
     """
 
     path: str
@@ -86,7 +86,7 @@ def summarise(
     timings_ms: Mapping[str, float],
     files: Sequence[str],
 ) -> PairSummary:
-    """The numbers of a report. paths, sizes (width, height): of the image files, as many as the report has images."""
+    """The numbers of a report. paths, sizes (width, height): of the image files, one per image of the report."""
     pose, note, alignment = None, "", None
     if report.matches is not None:
         first, second = report.images
@@ -113,19 +113,19 @@ def summarise(
 
 
 def find_pose(first: SeenImage, second: SeenImage, matches: FoundMatches) -> tuple[RelativePose | None, str]:
-    """The pose of camera 1 from points of image 0 and the pixels of image 1 that match them; or None and why."""
+    """The pose of camera 1 from points of image 0 and the pixels of image 1 that match them; or None and the reason."""
     if not np.isfinite(second.K).all():
-        return None, "The pointmap of image 1 tells no focal length, so no pose follows from the matches."
+        return None, "The pointmap of image 1 gives no focal length, so the pose cannot be computed from the matches."
     column, row = np.rint(matches.pixels0).astype(np.int64).T
     points0 = np.where(first.conf[row, column, None] > 0.0, first.X_0[row, column], np.nan)
     pose = pose_by_pnp(points0, matches.pixels1, second.K, PNP_THRESHOLD_PX)
     if pose is None:
-        return None, f"No pose explains even 6 of the {len(matches)} matches within {PNP_THRESHOLD_PX:g} pixels."
+        return None, f"No pose agrees with even 6 of the {len(matches)} matches within {PNP_THRESHOLD_PX:g} pixels."
     return pose, ""
 
 
 def align(second: SeenImage) -> RelativePose | None:
-    """The pose of camera 1 that lays its own pointmap over the one in camera 0's coordinates."""
+    """The pose of camera 1 that aligns its own pointmap with the one in camera 0's coordinates."""
     step = int(np.ceil(np.sqrt(second.conf.size / ALIGNED_POINTS)))
     rows = (slice(step // 2, None, step), slice(step // 2, None, step))
     conf = np.minimum(second.conf[rows], second.conf_own[rows]).ravel()
@@ -190,9 +190,9 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
 
 
 def _image_text(image: ImageSummary, summary: PairSummary) -> str:
-    text = f"{image.path}, {image.size[0]}x{image.size[1]} seen as {image.working_size[0]}x{image.working_size[1]}; "
+    text = f"{image.path}, {image.size[0]}x{image.size[1]} processed at {image.working_size[0]}x{image.working_size[1]}; "
     if image.focal is None or image.focal_original is None:
-        text += "its pointmap tells no focal length"
+        text += "its pointmap gives no focal length"
     else:
         text += f"focal length {image.focal:.4g} pixels ({image.focal_original:.4g} in the file; {summary.focal_source})"
     if not image.depth:
@@ -205,6 +205,6 @@ def _image_text(image: ImageSummary, summary: PairSummary) -> str:
 
 def _pose_text(pose: PoseSummary, unit: str) -> str:
     return (
-        f"{pose.translation:.4g} {unit} away, turned by {pose.rotation_deg:.2f} degrees, "
+        f"{pose.translation:.4g} {unit} away, rotated by {pose.rotation_deg:.2f} degrees, "
         f"parallax {pose.parallax_deg:.2f} degrees; {pose.inliers} points agree ({pose.inlier_share:.0%})."
     )

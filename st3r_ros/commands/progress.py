@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress of a run on stderr: a live bar in a terminal, a plain line now and then elsewhere."""
+"""Progress of a run on stderr: a live bar in a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATE_COLORS = {
 
 
 class Progressing(Protocol):
-    """The numbers of a run so far, as `RunRecorder` has them."""
+    """The numbers of a run so far, like those of `RunRecorder`."""
 
     @property
     def frames(self) -> int: ...
@@ -40,7 +40,7 @@ class Progressing(Protocol):
 
 
 class Display(Protocol):
-    """Shows a run while it goes on, as a context manager."""
+    """Shows the progress of a run, as a context manager."""
 
     def __enter__(self) -> Display: ...
 
@@ -55,12 +55,12 @@ class Display(Protocol):
         ...
 
     def say(self, text: str) -> None:
-        """A message that stays."""
+        """Prints a message that stays."""
         ...
 
 
 def make_display(name: str, length: int | None) -> Display:
-    """The display that suits stderr. length: frames that will come, None if unknown."""
+    """The display that suits stderr. length: expected number of frames, None if unknown."""
     console = Console(stderr=True, highlight=False)
     return BarDisplay(console, name, length) if console.is_terminal else PlainDisplay(console, name, length)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person reads at the end of a run."""
+"""The report at the end of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def print_input(sequence: ImageSequence) -> None:
 
 
 def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> list[str]:
-    """The report, line by line; ends with where the results are."""
+    """The report, line by line; the last one names the results."""
     lines = [f"Interrupted by {interrupted_by}; what was mapped until then is written."] if interrupted_by else []
     lines.append(
         f"Mapped {summary.frames} frames of {summary.input} in {summary.duration_s:.1f} s ({summary.fps:.1f} frames/s): "
@@ -44,7 +44,7 @@ def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> li
     if summary.truth is not None:
         lines.append(truth_line(summary.truth))
     elif summary.truth_note:
-        lines.append(f"Not compared with the truth: {summary.truth_note}")
+        lines.append(f"Not compared with the ground truth: {summary.truth_note}")
     if summary.lost_spans:
         spans = [f"{s.first_frame}-{s.last_frame}" for s in summary.lost_spans[:SHOWN_SPANS]]
         more = " ..." if len(summary.lost_spans) > SHOWN_SPANS else ""
@@ -61,15 +61,15 @@ def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> li
 def truth_line(truth: TruthSummary) -> str:
     """The trajectory errors as a sentence."""
     return (
-        f"Error against the truth ({truth.matched} poses): ATE {truth.ate_sim3:.3g} after Sim(3) alignment "
+        f"Error against the ground truth ({truth.matched} poses): ATE {truth.ate_sim3:.3g} after Sim(3) alignment "
         f"(scale {truth.scale:.3g}), {truth.ate_se3:.3g} after SE(3)."
     )
 
 
 def _why_nothing(summary: RunSummary) -> str:
     if summary.frames == 0:
-        return "No frame was mapped: not one image could be used. Check the images and the calibration."
+        return "No frame was mapped: no image could be used. Check the images and the calibration."
     return (
-        "No frame was tracked: two views with enough matches and sideways motion were not found. Move the camera sideways in "
+        "No frame was tracked: no two views with enough matches and sideways motion were found. Move the camera sideways in "
         "front of something with texture, take more of the images (--every), or give the calibration (--camera)."
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saved maps in `st3r map`: mapped on in, localized in, saved at the end."""
+"""Saved maps in `st3r map`: continued, localized in, saved at the end."""
 
 from __future__ import annotations
 
@@ -21,27 +21,25 @@ from st3r_ros.weights import weights_sha256
 
 
 def check_map_options(config: MapCommandConfig) -> None:
-    """Finds mistakes before an hour of mapping is lost to them.
+    """Checks the options before the mapping starts.
 
     Raises:
-        ConfigError: options that contradict each other.
-        OutputError: the map cannot be saved where it was asked for.
+        ConfigError: options contradict each other.
+        OutputError: the map cannot be saved in the requested place.
     """
     if config.localize_only and not config.map:
         raise ConfigError("localize_only needs a saved map: give its folder with --map.")
     if not config.save_map:
         return
     if config.localize_only:
-        raise ConfigError(
-            f"save_map is '{config.save_map}', but with localize_only the map stays as it was; leave one of them out."
-        )
+        raise ConfigError(f"save_map is '{config.save_map}', but with localize_only the map does not change; omit one of them.")
     if resolved(config.save_map) in (resolved(config.out), *resolved(config.out).parents):
-        raise ConfigError(f"save_map is '{config.save_map}', and the results would lie in it; give the map its own folder.")
+        raise ConfigError(f"save_map is '{config.save_map}', which would contain the results; give the map its own folder.")
     check_map_folder(config.save_map)
 
 
 def begin_in_saved_map(mapper: Mapper, model: PairModel, config: MapCommandConfig) -> Callable[[Frame], None]:
-    """Loads the map that was asked for into the mapper; what it returns checks the first frame of the run.
+    """Loads the requested map into the mapper; returns a check for the first frame of the run.
 
     Raises:
         MapFileError: the map cannot be loaded, or was made with another pair model.
@@ -60,7 +58,7 @@ def begin_in_saved_map(mapper: Mapper, model: PairModel, config: MapCommandConfi
 
 
 def with_frames_from(keyframe_map: KeyframeMap, first: int) -> KeyframeMap:
-    """The same map with only those of its frames that came last, from number `first` on: those of this run."""
+    """The same map with only the frames of this run, from number `first` on."""
     if first == 0:
         return keyframe_map
     result, frames = KeyframeMap(), keyframe_map.frames
@@ -76,11 +74,11 @@ def with_frames_from(keyframe_map: KeyframeMap, first: int) -> KeyframeMap:
 
 
 def save_for_later(keyframe_map: KeyframeMap, pair_model: str, config: MapCommandConfig) -> None:
-    """Saves the map, if that was asked for and there is one, and says so."""
+    """Saves the map, if requested and not empty, and prints a message."""
     if not config.save_map:
         return
     if not keyframe_map.frames:
-        print(f"No map is saved in {config.save_map}: it would be empty.")
+        print(f"No map is saved in {config.save_map}: the map is empty.")
         return
     saved = save_map(config.save_map, keyframe_map, pair_model=pair_model, checkpoint_sha256=weights_sha256(config.checkpoint))
     print(f"Saved the map in {Path(config.save_map)}: {saved.keyframes} keyframes, {megabytes(saved.bytes)}.")

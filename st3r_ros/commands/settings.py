@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings by name: `mapper.min_inliers=20` on the command line is what the ROS parameter of the same name is to the node."""
+"""Settings by name: `mapper.min_inliers=20` on the command line equals the ROS parameter of the same name."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class SettingInfo:
 
 
 def parse_settings(assignments: Iterable[str]) -> Settings:
-    """The defaults with `group.field=value` applied, the last one of a name counts.
+    """The defaults with `group.field=value` applied; the last assignment to a name counts.
 
     Raises:
-        ConfigError: no such setting, or a value it does not allow.
+        ConfigError: unknown setting or invalid value.
     """
     values: dict[str, dict[str, Any]] = {group: {} for group in _groups()}
     for assignment in assignments:
         name, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals:
-            raise ConfigError(f"'{assignment}' is no setting; write group.name=value, for example cloud.voxel_size=0.05.")
+            raise ConfigError(f"'{assignment}' is not a setting; write group.name=value, for example cloud.voxel_size=0.05.")
         group, item = _find(name)
         values[group][item.name] = _parse(name, text, type(item.default))
     return Settings(

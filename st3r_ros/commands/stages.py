@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages of a command: how long each took and, on a terminal, which one is running."""
+"""The stages of a command: their durations and, on a terminal, the running one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 
 class Stages:
-    """Measures stages one after the other. synchronize: waits until the device has done what it was told."""
+    """Measures stages one after the other. synchronize: waits for the device."""
 
     def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
         self.timings_ms: dict[str, float] = {}
@@ -20,7 +20,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, doing: str) -> Iterator[None]:
-        """The block takes `timings_ms[name]` milliseconds. doing: what a terminal shows meanwhile."""
+        """The block takes `timings_ms[name]` milliseconds. doing: text for the terminal meanwhile."""
         start = time.perf_counter()
         with self._console.status(doing):
             yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`st3r view`: a saved map in the browser."""
+"""`st3r view`: shows a saved map in the browser."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from st3r_ros.viewer.server import address, close_server, exposure, open_browser
 
 
 def run_view(folder: str, config: ViewerConfig, settings: Settings, *, browser: bool) -> int:
-    """Shows a saved map until Ctrl-C or SIGTERM, which is how it ends and no failure: returns 0.
+    """Shows a saved map until Ctrl-C or SIGTERM, the normal end: returns 0.
 
     Raises:
         St3rError: the map cannot be loaded, or the viewer cannot be opened.
     """
     with Interrupt() as interrupt:
-        server = open_server(config)  # before the map is loaded: a port in use is told at once
+        server = open_server(config)  # before the map is loaded, so that a port in use is reported at once
         try:
             saved = load_map(folder)
             scene = show_map(server, saved.map, config, settings.cloud)

@@ -45,7 +45,7 @@ def test_a_published_name_is_fetched_then_found_by_name(server, tmp_path, capfd)
     assert load_network("dust3r-224").config.head == "linear"
     server.starts.clear()
     assert st3r("download", "dust3r-224", "--mirror", server.base, "--accept-license") == 0
-    assert "is there already, verified" in capfd.readouterr().out and server.starts == []
+    assert "exists already, verified" in capfd.readouterr().out and server.starts == []
 
 
 def test_the_mirror_may_come_from_the_environment(server, monkeypatch, tmp_path):
@@ -85,7 +85,7 @@ def test_a_url_needs_no_acceptance_but_a_warning(server, tmp_path, capfd):
     ("arguments", "sentence"),
     [
         (["mast4r"], "give one of mast3r, dust3r, dust3r-224, a url, or a Hub id"),
-        (["http://127.0.0.1:9/"], "it names no file"),
+        (["http://127.0.0.1:9/"], "the url does not name a file"),
         (["http://127.0.0.1:9/a.pth"], "cannot be reached"),
     ],
 )

@@ -95,7 +95,7 @@ def test_of_several_references_the_one_that_fits_answers(st3r, files):
     [
         (["-r", "{tmp}/gone.png", "-q", "{tmp}/query.png"], "There is no file or folder '{tmp}/gone.png'."),
         (["-r", "{tmp}", "-q", "{tmp}/query.png"], "is not a saved map"),
-        (["-r", "{tmp}", "-r", "{tmp}/query.png", "-q", "{tmp}/query.png"], "a map is the only reference"),
+        (["-r", "{tmp}", "-r", "{tmp}/query.png", "-q", "{tmp}/query.png"], "must be the only reference"),
         (["-r", "{tmp}/broken.png", "-q", "{tmp}/query.png"], "broken.png' is empty."),
         (["-r", "{tmp}/query.png", "-q", "{tmp}/broken.png"], "Not one image of"),
         (["-r", "{tmp}/query.png", "-q", "{tmp}/gone"], "There is no file, folder or webcam"),
@@ -140,7 +140,7 @@ def test_a_map_is_aligned_with_the_truth(st3r, tmp_path):
 def test_other_files_are_refused(st3r, tmp_path, content):
     (tmp_path / "poses.json").write_text(content)
     found = st3r("eval", "--relocalization", tmp_path / "poses.json", ROOM)
-    assert found.code == 2 and "is not what `st3r localize --json` writes" in found.err
+    assert found.code == 2 and "is not a file of `st3r localize --json`" in found.err
 
 
 def test_queries_from_elsewhere_have_no_truth(st3r, files, tmp_path):

@@ -136,11 +136,11 @@ def test_without_a_place_the_result_lies_beside_the_map(st3r, saved):
         (["export", "{saved}/room_map", "--out", "{saved}/out"], "it is a folder; give the name of a file"),
         (["map", ROOM, "--save-map", "{saved}/out"], "out' is not overwritten: it is not empty and not a readable map"),
         (["map", ROOM, "--save-map", "{tmp}/file/map"], "cannot be written"),
-        (["map", ROOM, "--out", "{tmp}/x", "--save-map", "{tmp}/x"], "the results would lie in it"),
+        (["map", ROOM, "--out", "{tmp}/x", "--save-map", "{tmp}/x"], "would contain the results"),
         (["map", ROOM, "--localize-only"], "localize_only needs a saved map: give its folder with --map"),
-        (["map", ROOM, "--map", "{saved}/room_map", "--localize-only", "--save-map", "{tmp}/x"], "the map stays as it was"),
+        (["map", ROOM, "--map", "{saved}/room_map", "--localize-only", "--save-map", "{tmp}/x"], "the map does not change"),
         (["map", ROOM, "--map", "{tmp}/nowhere"], "is not there"),
-        (["map", ROOM, "--out", "{tmp}/x/out", "--save-map", "{tmp}/x"], "the results would lie in it"),
+        (["map", ROOM, "--out", "{tmp}/x/out", "--save-map", "{tmp}/x"], "would contain the results"),
     ],
 )
 def test_a_mistake_of_the_user_is_one_sentence_and_code_2(st3r, saved, tmp_path, monkeypatch, arguments, sentence):

@@ -126,7 +126,7 @@ def test_a_transform_cannot_be_changed():
         (np.eye(3), "4 x 4"),
         (np.full((4, 4), np.inf), "not finite"),
         (np.eye(4) + np.eye(4)[:, ::-1], "last row"),
-        (np.diag([2.0, 2.0, 2.0, 1.0]), "no rotation"),
+        (np.diag([2.0, 2.0, 2.0, 1.0]), "not a rotation"),
         (np.diag([1.0, -1.0, 1.0, 1.0]), "reflection"),
     ],
 )

@@ -84,7 +84,7 @@ def test_nearest_rotation_repairs_rounding(phi):
     [
         (np.diag([1.0, 1.0, -1.0]), "reflection"),
         (1.1 * np.eye(3), "from orthonormal by 0.21"),
-        (np.full((3, 3), np.nan), "no rotation"),
+        (np.full((3, 3), np.nan), "not a rotation"),
     ],
 )
 def test_what_is_no_rotation_is_refused(matrix, words):

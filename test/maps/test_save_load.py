@@ -175,7 +175,7 @@ def test_a_map_that_could_not_be_loaded_is_not_saved_over_a_good_one(tmp_path, s
 def test_an_empty_map_is_not_saved(tmp_path):
     for empty in (KeyframeMap(), random_map((0,))):
         empty.frames.clear()
-        with pytest.raises(OutputError, match="no frame was tracked"):
+        with pytest.raises(OutputError, match="no frame has been tracked"):
             save_map(tmp_path / "map", empty, pair_model="opencv")
     assert not list(tmp_path.iterdir())
 

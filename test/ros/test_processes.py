@@ -169,7 +169,7 @@ def test_the_demo_maps_a_sequence_through_both_nodes(tmp_path: Path, capsys: pyt
     assert demo.main(["--input", ROOM, "--out", str(tmp_path), "--rate", "0.7"]) == 0
     output = capsys.readouterr().out
     assert "Images: 30 sent" in output
-    assert "Error against the truth" in output
+    assert "Error against the ground truth" in output
     assert all(str(tmp_path / name) in output for name in ("cloud.ply", "trajectory.txt", "map.png", "summary.json"))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["truth"]["matched"] == summary["tracked"] > 0
