@@ -252,7 +252,7 @@ def export_command(
     points: str = typer.Option(
         _EXPORT_DEFAULTS.points, help="Points of a COLMAP model: matches (with tracks), cloud (without), or both."
     ),
-    text: bool = typer.Option(_EXPORT_DEFAULTS.text, "--text", help="A COLMAP model as text instead of binary."),
+    text: bool = typer.Option(_EXPORT_DEFAULTS.text, "--text", help="Write a COLMAP model as text instead of binary."),
     images: str = typer.Option(
         _EXPORT_DEFAULTS.images, help="working: the map's own images; original: those it was made from, at full resolution."
     ),
