@@ -45,7 +45,7 @@ def test_a_usable_checkpoint_is_described(doctor, tmp_path):
 def test_the_licence_is_told_of_published_files(doctor, tmp_path):
     published = save_pth(tmp_path / find_published("dust3r-224").file_name, make_state())
     assert "CC BY-NC-SA 4.0" in doctor(published)[1]
-    assert "is not known" in doctor(save_pth(tmp_path / "own.pth", make_state()))[1]
+    assert "does not know" in doctor(save_pth(tmp_path / "own.pth", make_state()))[1]
 
 
 def test_every_file_of_a_folder_is_listed(doctor, tmp_path):
