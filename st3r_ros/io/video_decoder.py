@@ -88,6 +88,8 @@ class VideoFrame:
 class VideoDecoder:
     """Decodes every packet of one video, in order. Nothing is shown before the first key frame, and nothing between a lost packet
     and the next key frame. A loss is seen in the frame numbers of H.264, by the decoder of H.265, else by the encoder's count.
+
+    waiting: why nothing is shown now, "" while images come.
     """
 
     def __init__(self) -> None:
@@ -99,7 +101,7 @@ class VideoDecoder:
         self._held = b""
         self._pending: dict[int, Any] = {}
         self._next = 0
-        self._waiting = _BEFORE_KEY_FRAME
+        self.waiting = _BEFORE_KEY_FRAME
 
     def decode(self, packet: Packet) -> list[VideoFrame]:
         """What is known after one more packet, in the order of display: none, one or several frames, of earlier packets too.
@@ -167,7 +169,7 @@ class VideoDecoder:
         try:
             shown = self._shown(self._context.decode(encoded))
         except FFmpegError:
-            if not self._waiting:
+            if not self.waiting:
                 return given_up + self._wait_for_key_frame()
             return given_up + self._given_up(self._next)
         return given_up + shown + self._given_up(number - _REORDERED)
@@ -186,7 +188,7 @@ class VideoDecoder:
     def _wait_for_key_frame(self) -> list[VideoFrame]:
         """Forget the frames that others build on; those that have not been shown are given up."""
         assert self._context is not None
-        self._waiting = self._waiting or _AFTER_LOSS
+        self.waiting = self.waiting or _AFTER_LOSS
         self._context.flush_buffers()
         self._numbers.restart()
         return self._given_up(self._next)
@@ -197,13 +199,13 @@ class VideoDecoder:
             number = picture.pts
             if number is None or number not in self._pending:
                 continue  # a second picture of one packet
-            if self._waiting:
+            if self.waiting:
                 frames += self._given_up(number)
-                self._waiting = ""
+                self.waiting = ""
             frames.append(VideoFrame(self._pending.pop(number), picture))
         return frames
 
     def _given_up(self, end: int) -> list[VideoFrame]:
         """The packets before number `end` that gave no picture."""
         numbers = [number for number in self._pending if number < end]
-        return [VideoFrame(self._pending.pop(number), None, self._waiting or _AFTER_LOSS) for number in numbers]
+        return [VideoFrame(self._pending.pop(number), None, self.waiting or _AFTER_LOSS) for number in numbers]

@@ -37,7 +37,7 @@ class VideoInput:
     """Takes packets on the executor and hands images on there.
 
     deliver: called with the newest image. count: called before, with the number of packets that came since and how many of them
-    gave no image or one that was replaced. problem: why the last packet gave no image, "" when it did.
+    gave no image or one that was replaced. problem: why the last packet gave no image, "" when it did or may do so later.
 
     Raises:
         MissingDependencyError: PyAV is not installed.
@@ -90,10 +90,11 @@ class VideoInput:
             except Exception:  # the boundary of the thread: reported, and the next packet may be better
                 traceback.print_exc()
                 continue
-            self._take(frames)
+            self._take(frames, decoder.waiting)
 
-    def _take(self, frames: list[VideoFrame]) -> None:
+    def _take(self, frames: list[VideoFrame], waiting: str) -> None:
         with self._condition:
+            self.problem = waiting
             for frame in frames:
                 if frame.picture is None:
                     self._lost += 1
@@ -104,7 +105,7 @@ class VideoInput:
                 self.problem = ""
             wanted = not self._scheduled and bool(frames)
             self._scheduled = self._scheduled or wanted
-        if frames and self.problem:
+        if self.problem:
             self._warn(f"A packet of the video on {self._topic} gives no image. {self.problem}")
         executor = self._node.executor
         if wanted and executor is not None:
