@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -136,7 +137,9 @@ def _choose_topic(path: Path, channels: list[Channel], wanted: str | None) -> st
     if wanted is None and len(images) > 1:
         raise InputError(f"The bag '{path}' holds several image topics: {listed}; choose one with '{path}?topic={images[0]}'.")
     if wanted is not None and wanted not in images:
-        raise InputError(f"The bag '{path}' has no image topic {wanted}; it has {listed}.")
+        other = ", ".join(_described(channel) for channel in channels if channel.topic == wanted)
+        what = f"holds no images on {other}" if other else f"has no image topic {wanted}"
+        raise InputError(f"The bag '{path}' {what}; it has {listed}.")
     return wanted or images[0]
 
 
@@ -151,8 +154,10 @@ def _first_info(recording: Recording, topic: str) -> Any:
     parents = [topic.rsplit("/", 1)[0]]
     if topic.endswith(_TRANSPORTS):
         parents.insert(0, parents[0].rsplit("/", 1)[0])
-    for parent in parents:
-        for item in recording.messages([f"{parent}/camera_info"]):
+    recorded = {channel.topic for channel in recording.counts if channel.kind == INFO}
+    for name in (f"{parent}/camera_info" for parent in parents):
+        for item in recording.messages([name]) if name in recorded else ():
             if isinstance(item, Message) and item.channel.kind == INFO:
-                return read_message(item)
+                with suppress(FrameError):
+                    return read_message(item)
     return None

@@ -63,6 +63,8 @@ def test_the_topic_is_chosen_when_there_are_several(tmp_path):
     assert BagSequence(path, topic="/left/image").camera is None
     with pytest.raises(InputError, match="no image topic /up; it has /left/image, /right/image"):
         BagSequence(path, topic="/up")
+    with pytest.raises(InputError, match=r"no images on /right/camera_info \(sensor_msgs/msg/CameraInfo\); it has /left/image"):
+        BagSequence(path, topic="/right/camera_info")
 
 
 def test_a_given_camera_goes_first_and_an_uncalibrated_one_is_none(tmp_path):
