@@ -25,6 +25,7 @@ WITHOUT_ROSDEP_KEY = {
     "rosbags",
     "safetensors",
     "viser",
+    "websockets",
     "zstandard",
 }  # package.xml says so in a comment
 
