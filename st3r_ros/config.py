@@ -304,6 +304,12 @@ class MappingNodeConfig(Validated):
         high=5.0,
         live=True,
     )
+    rectified: str = setting(
+        "auto",
+        "Whether the images are rectified, so that P of camera_info is their K and nothing is undistorted; auto goes by the name "
+        "of the topic (image_rect).",
+        choices=("auto", "yes", "no"),
+    )
     input_wait: float = setting(
         2.0, "Seconds that the first images wait for camera_info and for the TF of camera and odometry.", low=0.0, high=60.0
     )
@@ -432,6 +438,12 @@ class RelocalizationNodeConfig(Validated):
         "best_effort",
         "Lost images are lost (best_effort), or sent again (reliable: for compressed images over a bad link).",
         choices=("best_effort", "reliable"),
+    )
+    rectified: str = setting(
+        "auto",
+        "Whether the images are rectified, so that P of camera_info is their K and nothing is undistorted; auto goes by the name "
+        "of the topic (image_rect).",
+        choices=("auto", "yes", "no"),
     )
     input_wait: float = setting(
         2.0, "Seconds that the first images wait for camera_info and for the TF of the camera.", low=0.0, high=60.0

@@ -73,7 +73,7 @@ class InputHealth:
         if source.conflict:
             level, message = WARN, source.conflict
         if source.error:
-            level, message = ERROR, source.error
+            level, message = WARN, source.error
         if source.is_silent:
             level, message = ERROR, source.silence()
         return health("input", level, message, values)

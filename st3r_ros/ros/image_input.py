@@ -10,20 +10,19 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, ReliabilityPolicy
-from rclpy.serialization import serialize_message
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from st3r_ros.config import MappingNodeConfig
-from st3r_ros.errors import CalibrationError, MissingDependencyError, St3rError
+from st3r_ros.errors import MissingDependencyError, St3rError
 from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.io.calibration import camera_from_info
 from st3r_ros.io.video_messages import is_video
+from st3r_ros.ros.calibration_input import CalibrationInput
 from st3r_ros.ros.camera_placement import CameraPlacement
 from st3r_ros.ros.image_stamps import StampWatch
 from st3r_ros.ros.odometry import Odometry
-from st3r_ros.ros.qos import OVERRIDABLE, OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images, packets
+from st3r_ros.ros.qos import OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images, packets
 from st3r_ros.ros.transforms import MapAnchor
 from st3r_ros.ros.transports import TYPES, VIDEOS, message_type, topic_of
 from st3r_ros.ros.video_input import VideoImage, VideoInput
@@ -67,6 +66,7 @@ class ImageSource:
     them. Then the camera counts as uncalibrated until `restart`, and as mounted at the base frame and looking forward.
     owns_transform: whether this node has told TF where a frame is at a stamp (nanoseconds).
     parent_hint: what a person can do when TF has another parent already for the frame whose pose is broadcast.
+    one_map: whether images that were taken as uncalibrated are followed by such only, until `restart`.
     """
 
     def __init__(
@@ -77,28 +77,23 @@ class ImageSource:
         deliver: Callable[[ImageInput], None],
         owns_transform: Callable[[str, int], bool],
         parent_hint: str = _ODOMETRY_HINT,
+        one_map: bool = True,
     ) -> None:
         self._node, self._config, self._counts, self._deliver = node, config, counts, deliver
         self.muted = False
         self.last_image = time.monotonic()
         self._first_image: float | None = None
-        self._info: bytes | None = None
-        self._camera: Camera | None = None
-        self._error: CalibrationError | None = None
-        self._uncalibrated = False
         image = node.resolve_topic_name("image")
         self.topic = topic_of(image, config.image_transport)
         self.info_topic = _info_topic(node, image)
         self._type = TYPES[config.image_transport]
         self._video: VideoInput | None = None
         video = config.image_transport in VIDEOS
+        self._calibration = CalibrationInput(node, self.topic, self.info_topic, config.rectified, one_map=one_map)
         self._placement = CameraPlacement(node, config, owns_transform, parent_hint)
         self._tf = self._placement.watch.tf
         self.stamps = StampWatch(node, config.odom_frame)
         self._subscriptions = [
-            node.create_subscription(
-                CameraInfo, self.info_topic, self._on_info, images("best_effort"), qos_overriding_options=OVERRIDABLE
-            ),
             node.create_subscription(
                 message_type(config.image_transport),
                 self.topic,
@@ -115,6 +110,7 @@ class ImageSource:
             self._node.destroy_subscription(subscription)
         if self._video is not None:
             self._video.close()
+        self._calibration.close()
         self._placement.close()
 
     def follow(self, config: MappingNodeConfig) -> None:
@@ -124,7 +120,7 @@ class ImageSource:
 
     def restart(self) -> None:
         """Forget how the camera was taken to be calibrated, and the time: a new map begins."""
-        self._uncalibrated = False
+        self._calibration.restart()
         self._first_image = None
         self.stamps.restart()
 
@@ -144,16 +140,12 @@ class ImageSource:
     @property
     def calibration(self) -> str:
         """What is known of the camera."""
-        if self._error is not None:
-            return "unusable"
-        if self._camera is not None and not self._uncalibrated:
-            return "calibrated"
-        return "uncalibrated" if self._uncalibrated or self._info is not None else "none yet"
+        return self._calibration.state
 
     @property
     def error(self) -> str:
         """Why the calibration cannot be used, "" when it can."""
-        return "" if self._error is None else str(self._error)
+        return self._calibration.error
 
     @property
     def waiting_s(self) -> float:
@@ -182,21 +174,6 @@ class ImageSource:
         topics = sorted(name for name, types in self._node.get_topic_names_and_types() if wanted in types and name != self.topic)
         hint = f"images are on {', '.join(topics)}" if topics else "no other topic has images either"
         return f"{since}: nobody publishes it; {hint}."
-
-    def _on_info(self, info: CameraInfo) -> None:
-        info.header.stamp.sec = info.header.stamp.nanosec = 0
-        known = serialize_message(info)  # messages with NaN are never equal, and on Humble those with one equal number in K are
-        if known == self._info:
-            return
-        self._info, self._camera, self._error = known, None, None
-        try:
-            self._camera = camera_from_info(info)
-        except CalibrationError as error:
-            self._error = error
-        if self._uncalibrated:
-            self._node.get_logger().warning(
-                f"camera_info on {self.info_topic} came after mapping had begun without it; call ~/reset to begin again with it."
-            )
 
     def _on_message(self, message: Image | CompressedImage) -> None:
         if isinstance(message, CompressedImage) and is_video(message):
@@ -231,15 +208,13 @@ class ImageSource:
         waited = self.last_image - self._first_image
         patient = waited < self._config.input_wait
         anchor = self._placement.of_image(frame_name(message.header.frame_id), patient=patient)
-        if anchor is None or (self._info is None and patient):
+        image_camera = self._calibration.of_image(message, waited, self._config.input_wait)
+        if anchor is None or image_camera is None:
             self._counts.dropped += 1
             return
-        if self._info is None and not self._uncalibrated:
-            self._uncalibrated = True
-            self._node.get_logger().warning(f"No camera_info on {self.info_topic}: the camera is taken as uncalibrated.")
         self._placement.watch.look(anchor.frame_id, waited)
-        camera, error = (None, None) if self._uncalibrated else (self._camera, self._error)
-        self._deliver(ImageInput(message, camera, anchor, stray or error, self._placement.odometry, self._placement.watch.parent))
+        error, odometry, parent = stray or image_camera.error, self._placement.odometry, self._placement.watch.parent
+        self._deliver(ImageInput(message, image_camera.camera, anchor, error, odometry, parent))
 
     def _on_deadline(self, event: Any) -> None:
         self._counts.late += event.total_count_change

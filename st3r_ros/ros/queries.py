@@ -53,15 +53,15 @@ def frame_from_file(path: str, camera: Camera | None) -> Frame:
     return Frame(0, 0, read_image(Path(path)), camera)
 
 
-def camera_given(info: CameraInfo) -> Camera | None:
-    """The camera of a request, None when its field was left empty.
+def camera_given(info: CameraInfo, rectified: bool | None = None) -> Camera | None:
+    """The camera of a request, None when its field was left empty. rectified: whether it comes with rectified images.
 
     Raises:
         CalibrationError: it is incomplete, contradicts itself or is that of a driver without calibration (K is 0).
     """
     if CameraInfo(header=info.header) == info:
         return None
-    camera = camera_from_info(info)
+    camera = camera_from_info(info, rectified=rectified)
     if camera is None:
         raise CalibrationError("The K of camera_info is zero: it is not calibrated; calibrate, or leave camera_info empty.")
     return camera

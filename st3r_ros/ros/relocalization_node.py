@@ -12,6 +12,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.task import Future
 
 from st3r_ros.config import MASt3RPairConfig, OpenCVPairConfig, RelocalizationNodeConfig, RelocalizerConfig, Validated
+from st3r_ros.io.calibration import told_rectified
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.results import check_output_folder
 from st3r_ros.ros import parameters, queries
@@ -65,7 +66,8 @@ class RelocalizationNode(ManagedNode):
         relocalizer = Relocalizer(model, parameters.read(self, "relocalizer", RelocalizerConfig))
         self._counts, self._input_health = ImageCounts(), InputHealth()
         outputs = RelocalizationOutputs(self, config)
-        self.session = RelocalizationSession(relocalizer, outputs, store, self.get_logger())
+        rectified = told_rectified(self.resolve_topic_name("image"), config.rectified)
+        self.session = RelocalizationSession(relocalizer, outputs, store, self.get_logger(), rectified)
         self.session.begin(config)
         self._worker = Worker(self._process, idle=lambda: None, report=self._report, name="relocalization")
         self._worker.start()
@@ -82,6 +84,7 @@ class RelocalizationNode(ManagedNode):
             self._deliver,
             owns_transform=self.session.outputs.owns_transform,
             parent_hint=_PARENT_HINT,
+            one_map=False,
         )
         self.get_logger().info(f"Listening to {self.source.topic} and {self.source.info_topic}.")
 

@@ -32,6 +32,7 @@ def input_terms(config: RelocalizationNodeConfig) -> MappingNodeConfig:
         image_transport=config.image_transport,
         image_reliability=config.image_reliability,
         input_wait=config.input_wait,
+        rectified=config.rectified,
         map_frame=config.reference_frame,
         base_frame=config.child_frame,
         camera_axes=config.camera_axes,

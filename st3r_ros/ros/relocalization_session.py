@@ -43,6 +43,7 @@ class RelocalizationSession:
 
     References share one frame. One reference at most comes without a pose: its camera is that frame.
     last: the outcome of the last query, with these references or this map. problem: why its image could not be used, else "".
+    rectified: whether the images of requests are, None where nothing tells.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class RelocalizationSession:
         outputs: RelocalizationOutputs,
         store: ReferenceStore | None,
         logger: RcutilsLogger,
+        rectified: bool | None = None,
     ) -> None:
         self.relocalizer, self.outputs = relocalizer, outputs
         self.references: dict[str, Reference] = {}
@@ -58,7 +60,7 @@ class RelocalizationSession:
         self.last: LocalizationResult | None = None
         self.problem = ""
         self._checkpoint = ""
-        self._store, self._logger = store, logger
+        self._store, self._logger, self._rectified = store, logger, rectified
 
     def begin(self, config: RelocalizationNodeConfig) -> None:
         """Take the kept references, and the reference and the map of the settings, into use.
@@ -161,7 +163,7 @@ class RelocalizationSession:
         return f"Reference '{name}' is forgotten."
 
     def _frame(self, request: SetReference.Request, latest: LatestImage | None, image_wait: float) -> Frame:
-        camera = queries.camera_given(request.camera_info)
+        camera = queries.camera_given(request.camera_info, self._rectified)
         if request.path:
             return queries.frame_from_file(request.path, camera)
         if not request.use_latest:
@@ -187,7 +189,7 @@ class RelocalizationSession:
         try:
             if item.error is not None:
                 raise FrameError(str(item.error))
-            camera = item.camera if camera_info is None else queries.camera_given(camera_info)
+            camera = item.camera if camera_info is None else queries.camera_given(camera_info, self._rectified)
             frame = queries.frame_from_message(item.message, camera)
             result = self.relocalizer.localize(frame)
             self.last, self.problem = result, ""

@@ -72,7 +72,7 @@ class Fed:
     def feed(self, message: Message) -> None:
         """Give a message to its callback, and the image to the worker, whose errors are raised here."""
         if isinstance(message, CameraInfo):
-            self.node.source._on_info(message)
+            self.node.source._calibration._on_info(message)
             return
         before = self._counts
         self.node.source._on_image(message)

@@ -15,7 +15,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import MappingNodeConfig
-from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros import conversions
@@ -82,7 +81,7 @@ def test_an_image_comes_with_its_calibration(ros: Ros) -> None:
     np.testing.assert_array_equal(conversions.image_from_message(item.message), IMAGE)
 
 
-def test_k_of_zero_means_uncalibrated_at_once(ros: Ros) -> None:
+def test_k_of_zero_means_uncalibrated_soon(ros: Ros) -> None:
     setup = Setup(ros, input_wait=60.0)
     setup.send_info(camera=None)
     assert setup.receive().camera is None
@@ -105,15 +104,18 @@ def test_without_camera_info_the_first_images_wait_and_then_count_as_uncalibrate
     wait_until(calibrated, "the calibration to be used after a restart")
 
 
-def test_a_wrong_calibration_comes_with_the_image_as_its_error(ros: Ros) -> None:
+def test_images_with_a_wrong_calibration_are_uncalibrated_and_the_reason_is_told(ros: Ros) -> None:
     def lose_coefficients(info: CameraInfo) -> None:
         info.d = [0.1, 0.2, 0.3]
 
     setup = Setup(ros)
     setup.send_info(lose_coefficients)
     item = setup.receive()
-    assert isinstance(item.error, CalibrationError)
-    assert "coefficients" in str(item.error)
+    assert item.camera is None
+    assert item.error is None
+    assert "coefficients" in setup.source.error
+    assert setup.source.calibration == "unusable"
+    setup.source.restart()
 
     def corrected() -> bool:
         setup.send_info()
@@ -122,7 +124,27 @@ def test_a_wrong_calibration_comes_with_the_image_as_its_error(ros: Ros) -> None
     wait_until(corrected, "the corrected calibration to be used")
 
 
-def test_a_calibration_that_changes_is_used_and_one_of_nan_is_said_once(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda info: info.k.fill(0.0),
+        lambda info: info.k.fill(np.nan),
+        lambda info: setattr(info, "width", 640),
+        lambda info: setattr(info, "distortion_model", "fov"),
+    ],
+)
+def test_a_first_message_that_is_wrong_does_not_matter(ros: Ros, spoil: Callable[[CameraInfo], None]) -> None:
+    setup = Setup(ros, input_wait=60.0)
+    setup.send_info(spoil)
+    setup.send_image()
+    wait_until(lambda: setup.counts.received, "the image to be waiting")
+    setup.send_info()
+    assert setup.receive().camera == CAMERA
+    setup.send_info(spoil)
+    assert setup.receive().camera == CAMERA
+
+
+def test_a_calibration_that_changes_is_used_and_one_of_nan_does_not_replace_it(ros: Ros) -> None:
     setup = Setup(ros)
     other = Camera(32, 24, CAMERA.K * [[1.0, 1.0, 1.0], [1.0, 1.1, 1.0], [1.0, 1.0, 1.0]])  # all but one number stay
     for camera in (CAMERA, other):
@@ -132,18 +154,43 @@ def test_a_calibration_that_changes_is_used_and_one_of_nan_is_said_once(ros: Ros
             return setup.receive().camera == camera
 
         wait_until(used, "the calibration to be used")
-
-    read: list[CameraInfo] = []
-
-    def read_nan(info: CameraInfo) -> None:
-        read.append(info)
-        raise CalibrationError("not finite")
-
-    monkeypatch.setattr("st3r_ros.ros.image_input.camera_from_info", read_nan)
     for _ in range(5):
         setup.send_info(lambda info: info.k.fill(np.nan))
-        wait_until(lambda: setup.receive().error is not None, "the calibration to be refused")
-    assert len(read) == 1
+        assert setup.receive().camera == other
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_a_camera_info_without_a_size_is_for_the_images_that_come(ros: Ros, transport: str) -> None:
+    def forget_size(info: CameraInfo) -> None:
+        info.width = info.height = 0
+
+    setup = Setup(ros, image_transport=transport)
+    setup.send_info(forget_size)
+    assert setup.receive().camera == CAMERA
+
+
+def test_a_camera_info_that_was_latched_before_is_heard(ros: Ros) -> None:
+    setup = Setup(ros, input_wait=60.0)
+    latched = setup.driver.create_publisher(CameraInfo, "camera_info", LATCHED_TF)
+    latched.publish(conversions.camera_message(CAMERA, 1, "camera", 32, 24))
+    assert setup.receive().camera == CAMERA
+
+
+@pytest.mark.parametrize(
+    ("image", "rectified", "undistorted"),
+    [("/left/image_rect", "auto", True), ("/left/image_rect", "no", False), ("/left/image_raw", "yes", True)],
+)
+def test_rectified_images_have_the_camera_of_p(ros: Ros, image: str, rectified: str, undistorted: bool) -> None:
+    def distort(info: CameraInfo) -> None:
+        info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
+        info.p[0] = info.p[5] = 20.0
+
+    setup = Setup(ros, "-r", f"image:={image}", image=image, info="/left/camera_info", rectified=rectified)
+    setup.send_info(distort)
+    camera = setup.receive().camera
+    assert camera is not None
+    assert camera.has_distortion is not undistorted
+    assert (camera.K[0, 0] < 20.1) == undistorted
 
 
 def test_camera_info_is_the_sibling_of_the_remapped_image(ros: Ros) -> None:

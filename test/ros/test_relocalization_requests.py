@@ -47,7 +47,7 @@ def bad_info(rng: np.random.Generator) -> CameraInfo:
     values = [0.0, -300.0, math.nan, math.inf]
     kind = rng.integers(5)
     if kind == 0:
-        return changed(info, k=[0.0] * 9)
+        return changed(info, k=[0.0] * 9, p=[0.0] * 12)
     if kind == 1:
         return changed(info, k=[values[rng.integers(1, 4)], *info.k[1:]])
     if kind == 2:

@@ -39,14 +39,16 @@ def calibration_from_info(info: Any, source: str = "camera_info") -> Calibration
     return calibration if binning == (1, 1) else calibration.binned(*binning)
 
 
-def camera_from_info(info: Any, source: str = "camera_info") -> Camera | None:
-    """The camera of the images as the sensor takes them, or None when the message says it is not calibrated.
+def camera_from_info(info: Any, source: str = "camera_info", *, rectified: bool | None = None) -> Camera | None:
+    """The camera of the images that come with a message, or None when it says that they are not calibrated.
+
+    rectified: whether they are; None where nothing tells, which takes them as the sensor does.
 
     Raises:
         CalibrationError: the size, k, the distortion, the region or the binning are incomplete or contradict each other.
     """
     calibration = calibration_from_info(info, source)
-    return None if calibration.tells_nothing else calibration.camera()
+    return None if calibration.tells_nothing else calibration.camera(rectified=rectified)
 
 
 def _region(calibration: Calibration, roi: Any) -> Calibration:

@@ -16,6 +16,7 @@ _RECTIFIED = re.compile(r"(?:^|[^a-z])(?:rect|rectified|rectify|undist|undistort
 _RAW = re.compile(r"(?:^|[^a-z])(?:raw|distorted|unrectified)(?=$|[^a-z])")
 _TRANSPORT = re.compile(r"/(compressed|ffmpeg|theora|zstd|foxglove|h264|h265|compressed_video|video)$")
 _SAME = 1e-3
+_MAX_SIZES = 16
 
 
 def is_named_rectified(name: str) -> bool | None:
@@ -33,6 +34,11 @@ def is_named_rectified(name: str) -> bool | None:
     return None
 
 
+def told_rectified(images: str, rectified: str) -> bool | None:
+    """Whether images are rectified, by the setting auto, yes or no and by their name; None where nothing tells."""
+    return is_named_rectified(images) if rectified == "auto" else rectified == "yes"
+
+
 class CameraChoice:
     """Collects the calibrations of one stream of images and chooses the one that fits an image: the newest for its size.
 
@@ -43,22 +49,15 @@ class CameraChoice:
     def __init__(self, images: str, rectified: str = "auto", option: str = "?rectified={}") -> None:
         self.notes: list[str] = []
         self._images, self._option = images, option
-        self._rectified = is_named_rectified(images) if rectified == "auto" else rectified == "yes"
+        self._rectified = told_rectified(images, rectified)
         self._forced = rectified != "auto"
         self._newest: dict[Size | None, Calibration] = {}
         self._error: CalibrationError | None = None
         self._chosen: tuple[Calibration, Camera] | None = None
         self._said: set[str] = set()
-        self.messages = 0
-
-    @property
-    def told(self) -> bool:
-        """Whether there was any calibration, be it usable or not."""
-        return self.messages > 0
 
     def add(self, calibration: Calibration) -> None:
         """A calibration has come. One that cannot be used does not replace one that can."""
-        self.messages += 1
         if calibration.tells_nothing:
             return
         for size in calibration.sizes(self._rectified):
@@ -68,11 +67,13 @@ class CameraChoice:
             except CalibrationError as error:
                 self._error = error
             else:
-                self._newest[size] = calibration
+                self._newest.pop(size, None)
+                self._newest[size] = calibration  # the last one now
+                if len(self._newest) > _MAX_SIZES:
+                    del self._newest[next(iter(self._newest))]
 
     def refuse(self, error: CalibrationError) -> None:
         """A calibration has come that contradicts itself."""
-        self.messages += 1
         self._error = error
 
     def camera(self, width: int, height: int) -> Camera | None:
@@ -94,12 +95,24 @@ class CameraChoice:
         if chosen is None or chosen[0] is not calibration or (chosen[1].width, chosen[1].height) != size:
             self._chosen = chosen = calibration, calibration.camera(size, rectified=self._rectified)
             self._note(calibration, size)
+        if next(reversed(self._newest.values())) is not calibration:
+            self._say(f"{calibration.source} tells another image size now; the last one for {width}x{height} pixels is kept.")
         return chosen[1]
 
     def expected(self) -> Camera | None:
-        """The camera as far as it is known before the first image: None, too, where no size or several are told."""
-        sizes = list(self._newest)
-        return self.camera(*sizes[0]) if len(sizes) == 1 and sizes[0] is not None else None
+        """The camera of images whose size is not known yet: that of the last image, or else of the newest calibration.
+
+        Raises:
+            CalibrationError: what was said cannot be used for any image.
+        """
+        if self._chosen is not None:
+            return self.camera(self._chosen[1].width, self._chosen[1].height)
+        size = list(self._newest)[-1] if self._newest else None
+        if size is not None:
+            return self.camera(*size)
+        if not self._newest and self._error is not None:
+            raise self._error
+        return None
 
     def _note(self, calibration: Calibration, size: Size) -> None:
         """Notes what was decided where it could have been decided otherwise."""

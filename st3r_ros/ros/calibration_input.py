@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calibrations in: the subscriptions of a node to camera_info, and the camera of each image after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo
+
+from st3r_ros.errors import CalibrationError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.calibration import CameraChoice, calibration_from_info
+from st3r_ros.io.image_size import encoded_size
+from st3r_ros.ros.qos import OVERRIDABLE, SubscriptionEventCallbacks, images
+
+_LOOK_S = 0.25
+"""Between two looks at who publishes camera_info."""
+_ZEROS, _ZERO_S = 3, 0.5
+"""Messages or seconds after which K = 0 is what the driver means, not what it says before it has read its calibration."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCamera:
+    """What is known of the camera of an image. error: why the image cannot be used with what came of its calibration, or None."""
+
+    camera: Camera | None
+    error: CalibrationError | None = None
+
+
+class CalibrationInput:
+    """Subscribes to the camera_info beside an image topic; publishers that have latched it are heard, too.
+
+    one_map: images without a calibration are followed by such only, until `restart`: one map has one kind of camera. Without it
+    an image is refused whose calibration cannot be used.
+    """
+
+    def __init__(self, node: Node, image_topic: str, info_topic: str, rectified: str, *, one_map: bool) -> None:
+        self.topic = info_topic
+        self._node, self._one_map = node, one_map
+        self._choice = CameraChoice(image_topic, rectified, "rectified:={}")
+        self._known: bytes | None = None
+        self._count = 0
+        self._error: CalibrationError | None = None
+        self._camera: Camera | None = None
+        self._uncalibrated = False
+        self._said: set[str] = set()
+        self._subscription = node.create_subscription(
+            CameraInfo, info_topic, self._on_info, images("best_effort"), qos_overriding_options=OVERRIDABLE
+        )
+        self._latched: Any = None
+        self._timer = node.create_timer(_LOOK_S, self._look_for_latched, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._node.destroy_timer(self._timer)
+        for subscription in (self._subscription, self._latched):
+            if subscription is not None:
+                self._node.destroy_subscription(subscription)
+
+    def restart(self) -> None:
+        """A new map begins, with whatever is known by then."""
+        self._uncalibrated = False
+
+    @property
+    def state(self) -> str:
+        """What is known of the camera, in a word or two."""
+        if self._error is not None:
+            return "unusable"
+        if self._camera is not None and not self._uncalibrated:
+            return "calibrated"
+        return "uncalibrated" if self._uncalibrated or self._count else "none yet"
+
+    @property
+    def error(self) -> str:
+        """Why what came cannot be used, "" when it can."""
+        return "" if self._error is None else str(self._error)
+
+    def of_image(self, message: Any, waited: float, patience: float) -> ImageCamera | None:
+        """The camera of an image message; None while one may still come.
+
+        waited: seconds since the first image. patience: seconds that images wait.
+        """
+        if self._uncalibrated and self._one_map:
+            return ImageCamera(None)
+        self._camera, self._error = self._choose(_size(message))
+        if self._camera is not None:
+            return ImageCamera(self._camera)
+        zero = self._count > 0 and self._error is None
+        enough = waited >= min(patience, _ZERO_S) or self._count >= _ZEROS if zero else waited >= patience
+        if not enough:
+            return None
+        self._uncalibrated = True
+        if self._error is not None:
+            self._warn(f"The camera_info on {self.topic} cannot be used: {self._error} The camera is taken as uncalibrated.")
+        elif zero:
+            self._warn(f"The camera_info on {self.topic} has K = 0: the camera is taken as uncalibrated.")
+        else:
+            self._warn(f"No camera_info on {self.topic}: the camera is taken as uncalibrated.")
+        return ImageCamera(None, None if self._one_map else self._error)
+
+    def _choose(self, size: tuple[int, int] | None) -> tuple[Camera | None, CalibrationError | None]:
+        try:
+            camera = self._choice.expected() if size is None else self._choice.camera(*size)
+        except CalibrationError as error:
+            return None, error
+        finally:
+            for note in self._choice.notes:
+                if note not in self._said:
+                    self._said.add(note)
+                    self._node.get_logger().info(note)
+        return camera, None
+
+    def _on_info(self, info: CameraInfo) -> None:
+        self._count += 1
+        info.header.stamp.sec = info.header.stamp.nanosec = 0
+        known = serialize_message(info)  # messages with NaN are never equal, and on Humble those with one equal number in K are
+        if known == self._known:
+            return
+        self._known = known
+        try:
+            calibration = calibration_from_info(info, self.topic)
+        except CalibrationError as error:
+            self._choice.refuse(error)
+            return
+        self._choice.add(calibration)
+        if self._uncalibrated and self._one_map and not calibration.tells_nothing:
+            self._warn(
+                f"camera_info on {self.topic} came after mapping had begun without it; call ~/reset to begin again with it."
+            )
+
+    def _look_for_latched(self) -> None:
+        """Subscribe as a latched publisher wants it, once there is one. Others would warn of a subscriber that wants too much."""
+        if self._latched is not None:
+            return
+        for publisher in self._node.get_publishers_info_by_topic(self.topic):
+            if publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL:
+                profile = QoSProfile(
+                    depth=5,
+                    history=HistoryPolicy.KEEP_LAST,
+                    reliability=publisher.qos_profile.reliability,
+                    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+                )
+                quiet = SubscriptionEventCallbacks(use_default_callbacks=False)  # about publishers that are not latched
+                self._latched = self._node.create_subscription(
+                    CameraInfo, self.topic, self._on_info, profile, event_callbacks=quiet
+                )
+                return
+
+    def _warn(self, sentence: str) -> None:
+        self._node.get_logger().warning(sentence)
+
+
+def _size(message: Any) -> tuple[int, int] | None:
+    """The size of the image of a message, None where it cannot be told before decoding."""
+    if hasattr(message, "width"):
+        return int(message.width), int(message.height)
+    return encoded_size(memoryview(message.data)) if hasattr(message, "format") else None
