@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from st3r_ros.errors import ConfigError, InputError
 from st3r_ros.io.address import is_address, parse_address
+from st3r_ros.io.calibration import RECTIFIED, with_rectified
 from st3r_ros.io.sequence import Selection, SkippedFrame
 from st3r_ros.types import Frame, Trajectory
 
 if TYPE_CHECKING:
     from st3r_ros.geometry.camera import Camera
+    from st3r_ros.io.calibration import Calibration
 
 SIMULATOR = "sim:"
 
@@ -76,13 +78,16 @@ class ImageSequence(Protocol):
         ...
 
 
-def open_sequence(source: str, camera: Camera | None = None, every: int = 1, max_frames: int | None = None) -> ImageSequence:
+def open_sequence(
+    source: str, camera: Camera | Calibration | None = None, every: int = 1, max_frames: int | None = None
+) -> ImageSequence:
     """The frames of a source.
 
     source: an image folder, a folder with rgb.txt (TUM layout), a video file, a bag of ROS 2 (folder, .mcap, .db3) or ROS 1
     (.bag), the index of a webcam, or a simulated world: `sim:room`, `sim:corridor`, `sim:rooms` (a round through many rooms) or
     `sim:twins` (two rooms that look alike). Options follow a question mark: `folder?fps=10`, `bag?topic=/camera/image_raw`,
-    `sim:room?seed=3&frames=200`, `sim:rooms?length=60&frames=600`, `sim:room?kidnap=jump`.
+    `sim:room?seed=3&frames=200`, `sim:rooms?length=60&frames=600`, `sim:room?kidnap=jump`. `rectified` (auto, yes or no) says
+    whether images are rectified, for every source but the simulator.
     camera: used instead of the calibration that comes with the source. every: take each n-th frame. max_frames: stop after them.
 
     Raises:
@@ -101,8 +106,8 @@ def open_sequence(source: str, camera: Camera | None = None, every: int = 1, max
     if location.isdecimal() and not path.exists():
         from st3r_ros.io.live import WebcamSequence
 
-        _take_options(source, options, {})
-        return WebcamSequence(int(location), camera, selection)
+        taken = _take_options(source, options, {"rectified": _rectified})
+        return WebcamSequence(int(location), with_rectified(camera, **taken), selection)
     if not location or not path.exists():
         raise InputError(f"There is no file, folder or webcam '{location}'.")
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
@@ -110,7 +115,7 @@ def open_sequence(source: str, camera: Camera | None = None, every: int = 1, max
     return _open_path(source, path, options, camera, selection)
 
 
-def _open_simulator(source: str, camera: Camera | None, selection: Selection) -> ImageSequence:
+def _open_simulator(source: str, camera: Camera | Calibration | None, selection: Selection) -> ImageSequence:
     import dataclasses
 
     from st3r_ros.config import SimulationConfig
@@ -128,22 +133,26 @@ def _open_simulator(source: str, camera: Camera | None, selection: Selection) ->
     return SimulatedSequence(config, selected=selection.indices(config.frames))
 
 
-def _open_path(source: str, path: Path, options: dict[str, str], camera: Camera | None, selection: Selection) -> ImageSequence:
+def _open_path(
+    source: str, path: Path, options: dict[str, str], camera: Camera | Calibration | None, selection: Selection
+) -> ImageSequence:
     from st3r_ros.io.bag import BagSequence, is_bag
 
     if is_bag(path):
-        return BagSequence(path, camera, selection, **_take_options(source, options, {"topic": str}))
+        known: dict[str, Callable[[str], Any]] = {"topic": str, "camera_info": str, "rectified": _rectified}
+        return BagSequence(path, camera, selection, **_take_options(source, options, known))
     if path.is_dir():
         from st3r_ros.io.layouts.open import open_folder
 
-        return open_folder(path, camera, selection, **_take_options(source, options, {"fps": float, "camera": str}))
-    _take_options(source, options, {})
+        of_folder: dict[str, Callable[[str], Any]] = {"fps": float, "camera": str, "rectified": _rectified}
+        return open_folder(path, camera, selection, **_take_options(source, options, of_folder))
+    taken = _take_options(source, options, {"rectified": _rectified})
     from st3r_ros.io.image_file import image_suffixes
     from st3r_ros.io.video import VideoSequence
 
     if path.suffix.lower() in image_suffixes():
         raise InputError(f"'{path}' is a single image; give the folder that holds the sequence.")
-    return VideoSequence(path, camera, selection)
+    return VideoSequence(path, with_rectified(camera, **taken), selection)
 
 
 def _split(source: str) -> tuple[str, dict[str, str]]:
@@ -172,3 +181,9 @@ def _take_options(source: str, options: dict[str, str], known: dict[str, Callabl
         except ValueError:
             raise InputError(f"The option {key} of '{source}' is '{text}', which is not a number.") from None
     return taken
+
+
+def _rectified(text: str) -> str:
+    if text not in RECTIFIED:
+        raise InputError(f"The option rectified is '{text}'; it must be one of {', '.join(RECTIFIED)}.")
+    return text

@@ -22,7 +22,7 @@ from st3r_ros.eval.trajectory import evaluate_trajectory
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.io.atomic import write_file
-from st3r_ros.io.calibration import read_camera
+from st3r_ros.io.calibration import read_calibration
 from st3r_ros.maps.load import load_map
 from st3r_ros.results import Run, TruthSummary, read_results, summarise_truth
 from st3r_ros.sequences import ImageSequence, open_sequence
@@ -48,7 +48,7 @@ def run_eval(out: str, source: str, camera_file: str, json_target: str) -> None:
         St3rError: the results or the sequence cannot be read, they do not overlap, or there is no ground truth.
     """
     run = read_results(Path(out))
-    sequence = open_sequence(source, camera=read_camera(camera_file) if camera_file else None)
+    sequence = open_sequence(source, camera=read_calibration(camera_file) if camera_file else None)
     evaluation = evaluate(run, sequence, out)
     _show(dataclasses.asdict(evaluation), evaluation_lines(evaluation), json_target)
 

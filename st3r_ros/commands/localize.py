@@ -24,7 +24,7 @@ from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.bag import is_bag
-from st3r_ros.io.calibration import read_camera
+from st3r_ros.io.calibration import Calibration, is_named_rectified, read_calibration
 from st3r_ros.io.image_file import image_suffixes, read_image
 from st3r_ros.io.layouts.folder import images_in
 from st3r_ros.io.layouts.open import is_plain_folder, open_folder
@@ -79,8 +79,8 @@ def run_localize(options: LocalizeOptions, settings: Settings) -> int:
         St3rError: a reference, the queries, an option or the model cannot be used.
     """
     maps = _check(options)
-    camera = read_camera(options.camera) if options.camera else None
-    queries = Queries(options.query, read_camera(options.query_camera) if options.query_camera else None, camera)
+    camera = read_calibration(options.camera) if options.camera else None
+    queries = Queries(options.query, read_calibration(options.query_camera) if options.query_camera else None, camera)
     references = [] if maps else [_reference(number, path, camera) for number, path in enumerate(options.references)]
     depth = _depth(options)
     model = load_pair_model(options.pair_model, options.checkpoint, opencv=settings.opencv, mast3r=settings.mast3r)
@@ -132,16 +132,19 @@ class Queries:
     skipped: a sentence for each unusable image so far. length: number of images, None if unknown.
     """
 
-    def __init__(self, source: str, camera: Camera | None, otherwise: Camera | None = None) -> None:
+    def __init__(self, source: str, camera: Calibration | None, otherwise: Calibration | None = None) -> None:
         self.skipped: list[str] = []
         self.length: int | None
         self._files: list[Path] = []
         path = Path(source)
         if path.is_file() and _is_image(path):
-            self._files, self._camera = [path], camera or otherwise
+            calibration = camera or otherwise
+            self._files, self._camera = [path], None if calibration is None else _camera_of(calibration, path, read_image(path))
         elif path.is_dir() and not is_bag(path) and is_plain_folder(path):
             self._files = images_in(path)
-            self._camera = open_folder(path, camera).camera or otherwise
+            self._camera = open_folder(path, camera).camera
+            if self._camera is None and otherwise is not None:
+                self._camera = open_folder(path, otherwise).camera
         if self._files:
             self.length = len(self._files)
             return
@@ -178,8 +181,14 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in image_suffixes() and not file.name.startswith(".")
 
 
-def _reference(number: int, path: str, camera: Camera | None) -> Frame:
-    return Frame(number, number, read_image(Path(path)), camera)
+def _reference(number: int, path: str, calibration: Calibration | None) -> Frame:
+    image = read_image(Path(path))
+    return Frame(number, number, image, None if calibration is None else _camera_of(calibration, Path(path), image))
+
+
+def _camera_of(calibration: Calibration, path: Path, image: np.ndarray) -> Camera:
+    height, width = image.shape[:2]
+    return calibration.camera((width, height), rectified=is_named_rectified(path.stem))
 
 
 def _named(paths: tuple[str, ...], frames: list[Frame]) -> Iterator[tuple[str, Frame]]:

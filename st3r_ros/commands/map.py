@@ -14,7 +14,7 @@ from st3r_ros.commands.saved_map import begin_in_saved_map, check_map_options, s
 from st3r_ros.commands.settings import Settings
 from st3r_ros.config import MapCommandConfig
 from st3r_ros.errors import DeviceMemoryError, FrameError
-from st3r_ros.io.calibration import read_camera
+from st3r_ros.io.calibration import read_calibration
 from st3r_ros.pair import load_pair_model
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, check_output_folder, write_results
@@ -31,7 +31,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     Raises:
         St3rError: the input, the output folder, a setting or the model cannot be used.
     """
-    camera = read_camera(config.camera) if config.camera else None
+    camera = read_calibration(config.camera) if config.camera else None
     sequence = open_sequence(source, camera=camera, every=config.every, max_frames=config.max_frames or None)
     print_input(sequence)
     out = Path(config.out)

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from st3r_ros.errors import FrameError, InputError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.io.bag_messages import COMPRESSED, IMAGE, IMAGE_KINDS, INFO, can_be_read, read_message
+from st3r_ros.io.bag_camera import BagCameras, first_size
+from st3r_ros.io.bag_messages import COMPRESSED, IMAGE, IMAGE_KINDS, can_be_read, read_message
 from st3r_ros.io.bag_recording import Recording, is_bag
 from st3r_ros.io.bag_storage import Channel, Message
-from st3r_ros.io.calibration import camera_from_info
+from st3r_ros.io.calibration import Calibration, Size, with_rectified
 from st3r_ros.io.image_encoding import decode_compressed, decode_image
 from st3r_ros.io.picture import Picture
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
@@ -24,22 +29,23 @@ from st3r_ros.io.video_messages import is_video, stamp_of, video_packet
 
 __all__ = ["BagSequence", "is_bag"]
 
-_TRANSPORTS = ("/compressed", "/ffmpeg", "/foxglove", "/h264", "/video")
-"""The last parts of the names of topics that carry the images of the topic above them."""
+_FIRST_PACKETS = 100
 
 
 class BagSequence(ImageSequence):
     """The images of one topic of a bag, raw, compressed or as packets of a video, in the order they were recorded.
 
-    Stamps are those of the headers; a header without one is given the time of recording. The camera is the first message of the
-    image topic's sibling `camera_info`, unless one is given. A bag whose recording crashed (no metadata.yaml, no index) is read
+    Stamps are those of the headers; a header without one is given the time of recording. The camera of an image is that of the
+    newest `camera_info` beside its topic that fits it, unless one is given; without any the images are uncalibrated, and `notes`
+    says why. A bag whose recording crashed (no metadata.yaml, no index) is read
     as far as it goes; what is damaged or missing is noted in `skipped`. Other topics, whatever they hold, do not matter.
 
-    topic: may be left out where the bag has one image topic only.
+    topic: may be left out where the bag has one image topic only. rectified: whether the images are: auto (by the name of the
+    topic), yes or no. camera_info: the topic of the calibration, where it does not lie beside the images.
 
     Raises:
         InputError: no bag, a damaged one, no image topic, no such topic, or several topics to choose from.
-        CalibrationError: the camera_info of the topic contradicts itself.
+        CalibrationError: the camera given cannot be used.
         MissingDependencyError: a library that reads bags, or the one that decodes videos, is not installed.
     """
 
@@ -48,9 +54,11 @@ class BagSequence(ImageSequence):
     def __init__(
         self,
         path: Path | str,
-        camera: Camera | None = None,
+        camera: Camera | Calibration | None = None,
         selection: Selection | None = None,
         topic: str | None = None,
+        rectified: str = "auto",
+        camera_info: str = "",
     ) -> None:
         path = Path(path)
         self._recording = Recording(path)
@@ -62,20 +70,54 @@ class BagSequence(ImageSequence):
             raise InputError(f"The topic {self.topic} of the bag '{path}' holds no messages.")
         for kind in sorted({channel.kind for channel in self._channels} - {IMAGE, COMPRESSED}):
             check_decoder(f"The topic {self.topic} ({kind}) is a video. Decoding it")
-        if camera is None and (info := _first_info(self._recording, self.topic)) is not None:
-            camera = camera_from_info(info)
-        super().__init__(path.resolve().name, camera=camera, selection=selection or Selection(), total=total)
+        self._recorded: BagCameras | None = None
+        if camera is None:
+            size = first_size(self._recording, self.topic) or self._decoded_size()
+            self._recorded = BagCameras(self._recording, self.topic, camera_info, rectified, size)
+        super().__init__(
+            path.resolve().name,
+            camera=with_rectified(camera, rectified),
+            selection=selection or Selection(),
+            total=total,
+            images=self.topic,
+        )
         self.source = f"{path.resolve()}?topic={self.topic}"
+        if self._recorded is not None:
+            self.camera, self.notes = self._recorded.first, self._recorded.notes
+
+    def _settle_camera(self, source: str, image: np.ndarray) -> None:
+        if self._recorded is None:  # the camera was given
+            super()._settle_camera(source, image)
+
+    def _camera_of(self, entry: Entry, image: np.ndarray) -> Camera | None:
+        camera = super()._camera_of(entry, image)
+        fits = camera is not None and (camera.height, camera.width) == image.shape[:2]
+        return camera if fits or self._recorded is None else None
+
+    def _decoded_size(self) -> Size | None:
+        """The size of the first image of a video, None where none can be decoded."""
+        with suppress(FrameError):  # where the bag breaks off
+            for entry in islice(self._entries(), _FIRST_PACKETS):
+                with suppress(FrameError):
+                    height, width = entry.load().image.values.shape[:2]
+                    return width, height
+        return None
 
     def _entries(self) -> Iterator[Entry]:
         decoder = VideoDecoder()
         index = 0
-        for item in self._recording.messages([self.topic]):
+        cameras = None if self._recorded is None else self._recorded.begin()
+        info_topics = () if self._recorded is None else self._recorded.topics
+        for item in self._recording.messages([self.topic, *info_topics]):
             if isinstance(item, FrameError):
                 yield Entry(self.name, partial(_fail, item))
             elif item.channel in self._channels:
-                yield from _entries_of(item, f"{self.topic} message {index}", decoder)
+                camera = None if cameras is None else cameras.camera_if_usable()
+                source = f"{self.topic} message {index}"
+                yield from (replace(entry, camera=camera) for entry in _entries_of(item, source, decoder))
                 index += 1
+            elif cameras is not None:
+                cameras.hear_recorded(item)
         yield from map(_video_entry, decoder.flush())
 
 
@@ -147,17 +189,3 @@ def _described(channel: Channel) -> str:
     """A topic with its type, and how it is serialized where that is not the usual way."""
     serialized = "" if can_be_read(channel) else f" in {channel.encoding or 'an unknown encoding'}"
     return f"{channel.topic} ({channel.kind or 'no type'}{serialized})"
-
-
-def _first_info(recording: Recording, topic: str) -> Any:
-    """The first CameraInfo beside an image topic: /x/camera_info for /x/image_raw and for /x/image_raw/compressed."""
-    parents = [topic.rsplit("/", 1)[0]]
-    if topic.endswith(_TRANSPORTS):
-        parents.insert(0, parents[0].rsplit("/", 1)[0])
-    recorded = {channel.topic for channel in recording.counts if channel.kind == INFO}
-    for name in (f"{parent}/camera_info" for parent in parents):
-        for item in recording.messages([name]) if name in recorded else ():
-            if isinstance(item, Message) and item.channel.kind == INFO:
-                with suppress(FrameError):
-                    return read_message(item)
-    return None

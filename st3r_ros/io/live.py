@@ -20,6 +20,7 @@ import cv2
 from st3r_ros.errors import FrameError, InputError, St3rError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.address import Address
+from st3r_ros.io.calibration import Calibration
 from st3r_ros.io.picture import Picture
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
 from st3r_ros.io.video import opened_capture, retrieve
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 class LiveSequence(ImageSequence):
     """What webcams and streams share. Endless without `max_frames`."""
 
-    def __init__(self, name: str, camera: Camera | None, selection: Selection | None, clock: Clock) -> None:
+    def __init__(self, name: str, camera: Camera | Calibration | None, selection: Selection | None, clock: Clock) -> None:
         super().__init__(name, camera=camera, selection=selection or Selection(), total=None)
         self._clock = clock
 
@@ -81,7 +82,11 @@ class WebcamSequence(LiveSequence):
     kind = "webcam"
 
     def __init__(
-        self, index: int, camera: Camera | None = None, selection: Selection | None = None, clock: Clock = time.time_ns
+        self,
+        index: int,
+        camera: Camera | Calibration | None = None,
+        selection: Selection | None = None,
+        clock: Clock = time.time_ns,
     ) -> None:
         self._index = index
         self._absent = f"There is no webcam {index}, or another program uses it."
@@ -111,7 +116,11 @@ class StreamSequence(LiveSequence):
     kind = "stream"
 
     def __init__(
-        self, address: Address, camera: Camera | None = None, selection: Selection | None = None, clock: Clock = time.time_ns
+        self,
+        address: Address,
+        camera: Camera | Calibration | None = None,
+        selection: Selection | None = None,
+        clock: Clock = time.time_ns,
     ) -> None:
         super().__init__(address.shown, camera, selection, clock)
         self._address = address

@@ -14,6 +14,7 @@ import numpy as np
 
 from st3r_ros.errors import CalibrationError, FrameError, InputError
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.calibration import Calibration, CameraChoice, Size
 from st3r_ros.io.picture import Picture, ToneRange
 from st3r_ros.types import Frame, Trajectory
 
@@ -93,6 +94,11 @@ class ImageSequence(ABC):
     known, else None. origin: a sentence on what was found, "" where the name says it. notes: sentences on what is left out.
     source: what opens it again, `Frame.source` of images without a file of their own.
 
+    camera, when made: a calibration that tells no size is for that of the first image.
+
+    Raises:
+        CalibrationError: the calibration cannot be used.
+
     Iterating raises:
         InputError: not one image could be read.
         CalibrationError: the camera is for another image size.
@@ -100,12 +106,25 @@ class ImageSequence(ABC):
 
     kind: str
 
-    def __init__(self, name: str, *, camera: Camera | None, selection: Selection, total: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        camera: Camera | Calibration | None,
+        selection: Selection,
+        total: int | None,
+        images: str = "",
+        size: Size | None = None,
+    ) -> None:
+        """images: what tells whether they are rectified, in place of the name. size: of the first one, where it is known."""
         self.name = self.source = name
-        self.camera = camera
+        self._cameras = CameraChoice(images or name)
+        if camera is not None:
+            self._cameras.add(Calibration.of(camera) if isinstance(camera, Camera) else camera)
+        self.camera = self._cameras.expected() if size is None else self._cameras.camera(*size)
         self.truth: Trajectory | None = None
         self.origin = ""
-        self.notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = tuple(self._cameras.notes)
         self.skipped: list[SkippedFrame] = []
         self.length = selection.count(total)
         self._selection = selection
@@ -143,18 +162,22 @@ class ImageSequence(ABC):
                 continue
             if size is None:
                 size = image.shape[:2]
-                self._check_camera(entry.source, image)
-            camera = (entry.camera or self.camera) if image.shape[:2] == size else None
+                self._settle_camera(entry.source, image)
+            camera = self._camera_of(entry, image) if image.shape[:2] == size else None
             source = self.source if entry.file is None else str(entry.file.resolve())
             yield Frame(index, loaded.stamp_ns, image, camera, source=source)
         if size is None and not self._stopped.is_set():
             first = f" The first reason: {self.skipped[0].reason}" if self.skipped else ""
             raise InputError(f"Not one image of '{self.name}' could be read ({len(self.skipped)} tried).{first}")
 
-    def _check_camera(self, source: str, image: np.ndarray) -> None:
+    def _camera_of(self, entry: Entry, image: np.ndarray) -> Camera | None:
+        """The camera of an image of the sequence's size."""
+        return entry.camera or self.camera
+
+    def _settle_camera(self, source: str, image: np.ndarray) -> None:
+        """Takes the calibration for the size of the first image. Raises CalibrationError where it is for another one."""
         height, width = image.shape[:2]
-        if self.camera is not None and (self.camera.width, self.camera.height) != (width, height):
-            raise CalibrationError(
-                f"The calibration has image_width {self.camera.width} and image_height {self.camera.height}, but the images of "
-                f"'{self.name}' are {width}x{height} pixels (the first is '{source}'); calibrate at the size of the images."
-            )
+        try:
+            self.camera = self._cameras.camera(width, height)
+        except CalibrationError as error:
+            raise CalibrationError(f"{error} (The first image of '{self.name}' is '{source}'.)") from error

@@ -16,6 +16,7 @@ import numpy as np
 from st3r_ros.errors import FrameError, InputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io import av_file
+from st3r_ros.io.calibration import Calibration
 from st3r_ros.io.picture import Picture
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
 
@@ -55,7 +56,7 @@ class VideoSequence(ImageSequence):
 
     kind = "video"
 
-    def __init__(self, path: Path | str, camera: Camera | None = None, selection: Selection | None = None) -> None:
+    def __init__(self, path: Path | str, camera: Camera | Calibration | None = None, selection: Selection | None = None) -> None:
         path = Path(path)
         if path.is_dir():
             raise InputError(f"'{path}' is a folder, not a video.")

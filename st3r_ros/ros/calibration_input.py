@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from sensor_msgs.msg import CameraInfo
 from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import CameraChoice, calibration_from_info
-from st3r_ros.io.image_size import encoded_size
+from st3r_ros.io.image_size import size_of_message
 from st3r_ros.ros.qos import OVERRIDABLE, SubscriptionEventCallbacks, images
 
 _LOOK_S = 0.25
@@ -65,6 +66,7 @@ class CalibrationInput:
     def restart(self) -> None:
         """A new map begins, with whatever is known by then."""
         self._uncalibrated = False
+        self._said.clear()
 
     @property
     def state(self) -> str:
@@ -87,21 +89,24 @@ class CalibrationInput:
         """
         if self._uncalibrated and self._one_map:
             return ImageCamera(None)
-        self._camera, self._error = self._choose(_size(message))
+        self._camera, self._error = self._choose(size_of_message(message))
         if self._camera is not None:
+            self._uncalibrated = False
             return ImageCamera(self._camera)
         zero = self._count > 0 and self._error is None
         enough = waited >= min(patience, _ZERO_S) or self._count >= _ZEROS if zero else waited >= patience
         if not enough:
             return None
         self._uncalibrated = True
+        if not self._one_map and self._error is not None:
+            return ImageCamera(None, self._error)
+        reason = f"No camera_info on {self.topic}"
         if self._error is not None:
-            self._warn(f"The camera_info on {self.topic} cannot be used: {self._error} The camera is taken as uncalibrated.")
+            reason = f"The camera_info on {self.topic} cannot be used ({self._error} Then call ~/reset.)"
         elif zero:
-            self._warn(f"The camera_info on {self.topic} has K = 0: the camera is taken as uncalibrated.")
-        else:
-            self._warn(f"No camera_info on {self.topic}: the camera is taken as uncalibrated.")
-        return ImageCamera(None, None if self._one_map else self._error)
+            reason = f"The camera_info on {self.topic} has K = 0"
+        self._say_once(f"{reason}: the camera is taken as uncalibrated.", self._node.get_logger().warning)
+        return ImageCamera(None)
 
     def _choose(self, size: tuple[int, int] | None) -> tuple[Camera | None, CalibrationError | None]:
         try:
@@ -110,9 +115,7 @@ class CalibrationInput:
             return None, error
         finally:
             for note in self._choice.notes:
-                if note not in self._said:
-                    self._said.add(note)
-                    self._node.get_logger().info(note)
+                self._say_once(note, self._node.get_logger().info)
         return camera, None
 
     def _on_info(self, info: CameraInfo) -> None:
@@ -129,7 +132,7 @@ class CalibrationInput:
             return
         self._choice.add(calibration)
         if self._uncalibrated and self._one_map and not calibration.tells_nothing:
-            self._warn(
+            self._node.get_logger().warning(
                 f"camera_info on {self.topic} came after mapping had begun without it; call ~/reset to begin again with it."
             )
 
@@ -151,12 +154,7 @@ class CalibrationInput:
                 )
                 return
 
-    def _warn(self, sentence: str) -> None:
-        self._node.get_logger().warning(sentence)
-
-
-def _size(message: Any) -> tuple[int, int] | None:
-    """The size of the image of a message, None where it cannot be told before decoding."""
-    if hasattr(message, "width"):
-        return int(message.width), int(message.height)
-    return encoded_size(memoryview(message.data)) if hasattr(message, "format") else None
+    def _say_once(self, sentence: str, say: Callable[[str], Any]) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            say(sentence)

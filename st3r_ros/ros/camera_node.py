@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -23,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from st3r_ros.config import CameraNodeConfig
 from st3r_ros.errors import ConfigError, St3rError
-from st3r_ros.io.calibration import read_camera
+from st3r_ros.io.calibration import read_calibration
 from st3r_ros.ros import parameters
 from st3r_ros.ros.conversions import camera_message, header, image_message, stamp_from_ns
 from st3r_ros.ros.process import Stop, run
@@ -70,7 +69,7 @@ class CameraNode(Node):
             raise ConfigError("source is ''; set it to a folder, video, bag, stream address, webcam index or sim:room.")
         self._sequence = sequence = open_sequence(
             config.source,
-            camera=read_camera(Path(config.camera)) if config.camera else None,
+            camera=read_calibration(config.camera) if config.camera else None,
             every=config.every,
             max_frames=config.max_frames or None,
         )

@@ -23,7 +23,7 @@ from st3r_ros.commands.progress import Display, make_display
 from st3r_ros.commands.report import print_input
 from st3r_ros.config import DemoConfig
 from st3r_ros.errors import St3rError
-from st3r_ros.io.calibration import read_camera
+from st3r_ros.io.calibration import read_calibration
 from st3r_ros.msg import MappingStatus
 from st3r_ros.results import check_output_folder
 from st3r_ros.ros.camera_node import sent_images
@@ -86,7 +86,7 @@ def run_demo(options: argparse.Namespace) -> int:
         St3rError: the input, the calibration or the output folder cannot be used.
     """
     out = Path(options.out)
-    sequence = open_sequence(options.input, camera=read_camera(options.camera) if options.camera else None)
+    sequence = open_sequence(options.input, camera=read_calibration(options.camera) if options.camera else None)
     print_input(sequence)
     check_output_folder(out)
     (out / "summary.json").unlink(missing_ok=True)  # the sign that this run has written its results

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from st3r_ros.errors import CalibrationError, EncodingError, FrameError, Geometr
 from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.io.calibration import camera_from_info
+from st3r_ros.io.calibration import camera_from_info, is_named_rectified, read_calibration
 from st3r_ros.io.image_file import read_image
 from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
 from st3r_ros.ros.transforms import OPTICAL, MapAnchor
@@ -51,6 +52,21 @@ def frame_from_file(path: str, camera: Camera | None) -> Frame:
         what = "is a folder, not an image" if os.path.isdir(path) else "is no file on the machine of this node"
         raise FrameError(f"'{path[:200]}' {what}; give the path of an image file.")
     return Frame(0, 0, read_image(Path(path)), camera)
+
+
+def frame_with_calibration(path: str, calibration_path: str) -> Frame:
+    """The frame of an image file with the camera of a calibration file, "" for none.
+
+    Raises:
+        FrameError: as `frame_from_file`.
+        CalibrationError: the calibration cannot be read, or is not for this image.
+    """
+    frame = frame_from_file(path, None)
+    if not calibration_path:
+        return frame
+    height, width = frame.image.shape[:2]
+    camera = read_calibration(calibration_path).camera((width, height), rectified=is_named_rectified(Path(path).stem))
+    return dataclasses.replace(frame, camera=camera)
 
 
 def camera_given(info: CameraInfo, rectified: bool | None = None) -> Camera | None:

@@ -13,7 +13,6 @@ from st3r_ros.config import RelocalizationNodeConfig
 from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError, St3rError
 from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.io.calibration import read_camera
 from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
 from st3r_ros.msg import RelocalizationResult
@@ -72,8 +71,7 @@ class RelocalizationSession:
         kept, problems = self._store.load() if self._store is not None else ([], [])
         given = None
         if config.reference:
-            camera = read_camera(config.reference_camera) if config.reference_camera else None
-            given = Reference(DEFAULT_NAME, queries.frame_from_file(config.reference, camera))
+            given = Reference(DEFAULT_NAME, queries.frame_with_calibration(config.reference, config.reference_camera))
             kept = [reference for reference in kept if reference.name != DEFAULT_NAME]
             self._use(given)
         for reference in kept:

@@ -28,6 +28,16 @@ class VideoImage:
     header: Header
     frame: VideoFrame
 
+    @property
+    def width(self) -> int:
+        """Of the image, pixels; 0 when the packet gave none."""
+        return 0 if self.frame.picture is None else int(self.frame.picture.width)
+
+    @property
+    def height(self) -> int:
+        """Of the image, pixels; 0 when the packet gave none."""
+        return 0 if self.frame.picture is None else int(self.frame.picture.height)
+
     def image(self) -> np.ndarray:
         """The (H, W, 3) uint8 RGB image."""
         return self.frame.image()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera calibrations: the files that people have, CameraInfo messages, and which camera images have after them."""
 
-from st3r_ros.io.calibration.calibration import RECTIFIED, Calibration, Size
+from st3r_ros.io.calibration.calibration import RECTIFIED, Calibration, Size, with_rectified
 from st3r_ros.io.calibration.camera_info import calibration_from_info, camera_from_info
-from st3r_ros.io.calibration.choice import CameraChoice, is_named_rectified, told_rectified
+from st3r_ros.io.calibration.choice import CameraChoice, is_named_rectified, told_rectified, without_transport
 from st3r_ros.io.calibration.files import CAMERA_FILE, find_calibration, find_camera, read_calibration, read_camera
 from st3r_ros.io.calibration.ros_yaml import write_camera
 
@@ -21,5 +21,7 @@ __all__ = [
     "read_calibration",
     "read_camera",
     "told_rectified",
+    "with_rectified",
+    "without_transport",
     "write_camera",
 ]

@@ -139,3 +139,11 @@ class Calibration:
     def _changed(self, A: np.ndarray, size: Size | None) -> Calibration:
         K, P = (None if matrix is None else A @ matrix for matrix in (self.K, self.P))
         return dataclasses.replace(self, K=K, P=P, size=size)
+
+
+def with_rectified(calibration: Camera | Calibration | None, rectified: str = "auto") -> Camera | Calibration | None:
+    """A calibration with what a person has said of its images: auto, yes or no."""
+    if calibration is None or rectified == "auto":
+        return calibration
+    told = Calibration.of(calibration) if isinstance(calibration, Camera) else calibration
+    return dataclasses.replace(told, rectified=rectified)

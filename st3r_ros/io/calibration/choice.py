@@ -14,7 +14,7 @@ from st3r_ros.io.calibration.calibration import Calibration, Size
 
 _RECTIFIED = re.compile(r"(?:^|[^a-z])(?:rect|rectified|rectify|undist|undistort|undistorted)(?=$|[^a-z])")
 _RAW = re.compile(r"(?:^|[^a-z])(?:raw|distorted|unrectified)(?=$|[^a-z])")
-_TRANSPORT = re.compile(r"/(compressed|ffmpeg|theora|zstd|foxglove|h264|h265|compressed_video|video)$")
+_TRANSPORT = re.compile(r"/(compressed|ffmpeg|theora|zstd|foxglove|h264|h265|compressed_video|video)$", re.IGNORECASE)
 _SAME = 1e-3
 _MAX_SIZES = 16
 
@@ -25,13 +25,18 @@ def is_named_rectified(name: str) -> bool | None:
     The last part counts first: /camera/image_rect_color/compressed is rectified, /rect/image_raw is not, /rect/image is.
     """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-    parts = [part for part in _TRANSPORT.sub("", spaced).split("/") if part]
+    parts = [part for part in without_transport(spaced).split("/") if part]
     for part in reversed(parts):
         if _RECTIFIED.search(part):
             return True
         if _RAW.search(part):
             return False
     return None
+
+
+def without_transport(topic: str) -> str:
+    """The topic whose images another one carries in another way: /cam/image for /cam/image/compressed."""
+    return _TRANSPORT.sub("", topic)
 
 
 def told_rectified(images: str, rectified: str) -> bool | None:

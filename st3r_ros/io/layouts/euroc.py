@@ -17,7 +17,7 @@ import yaml
 from st3r_ros.errors import CalibrationError, FrameError, GeometryError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.io.calibration import read_camera
+from st3r_ros.io.calibration import Calibration, read_camera
 from st3r_ros.io.layouts.folder import images_in, stamped
 from st3r_ros.io.layouts.image_list import read_list, renumbered
 from st3r_ros.io.layouts.recording import Layout, Recording, Request, image_entry, natural
@@ -64,7 +64,7 @@ def _camchain(folder: Path) -> Path:
     return folder.parent.parent / _CAMCHAIN
 
 
-def _calibration(folder: Path, request: Request) -> tuple[Camera | None, str]:
+def _calibration(folder: Path, request: Request) -> tuple[Camera | Calibration | None, str]:
     if request.calibration is not None:
         return request.calibration, "--camera"
     if (folder / "sensor.yaml").exists():

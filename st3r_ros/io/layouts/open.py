@@ -11,6 +11,7 @@ from pathlib import Path
 
 from st3r_ros.errors import InputError
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.calibration import Calibration
 from st3r_ros.io.layouts import colmap, dso, euroc, folder, kitti, nerfstudio, scannet, sevenscenes, tum
 from st3r_ros.io.layouts.recording import Layout, ListedSequence, Recording, Request, natural
 from st3r_ros.io.sequence import Selection
@@ -45,16 +46,17 @@ class Found:
 
 def open_folder(
     path: Path,
-    calibration: Camera | None = None,
+    calibration: Camera | Calibration | None = None,
     selection: Selection | None = None,
     *,
     fps: float | None = None,
     camera: str | None = None,
+    rectified: str = "auto",
 ) -> ListedSequence:
     """The sequence that a folder holds: the folder itself, a folder above the images, or one inside of a data set.
 
     calibration: instead of the one in the folder. fps: of the images, instead of the folder's times.
-    camera: which of several cameras, such as cam1; the first one if None.
+    camera: which of several cameras, such as cam1; the first one if None. rectified: whether the images are: auto, yes or no.
 
     Raises:
         InputError: no such folder, no images in it, several sequences below it, no such camera, or fps is not positive.
@@ -67,9 +69,11 @@ def open_folder(
     found = _around(path) or _below(path)
     name = _choose(found, camera)
     recording = found.layout.read(found.root, name, Request(fps, calibration))
-    sequence = ListedSequence(_name(found, name, path), found.layout.kind, recording, selection or Selection())
+    folder = "/".join(found.cameras[name].resolve().parts[-2:])
+    title, kind = _name(found, name, path), found.layout.kind
+    sequence = ListedSequence(title, kind, recording, selection or Selection(), folder=folder, rectified=rectified)
     sequence.origin = _origin(found, name, recording)
-    sequence.notes = (*recording.notes, *_left_out(found, name))
+    sequence.notes = (*sequence.notes, *recording.notes, *_left_out(found, name))
     return sequence
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from st3r_ros.errors import CalibrationError, FrameError, GeometryError, InputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.io.calibration import find_camera
+from st3r_ros.io.calibration import Calibration, find_calibration, with_rectified
 from st3r_ros.io.image_file import read_picture, read_size
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
 from st3r_ros.io.stamps import NANOSECONDS
@@ -36,7 +36,7 @@ class Request:
     """
 
     fps: float | None = None
-    calibration: Camera | None = None
+    calibration: Camera | Calibration | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Recording:
 
     images: Sequence[Entry]
     stamps_from: str
-    camera: Camera | None = None
+    camera: Camera | Calibration | None = None
     calibration_from: str = ""
     truth: Trajectory | None = None
     truth_from: str = ""
@@ -77,13 +77,17 @@ class ListedSequence(ImageSequence):
     depth: its depth images, None where it has none that can be used. stamps_by_name: nanoseconds by the images' file names.
     """
 
-    def __init__(self, name: str, kind: str, recording: Recording, selection: Selection) -> None:
-        super().__init__(name, camera=recording.camera, selection=selection, total=len(recording.images))
+    def __init__(self, name: str, kind: str, recording: Recording, selection: Selection, *, folder: str, rectified: str) -> None:
+        """folder: of the images, whose name may tell that they are rectified. rectified: auto, yes or no."""
+        camera = with_rectified(recording.camera, rectified)
+        size = _first_size(recording) if isinstance(camera, Calibration) else None
+        images, total = recording.images, len(recording.images)
+        super().__init__(name, camera=camera, selection=selection, total=total, images=folder, size=size)
         self.kind = kind
         self.truth = recording.truth
         self.depth = recording.depth
         self.stamps_by_name = {Path(e.source).name: e.stamp_ns for e in recording.images if e.stamp_ns is not None}
-        self._images = recording.images
+        self._images = images
 
     def _entries(self) -> Sequence[Entry]:
         return self._images
@@ -99,15 +103,24 @@ def _load(stamp_ns: int, file: Path) -> StampedImage:
     return StampedImage(stamp_ns, read_picture(file))
 
 
-def calibration(request: Request, *folders: Path) -> tuple[Camera | None, str]:
+def calibration(request: Request, *folders: Path) -> tuple[Camera | Calibration | None, str]:
     """The user's calibration, or that of the first `camera.yaml` in some folders, and where it comes from."""
     if request.calibration is not None:
         return request.calibration, "--camera"
     for folder in folders:
-        camera = find_camera(folder)
-        if camera is not None:
-            return camera, "camera.yaml"
+        found = find_calibration(folder)
+        if found is not None:
+            return found, "camera.yaml"
     return None, ""
+
+
+def _first_size(recording: Recording) -> tuple[int, int] | None:
+    """The size of the first image, None where that cannot be read."""
+    try:
+        height, width = recording.images[0].load().image.values.shape[:2]
+    except FrameError:
+        return None
+    return width, height
 
 
 def image_size(file: Path) -> tuple[int, int]:
