@@ -127,7 +127,7 @@ def test_poses_are_compared_with_the_truth_of_their_sequence(st3r, files, tmp_pa
 
 
 def test_a_map_is_aligned_with_the_truth(st3r, tmp_path):
-    room, saved, target = "sim:room?seed=3&frames=40&width=160&height=120", tmp_path / "map", tmp_path / "poses.json"
+    room, saved, target = "sim:room?seed=3&frames=28&width=160&height=120", tmp_path / "map", tmp_path / "poses.json"
     assert st3r("map", room, "--save-map", saved, "--out", tmp_path / "out").code == 0
     found = st3r("localize", "-r", saved, "-q", room, "--json", target)
     assert found.code == 0 and "keyframe" in found.out

@@ -58,7 +58,7 @@ def test_every_stage_runs(work):
 
 def test_a_run_prints_a_table_and_writes_a_report(monkeypatch, tmp_path, capsys):
     report = tmp_path / "report.json"
-    arguments = "--device cpu --size tiny --shapes 64x48 --stages encode symmetric --modes eager plain --batches 1 2 --runs 1"
+    arguments = "--device cpu --size tiny --shapes 48x32 --stages encode symmetric --modes eager plain --batches 1 2 --runs 1"
     monkeypatch.setattr(sys, "argv", ["network.py", *arguments.split(), "--json", str(report)])
     assert network.main() == 0
     rows = json.loads(report.read_text())["results"]

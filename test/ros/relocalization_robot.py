@@ -5,6 +5,7 @@ import array
 import math
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from st3r_ros.ros.process import Stop
 from st3r_ros.ros.qos import latched, stream
 from st3r_ros.ros.relocalization_node import RelocalizationNode
 from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.srv import LoadMap, Relocalize, SetReference
 from st3r_ros.types import Frame
@@ -139,11 +141,17 @@ def with_robot(ros: Ros, *arguments: object, watching: bool = True) -> Robot:
     return robot
 
 
-def saved_map(folder: Path) -> Path:
-    """A map of the sequence, saved in a folder, which is returned."""
+@cache
+def mapped() -> KeyframeMap:
+    """The map of the sequence."""
     mapper = Mapper(load_pair_model("opencv"))
     for frame in FRAMES:
         mapper.register_frame(frame)
     assert len(mapper.map.keyframes) >= 2
-    save_map(folder, mapper.map, pair_model="opencv")
+    return mapper.map
+
+
+def saved_map(folder: Path) -> Path:
+    """The map of the sequence, saved in a folder, which is returned."""
+    save_map(folder, mapped(), pair_model="opencv")
     return folder

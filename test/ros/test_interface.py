@@ -234,11 +234,11 @@ def test_nothing_else_is_published_or_listened_to(live: Live, node: str) -> None
     events = {f"{node}/transition_event"} if node in LIFECYCLE_NODES else set()
     published = {topic.name for topic in PUBLISHED if topic.node == node}
     subscribed = {topic.name for topic in SUBSCRIBED if topic.node == node}
-    wait_until(lambda: published <= published_by(live.client, node), "all publishers")
+    wait_until(lambda: published <= published_by(live.client, node), "all publishers", 120.0)
     assert published_by(live.client, node) == published | OF_ROS | events
     for info in live.client.get_publishers_info_by_topic(f"{node}/transition_event"):
         assert info.topic_type == name_of(TransitionEvent)
-    wait_until(lambda: subscribed <= subscribed_by(live.client, node), "all subscriptions")
+    wait_until(lambda: subscribed <= subscribed_by(live.client, node), "all subscriptions", 120.0)
     assert subscribed_by(live.client, node) - OF_ROS - set(TF_INPUT) == subscribed
     for topic, durability in TF_INPUT.items():
         for info in live.client.get_subscriptions_info_by_topic(topic):
