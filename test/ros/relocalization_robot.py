@@ -5,8 +5,7 @@ import array
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from functools import cache
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
