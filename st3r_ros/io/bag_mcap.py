@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mcap.summary import Summary
 
 
+_PACKINGS = ("", "lz4", "zstd")
+
+
 class McapStorage(Storage):
     """By its index where there is a whole one; else record by record, as far as the file goes."""
 
@@ -112,6 +115,9 @@ class McapStorage(Storage):
         from mcap.exceptions import EndOfFile
         from mcap.stream_reader import StreamReader
 
+        if chunk.compression not in _PACKINGS:
+            packing = f"'{self._name}' is packed by {chunk.compression!r}"
+            raise FrameError(f"{packing}, which cannot be read here; repack it with: mcap compress '{self._name}'")
         try:
             data = _chunk_data(chunk)
             whole = len(data) == chunk.uncompressed_size
@@ -144,7 +150,8 @@ def _mcap_index(file: BinaryIO) -> Summary | None:
     used = {number for chunk in summary.chunk_indexes for number in chunk.message_index_offsets}
     known = all(channel.schema_id in {0, *summary.schemas} for channel in summary.channels.values())
     indexed = all(chunk.message_index_offsets for chunk in summary.chunk_indexes)
-    return summary if known and indexed and used <= set(summary.channels) else None
+    packed = {chunk.compression for chunk in summary.chunk_indexes}
+    return summary if known and indexed and used <= set(summary.channels) and packed <= set(_PACKINGS) else None
 
 
 def _channels(summary: Summary) -> dict[int, Channel]:

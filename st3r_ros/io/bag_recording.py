@@ -63,7 +63,9 @@ class Recording:
         files = [path]
         if path.is_dir():
             files = _storage_files(path)
-            self._missing = sorted(_listed(path) - {file.name for file in files} - {_unpacked_name(file) for file in files})
+            listed = {_unpacked_name(Path(name)): name for name in _listed(path)}
+            if len(files) < len(listed):  # else they were renamed
+                self._missing = sorted(listed[name] for name in set(listed) - {_unpacked_name(file) for file in files})
         if not files:
             named = f"; {_METADATA} names {', '.join(self._missing)}" if self._missing else ""
             raise InputError(f"The bag '{path}' has no storage file ({', '.join(STORAGE_SUFFIXES)}){named}.")
@@ -79,6 +81,9 @@ class Recording:
                 self._starts[file] = 0
         if len(problems) == len(files):
             raise InputError(f"The bag '{path}' cannot be read: {problems[0]}")
+        if not self.counts:  # the reason, where there is one
+            for item in self.messages([]):
+                raise InputError(f"The bag '{path}' cannot be read: {item}")
 
     def messages(self, topics: Collection[str]) -> Iterator[Message | FrameError]:
         """The messages of some topics by time of recording. What cannot be read is in its place, as the reason."""

@@ -68,7 +68,7 @@ class SqliteStorage(Storage):
 def open_database(path: Path) -> Iterator[sqlite3.Connection]:
     """A database to read. One that was not closed is completed from its journal in a copy; the original is never written to."""
     with ExitStack() as stack:
-        journals = [journal for suffix in ("-wal", "-journal") if _has_content(journal := path.with_name(path.name + suffix))]
+        journals = _journals_of(path)
         if journals:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="st3r_bag_")))
             for file in (path, *journals):
@@ -81,5 +81,7 @@ def open_database(path: Path) -> Iterator[sqlite3.Connection]:
         yield database
 
 
-def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
+def _journals_of(path: Path) -> list[Path]:
+    """What SQLite left beside a database that was not closed."""
+    files = [path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]
+    return [file for file in files if file.is_file() and file.stat().st_size > 0]

@@ -40,6 +40,9 @@ class Storage(ABC):
 
 
 def kind_of(name: str) -> str:
-    """A type's name as ROS 2 writes it: sensor_msgs/msg/Image for sensor_msgs/Image; others stay as they are."""
-    package, slash, rest = name.partition("/")
-    return f"{package}/msg/{rest}" if slash and "/" not in rest else name
+    """A type's name as ROS 2 writes it: sensor_msgs/msg/Image for sensor_msgs/Image of ROS 1 and for the names of IDL,
+    sensor_msgs::msg::Image and sensor_msgs::msg::dds_::Image_; others stay as they are."""
+    parts = name.replace("::", "/").split("/")
+    if "dds_" in parts:
+        parts = [part.removesuffix("_") for part in parts if part != "dds_"]
+    return f"{parts[0]}/msg/{parts[1]}" if len(parts) == 2 else "/".join(parts)

@@ -167,6 +167,38 @@ def test_a_database_that_was_not_closed_is_completed_from_its_journal_in_a_copy(
     assert {file.name: file.read_bytes() for file in killed.iterdir()} == before
 
 
+def test_a_database_that_is_still_all_in_its_journal_is_read(tmp_path):
+    whole = storage_of(bags.write_bag(tmp_path / "bag", messages(), "sqlite3"))
+    recording = tmp_path / "recording"
+    recording.mkdir()
+    database = sqlite3.connect(recording / "a.db3")
+    database.executescript("PRAGMA journal_mode=wal; PRAGMA wal_autocheckpoint=0")
+    with sqlite3.connect(whole) as source:
+        database.executescript("\n".join(source.iterdump()))
+    source.close()
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for name in ("a.db3", "a.db3-wal"):
+        shutil.copy(recording / name, killed)
+    database.close()
+    assert (killed / "a.db3").stat().st_size < 5000
+    assert numbers(killed) == [0, 1, 2, 3]
+
+
+def test_a_file_that_was_cut_off_before_the_first_topic_says_so(tmp_path):
+    path = write_mcap(tmp_path / "a.mcap", [image_topic()])
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(InputError, match=r"a\.mcap' cannot be read: 'a\.mcap' was cut off"):
+        BagSequence(path)
+
+
+def test_an_unknown_packing_is_named(tmp_path):
+    path = write_mcap(tmp_path / "a.mcap", [image_topic()], compression=CompressionType.LZ4)
+    path.write_bytes(path.read_bytes().replace(b"\3\0\0\0lz4", b"\3\0\0\0lzo"))
+    with pytest.raises(InputError, match="is packed by 'lzo'"):
+        BagSequence(path)
+
+
 # Several files --------------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +217,17 @@ def test_split_files_are_joined_by_time_and_what_is_missing_is_said(tmp_path, st
     reasons = " ".join(item.reason for item in sequence.skipped)
     assert f"'drive_11{file.suffix}' is empty" in reasons
     assert f"'drive_12{file.suffix}' is missing" in reasons and f"'drive_13{file.suffix}' is missing" in reasons
+
+
+def test_files_that_were_renamed_or_packed_since_are_not_missed(tmp_path):
+    bag = bags.write_bag(tmp_path / "bag", messages())
+    renamed = storage_of(bag).rename(bag / "other.mcap")
+    for _ in range(2):
+        sequence = BagSequence(bag)
+        assert len(list(sequence)) == COUNT and not sequence.skipped
+        if renamed.exists():
+            (bag / "bag.mcap.zst").write_bytes(zstandard.compress(renamed.read_bytes()))
+            renamed.unlink()
 
 
 def test_a_folder_whose_files_are_all_missing_names_them(tmp_path):
@@ -315,6 +358,13 @@ def test_bags_of_ros_1_are_read_too(tmp_path):
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(InputError, match=r"'old\.bag' has no complete index.*rosbag reindex"):
         BagSequence(path)
+
+
+@pytest.mark.parametrize("kind", ["sensor_msgs/Image", "sensor_msgs::msg::Image", "sensor_msgs::msg::dds_::Image_"])
+def test_the_image_type_may_have_its_other_names(tmp_path, kind):
+    topic = image_topic()
+    topic.kind = kind
+    assert numbers(write_mcap(tmp_path / "a.mcap", [topic])) == [0, 1, 2, 3]
 
 
 def test_messages_of_ros_1_in_mcap_are_read_too(tmp_path):
