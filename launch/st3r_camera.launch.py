@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The camera node on a robot: sends a webcam or a recording, over a bad link if need be, to a mapping node elsewhere."""
+"""The camera node on a robot: publishes a webcam or a recording for a mapping node elsewhere, also over a lossy link."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from st3r_ros.config import CameraNodeConfig
 st3r_node = load_python_launch_file_as_module(str(Path(__file__).with_name("st3r_node.py")))
 CAMERA = st3r_node.settings(CameraNodeConfig)
 PACED = str(st3r_node.SHARE / "config" / "fastdds_lossy_paced.xml")
-"""With the variable that it needs: docs/distributed.md."""
+"""The profile and the variable it needs: docs/distributed.md."""
 LOSSY_LINK = {
     "FASTDDS_DEFAULT_PROFILES_FILE": PACED,
     "FASTRTPS_DEFAULT_PROFILES_FILE": PACED,

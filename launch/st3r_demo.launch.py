@@ -39,10 +39,12 @@ def end_all_when_one_fails(event: ProcessExited, context: LaunchContext) -> Shut
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments of the mapping node are arguments here, too; the camera node sends to its topics."""
+    """Has the arguments of the mapping node; the camera node publishes on its topics."""
     arguments = [
         DeclareLaunchArgument("source", default_value="sim:room", description=CAMERA["source"].metadata["description"]),
-        DeclareLaunchArgument("base_frame", default_value="", description="TF frame of the robot; by default there is none."),
+        DeclareLaunchArgument(
+            "base_frame", default_value="", description="The robot's base frame; '' for the camera itself (default)."
+        ),
         *st3r_node.declare({name: item for name, item in CAMERA.items() if name != "source"}),
     ]
     mapping = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(FOLDER / "st3r_mapping.launch.py")))

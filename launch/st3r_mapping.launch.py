@@ -13,8 +13,8 @@ from st3r_ros.config import MappingNodeConfig
 
 st3r_node = load_python_launch_file_as_module(str(Path(__file__).with_name("st3r_node.py")))
 VIEWER = {
-    "viewer": ("false", "Start the viewer in the browser; its address is in the log."),
-    "viewer_config": (str(st3r_node.SHARE / "config" / "viewer.yaml"), "Parameters of the viewer."),
+    "viewer": ("false", "Start the viewer in the browser; the log has its address."),
+    "viewer_config": (str(st3r_node.SHARE / "config" / "viewer.yaml"), "Parameter file of the viewer."),
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the launch files have in common: the settings of a node as launch arguments, and the node itself, with or without RViz."""
+"""Common parts of the launch files: the settings of a node as launch arguments, and the node itself, with or without RViz."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from st3r_ros.config import MASt3RPairConfig, Validated
 SHARE = Path(get_package_share_directory("st3r_ros"))
 FROM_FILE = "as in params_file"
 QUOTED_EMPTY = ("''", '""')
-"""What stands for the empty text on the command line: ros2 launch refuses `name:=` with nothing after it."""
+"""The empty string on the command line: ros2 launch refuses `name:=` without a value."""
 Texts = dict[str, tuple[str, str]]
-"""Arguments that are no parameters: {name: (default, description)}."""
+"""Arguments that are not parameters: {name: (default, description)}."""
 COMMON: Texts = {
     "namespace": ("", "Namespace of the node and its topics."),
     "use_sim_time": ("false", "Follow /clock."),
     "image_topic": ("image", "Topic of the images, without /compressed."),
-    "camera_info_topic": ("camera_info", "Topic of the calibration; by default the sibling of image_topic."),
+    "camera_info_topic": ("camera_info", "Topic of the calibration; by default next to image_topic."),
     "rviz": ("false", "Start RViz."),
-    "rviz_config": (str(SHARE / "config" / "st3r.rviz"), "Configuration of RViz."),
+    "rviz_config": (str(SHARE / "config" / "st3r.rviz"), "RViz configuration file."),
 }
 LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"]
 SAVING_S = "120"
-"""Seconds that a node may take to write its map at the end, before launch kills it."""
+"""Seconds that a node has to write its map at shutdown before launch kills it."""
 
 Settings = dict[str, dataclasses.Field]
-"""Parameters by name. The launch argument is called like the last part: mast3r.device is `device`."""
+"""Parameters by name. The launch argument has the last part of the name: mast3r.device is `device`."""
 
 
 def settings(config: type[Validated]) -> Settings:
@@ -49,20 +49,20 @@ def settings(config: type[Validated]) -> Settings:
 
 
 def declare_texts(texts: Texts) -> list[DeclareLaunchArgument]:
-    """Arguments that are no parameters."""
+    """The arguments that are not parameters."""
     return [DeclareLaunchArgument(name, default_value=value, description=text) for name, (value, text) in texts.items()]
 
 
 def declare(items: Settings, default: str | None = None) -> list[DeclareLaunchArgument]:
-    """An argument for each parameter; what it is by default, when that is not the parameter's own default."""
+    """An argument for each parameter, with defaults that differ from those of the parameters."""
     return [_declare(_argument(name), item, str(item.default) if default is None else default) for name, item in items.items()]
 
 
 def given(context: LaunchContext, items: Settings) -> dict[str, Any]:
-    """Values for the parameters whose arguments are not left at `FROM_FILE`.
+    """Values of the parameters whose arguments are not `FROM_FILE`.
 
     Raises:
-        RuntimeError: a value is not of the parameter's type.
+        RuntimeError: a value does not have the parameter's type.
     """
     texts = {name: LaunchConfiguration(_argument(name)).perform(context) for name in items}
     kinds = {name: type(item.default) for name, item in items.items()}
@@ -80,7 +80,7 @@ def sim_time(context: LaunchContext) -> bool:
 
 
 def camera_topics(context: LaunchContext) -> list[tuple[str, str]]:
-    """Where a camera node sends to, for a node that listens to `image_topic` and `camera_info_topic`."""
+    """Remappings of a camera node that publishes for `image_topic` and `camera_info_topic`."""
     image, info = (LaunchConfiguration(name).perform(context) for name in ("image_topic", "camera_info_topic"))
     if info == COMMON["camera_info_topic"][0]:
         folder, slash, _ = image.rpartition("/")
@@ -91,16 +91,18 @@ def camera_topics(context: LaunchContext) -> list[tuple[str, str]]:
 def describe(
     node: str, config: type[Validated], more: Texts | None = None, *others: LaunchDescriptionEntity
 ) -> LaunchDescription:
-    """A lifecycle node that listens to images, `node` being its name without st3r_, and config its parameters.
+    """A lifecycle node that subscribes to images. node: its name without st3r_. config: its parameters.
 
-    more: the arguments of what is started besides it, `others`.
+    more: the arguments of `others`, which are started with it.
     """
     items = settings(config) | {"mast3r.device": settings(MASt3RPairConfig)["device"]}
     file = str(SHARE / "config" / f"{node}.yaml")
     arguments = [
         *declare_texts(COMMON | (more or {})),
         DeclareLaunchArgument("log_level", default_value="info", description="What is logged.", choices=LOG_LEVELS),
-        DeclareLaunchArgument("params_file", default_value=file, description="Parameters of the node; arguments go before them."),
+        DeclareLaunchArgument(
+            "params_file", default_value=file, description="Parameter file of the node; arguments override it."
+        ),
         *declare(items, FROM_FILE),
     ]
     start = OpaqueFunction(function=_start, args=[node, items, [argument.name for argument in arguments]])
@@ -109,8 +111,8 @@ def describe(
 
 def _start(context: LaunchContext, node: str, items: Settings, names: list[str]) -> list[LaunchDescriptionEntity]:
     file = Path(LaunchConfiguration("params_file").perform(context))
-    if not file.is_file():  # launch would warn and go on with the defaults
-        raise RuntimeError(f"params_file is '{file}', which is no file.")
+    if not file.is_file():  # launch would only warn and use the defaults
+        raise RuntimeError(f"params_file is '{file}', which is not a file.")
     clock = {"use_sim_time": sim_time(context)}
     managed = Node(
         package="st3r_ros",
@@ -128,10 +130,10 @@ def _start(context: LaunchContext, node: str, items: Settings, names: list[str])
 
 
 def _rviz(context: LaunchContext, clock: dict[str, bool]) -> Node:
-    """RViz in the node's namespace, with the topics of its configuration, which begin at the root, moved there."""
+    """RViz with the topics of its configuration moved to the node's namespace."""
     config = Path(LaunchConfiguration("rviz_config").perform(context))
-    if not config.is_file():  # RViz would show nothing
-        raise RuntimeError(f"rviz_config is '{config}', which is no file.")
+    if not config.is_file():  # RViz would show an empty window
+        raise RuntimeError(f"rviz_config is '{config}', which is not a file.")
     try:
         get_package_share_directory("rviz2")
     except PackageNotFoundError as error:
@@ -166,7 +168,7 @@ def _typed(name: str, text: str, kind: type) -> Any:
 
 
 def _misspelt(context: LaunchContext, names: list[str]) -> list[LogInfo]:
-    """Warnings about arguments that are nearly called like one of ours: launch takes any name and says nothing."""
+    """Warnings about misspelt arguments, which launch accepts silently."""
     unknown = {word.partition(":=")[0] for word in context.argv if ":=" in word} - set(names)
     meant = {name: difflib.get_close_matches(name, names, n=1, cutoff=0.8) for name in sorted(unknown)}
-    return [LogInfo(msg=f"There is no argument {name}. Is {close[0]} meant?") for name, close in meant.items() if close]
+    return [LogInfo(msg=f"There is no argument {name}; did you mean {close[0]}?") for name, close in meant.items() if close]

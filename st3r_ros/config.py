@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of the package: frozen dataclasses that validate themselves, and the only home of defaults.
+"""All settings of the package: frozen dataclasses that validate themselves, and the only place of defaults.
 
-A field made with `setting(...)` carries its description and its range; the ROS parameters and the command line options are
-declared by looping over these fields. A bad value raises `ConfigError` with the name, the value and what is allowed;
+A field made with `setting(...)` has a description and a range; ROS parameters and command line options are declared from these
+fields. A bad value raises `ConfigError` with the name, the value and what is allowed;
 nothing is clamped.
 """
 
@@ -27,9 +27,9 @@ def setting(
     live: bool = False,
     frame: bool = False,
 ) -> Any:
-    """A dataclass field with a description, a closed range or a set of choices, and whether it may change while running.
+    """A dataclass field with a description, a closed range or choices, and whether it may change while running.
 
-    frame: it names a TF frame, and is kept without a leading slash.
+    frame: the setting is the name of a TF frame; a leading slash is removed.
     """
     metadata = {"description": description, "low": low, "high": high, "choices": choices, "live": live, "frame": frame}
     return field(default=default, metadata=metadata)
@@ -37,7 +37,7 @@ def setting(
 
 @dataclass(frozen=True)
 class Validated:
-    """Base of the configuration dataclasses: checks type, range and choice of every field when made."""
+    """Base class of the configurations: checks type, range and choices of every field."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -48,7 +48,7 @@ class Validated:
 
 
 def _check_frames(config: Validated, root: str, *others: str) -> None:
-    """The settings `root` and `others` name different frames, and `root` names one."""
+    """Checks that `root` is not empty and that `others` are different frames."""
     name = getattr(config, root)
     if not name:
         raise ConfigError(f"{root} is ''; it must name a TF frame.")
@@ -79,17 +79,19 @@ def _range(low: float | None, high: float | None) -> str:
 
 @dataclass(frozen=True)
 class OpenCVPairConfig(Validated):
-    """The weightless two-view model (`pair/opencv`)."""
+    """The two-view model without weights (`pair/opencv`)."""
 
     image_size: int = setting(
         640, "Longer side of the working image, pixels; smaller images are not enlarged.", low=64, high=4096
     )
-    max_points: int = setting(600, "Corners followed from each keyframe by optical flow.", low=50, high=20000)
-    max_features: int = setting(1200, "Keypoints with descriptors per image, where flow finds no way.", low=50, high=20000)
-    match_ratio: float = setting(0.85, "Largest ratio of best to second best descriptor distance of a match.", low=0.1, high=1.0)
-    epipolar_threshold_px: float = setting(1.5, "Largest distance of a match to its epipolar line, pixels.", low=0.1, high=20.0)
-    min_matches: int = setting(20, "Matches below which no geometry is claimed.", low=8, high=10000)
-    min_parallax_deg: float = setting(1.0, "Median parallax below which no depth is claimed, degrees.", low=0.01, high=45.0)
+    max_points: int = setting(600, "Corners tracked from each keyframe by optical flow.", low=50, high=20000)
+    max_features: int = setting(1200, "Keypoints with descriptors per image, used where optical flow fails.", low=50, high=20000)
+    match_ratio: float = setting(
+        0.85, "Maximum ratio of the best to the second best descriptor distance of a match.", low=0.1, high=1.0
+    )
+    epipolar_threshold_px: float = setting(1.5, "Maximum distance of a match from its epipolar line, pixels.", low=0.1, high=20.0)
+    min_matches: int = setting(20, "Minimum number of matches for a relative pose.", low=8, high=10000)
+    min_parallax_deg: float = setting(1.0, "Minimum median parallax for depth, degrees.", low=0.01, high=45.0)
     assumed_fov_deg: float = setting(60.0, "Horizontal field of view assumed without calibration, degrees.", low=10.0, high=170.0)
 
 
@@ -97,33 +99,33 @@ class OpenCVPairConfig(Validated):
 class MASt3RPairConfig(Validated):
     """The network pair model (`pair/mast3r`), for MASt3R and DUSt3R checkpoints."""
 
-    device: str = setting("auto", "Where the network runs; auto takes CUDA where there is one.", choices=("auto", "cuda", "cpu"))
+    device: str = setting("auto", "Device of the network; auto uses CUDA if available.", choices=("auto", "cuda", "cpu"))
     dtype: str = setting(
-        "auto", "Precision of the network; auto is fp16 on CUDA and fp32 elsewhere.", choices=("auto", "fp32", "bf16", "fp16")
+        "auto", "Precision of the network; auto is fp16 on CUDA, fp32 on a CPU.", choices=("auto", "fp32", "bf16", "fp16")
     )
     acceleration: str = setting(
         "auto",
-        "How the network is run: kernel by kernel, as CUDA graphs, or compiled (minutes at the start); auto is graphs on CUDA.",
+        "How the network runs: eager, as CUDA graphs, or compiled (minutes at the start); auto is graphs on CUDA.",
         choices=("auto", "eager", "graphs", "compile"),
     )
-    image_size: int = setting(
-        0, "Longer side of the working image, pixels; 0 is what the checkpoint was made for.", low=0, high=2048
+    image_size: int = setting(0, "Longer side of the working image, pixels; 0 uses the size of the checkpoint.", low=0, high=2048)
+    batch_size: int = setting(
+        16, "Maximum number of pairs decoded at once on CUDA; on a CPU they are decoded one by one.", low=1, high=256
     )
-    batch_size: int = setting(16, "Most pairs decoded at once on CUDA; a CPU takes them one by one.", low=1, high=256)
     matching: str = setting(
         "auto",
-        "How pixels are matched: by reciprocal descriptors, or by projecting pointmaps from the last matches; auto does the "
-        "second where there are last matches.",
+        "How pixels are matched: by reciprocal descriptors, or by projecting pointmaps starting from the last matches; auto "
+        "projects when there are last matches.",
         choices=("auto", "reciprocal", "projective"),
     )
     match_subsample: int = setting(8, "Matches start from every n-th pixel of each row and column.", low=1, high=64)
     min_match_conf: float = setting(
-        1.001, "Confidence below which a match is left out: of the descriptors, or of the points where there are none.", low=0.0
+        1.001, "Minimum confidence of a match: that of its descriptors, or of its points for models without descriptors.", low=0.0
     )
-    retrieval: str = setting("", "Checkpoint that whitens the descriptors for finding places again; '' does without.")
+    retrieval: str = setting("", "Checkpoint with the whitening for place recognition; '' for none.")
     assumed_fov_deg: float = setting(
         60.0,
-        "Horizontal field of view assumed when neither a calibration nor the first image tells one, degrees.",
+        "Horizontal field of view assumed when neither a calibration nor the first image gives one, degrees.",
         low=10.0,
         high=170.0,
     )
@@ -136,62 +138,68 @@ class MapperConfig(Validated):
     init_parallax_deg: float = setting(3.0, "Median parallax that starts a map, degrees.", low=0.1, high=45.0)
     keyframe_match_fraction: float = setting(
         0.5,
-        "A new keyframe is made when matches fall below this share of the most the keyframe had.",
+        "A new keyframe is added when the matches fall below this share of the keyframe's maximum.",
         low=0.01,
         high=1.0,
         live=True,
     )
     lost_match_fraction: float = setting(
         0.05,
-        "A frame is lost when its inliers fall below this share of the most the keyframe had.",
+        "A frame is lost when its inliers fall below this share of the keyframe's maximum.",
         low=0.0,
         high=1.0,
         live=True,
     )
-    min_inliers: int = setting(15, "Inliers below which a pose is not trusted.", low=6, high=10000, live=True)
+    min_inliers: int = setting(15, "Minimum number of inliers of a pose.", low=6, high=10000, live=True)
     window_size: int = setting(10, "Keyframes in the local optimization.", low=2, high=50, live=True)
-    edge_matches: int = setting(1024, "Most matches sampled per edge of the pose graph.", low=16, high=100000)
+    edge_matches: int = setting(1024, "Maximum number of matches per edge of the pose graph.", low=16, high=100000)
     loop_closure: bool = setting(
-        True, "Look for places seen before, and correct the whole map when the camera comes back to one.", live=True
+        True, "Recognize places seen before and correct the whole map when the camera returns to one.", live=True
     )
-    max_keyframes: int = setting(500, "Keyframes in the map at most; beyond that the most redundant ones are dropped.", low=4)
+    max_keyframes: int = setting(500, "Maximum number of keyframes; beyond it the most redundant ones are dropped.", low=4)
     memory_budget_mb: int = setting(
-        2000, "Memory for keyframes, MB; beyond that the most redundant ones are dropped. 0 sets no limit.", low=0
+        2000, "Memory for keyframes, MB; beyond it the most redundant ones are dropped. 0 = no limit.", low=0
     )
     relocalization_period: float = setting(
-        0.2, "Least seconds between two attempts to find a lost camera again.", low=0.0, high=60.0, live=True
+        0.2, "Minimum time between two attempts to relocalize a lost camera, seconds.", low=0.0, high=60.0, live=True
     )
     known_baseline: float = setting(
-        0.0, "Metres between the cameras of the first two keyframes, where they were measured; 0 = not known.", low=0.0
+        0.0, "Measured distance between the cameras of the first two keyframes, metres; 0 = unknown.", low=0.0
     )
 
 
 @dataclass(frozen=True)
 class RelocalizerConfig(Validated):
-    """When a pose relative to a reference or in a saved map is believed (`slam/relocalizer.py`)."""
+    """When a pose relative to a reference or in a saved map is accepted (`slam/relocalizer.py`)."""
 
     candidates: int = setting(
-        6, "Keyframes of a map that a query is compared with; references are all compared.", low=1, high=100, live=True
+        6, "Number of keyframes of a map that a query is compared with; all references are compared.", low=1, high=100, live=True
     )
-    min_inliers: int = setting(40, "Matches that must agree on a pose.", low=6, high=10000, live=True)
+    min_inliers: int = setting(40, "Minimum number of matches that agree on a pose.", low=6, high=10000, live=True)
     min_inlier_ratio: float = setting(
-        0.25, "Share of a candidate's matches that must agree on its pose.", low=0.0, high=1.0, live=True
+        0.25, "Minimum share of a candidate's matches that agree on its pose.", low=0.0, high=1.0, live=True
     )
-    max_rmse_px: float = setting(3.0, "Largest reprojection error (RMS) of the matches that agree.", low=0.1, live=True)
+    max_rmse_px: float = setting(3.0, "Maximum reprojection error (RMS) of the inliers, pixels.", low=0.1, live=True)
     min_spread: float = setting(
         0.04,
-        "Least extent of the agreeing matches in both directions, as a share of the image's diagonal.",
+        "Minimum extent of the inliers in both directions, as a share of the image's diagonal.",
         low=0.0,
         high=0.5,
         live=True,
     )
     max_position_sigma: float = setting(
-        0.1, "Largest uncertainty of the position, as a share of the distance to the scene.", low=0.001, high=10.0, live=True
+        0.1,
+        "Maximum standard deviation of the position, as a share of the distance to the scene.",
+        low=0.001,
+        high=10.0,
+        live=True,
     )
-    max_rotation_sigma_deg: float = setting(3.0, "Largest uncertainty of the rotation, degrees.", low=0.01, high=90.0, live=True)
+    max_rotation_sigma_deg: float = setting(
+        3.0, "Maximum standard deviation of the rotation, degrees.", low=0.01, high=90.0, live=True
+    )
     ambiguity_ratio: float = setting(
         0.25,
-        "A second, different pose with this share of the best one's matches makes the answer AMBIGUOUS.",
+        "A different second pose with this share of the inliers of the best one makes the answer AMBIGUOUS.",
         low=0.05,
         high=1.0,
         live=True,
@@ -205,53 +213,51 @@ class CloudConfig(Validated):
     voxel_size: float = setting(
         0.02, "Edge of the voxels that thin the cloud, map units; 0 keeps every point.", low=0.0, high=100.0, live=True
     )
-    min_conf: float = setting(1.0, "Pixels of lower confidence are left out of the cloud.", low=0.0, live=True)
+    min_conf: float = setting(1.0, "Minimum confidence of a pixel in the cloud.", low=0.0, live=True)
     min_height: float = setting(
-        -1e6, "Points lower than this, z in map_frame, are left out, map units.", low=-1e6, high=1e6, live=True
+        -1e6, "Minimum height (z in map_frame) of a point in the cloud, map units.", low=-1e6, high=1e6, live=True
     )
     max_height: float = setting(
-        1e6, "Points higher than this, z in map_frame, are left out, map units.", low=-1e6, high=1e6, live=True
+        1e6, "Maximum height (z in map_frame) of a point in the cloud, map units.", low=-1e6, high=1e6, live=True
     )
-    max_range: float = setting(
-        0.0, "Points farther from the camera that saw them are left out, map units; 0 keeps all.", low=0.0, live=True
-    )
+    max_range: float = setting(0.0, "Maximum distance of a point from its camera, map units; 0 = no limit.", low=0.0, live=True)
     max_points: int = setting(
-        2_000_000, "Points of the cloud at most; a larger one is thinned evenly. 0 sets no limit.", low=0, live=True
+        2_000_000, "Maximum number of points of the cloud; a larger one is thinned evenly. 0 = no limit.", low=0, live=True
     )
 
 
 @dataclass(frozen=True)
 class GridConfig(Validated):
-    """The map seen from above, for navigation: what is occupied at the heights of the robot, and what is free."""
+    """The occupancy grid for navigation: occupied and free cells between two heights."""
 
-    enabled: bool = setting(False, "Make the grid and publish it on ~/grid.", live=True)
+    enabled: bool = setting(False, "Compute the grid and publish it on ~/grid.", live=True)
     resolution: float = setting(0.05, "Edge of a cell, map units.", low=0.001, high=100.0, live=True)
     min_height: float = setting(
         0.1,
-        "Points higher than this, z in map_frame, are obstacles; lower ones are floor, map units.",
+        "Minimum height (z in map_frame) of an obstacle, map units; lower points are floor.",
         low=-1e6,
         high=1e6,
         live=True,
     )
-    max_height: float = setting(
-        1.5, "Points higher than this, z in map_frame, are no obstacles, map units.", low=-1e6, high=1e6, live=True
-    )
+    max_height: float = setting(1.5, "Maximum height (z in map_frame) of an obstacle, map units.", low=-1e6, high=1e6, live=True)
     max_range: float = setting(
         5.0,
-        "Points farther from the camera that saw them are not looked at, only the way to there, map units.",
+        "Maximum distance of an obstacle from its camera, map units; free space is cleared up to this distance.",
         low=0.01,
         high=1000.0,
         live=True,
     )
-    min_conf: float = setting(1.0, "Pixels of lower confidence are not looked at.", low=0.0, live=True)
-    min_points: int = setting(5, "Points that must be seen in a cell for it to be occupied.", low=1, high=100000, live=True)
-    max_cells: int = setting(4_000_000, "Cells at most; of a larger map no grid is made.", low=1, high=100_000_000, live=True)
+    min_conf: float = setting(1.0, "Minimum confidence of a pixel in the grid.", low=0.0, live=True)
+    min_points: int = setting(5, "Minimum number of points in an occupied cell.", low=1, high=100000, live=True)
+    max_cells: int = setting(
+        4_000_000, "Maximum number of cells; no grid is made for a larger map.", low=1, high=100_000_000, live=True
+    )
 
 
 CAMERA_AXES = ("auto", "optical", "body")
 _CAMERA_AXES = (
-    "Axes of the images' frame: optical (z forward) or body (x forward, z up); auto takes them for optical unless TF and the "
-    "frame's name show that they are a body's."
+    "Axes of the images' frame: optical (z forward) or body (x forward, z up); auto assumes optical unless TF and the name of "
+    "the frame show body axes."
 )
 
 
@@ -266,13 +272,11 @@ class MappingNodeConfig(Validated):
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     mode: str = setting(
         "mapping",
-        "mapping: make a map, or go on in map_path. localization: find the camera in map_path and leave that as it is.",
+        "mapping: create a map, or continue the one in map_path. localization: localize in map_path, leave it unchanged.",
         choices=("mapping", "localization"),
     )
-    map_path: str = setting("", "Folder of a saved map that is loaded at the start; '' begins a new one, or awaits ~/load_map.")
-    save_on_shutdown: bool = setting(
-        False, "Save the map in map_path, which then may be new, when the node is shut down.", live=True
-    )
+    map_path: str = setting("", "Folder of a saved map to load at the start; '' for a new map, or to wait for ~/load_map.")
+    save_on_shutdown: bool = setting(False, "Save the map in map_path, which may be a new folder, at shutdown.", live=True)
     image_transport: str = setting(
         "raw",
         "How images arrive: raw (Image), compressed (CompressedImage), or as a video (foxglove: CompressedVideo, ffmpeg: "
@@ -281,25 +285,29 @@ class MappingNodeConfig(Validated):
     )
     image_reliability: str = setting(
         "best_effort",
-        "Lost images are lost (best_effort), or sent again (reliable: for compressed images over a bad link).",
+        "QoS of the image subscription: best_effort, or reliable (for compressed images over a lossy link).",
         choices=("best_effort", "reliable"),
     )
     map_frame: str = setting("map", "TF frame of the map and of everything published in it.", frame=True)
-    base_frame: str = setting("base_link", "TF frame of the robot whose pose is published; '' for the camera itself.", frame=True)
+    base_frame: str = setting(
+        "base_link", "The robot's base frame, whose pose is published; '' for the camera itself.", frame=True
+    )
     odom_frame: str = setting(
         "",
-        "TF frame of odometry; with it the map is metric and map -> odom_frame is broadcast. '' for no odometry.",
+        "TF frame of odometry, for a metric map; the node then broadcasts map -> odom_frame. '' for no odometry.",
         frame=True,
     )
     camera_axes: str = setting("auto", _CAMERA_AXES, choices=CAMERA_AXES)
-    odom_wait: float = setting(0.1, "Seconds that an image may wait for the odometry of its stamp.", low=0.0, high=5.0)
+    odom_wait: float = setting(0.1, "Maximum time that an image waits for the odometry at its stamp, seconds.", low=0.0, high=5.0)
     publish_tf: bool = setting(
-        True, "Broadcast map -> base_frame at the stamp of each tracked image, or map -> odom_frame where it is set.", live=True
+        True, "Broadcast map -> base_frame at the stamp of each tracked image, or map -> odom_frame if it is set.", live=True
     )
-    transform_publish_period: float = setting(0.05, "Seconds between two broadcasts of map -> odom_frame.", low=0.005, high=10.0)
+    transform_publish_period: float = setting(
+        0.05, "Period of the broadcast of map -> odom_frame, seconds.", low=0.005, high=10.0
+    )
     transform_tolerance: float = setting(
         0.1,
-        "Seconds that map -> odom_frame is stamped ahead, so that it is there when it is needed.",
+        "Time by which map -> odom_frame is stamped ahead, so that it is available for lookups, seconds.",
         low=0.0,
         high=5.0,
         live=True,
@@ -311,14 +319,19 @@ class MappingNodeConfig(Validated):
         choices=("auto", "yes", "no"),
     )
     input_wait: float = setting(
-        2.0, "Seconds that the first images wait for camera_info and for the TF of camera and odometry.", low=0.0, high=60.0
+        2.0,
+        "Maximum time that the first images wait for camera_info and the TF of camera and odometry, seconds.",
+        low=0.0,
+        high=60.0,
     )
     map_publish_period: float = setting(
-        1.0, "Least seconds between two map clouds, keyframe graphs or paths.", low=0.0, high=3600.0, live=True
+        1.0, "Minimum time between two map clouds, keyframe graphs or paths, seconds.", low=0.0, high=3600.0, live=True
     )
-    status_period: float = setting(0.5, "Seconds between two status messages.", low=0.02, high=60.0)
-    output_dir: str = setting("", "Folder for the map and the trajectory when the node is deactivated or ends; '' for none.")
-    autostart: bool = setting(True, "Configure and activate at start, without a lifecycle manager.")
+    status_period: float = setting(0.5, "Period of the status messages, seconds.", low=0.02, high=60.0)
+    output_dir: str = setting(
+        "", "Folder for cloud and trajectory, written when the node is deactivated or shut down; '' for none."
+    )
+    autostart: bool = setting(True, "Configure and activate at the start, without a lifecycle manager.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -331,17 +344,19 @@ class MappingNodeConfig(Validated):
 class CameraNodeConfig(Validated):
     """The ROS node `st3r_camera`, which plays a recording or a webcam."""
 
-    source: str = setting("", "What is played: image folder, video, TUM sequence, bag, webcam index, or sim:room.")
+    source: str = setting("", "Source to play: image folder, video, TUM sequence, bag, webcam index, or sim:room.")
     camera: str = setting("", "Calibration file (ROS yaml); '' for the calibration that comes with the source.")
     frame_id: str = setting("camera_optical_frame", "TF frame of the images.", frame=True)
-    rate: float = setting(1.0, "Speed relative to the stamps; 0 plays as fast as the images can be read.", low=0.0, high=1000.0)
-    loop: bool = setting(False, "Begin again at the end; the stamps then jump back.")
+    rate: float = setting(1.0, "Playback speed relative to the stamps; 0 plays as fast as possible.", low=0.0, high=1000.0)
+    loop: bool = setting(False, "Start again at the end; the stamps then jump back.")
     jpeg_quality: int = setting(80, "Quality of the JPEG images on image/compressed.", low=1, high=100)
-    publish_clock: bool = setting(False, "Publish each image's stamp as /clock.")
-    stamp_now: bool = setting(False, "Stamp with the time of sending, as a live camera does, instead of the source's stamps.")
-    wait_for_subscriber: bool = setting(True, "Begin when somebody subscribes to the images.")
+    publish_clock: bool = setting(False, "Publish the stamp of each image on /clock.")
+    stamp_now: bool = setting(
+        False, "Use the time of publishing as the stamp, like a live camera, instead of the source's stamps."
+    )
+    wait_for_subscriber: bool = setting(True, "Start when the images have a subscriber.")
     every: int = setting(1, "Play only every n-th image.", low=1)
-    max_frames: int = setting(0, "Images after which the playing ends; 0 plays all.", low=0)
+    max_frames: int = setting(0, "Number of images to play; 0 plays all.", low=0)
 
 
 @dataclass(frozen=True)
@@ -354,9 +369,9 @@ class MapCommandConfig(Validated):
     out: str = setting("st3r_map", "Folder for the results.")
     every: int = setting(1, "Take only every n-th image.", low=1)
     max_frames: int = setting(0, "Images after which the mapping ends; 0 takes all.", low=0)
-    save_map: str = setting("", "Folder in which the map is saved at the end; '' saves none.")
-    map: str = setting("", "Folder of a saved map that is mapped on in; '' begins a new one.")
-    localize_only: bool = setting(False, "Find the camera in that map and leave the map as it is.")
+    save_map: str = setting("", "Folder to save the map in at the end; '' saves none.")
+    map: str = setting("", "Folder of a saved map to continue; '' starts a new map.")
+    localize_only: bool = setting(False, "Localize the camera in that map and leave it unchanged.")
 
 
 EXPORT_FORMATS = ("ply", "tum", "colmap", "nerfstudio")
@@ -366,11 +381,11 @@ EXPORT_FORMATS = ("ply", "tum", "colmap", "nerfstudio")
 class ExportCommandConfig(Validated):
     """The command `st3r export`."""
 
-    format: str = setting("ply", "What is written.", choices=EXPORT_FORMATS)
-    out: str = setting("", "File (ply) or new folder for the result; '' for a name beside the map.")
+    format: str = setting("ply", "Format of the export.", choices=EXPORT_FORMATS)
+    out: str = setting("", "File (ply) or new folder for the result; '' for a name next to the map.")
     points: str = setting(
         "both",
-        "Points of a COLMAP model: those of the matches, with tracks; those of the thinned cloud, without; or both.",
+        "Points of a COLMAP model: matches (with tracks), thinned cloud (without tracks), or both.",
         choices=("both", "matches", "cloud"),
     )
     text: bool = setting(False, "Write a COLMAP model as text instead of binary.")
@@ -398,27 +413,27 @@ class PairCommandConfig(Validated):
 class DemoConfig(Validated):
     """The command `st3r demo`."""
 
-    input: str = setting("sim:room", "What is mapped: sim:room, or an image folder, video, TUM sequence, bag or webcam index.")
+    input: str = setting("sim:room", "Input: sim:room, or an image folder, video, TUM sequence, bag or webcam index.")
     out: str = setting("demo", "Folder for the results.")
-    view: bool = setting(False, "Show the map in the browser while it is made, and afterwards.")
+    view: bool = setting(False, "Show the map in the browser, during the demo and afterwards.")
 
 
 @dataclass(frozen=True)
 class SimulationConfig(Validated):
     """A simulated sequence; these are the options of `sim:room?seed=3&frames=200`."""
 
-    world: str = setting("room", "What is built.", choices=("room", "corridor", "rooms", "twins"))
-    seed: int = setting(0, "Another seed is another world.", low=0, high=2**31 - 1)
+    world: str = setting("room", "Kind of world.", choices=("room", "corridor", "rooms", "twins"))
+    seed: int = setting(0, "Each seed gives a different world.", low=0, high=2**31 - 1)
     frames: int = setting(300, "Images of the sequence.", low=1, high=100000)
     fps: float = setting(15.0, "Images per second.", low=1.0, high=200.0)
     width: int = setting(640, "Width of the images, pixels.", low=32, high=4096)
     height: int = setting(480, "Height of the images, pixels.", low=32, high=4096)
     fov_deg: float = setting(65.0, "Horizontal field of view, degrees.", low=20.0, high=120.0)
     noise: float = setting(1.5, "Standard deviation of the image noise, grey levels.", low=0.0, high=50.0)
-    exposure: float = setting(0.0, "Share by which the brightness slowly rises and falls.", low=0.0, high=0.9)
-    length: float = setting(100.0, "Way through all the rooms of sim:rooms, metres.", low=40.0, high=200.0)
+    exposure: float = setting(0.0, "Relative amplitude of slow brightness changes.", low=0.0, high=0.9)
+    length: float = setting(100.0, "Length of the path through the rooms of sim:rooms, metres.", low=40.0, high=200.0)
     kidnap: str = setting(
-        "none", "What befalls the camera: a black second, a white wall, a jump.", choices=("none", "black", "white", "jump")
+        "none", "Interruption of the view: a black second, a white wall, or a jump.", choices=("none", "black", "white", "jump")
     )
 
 
@@ -436,7 +451,7 @@ class RelocalizationNodeConfig(Validated):
     )
     image_reliability: str = setting(
         "best_effort",
-        "Lost images are lost (best_effort), or sent again (reliable: for compressed images over a bad link).",
+        "QoS of the image subscription: best_effort, or reliable (for compressed images over a lossy link).",
         choices=("best_effort", "reliable"),
     )
     rectified: str = setting(
@@ -449,30 +464,36 @@ class RelocalizationNodeConfig(Validated):
         2.0, "Seconds that the first images wait for camera_info and for the TF of the camera.", low=0.0, high=60.0
     )
     rate: float = setting(
-        0.0, "Live images localized per second, at most; 0 localizes on ~/relocalize only.", low=0.0, high=1000.0, live=True
+        0.0,
+        "Maximum rate at which live images are localized, 1/s; 0 localizes only on ~/relocalize.",
+        low=0.0,
+        high=1000.0,
+        live=True,
     )
     image_wait: float = setting(
         2.0,
-        "Seconds that ~/relocalize waits for a live image, and how old use_latest of ~/set_reference may be.",
+        "Maximum time that ~/relocalize waits for a live image, and maximum age for use_latest of ~/set_reference, seconds.",
         low=0.01,
         high=60.0,
         live=True,
     )
-    reference: str = setting("", "Image file that is set as the reference 'reference' at the start; '' for none.")
-    reference_camera: str = setting("", "Calibration file (ROS yaml) of that image; '' when it is not known.")
-    reference_dir: str = setting("", "Folder that keeps the references for the next start; '' forgets them at the end.")
-    map_path: str = setting("", "Folder of a saved map that is loaded at the start and goes before references; '' for none.")
+    reference: str = setting("", "Image file set as the reference 'reference' at the start; '' for none.")
+    reference_camera: str = setting("", "Calibration file (ROS yaml) of that image; '' if unknown.")
+    reference_dir: str = setting("", "Folder in which references are stored for the next start; '' does not store them.")
+    map_path: str = setting(
+        "", "Folder of a saved map to load at the start, which takes precedence over references; '' for none."
+    )
     reference_frame: str = setting(
-        "reference", "TF frame that poses are in: of the reference's camera, or of the map (map).", frame=True
+        "reference", "TF frame of the poses: that of the reference's camera, or of the map (map).", frame=True
     )
     child_frame: str = setting(
         "",
-        "TF frame whose pose is published, such as base_link, which TF ties to the camera; '' for the camera itself.",
+        "TF frame whose pose is published, such as base_link, connected to the camera by TF; '' for the camera itself.",
         frame=True,
     )
     camera_axes: str = setting("auto", _CAMERA_AXES, choices=CAMERA_AXES)
     publish_tf: bool = setting(True, "Broadcast reference_frame -> child at the stamp of each localized image.", live=True)
-    autostart: bool = setting(True, "Configure and activate at start, without a lifecycle manager.")
+    autostart: bool = setting(True, "Configure and activate at the start, without a lifecycle manager.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -485,8 +506,8 @@ class ViewerConfig(Validated):
 
     host: str = setting(
         "127.0.0.1",
-        "Address the viewer listens on. 127.0.0.1 is this machine alone; 0.0.0.0 lets everybody on the network look and press "
-        "the buttons.",
+        "Address the viewer listens on. 127.0.0.1 is this machine only; 0.0.0.0 gives the whole network access, including the "
+        "buttons.",
     )
     port: int = setting(8080, "TCP port the viewer listens on; 0 takes a free one.", low=0, high=65535)
     allowed_hosts: str = setting(
@@ -494,15 +515,19 @@ class ViewerConfig(Validated):
         "Further names under which a browser may open the viewer, separated by commas, such as 'robot.example.org': the viewer "
         "answers to names of this machine only, and to no page from elsewhere.",
     )
-    max_points: int = setting(500_000, "Points shown at most; a larger cloud is thinned evenly.", low=1000, high=20_000_000)
+    max_points: int = setting(
+        500_000, "Maximum number of points shown; a larger cloud is thinned evenly.", low=1000, high=20_000_000
+    )
 
 
 @dataclass(frozen=True)
 class ViewerNodeConfig(ViewerConfig):
     """The ROS node `st3r_viewer`."""
 
-    mapping_node: str = setting("st3r_mapping", "Name of the mapping node that is watched, with its namespace if it has another.")
-    update_period: float = setting(0.5, "Least seconds between two clouds, paths or keyframe graphs shown.", low=0.05, high=60.0)
+    mapping_node: str = setting("st3r_mapping", "Name of the mapping node to show, with its namespace if it differs.")
+    update_period: float = setting(
+        0.5, "Minimum time between two updates of cloud, path or keyframe graph, seconds.", low=0.05, high=60.0
+    )
     thumbnails: bool = setting(
-        True, "Show pictures in the keyframes, taken from keyframe_cloud: some megabytes on the network per keyframe."
+        True, "Show images in the keyframes, from keyframe_cloud: some megabytes on the network per keyframe."
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/reference.md: topics, services, parameters, launch arguments and messages, as the code has them (`make docs`).
+"""Generates docs/reference.md: topics, services, parameters, launch arguments and messages, from the code (`make docs`).
 
-Topics, services and parameters are those of nodes that run here; only what a topic carries is said in this file.
+Topics, services and parameters are read from running nodes; only the content of the topics is described in this file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NODES = {
     "viewer_node": (viewer_node, viewer_node.ViewerNode),
 }
 NAMESPACE = "/somewhere"
-"""The nodes run in it, so that relative names tell themselves from absolute ones."""
+"""The nodes run in this namespace, to distinguish relative from absolute names."""
 ARGUMENTS = [
     "-r",
     f"__ns:={NAMESPACE}",
@@ -44,67 +44,67 @@ ARGUMENTS = [
 ]
 OF_ROS = {"/rosout", "/parameter_events"}
 NOT_OURS = {"use_sim_time", "start_type_description_service"}
-DIAGNOSTICS = "how the node is, once a second, in every lifecycle state"
+DIAGNOSTICS = "state of the node, once a second in every lifecycle state"
 INPUTS = {
     "image": "the images; with another `image_transport`: `sensor_msgs/msg/CompressedImage` on `<image topic>/compressed`, "
     "`foxglove_msgs/msg/CompressedVideo` on `<image topic>/foxglove`, `ffmpeg_image_transport_msgs/msg/FFMPEGPacket` on "
     "`<image topic>/ffmpeg`",
-    "camera_info": "the calibration; where it is not remapped, the sibling of the image topic",
-    "/tf": "where the camera is on the robot, odometry, and who else tells what this node tells",
-    "/tf_static": "where the camera is on the robot",
+    "camera_info": "the calibration; by default next to the image topic",
+    "/tf": "pose of the camera on the robot, odometry, and other publishers of the same transform",
+    "/tf_static": "pose of the camera on the robot",
 }
 CONTENT = {
     "st3r_mapping": {
         **INPUTS,
-        "initialpose": "about where the robot is: a lost camera is looked for there first",
-        "~/map_cloud": "the map in `map_frame`, thinned by voxels: x, y, z, rgb, conf; when it has changed and somebody listens",
+        "initialpose": "approximate pose of the robot: a lost camera is searched there first",
+        "~/map_cloud": "the map in `map_frame`, thinned by voxels: x, y, z, rgb, conf; when it has changed and has a subscriber",
         "~/keyframe_cloud": "the newest keyframe, one point per pixel, in the frame of the images",
         "~/keyframes": "keyframes and the edges between them",
-        "~/pose": "of `base_frame` in `map_frame`, at the image's stamp",
-        "~/odometry": "the same with the velocity since the last image",
-        "~/path": "every tracked frame of this run, corrected",
+        "~/pose": "pose of `base_frame` in `map_frame` at the image's stamp",
+        "~/odometry": "the same pose with the velocity since the last image",
+        "~/path": "every tracked frame of this run, corrected by loop closures",
         "~/markers": "keyframes and the edges between them for RViz, coloured by their kind",
-        "~/grid": "the map seen from above, for navigation; with `grid.enabled`",
+        "~/grid": "occupancy grid for navigation; with `grid.enabled`",
         "~/status": "state, one sentence about it, counts, latencies, scale, memory",
         "/diagnostics": DIAGNOSTICS,
         "/tf": "out: `map_frame` -> `base_frame` at the image's stamp, or `map_frame` -> `odom_frame`; in: " + INPUTS["/tf"],
     },
     "st3r_relocalization": {
         **INPUTS,
-        "~/result": "the outcome of every query, also where the camera was not found",
-        "~/pose": "of `child_frame` in `reference_frame`, only where the camera was found",
-        "~/matches": "the image beside the reference with their matches drawn; drawn when somebody listens",
+        "~/result": "the result of every query, including refusals",
+        "~/pose": "pose of `child_frame` in `reference_frame`, only when the camera was found",
+        "~/matches": "query and reference with their matches; drawn while it has a subscriber",
         "/diagnostics": DIAGNOSTICS,
-        "/tf": "out: `reference_frame` -> `child_frame`, only where the camera was found; in: where the camera is on the robot",
+        "/tf": "out: `reference_frame` -> `child_frame`, only when the camera was found; in: pose of the camera on the robot",
     },
     "st3r_camera": {
-        "image": "rgb8, when somebody listens",
-        "image/compressed": "JPEG, when somebody listens",
-        "camera_info": "the calibration of each image; K = 0 where the source has none",
+        "image": "rgb8, when it has a subscriber",
+        "image/compressed": "JPEG, when it has a subscriber",
+        "camera_info": "the calibration of each image; K = 0 when the source has none",
         "/clock": "the stamp of each image; with `publish_clock`",
     },
     "st3r_viewer": {
         "st3r_mapping/map_cloud": "the map",
-        "st3r_mapping/keyframe_cloud": "pictures of the keyframes; with `thumbnails`",
+        "st3r_mapping/keyframe_cloud": "images of the keyframes; with `thumbnails`",
         "st3r_mapping/keyframes": "keyframes and edges",
         "st3r_mapping/path": "the path",
-        "st3r_mapping/pose": "where the camera is",
-        "st3r_mapping/status": "what is written beside the map",
+        "st3r_mapping/pose": "pose of the camera",
+        "st3r_mapping/status": "the status beside the map",
     },
 }
 TRIGGERS = {
-    "~/reset": "Forgets the map; in `mode: localization`, looks for the camera in it again.",
-    "~/pause": "Ignores images until `~/resume`; answers when the one in work is done.",
-    "~/resume": "Listens to images again.",
+    "~/reset": "Clears the map; with `mode: localization`, localizes in it again from the start.",
+    "~/pause": "Ignores images until `~/resume`; answers when the current image is finished.",
+    "~/resume": "Processes images again.",
 }
 HEAD = """# Reference
 
-Written by `make docs` from the code; do not edit. The README says what it is all for.
+Generated by `make docs` from the code; do not edit. [node.md](node.md) introduces the mapping node.
 
 Names without a slash and with `~/` move with namespaces and remapping: `~/pose` of `st3r_mapping` is `/st3r_mapping/pose`.
-QoS: reliability, durability, depth. Each node has ROS's own parameter services, too; `st3r_mapping` and `st3r_relocalization`
-those of a lifecycle node, and the parameters `qos_overrides.<topic>.publisher.depth`, `.history`, `.reliability` of their topics
-(`.subscription.` for what they listen to; of `image` also `.durability` and `.deadline`).
+QoS: reliability, durability, depth. Each node also has ROS's parameter services. `st3r_mapping` and `st3r_relocalization` have those
+of a lifecycle node, and the parameters `qos_overrides.<topic>.publisher.depth`, `.history`, `.reliability` of their topics
+(`.subscription.` for subscriptions; of `image` also `.durability` and `.deadline`).
 Parameters marked live can be changed while the node runs; the others are read-only.
 """
 
@@ -121,7 +121,7 @@ def page() -> str:
     parts.append("## Launch files\n")
     for file in sorted((ROOT / "launch").glob("*.launch.py")):
         rows = [[f"`{a.name}`", code(a.default), ", ".join(a.choices or ()), a.description] for a in launch_arguments(file)]
-        parts += [f"### `{file.name}`\n", table(["argument", "default", "choices", "what it is"], rows)]
+        parts += [f"### `{file.name}`\n", table(["argument", "default", "choices", "description"], rows)]
     parts.append("## Messages and services\n")
     for interface in [*sorted((ROOT / "msg").glob("*.msg")), *sorted((ROOT / "srv").glob("*.srv"))]:
         parts.append(interface_section(interface))
@@ -129,7 +129,7 @@ def page() -> str:
 
 
 def running(arguments: list[str]) -> Iterator[tuple[str, Any]]:
-    """Each node, without arguments as it is made, with arguments once it has started. It ends when the next one is asked for."""
+    """Yields each node: without arguments after construction, with arguments after its start. It ends with the next one."""
     for executable, (_, kind) in NODES.items():
         rclpy.init(args=["--ros-args", *arguments] if arguments else None, signal_handler_options=SignalHandlerOptions.NO)
         stop = Stop()
@@ -149,7 +149,7 @@ def topic_table(node: Node) -> str:
     """Every topic of a running node.
 
     Raises:
-        SystemExit: `CONTENT` lacks a topic, or has one that is not there.
+        SystemExit: `CONTENT` lacks a topic, or has one that does not exist.
     """
     ends = [("out", end) for end in node.publishers] + [("in", end) for end in node.subscriptions]
     found: dict[str, tuple[list[str], Any]] = {}
@@ -170,11 +170,11 @@ def topic_table(node: Node) -> str:
         ]
         for name, text in sorted(said.items(), key=lambda item: found[item[0]][0][0] == "in")
     ]
-    return table(["topic", "", "type", "QoS", "what it carries"], rows)
+    return table(["topic", "", "type", "QoS", "content"], rows)
 
 
 def service_tables(node: Node) -> list[str]:
-    """The services that a node offers, and those it calls."""
+    """The services that a node offers and calls."""
     parts = []
     offered = [service for service in node.services if type_name(service.srv_type).startswith(("st3r_ros/", "std_srvs/"))]
     if offered:
@@ -183,7 +183,7 @@ def service_tables(node: Node) -> list[str]:
             file = ROOT / "srv" / f"{service.srv_type.__name__}.srv"
             about = introduction(file)[0] if file.exists() else TRIGGERS[service.srv_name]
             rows.append([f"`{service.srv_name}`", f"`{type_name(service.srv_type)}`", about])
-        parts += ["### Services\n", table(["service", "type", "what it does"], rows)]
+        parts += ["### Services\n", table(["service", "type", "description"], rows)]
     calls = sorted({short_name(client.srv_name, node.get_name()) for client in node.clients})
     if calls:
         parts.append(f"It calls {', '.join(f'`{name}`' for name in calls)}.\n")
@@ -191,7 +191,7 @@ def service_tables(node: Node) -> list[str]:
 
 
 def parameter_table(node: Node) -> str:
-    """Every parameter of a node that was started without any."""
+    """All parameters of a node started with defaults."""
     rows = []
     for name, parameter in node.get_parameters_by_prefix("").items():
         if name in NOT_OURS or name.startswith("qos_overrides."):
@@ -206,11 +206,11 @@ def parameter_table(node: Node) -> str:
         live = "" if descriptor.read_only else "live"
         limits = limits.removeprefix("One of: ").removesuffix(".")
         rows.append([f"`{name}`", kind, code(default), limits, live, descriptor.description])
-    return table(["parameter", "type", "default", "range", "", "what it is"], rows)
+    return table(["parameter", "type", "default", "range", "", "description"], rows)
 
 
 def range_text(low: float, high: float) -> str:
-    """A closed range; limits at the end of what the type can hold are none."""
+    """A closed range, without limits at the end of the type's range."""
     endless = 1e18
     if high > endless:
         return f">= {number_text(low)}"
@@ -233,14 +233,14 @@ def interface_section(file: Path) -> str:
             if definition:
                 kind, name = definition.split(maxsplit=1)
                 rows.append([f"`{name}`", f"`{kind}`", comment])
-            else:  # the comment goes on
+            else:  # the comment continues
                 rows[-1][2] += f" {comment}"
-        parts.append(table([title.lower(), "type", "what it is"], rows))
+        parts.append(table([title.lower(), "type", "description"], rows))
     return "\n".join(parts)
 
 
 def introduction(file: Path) -> tuple[str, list[str]]:
-    """What a .msg or .srv file says of itself, and the lines after that."""
+    """The introduction of a .msg or .srv file, and the lines after it."""
     lines = file.read_text(encoding="utf-8").splitlines()[1:]
     end = next(index for index, line in enumerate(lines) if not line.startswith("#"))
     return " ".join(line.lstrip("# ") for line in lines[:end]), lines[end:]
@@ -250,7 +250,7 @@ def introduction(file: Path) -> tuple[str, list[str]]:
 
 
 def short_name(name: str, node: str) -> str:
-    """A resolved name as it is before namespaces."""
+    """A resolved name without its namespace."""
     relative = name.removeprefix(f"{NAMESPACE}/")
     return f"~/{relative.removeprefix(f'{node}/')}" if relative.startswith(f"{node}/") else relative
 
@@ -276,7 +276,7 @@ def table(titles: list[str], rows: list[list[str]]) -> str:
 
 
 def plain(cell: str) -> str:
-    """A cell in which nothing is taken for a column or, outside of code, for a tag."""
+    """A cell with columns and, outside of code, tags escaped."""
     parts = cell.replace("|", r"\|").split("`")
     return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
 

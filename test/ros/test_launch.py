@@ -327,7 +327,7 @@ def test_the_viewer_is_there_when_it_is_wanted(launch: Any, tmp_path: Path) -> N
             "image_transport:=zip",
             "Valid options are: ['raw', 'compressed', 'foxglove', 'ffmpeg', 'as in params_file']",
         ),
-        ("mapping", "params_file:=/nowhere.yaml", "params_file is '/nowhere.yaml', which is no file."),
+        ("mapping", "params_file:=/nowhere.yaml", "params_file is '/nowhere.yaml', which is not a file."),
         ("mapping", "rviz:=true", "rviz2 is not installed"),
         ("mapping", "log_level:=loud", "Valid options are: ['debug', 'info', 'warn', 'error', 'fatal']"),
         ("relocalization", "rate:=-1", "rate out of range"),
@@ -346,4 +346,4 @@ def test_a_mistake_is_one_sentence_and_ends_all(launch: Any, file: str, word: st
 def test_a_misspelt_argument_is_noticed(launch: Any) -> None:
     launched = launch("mapping", "imag_topic:=/camera", "pair_model:=nothing")
     launched.wait()
-    assert "There is no argument imag_topic. Is image_topic meant?" in launched.output
+    assert "There is no argument imag_topic; did you mean image_topic?" in launched.output
