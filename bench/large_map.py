@@ -95,7 +95,9 @@ def close_loop(keyframe_map: KeyframeMap, meters: float) -> None:
     count = len(keyframe_map.keyframes)
     for number, keyframe in enumerate(keyframe_map.keyframes.values()):
         T = keyframe.T_world_cam
-        keyframe.T_world_cam = Sim3(T.rotation, T.translation + meters * (number + 1) / count, T.scale)
+        keyframe.T_world_cam = Sim3(
+            T.rotation, T.translation + meters * (number + 1) / count * np.array([1.0, 1.0, 0.0]), T.scale
+        )
 
 
 def measure_loop(m: KeyframeMap, cloud: MapCloud, config: CloudConfig, rate: float, image_s: float) -> None:

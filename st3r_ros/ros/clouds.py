@@ -12,7 +12,7 @@ from std_msgs.msg import Header
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.slam.cloud import CloudBuilder, joined
+from st3r_ros.slam.cloud import CloudBuilder
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.steps import Steps, finish
 from st3r_ros.types import PointCloud
@@ -60,7 +60,7 @@ class MapCloud:
 
     def whole(self, keyframe_map: KeyframeMap, config: CloudConfig) -> PointCloud:
         """The map as it is now, in the world."""
-        return joined(finish(self._builder.steps(keyframe_map, config)))
+        return self._builder.whole(keyframe_map, config)
 
     def last(self, header: Header, keyframe_map: KeyframeMap, T_map_world: SE3) -> PointCloud2:
         """What the last completed steps gave of this map, in the map's unit of now."""

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import math
+import os
 import weakref
 from collections.abc import Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,7 +21,7 @@ from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.changes import Seen
-from st3r_ros.slam.steps import Steps
+from st3r_ros.slam.steps import Steps, finish
 from st3r_ros.slam.voxels import best_of_cells, block_of, cell_numbers, draws, in_block, numbered, ranks
 from st3r_ros.types import Keyframe, PointCloud
 
@@ -31,6 +33,7 @@ KEPT_PER_POINT = 12
 MERGED_PER_POINT = 2
 UNNOTICED = 0.1
 """Share of a voxel by which the points of a keyframe may be off until they are computed again: each image moves some a little."""
+MAX_THREADS = 4
 _ALL_DRAWS = 1 << 32
 _AT_ONCE = 1 << 14
 
@@ -97,24 +100,31 @@ class CloudBuilder:
         """What the last completed `steps` gave of this map; nothing where they were of another one."""
         return self._cloud if self._is_of(keyframe_map) else []
 
-    def steps(self, keyframe_map: KeyframeMap, config: CloudConfig) -> Steps[list[PointCloud]]:
+    def whole(self, keyframe_map: KeyframeMap, config: CloudConfig) -> PointCloud:
+        """The cloud of the map in the world, all at once: `steps`, several keyframes at a time."""
+        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+            return joined(finish(self.steps(keyframe_map, config, pool)))
+
+    def steps(self, keyframe_map: KeyframeMap, config: CloudConfig, pool: Executor | None = None) -> Steps[list[PointCloud]]:
         """The cloud of the map, in pieces, in the world. All keyframes are where they are now, also when they move meanwhile.
 
         A step is a keyframe or a block. Steps that are not finished are not lost: the next ones go on from there.
+        pool: looks at several keyframes at a time, in steps that are as many times longer.
         """
         self._prepare(keyframe_map, config)
         yield from self._keep_share()
         taken = [(keyframe, keyframe.T_world_cam) for keyframe in keyframe_map.keyframes.values()]
         for keyframe_id in self._parts.keys() - {keyframe.id for keyframe, _ in taken}:
             self._put(keyframe_id, None)
-        for keyframe, T_world_cam in taken:
-            part = self._parts.get(keyframe.id)
-            if part is None or not part.seen.still(keyframe, T_world_cam, part.reach, UNNOTICED * config.voxel_size):
-                self._put(keyframe.id, self._part(keyframe, T_world_cam, config))
-                if 0 < KEPT_PER_POINT * config.max_points < self._kept:
-                    self._share *= 0.5
-                    yield from self._keep_share()
+        changed = (of for of in taken if not self._is_seen(*of, UNNOTICED * config.voxel_size))
+        while batch := list(islice(changed, MAX_THREADS if pool else 1)):
+            parts = (pool.map if pool else map)(lambda of: self._part(*of, config), batch)
+            for (keyframe, _), part in zip(batch, parts, strict=True):
+                self._put(keyframe.id, part)
                 yield
+            if 0 < KEPT_PER_POINT * config.max_points < self._kept:
+                self._share *= 0.5
+                yield from self._keep_share()
         for block in sorted(self._dirty):
             self._merge(block, config.voxel_size)
             yield
@@ -142,6 +152,11 @@ class CloudBuilder:
             share *= 2.0
         if share != self._share:
             self._forget(share)
+
+    def _is_seen(self, keyframe: Keyframe, T_world_cam: Sim3, tolerance: float) -> bool:
+        """Whether the points of a keyframe are where the last look at it has found them."""
+        part = self._parts.get(keyframe.id)
+        return part is not None and part.seen.still(keyframe, T_world_cam, part.reach, tolerance)
 
     def _is_of(self, keyframe_map: KeyframeMap) -> bool:
         return self._map is not None and self._map() is keyframe_map

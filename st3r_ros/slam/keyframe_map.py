@@ -13,9 +13,8 @@ from st3r_ros.config import CloudConfig
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.cloud import CloudBuilder, joined
+from st3r_ros.slam.cloud import CloudBuilder
 from st3r_ros.slam.frame_log import FrameLog
-from st3r_ros.slam.steps import finish
 from st3r_ros.types import Edge, Keyframe, MapScale, PointCloud, Trajectory
 
 
@@ -196,7 +195,7 @@ class KeyframeMap:
 
     def cloud(self, config: CloudConfig) -> PointCloud:
         """All confident points in the world, of each voxel the most confident one, at most `max_points`."""
-        return joined(finish(CloudBuilder().steps(self, config)))
+        return CloudBuilder().whole(self, config)
 
 
 def _stack(poses: list[Sim3]) -> Sim3:
