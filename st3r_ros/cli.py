@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-_INPUT = "Image folder, video, folder with rgb.txt (TUM layout), ROS 2 bag, webcam index, or sim:room."
+_INPUT = "Folder of images or data set, video, ROS bag, stream address (rtsp://...), webcam index, or sim:room."
 _SETTINGS = typer.Option([], "--set", metavar="NAME=VALUE", help="Change a setting (`st3r settings` lists them).")
 _REFERENCES = typer.Option(
     ..., "--reference", "-r", metavar="REF.jpg|MAP", help="An image (may be given several times), or a saved map's folder."

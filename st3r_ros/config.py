@@ -342,9 +342,9 @@ class MappingNodeConfig(Validated):
 
 @dataclass(frozen=True)
 class CameraNodeConfig(Validated):
-    """The ROS node `st3r_camera`, which plays a recording or a webcam."""
+    """The ROS node `st3r_camera`, which plays a recording, a stream or a webcam."""
 
-    source: str = setting("", "Source to play: image folder, video, TUM sequence, bag, webcam index, or sim:room.")
+    source: str = setting("", "Source to play: folder or data set, video, bag, stream address, webcam index, or sim:room.")
     camera: str = setting("", "Calibration file (ROS yaml); '' for the calibration that comes with the source.")
     frame_id: str = setting("camera_optical_frame", "TF frame of the images.", frame=True)
     rate: float = setting(1.0, "Playback speed relative to the stamps; 0 plays as fast as possible.", low=0.0, high=1000.0)
@@ -413,7 +413,7 @@ class PairCommandConfig(Validated):
 class DemoConfig(Validated):
     """The command `st3r demo`."""
 
-    input: str = setting("sim:room", "Input: sim:room, or an image folder, video, TUM sequence, bag or webcam index.")
+    input: str = setting("sim:room", "Input: sim:room, or a folder or data set, video, bag, stream address or webcam index.")
     out: str = setting("demo", "Folder for the results.")
     view: bool = setting(False, "Show the map in the browser, during the demo and afterwards.")
 

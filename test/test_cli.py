@@ -140,7 +140,7 @@ def test_a_simulated_room_is_mapped_and_evaluated(st3r, tmp_path):
 
     make_images(tmp_path / "images")
     truthless = st3r("eval", out, tmp_path / "images")
-    assert truthless.code == 2 and "neither true poses (groundtruth.txt) nor depth" in truthless.err
+    assert truthless.code == 2 and "neither true poses nor depth (groundtruth.txt, depth.txt)" in truthless.err
 
 
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])

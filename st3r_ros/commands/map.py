@@ -9,7 +9,7 @@ from pathlib import Path
 
 from st3r_ros.commands.interrupt import Interrupt
 from st3r_ros.commands.progress import Display, make_display
-from st3r_ros.commands.report import print_input, print_summary
+from st3r_ros.commands.report import input_lines, print_summary
 from st3r_ros.commands.saved_map import begin_in_saved_map, check_map_options, save_for_later, with_frames_from
 from st3r_ros.commands.settings import Settings
 from st3r_ros.config import MapCommandConfig
@@ -33,7 +33,6 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     """
     camera = read_calibration(config.camera) if config.camera else None
     sequence = open_sequence(source, camera=camera, every=config.every, max_frames=config.max_frames or None)
-    print_input(sequence)
     out = Path(config.out)
     check_map_options(config)
     check_output_folder(out)
@@ -76,10 +75,14 @@ def map_sequence(
 
     check_frame: raises an error that ends the run, for the first frame.
     """
-    unreadable = 0
+    unreadable, begun = 0, False
     for frame in sequence:
         if interrupt.signal is not None:
             break
+        if not begun:
+            begun = True
+            for line in input_lines(sequence):
+                display.say(line)
         if not recorder.frames:
             check_frame(frame)
         unreadable = _note_unreadable(sequence, recorder, unreadable)

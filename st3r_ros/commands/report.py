@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from st3r_ros.results import RESULT_FILES, RunSummary, TruthSummary
@@ -19,10 +18,9 @@ def print_summary(summary: RunSummary, out: Path, interrupted_by: str = "") -> N
         print(line)
 
 
-def print_input(sequence: ImageSequence) -> None:
-    """Prints to stderr what was found at a source, and what is left out."""
-    for line in [sequence.origin] * bool(sequence.origin) + [f"Note: {note}" for note in sequence.notes]:
-        print(line, file=sys.stderr)
+def input_lines(sequence: ImageSequence) -> list[str]:
+    """What was found at a source, and what is left out."""
+    return [sequence.origin] * bool(sequence.origin) + [f"Note: {note}" for note in sequence.notes]
 
 
 def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> list[str]:

@@ -20,7 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from st3r_ros.commands.interrupt import Interrupt
 from st3r_ros.commands.progress import Display, make_display
-from st3r_ros.commands.report import print_input
+from st3r_ros.commands.report import input_lines
 from st3r_ros.config import DemoConfig
 from st3r_ros.errors import St3rError
 from st3r_ros.io.calibration import read_calibration
@@ -87,7 +87,8 @@ def run_demo(options: argparse.Namespace) -> int:
     """
     out = Path(options.out)
     sequence = open_sequence(options.input, camera=read_calibration(options.camera) if options.camera else None)
-    print_input(sequence)
+    for line in input_lines(sequence):
+        print(line, file=sys.stderr)
     check_output_folder(out)
     (out / "summary.json").unlink(missing_ok=True)  # the sign that this run has written its results
     environment = isolated_environment()
@@ -161,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     defaults = DemoConfig()
     parser = argparse.ArgumentParser(prog="python -m st3r_ros.ros.demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--input", default=defaults.input, help="image folder, video, TUM sequence, bag, webcam index or sim:room"
+        "--input", default=defaults.input, help="folder or data set, video, bag, stream address, webcam index or sim:room"
     )
     parser.add_argument("--out", default=defaults.out, help="folder for the results")
     parser.add_argument("--camera", default="", help="calibration file (ROS yaml), instead of the one that comes with the input")
