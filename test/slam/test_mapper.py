@@ -222,6 +222,20 @@ def test_a_camera_that_stands_still_makes_no_map(frames):
     assert states == {MappingState.INITIALIZING}
 
 
+@pytest.mark.parametrize(
+    "taken",
+    [range(0, 30, 2), [*range(3), *range(11, 22)], [*range(8), *range(16, 26)]],
+    ids=["four a second", "a gap of a second before there is depth", "a gap of a second after it"],
+)
+def test_a_start_survives_a_low_or_irregular_rate(taken, frames, sequence):
+    mapper = new_mapper()
+    updates = [mapper.register_frame(frames[n]) for n in taken]
+    assert MappingState.LOST not in {update.state for update in updates}
+    errors = evaluate_trajectory(mapper.map.trajectory(), sequence.truth, sequence.truth.stamps_ns[list(taken)])
+    assert errors.tracked_share >= 0.98  # also the frames before there was depth
+    assert errors.ate_sim3 < 0.05 * np.ptp(sequence.truth.positions[list(taken)], axis=0).max()
+
+
 def test_frames_before_the_first_keyframe_are_placed_when_the_map_starts(room):
     """The camera turns away from its first view, which showed no depth, then moves sideways."""
     mapper, turns, steps = new_mapper(), 9, 12
