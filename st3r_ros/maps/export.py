@@ -23,7 +23,7 @@ from st3r_ros.maps.parallel import in_parallel
 from st3r_ros.maps.pictures import encode_jpeg
 from st3r_ros.maps.staging import staged_folder, write_synced
 from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.types import Keyframe
+from st3r_ros.types import Keyframe, PointCloud
 
 
 def export_map(
@@ -57,7 +57,15 @@ def export_ply(out: Path | str, keyframe_map: KeyframeMap, cloud: CloudConfig) -
     Raises:
         OutputError: the file cannot be written.
     """
-    points = keyframe_map.cloud(cloud)
+    return export_cloud(out, keyframe_map.cloud(cloud))
+
+
+def export_cloud(out: Path | str, points: PointCloud) -> str:
+    """Writes a cloud that is at hand to a file. Returns what was written, as a phrase.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     write_ply(out, points)
     return f"{len(points)} points"
 

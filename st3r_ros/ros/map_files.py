@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from st3r_ros.config import EXPORT_FORMATS, CloudConfig, MappingNodeConfig
 from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError
-from st3r_ros.maps.export import export_map
+from st3r_ros.maps.export import export_cloud, export_map
 from st3r_ros.maps.fit import check_image_size, check_model
 from st3r_ros.maps.format import MapInfo
 from st3r_ros.maps.load import load_map
 from st3r_ros.maps.save import check_map_folder, save_map
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import Frame, PairModel
+from st3r_ros.types import Frame, PairModel, PointCloud
 from st3r_ros.weights import weights_sha256
 
 
@@ -73,8 +74,8 @@ class MapFiles:
         self.folder = folder
         return f"Saved '{folder}': {saved.keyframes} keyframes, {saved.bytes / 1e6:.1f} MB."
 
-    def export(self, kind: str, path: str, cloud: CloudConfig) -> str:
-        """Writes the mapper's map for other programs. Says what was written.
+    def export(self, kind: str, path: str, cloud: CloudConfig, whole: Callable[[], PointCloud]) -> str:
+        """Writes the mapper's map for other programs. Says what was written. whole: gives its cloud with these settings.
 
         Raises:
             ConfigError, OutputError: nothing was written.
@@ -87,7 +88,7 @@ class MapFiles:
         if not self._mapper.map.frames:
             raise OutputError("There is nothing to export: the map is empty.")
         try:
-            written = export_map(path, self._mapper.map, kind, cloud)
+            written = export_cloud(path, whole()) if kind == "ply" else export_map(path, self._mapper.map, kind, cloud)
         except (OSError, ValueError) as error:  # a path that is none
             raise OutputError(f"'{path[:200]}' cannot be written: {error}.") from error
         scale = self._mapper.map.scale

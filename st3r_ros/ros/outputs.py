@@ -129,6 +129,10 @@ class MappingOutputs:
         """Send what has changed, the cloud as a whole, and return that cloud, in the world."""
         for output in self._latched:
             output.finish() if output is self._cloud_output else output.flush()
+        return self.whole_cloud()
+
+    def whole_cloud(self) -> PointCloud:
+        """The cloud of the map as it is now, in the world; only what is not up to date is computed."""
         return self._map_cloud.whole(self._mapper.map, self.cloud)
 
     def owns_transform(self, child: str, stamp_ns: int) -> bool:

@@ -108,7 +108,7 @@ class MappingSession:
         Raises:
             St3rError: nothing was written.
         """
-        return self._files.export(kind, path, self.outputs.cloud)
+        return self._files.export(kind, path, self.outputs.cloud, self.outputs.whole_cloud)
 
     def expect(self, pose: PoseWithCovarianceStamped) -> None:
         """Somebody says where the robot is: look for it there first, with the next image, which tells where its camera is."""
