@@ -23,7 +23,8 @@ class CameraPlacement:
     """Finds the anchor of a camera once TF tells it, and watches who else broadcasts what this node broadcasts.
 
     Names of frames are without a leading slash (`frame_name`). odometry: to be asked for the stamp of an image; None without
-    `odom_frame`. owns_transform, parent_hint: as for `TransformWatch`.
+    `odom_frame`. missing: what an image of which there is no anchor yet waits for. owns_transform, parent_hint: as for
+    `TransformWatch`.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class CameraPlacement:
         self._anchor: MapAnchor | None = None
         self._image_frame = ""
         self._said: set[str] = set()
+        self.missing = ""
         self.watch = TransformWatch(node, config, owns_transform, parent_hint)
         self.odometry: Odometry | None = None
         if config.odom_frame:
@@ -48,12 +50,14 @@ class CameraPlacement:
 
     def find(self, image_frame: str) -> MapAnchor | None:
         """Where a camera sits, be it that of the images or another one; None while TF does not tell."""
+        image_frame = self._of_camera(image_frame)
         if self._anchor is not None and image_frame == self._image_frame:
             return self._anchor
         return self._known(image_frame)
 
     def of_image(self, image_frame: str, *, patient: bool) -> MapAnchor | None:
         """Where the camera of an image sits, found once; None while TF may still tell, or has not told of odometry yet."""
+        image_frame = self._of_camera(image_frame)
         if self._anchor is None:
             self._anchor = self._known(image_frame) or (None if patient else self._assumed(image_frame))
             self._image_frame = image_frame
@@ -61,9 +65,23 @@ class CameraPlacement:
             self._change(self._anchor, image_frame)
         if self._anchor is not None and not self._config.base_frame:
             self._warn_of_body(image_frame)
-        if patient and self._anchor is not None and self.odometry is not None and not self.odometry.known(self._anchor.frame_id):
+        if self._anchor is None:
+            self.missing = f"TF from {self._config.base_frame} to the camera frame '{image_frame}'"
+        elif patient and self.odometry is not None and not self.odometry.known(self._anchor.frame_id):
+            self.missing = f"TF from {self._config.odom_frame} to {self._anchor.frame_id}"
             return None
         return self._anchor
+
+    def _of_camera(self, image_frame: str) -> str:
+        """The frame that an image names; "" where that cannot be a camera's."""
+        if image_frame not in (self._config.map_frame, self._config.odom_frame):
+            return image_frame
+        if image_frame:
+            self._warn_once(
+                f"The images name the frame '{image_frame}', which is not a camera's but that of the map or of odometry; it is "
+                "ignored. Have the driver name the frame of the camera."
+            )
+        return ""
 
     def _known(self, image_frame: str) -> MapAnchor | None:
         """The anchor of a camera whose place needs no assumption."""
@@ -89,7 +107,7 @@ class CameraPlacement:
             why = f"No TF from {base} to the camera frame '{image_frame}'"
             way_out = "Publish the static transform"
         else:
-            why = "The images name no frame (header.frame_id is empty)"
+            why = "The images name no camera frame (header.frame_id)"
             way_out = "Have the driver fill in the frame"
         self._logger.warning(
             f"{why}: the camera is taken to sit at {base} and to look forward. {way_out}, or set base_frame to '' when there is "

@@ -61,6 +61,7 @@ class ImageSource:
     """Subscribes to `image` and `camera_info` and hands on every image, still encoded, unless `muted`; of a video, each newest
     image that was decoded.
     last_image: when one arrived, `time.monotonic` seconds; at first, when listening began. stamps: how their stamps are.
+    holding: what images wait for now, one sentence; "" for nothing.
 
     The first images wait up to `input_wait` seconds for a camera_info and for the TF of camera and odometry; newer ones replace
     them. Then the camera counts as uncalibrated until `restart`, and as mounted at the base frame and looking forward.
@@ -93,6 +94,7 @@ class ImageSource:
         self._placement = CameraPlacement(node, config, owns_transform, parent_hint)
         self._tf = self._placement.watch.tf
         self.stamps = StampWatch(node, config.odom_frame)
+        self.holding = ""
         self._subscriptions = [
             node.create_subscription(
                 message_type(config.image_transport),
@@ -211,7 +213,10 @@ class ImageSource:
         image_camera = self._calibration.of_image(message, waited, self._config.input_wait)
         if anchor is None or image_camera is None:
             self._counts.dropped += 1
+            missing = self._placement.missing if anchor is None else f"camera_info on {self.info_topic}"
+            self.holding = f"Images wait up to {self._config.input_wait:g} s for {missing}."
             return
+        self.holding = ""
         self._placement.watch.look(anchor.frame_id, waited)
         error, odometry, parent = stray or image_camera.error, self._placement.odometry, self._placement.watch.parent
         self._deliver(ImageInput(message, image_camera.camera, anchor, error, odometry, parent))

@@ -60,7 +60,9 @@ def situation(session: MappingSession, source: ImageSource | None) -> str:
         return NOT_ACTIVE
     if source.muted:
         return PAUSED
-    return source.silence() if source.is_silent else session.message
+    if source.is_silent:
+        return source.silence()
+    return source.holding or session.message
 
 
 def tracking_health(session: MappingSession, source: ImageSource | None, mode: str, last_error: str) -> DiagnosticStatus:

@@ -45,6 +45,8 @@ NODE = ("-p", "input_wait:=0.0", "-p", "image_wait:=10.0", "-p", "reference_fram
 class Robot(Node):
     """A camera driver, and a listener and client of the relocalization node. watching: whether it looks at the matches."""
 
+    beside: RelocalizationNode
+
     def __init__(self, *, watching: bool = True) -> None:
         super().__init__("robot")
         self.images = self.create_publisher(Image, "image", 5)
@@ -132,8 +134,9 @@ def start(ros: Ros, *arguments: object) -> RelocalizationNode:
 
 def with_robot(ros: Ros, *arguments: object, watching: bool = True) -> Robot:
     """A robot beside an active node, once they have found each other."""
-    start(ros, *arguments)
+    node = start(ros, *arguments)
     robot = Robot(watching=watching)
+    robot.beside = node
     ros.spin(robot)
     wait_until(lambda: robot.images.get_subscription_count() and robot.infos.get_subscription_count(), "the node to listen")
     wait_until(lambda: robot.count_publishers(f"{NAME}/result") and robot.count_publishers("/tf"), "the node's publishers")

@@ -149,6 +149,7 @@ def test_images_named_after_the_base_have_its_axes(place: Any) -> None:
 def test_without_tf_the_camera_looks_forward(place: Any, axes: str) -> None:
     placement, told = place(camera_axes=axes)
     assert placement.of_image("camera_link", patient=True) is None
+    assert placement.missing == "TF from base_link to the camera frame 'camera_link'"
     anchor = image_of(placement, "camera_link")
     assert_drives_forward(anchor)
     ahead = [2.0, 0.0, 0.0] if axes == "body" else [0.0, 0.0, 2.0]
@@ -156,21 +157,23 @@ def test_without_tf_the_camera_looks_forward(place: Any, axes: str) -> None:
     assert len(told) == 1 and "No TF from base_link" in told[0]
 
 
-def test_images_without_a_frame_belong_to_the_base(place: Any) -> None:
-    placement, told = place()
-    anchor = image_of(placement, "")
+@pytest.mark.parametrize(("frame", "warnings"), [("", 1), ("map", 2), ("odom", 2)])
+def test_images_without_a_frame_belong_to_the_base(place: Any, frame: str, warnings: int) -> None:
+    """Those of the map and of odometry are none of a camera."""
+    placement, told = place(("map", "base_link", AHEAD), odom_frame="odom")
+    anchor = image_of(placement, frame)
     assert_drives_forward(anchor)
     assert anchor.image_frame == "base_link"
     np.testing.assert_allclose(anchor.T_image_cam @ np.array([0.0, 0.0, 2.0]), [2.0, 0.0, 0.0], atol=1e-12)
-    assert len(told) == 1 and "header.frame_id is empty" in told[0]
+    assert len(told) == warnings and "no camera frame (header.frame_id)" in told[-1]
 
 
-@pytest.mark.parametrize(("frame", "name"), [("", "camera"), ("webcam", "webcam")])
+@pytest.mark.parametrize(("frame", "name"), [("", "camera"), ("map", "camera"), ("webcam", "webcam")])
 def test_without_a_robot_the_camera_is_what_moves(place: Any, frame: str, name: str) -> None:
     placement, told = place(base_frame="/")
     anchor = image_of(placement, frame)
     assert (anchor.frame_id, anchor.image_frame) == (name, name)
-    assert not told
+    assert len(told) == (frame == "map")
 
 
 def test_without_a_robot_body_axes_are_told_only_where_they_are_sure(place: Any) -> None:

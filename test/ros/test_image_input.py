@@ -279,6 +279,7 @@ def test_the_first_images_wait_for_odometry(ros: Ros) -> None:
     for _ in range(10):
         setup.send_image()
     wait_until(lambda: setup.counts.dropped > 0, "an image to be held back")
+    assert setup.source.holding == "Images wait up to 60 s for TF from odom to camera."
     assert not setup.inputs
     T_odom_cam = SE3.exp(np.arange(6) * 0.1)
     setup.tf.publish(TFMessage(transforms=[conversions.transform_message(T_odom_cam, 0, "odom", "camera")]))

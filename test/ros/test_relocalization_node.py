@@ -180,6 +180,21 @@ def test_a_map_goes_before_references_and_is_level(robot: Robot, tmp_path: Path)
     assert response.result.reference == "reference"
 
 
+def test_what_is_said_of_the_last_query_ends_with_it(robot: Robot) -> None:
+    def told() -> str:
+        return robot.beside._health()[0].message
+
+    assert told() == "No query yet."  # about this reference
+    assert robot.call("relocalize", image=image_of(FRAMES[QUERY]), camera_info=info_of(FRAMES[QUERY])).success
+    assert told().startswith("The last query: ")
+    broken = image_of(FRAMES[QUERY])
+    broken.encoding = "foo"
+    assert not robot.call("relocalize", image=broken).success
+    assert told().startswith("An image cannot be used: ")
+    assert robot.call("set_reference", name="reference", remove=True).success
+    assert told() in ("There is no reference and no map yet.", "No query yet.")
+
+
 def test_the_message_has_every_status() -> None:
     values = [getattr(RelocalizationResult, status.name) for status in LocalizationStatus]
     assert len({*values, RelocalizationResult.UNUSABLE}) == len(LocalizationStatus) + 1
