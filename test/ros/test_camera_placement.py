@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the camera is taken to sit and to look, by TF and the names of frames. TF is told to the node directly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -72,19 +72,24 @@ def test_the_optical_frame_below_a_body_is_found() -> None:
 
 
 @pytest.fixture
-def place(ros: Ros) -> Callable[..., tuple[CameraPlacement, list[str]]]:
+def place(ros: Ros) -> Iterator[Callable[..., tuple[CameraPlacement, list[str]]]]:
     """Makes a placement that knows the transforms (parent, child, T), and the list of what it warns of."""
+    made: list[tuple[CameraPlacement, Node]] = []
 
     def make(*links: tuple[str, str, SE3], **config: Any) -> tuple[CameraPlacement, list[str]]:
         ros.init()
         node = Node("listener")
         placement = CameraPlacement(node, MappingNodeConfig(**config), lambda frame, stamp_ns: False, "")
+        made.append((placement, node))
         told: list[str] = []
         placement._logger = type("Logger", (), {"warning": staticmethod(lambda text, **_: told.append(text))})()
         add(placement, *links)
         return placement, told
 
-    return make
+    yield make
+    for placement, node in made:
+        placement.close()
+        node.destroy_node()
 
 
 def add(placement: CameraPlacement, *links: tuple[str, str, SE3]) -> None:
