@@ -42,7 +42,7 @@ def drive(image_frame: str, T_base_image: SE3) -> tuple[Clouds, list[SE3]]:
     outputs._keyframe_cloud = clouds
     outputs._transforms.send_pose = lambda T, stamp_ns, frame_id, config: poses.append(T)
     for frame in FRAMES:
-        node.source._on_info(conversions.camera_message(frame.camera, frame.stamp_ns, image_frame, 320, 240))
+        node.source._calibration._on_info(conversions.camera_message(frame.camera, frame.stamp_ns, image_frame, 320, 240))
         node.source._on_image(conversions.image_message(frame, f"/{image_frame}"))
         node.worker.run(partial(node.session.process, inputs.pop())).result()
     node.close()
