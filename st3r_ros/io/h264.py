@@ -21,8 +21,9 @@ def units(data: bytes) -> Iterator[bytes]:
 
 
 def is_annex_b(data: bytes) -> bool:
-    """Whether data begin with a start code."""
-    return data.startswith((b"\0\0\1", b"\0\0\0\1"))
+    """Whether data begin with a start code, two zeros or more and a one."""
+    begin = data.lstrip(b"\0")
+    return len(data) - len(begin) >= 2 and begin.startswith(b"\1")
 
 
 def has_picture(data: bytes, codec: str) -> bool:

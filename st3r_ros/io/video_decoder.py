@@ -25,6 +25,8 @@ _UNITS = ("h264", "hevc")  # the codecs that are streams of units with start cod
 _REORDERED = 16
 """So many packets at most come after one before its image does; with B-frames some do."""
 
+_PARAMETERS = 8
+"""So many packets in a row may hold parameters alone."""
 _OLDEST = 16  # earlier ones show H.265 frames that build on lost ones
 
 _BEFORE_KEY_FRAME = "It comes before the first key frame of the video; images begin there."
@@ -99,6 +101,7 @@ class VideoDecoder:
         self._last_number: int | None = None
         self._counts_by_one = False
         self._held = b""
+        self._held_tags: list[Any] = []
         self._pending: dict[int, Any] = {}
         self._next = 0
         self.waiting = _BEFORE_KEY_FRAME
@@ -126,9 +129,8 @@ class VideoDecoder:
             frames = self._shown(self._context.decode(None))
         except FFmpegError:
             frames = []
-        frames += self._given_up(self._next)
         self._context.flush_buffers()
-        return frames
+        return frames + self._given_up(self._next) + self._without_picture()
 
     def _begin(self, codec: str) -> list[VideoFrame]:
         check_decoder(f"Decoding {codec} video")
@@ -158,8 +160,9 @@ class VideoDecoder:
                 return [VideoFrame(packet.tag, None, f"{begin}; let the encoder write {self._codec} as Annex B.")]
             if not has_picture(data, self._codec):
                 self._held = data[-(1 << 16) :]  # parameters, which belong to the next picture
-                return []
-        self._held = b""
+                self._held_tags.append(packet.tag)
+                return self._without_picture() if len(self._held_tags) > _PARAMETERS else []
+        self._held, self._held_tags = b"", []
         lost = self._lost(packet, data)
         given_up = self._wait_for_key_frame() if lost else []
         number, self._next = self._next, self._next + 1
@@ -204,6 +207,10 @@ class VideoDecoder:
                 self.waiting = ""
             frames.append(VideoFrame(self._pending.pop(number), picture))
         return frames
+
+    def _without_picture(self) -> list[VideoFrame]:
+        tags, self._held_tags = self._held_tags, []
+        return [VideoFrame(tag, None, "The packet holds no part of a picture.") for tag in tags]
 
     def _given_up(self, end: int) -> list[VideoFrame]:
         """The packets before number `end` that gave no picture."""

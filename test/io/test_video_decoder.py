@@ -84,6 +84,12 @@ def test_what_is_no_video_gives_reasons(words, data):
     assert outcome(frames)[0] == [] and all(frame.reason.endswith(".") for frame in frames)
 
 
+def test_packets_without_a_picture_are_counted():
+    frames = decode([Encoded(b"\0\0\1\xf4abc", index) for index in range(12)])
+    assert outcome(frames) == ([], list(range(12)))
+    assert frames[0].reason == "The packet holds no part of a picture."
+
+
 def test_lengths_instead_of_start_codes_are_said():
     (frame,) = decode([Encoded(b"\0\0\2\x10\x65abc", 0)])
     assert "begins with 00 00 02 10, not with a start code" in frame.reason
