@@ -168,7 +168,7 @@ def test_the_status_tells_what_happened(walk: Walk) -> None:
     states = [message.state for message in walk.heard["/st3r_mapping/status"]]
     assert states[0] == MappingStatus.WAITING
     assert MappingStatus.INITIALIZING in states
-    for message in robot.heard["/st3r_mapping/status"]:  # the message of a state ends with it
+    for message in walk.heard["/st3r_mapping/status"]:  # the message of a state ends with it
         assert ("sideways" in message.message) == (message.state == MappingStatus.INITIALIZING)
 
 
