@@ -58,9 +58,9 @@ def find_lens(names: Mapping[str, str], coefficients: np.ndarray) -> Lens:
         CalibrationError: the lens is not known or not supported, two keys contradict each other, or the coefficients do not fit.
     """
     D = np.asarray(coefficients, dtype=np.float64)
+    name, kind = _one_kind({key: text for key, text in names.items() if text.strip()})
     if D.ndim != 1 or not np.isfinite(D).all():
         raise CalibrationError(f"The distortion coefficients hold a number that is not finite: {str(D.tolist())[:200]}.")
-    name, kind = _one_kind({key: text for key, text in names.items() if text.strip()})
     if kind == NONE:
         if D.any():
             raise CalibrationError(f"{name} says that there is no distortion, but the coefficients are {_text(D)}; correct one.")
