@@ -67,7 +67,9 @@ def map_command(
     out: str = typer.Option(_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
     pair_model: str = typer.Option(_DEFAULTS.pair_model, help="The two-view model: opencv or mast3r."),
     checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
-    camera: str = typer.Option(_DEFAULTS.camera, help="Calibration file (ROS yaml), instead of the one that comes with INPUT."),
+    camera: str = typer.Option(
+        _DEFAULTS.camera, help="Calibration file (docs/calibration.md), instead of the one that comes with INPUT."
+    ),
     every: int = typer.Option(_DEFAULTS.every, help="Take only every n-th image."),
     max_frames: int = typer.Option(_DEFAULTS.max_frames, help="Stop after this many images; 0 takes all."),
     save_map: str = typer.Option(_DEFAULTS.save_map, metavar="FOLDER", help="Save the map, for --map and `st3r export`."),
@@ -120,7 +122,9 @@ def localize_command(
     references: list[str] = _REFERENCES,
     query: str = typer.Option(..., "--query", "-q", metavar="Q.jpg|FOLDER", help=f"Images to localize: an image file. {_INPUT}"),
     *,
-    camera: str = typer.Option("", help="Calibration (ROS yaml) of the references, and of queries without their own."),
+    camera: str = typer.Option(
+        "", help="Calibration file (docs/calibration.md) of the references, and of queries without their own."
+    ),
     query_camera: str = typer.Option("", help="Calibration of the queries."),
     pair_model: str = typer.Option(_DEFAULTS.pair_model, help="The two-view model: opencv or mast3r."),
     checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),

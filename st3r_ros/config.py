@@ -345,7 +345,7 @@ class CameraNodeConfig(Validated):
     """The ROS node `st3r_camera`, which plays a recording, a stream or a webcam."""
 
     source: str = setting("", "Source to play: folder or data set, video, bag, stream address, webcam index, or sim:room.")
-    camera: str = setting("", "Calibration file (ROS yaml); '' for the calibration that comes with the source.")
+    camera: str = setting("", "Calibration file (docs/calibration.md); '' for the calibration that comes with the source.")
     frame_id: str = setting("camera_optical_frame", "TF frame of the images.", frame=True)
     rate: float = setting(1.0, "Playback speed relative to the stamps; 0 plays as fast as possible.", low=0.0, high=1000.0)
     loop: bool = setting(False, "Start again at the end; the stamps then jump back.")
@@ -365,7 +365,7 @@ class MapCommandConfig(Validated):
 
     pair_model: str = setting(MappingNodeConfig.pair_model, "The two-view model: opencv or mast3r.")
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
-    camera: str = setting("", "Calibration file (ROS yaml); '' for the calibration that comes with the input.")
+    camera: str = setting("", "Calibration file (docs/calibration.md); '' for the calibration that comes with the input.")
     out: str = setting("st3r_map", "Folder for the results.")
     every: int = setting(1, "Take only every n-th image.", low=1)
     max_frames: int = setting(0, "Images after which the mapping ends; 0 takes all.", low=0)
@@ -478,7 +478,7 @@ class RelocalizationNodeConfig(Validated):
         live=True,
     )
     reference: str = setting("", "Image file set as the reference 'reference' at the start; '' for none.")
-    reference_camera: str = setting("", "Calibration file (ROS yaml) of that image; '' if unknown.")
+    reference_camera: str = setting("", "Calibration file (docs/calibration.md) of that image; '' if unknown.")
     reference_dir: str = setting("", "Folder in which references are stored for the next start; '' does not store them.")
     map_path: str = setting(
         "", "Folder of a saved map to load at the start, which takes precedence over references; '' for none."

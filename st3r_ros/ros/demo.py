@@ -165,7 +165,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--input", default=defaults.input, help="folder or data set, video, bag, stream address, webcam index or sim:room"
     )
     parser.add_argument("--out", default=defaults.out, help="folder for the results")
-    parser.add_argument("--camera", default="", help="calibration file (ROS yaml), instead of the one that comes with the input")
+    parser.add_argument(
+        "--camera", default="", help="calibration file (docs/calibration.md), instead of the one that comes with the input"
+    )
     parser.add_argument(
         "--rate",
         type=float,

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
 import sys
 
 import numpy as np
@@ -72,6 +73,68 @@ def test_a_given_camera_goes_first_and_an_uncalibrated_one_is_none(tmp_path):
     assert BagSequence(path).camera is None
     camera = Camera.from_fov(48, 32, 60.0)
     assert next(iter(BagSequence(path, camera=camera))).camera == camera
+
+
+def lens(stamp_ns: int, **changes) -> tuple:
+    """A camera_info with distortion and a P of a shorter focal length."""
+    message = bags.camera_info(stamp_ns, 48, 32, 40.0)
+    message.d, message.p = np.array([-0.3, 0.1, 0.0, 0.0, 0.0]), np.array([30.0, 0, 24, 0, 0, 30.0, 16, 0, 0, 0, 1, 0])
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return ("/camera/camera_info", stamp_ns, message)
+
+
+@pytest.mark.parametrize(
+    ("topic", "rectified", "focal"),
+    [
+        ("/camera/image_rect", "auto", 30.0),
+        ("/camera/image_rect", "no", 40.0),
+        ("/camera/image_raw", "auto", 40.0),
+        ("/camera/image_raw", "yes", 30.0),
+    ],
+)
+def test_rectified_images_are_not_undistorted_again(tmp_path, topic, rectified, focal):
+    sequence = BagSequence(bags.write_bag(tmp_path / "bag", [lens(START), *images(topic)]), rectified=rectified)
+    for camera in (sequence.camera, next(iter(sequence)).camera):
+        assert (camera.K[0, 0], camera.has_distortion) == (focal, focal == 40.0)
+    assert len(sequence.notes) == 1 and "rectified" in sequence.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"distortion_model": "fov"}, "cannot be used: .*'distortion_model: fov' is a lens that is not supported"),
+        ({"d": np.full(5, np.nan)}, "cannot be used: .*not finite"),
+        ({"width": 640, "height": 480}, "cannot be used: .*is for images of 640x480 pixels, but these have 48x32"),
+        ({"k": np.zeros(9), "p": np.zeros(12)}, "has K = 0"),
+    ],
+)
+def test_a_bag_is_not_refused_for_its_calibration(tmp_path, changes, reason):
+    sequence = BagSequence(bags.write_bag(tmp_path / "bag", [lens(START, **changes), *images()]))
+    assert [frame.camera for frame in sequence] == [None] * 4
+    (note,) = sequence.notes
+    assert re.search(f"/camera/camera_info .*{reason}", note) and "uncalibrated" in note and "--camera" in note
+
+
+@pytest.mark.parametrize("topic", ["/camera/image_raw", "/camera/image_raw/compressed"])
+def test_the_calibration_is_the_one_that_fits_the_image(tmp_path, topic):
+    """A driver that begins in another mode, tells K = 0 or no size, and focuses later."""
+    wrong = [lens(START, width=96, height=64), lens(START + 1, k=np.zeros(9), p=np.zeros(12))]
+    closer = lens(START + 2 * STEP, k=np.array([41.0, 0, 24, 0, 41.0, 16, 0, 0, 1]))
+    sizeless = lens(START + 1000, width=0, height=0)
+    shown = images(topic)
+    if topic.endswith("compressed"):
+        shown = [(topic, ns, bags.compressed(ns, encoded(picture(i), ".jpg"), "jpeg")) for i, (_, ns, _) in enumerate(shown)]
+    sequence = BagSequence(bags.write_bag(tmp_path / "bag", [*wrong, sizeless, shown[0], shown[1], closer, *shown[2:]]))
+    for _ in range(2):
+        assert [frame.camera.K[0, 0] for frame in sequence] == [40.0, 40.0, 41.0, 41.0]
+
+
+def test_a_calibration_elsewhere_is_named(tmp_path):
+    path = bags.write_bag(tmp_path / "bag", [info("/calibration/camera_info"), *images()])
+    sequence = BagSequence(path)
+    assert sequence.camera is None and "?camera_info=<topic> (there are /calibration/camera_info)" in sequence.notes[0]
+    assert BagSequence(path, camera_info="/calibration/camera_info").camera is not None
 
 
 def test_bad_messages_are_skipped_and_counted(tmp_path):

@@ -7,10 +7,11 @@ from sample_images import encoded, number_of, picture, properties, write_picture
 
 from st3r_ros.errors import CalibrationError, InputError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.io.calibration import write_camera
+from st3r_ros.io.calibration import read_calibration, write_camera
 from st3r_ros.io.layouts.open import open_folder
 from st3r_ros.io.layouts.recording import DEFAULT_FPS
 from st3r_ros.io.sequence import Selection
+from st3r_ros.sequences import open_sequence
 
 CAMERA = Camera.from_fov(48, 32, 60.0)
 
@@ -79,6 +80,30 @@ def test_images_of_another_size_come_without_a_camera(tmp_path):
     frames = list(open_folder(tmp_path, CAMERA))
     assert [frame.image.shape[:2] for frame in frames] == [(32, 48), (30, 40), (32, 48)]
     assert [frame.camera is not None for frame in frames] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "focal"),
+    [("image_rect", "", 30.0), ("image_rect", "?rectified=no", 40.0), ("images", "", 40.0), ("images", "?rectified=yes", 30.0)],
+)
+def test_the_p_of_a_calibration_is_that_of_rectified_images(tmp_path, folder, options, focal):
+    images = tmp_path / folder
+    images.mkdir()
+    write_pictures(images, ["0.png"])
+    write_camera(images / "camera.yaml", Camera(48, 32, np.diag([40.0, 40.0, 1.0]), "plumb_bob", np.array([0.1, 0.0, 0.0, 0.0])))
+    text = (images / "camera.yaml").read_text().split("projection_matrix")[0]
+    (images / "camera.yaml").write_text(text + "projection_matrix: {data: [30, 0, 0, 0, 0, 30, 0, 0, 0, 0, 1, 0]}")
+    sequence = open_sequence(f"{images}{options}")
+    camera = next(iter(sequence)).camera
+    assert (camera.K[0, 0], camera.has_distortion) == (focal, focal == 40.0)
+    assert any("is taken as" in note for note in sequence.notes)
+
+
+def test_a_calibration_without_a_size_is_for_the_images_that_there_are(tmp_path):
+    write_pictures(tmp_path, ["0.png"])
+    (tmp_path / "K.txt").write_text("40 0 24\n0 40 16\n0 0 1\n")
+    camera = open_sequence(str(tmp_path), camera=read_calibration(tmp_path / "K.txt")).camera
+    assert (camera.width, camera.height, camera.K[0, 2]) == (48, 32, 24.0)
 
 
 def test_a_calibration_for_another_size_is_refused_by_name(tmp_path):
