@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SIMULATOR = "sim:"
 
+_LISTS = (".txt", ".csv", ".yaml", ".yml", ".json", ".bin")
+
 
 class ImageSequence(Protocol):
     """Frames in order; iterating again starts again. What the readers in `io/sequence.py` and the simulator have in common."""
@@ -152,6 +154,8 @@ def _open_path(
 
     if path.suffix.lower() in image_suffixes():
         raise InputError(f"'{path}' is a single image; give the folder that holds the sequence.")
+    if path.suffix.lower() in _LISTS:
+        raise InputError(f"'{path}' is no video; of a data set, give the folder: '{path.parent}'.")
     return VideoSequence(path, with_rectified(camera, **taken), selection)
 
 

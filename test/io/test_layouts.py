@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import pytest
+import yaml
 from sample_images import number_of, write_pictures
 
 from st3r_ros.errors import InputError
@@ -121,6 +122,44 @@ def test_euroc_without_a_list_has_its_stamps_in_the_names(tmp_path):
     check(open_folder(tmp_path, fps=10.0), stamps=[0, 10**8, 2 * 10**8], poses=None, K=EUROC_K)
 
 
+def test_tum_vi_has_its_calibration_in_kalibr_s_file(tmp_path):
+    base = write_euroc(tmp_path / "room1")
+    (base / "state_groundtruth_estimate0").rename(base / "mocap0")
+    T_cam_body = EXTRINSICS.inverse().as_matrix().tolist()
+    lens = {
+        "camera_model": "pinhole",
+        "distortion_model": "equidistant",
+        "distortion_coeffs": [0.01, 0, 0, 0],
+        "resolution": [48, 32],
+    }
+    chain = {
+        f"cam{i}": {"T_cam_imu": T_cam_body, "intrinsics": [40.0 + i, 41.0, 23.0, 16.0], "rostopic": f"/cam{i}/image_raw", **lens}
+        for i in range(2)
+    }
+    for i in range(2):
+        write_pictures(tmp_path / f"room1/dso/cam{i}/images", [f"{stamp}.png" for stamp in STAMPS])
+        times = lines([stamp, f"{stamp / 1e9:.6f}", 1.5] for stamp in STAMPS)
+        (tmp_path / f"room1/dso/cam{i}/times.txt").write_text(times)
+    (tmp_path / "room1/dso/camchain.yaml").write_text(yaml.safe_dump(chain))
+    first, *_ = check(open_folder(tmp_path), stamps=STAMPS, K=EUROC_K)
+    assert first.camera.distortion_model == "equidistant"
+    K1 = [[41, 0, 23], [0, 41, 16], [0, 0, 1]]
+    check(open_folder(tmp_path, camera="cam1"), stamps=STAMPS, K=K1)
+    check(open_folder(tmp_path / "room1/dso/cam1"), poses=None, K=K1)
+    chain["cam0"]["T_cam_imu"][0] = [2.0, 0.0, 0.0, 0.0]
+    (tmp_path / "room1/dso/camchain.yaml").write_text(yaml.safe_dump(chain))
+    sequence = open_folder(tmp_path)
+    check(sequence, stamps=STAMPS, poses=None, K=EUROC_K)
+    assert sequence.notes[0].startswith("The true poses are not used: The extrinsics in")
+
+
+def test_a_link_to_the_images_stands_for_their_place_in_the_data_set(tmp_path):
+    base = write_euroc(tmp_path / "MH_01")
+    write_sensor(base / "cam0")
+    (tmp_path / "images").symlink_to(base / "cam0/data")
+    check(open_folder(tmp_path / "images"), stamps=STAMPS, K=EUROC_K)
+
+
 # KITTI --------------------------------------------------------------------------------------------------------------------
 
 KITTI_K = np.array([[40.0, 0, 23], [0, 40, 16], [0, 0, 1]])
@@ -161,7 +200,7 @@ def test_images_of_kitti_go_by_their_numbers(tmp_path):
     np.testing.assert_allclose(opened.truth.positions, POSES.translation[[0, 2]], atol=1e-9)
     (sequence / "times.txt").write_text("0.0\n0.1\n")
     opened = open_folder(sequence)
-    assert opened.length == 1 and "1 images beyond the 2 times" in opened.notes[0]
+    assert opened.length == 1 and "1 image beyond the 2 times" in opened.notes[0]
     assert [frame.stamp_ns for frame in open_folder(sequence, fps=5.0)] == [0, 400_000_000]
 
 
@@ -195,7 +234,7 @@ def test_seven_scenes(tmp_path):
         sequence = open_folder(path)
         check(sequence, stamps=[0, 33_333_333, 66_666_667])
         assert any("no calibration" in note for note in sequence.notes)
-        assert any(note.startswith("Left out: 6 depth images") for note in sequence.notes)
+        assert any(note.startswith("Left out: depth images or masks (6: ") for note in sequence.notes)
 
 
 def test_scannet_leaves_out_poses_that_are_none(tmp_path):
@@ -214,7 +253,7 @@ def test_scannet_leaves_out_poses_that_are_none(tmp_path):
     (scene / "intrinsic/intrinsic_color.txt").write_text(lines(20 * K))
     sequence = open_folder(scene)
     assert len(sequence.truth) == 2 and sequence.camera is None
-    assert "1 of 3 true poses" in sequence.notes[0] and "about 920x640 pixels, the images are 48x32" in sequence.notes[1]
+    assert "(1 of 3)" in sequence.notes[0] and "about 920x640 pixels, the images are 48x32" in sequence.notes[1]
 
 
 def test_tum_mono(tmp_path):
@@ -251,7 +290,7 @@ def test_nerfstudio_has_the_axes_of_opengl_and_frames_in_any_order(tmp_path):
     assert (first.camera.K[0, 0], last.camera.K[0, 0]) == (40.0, 30.0)
     content["frames"].pop()
     (tmp_path / "transforms.json").write_text(json.dumps(content))
-    assert "1 images in 'images' that transforms.json does not list" in open_folder(tmp_path).notes[0]
+    assert "1 image in 'images' that transforms.json does not list" in open_folder(tmp_path).notes[0]
 
 
 def test_synthetic_scenes_have_no_suffix_and_an_angle_of_view(tmp_path):
@@ -286,7 +325,7 @@ def test_colmap(tmp_path, kind):
     write_pictures(tmp_path / "images/a", ["0.jpg", "1.jpg", "2.jpg", "3.jpg"])
     sequence = open_folder(tmp_path)
     assert len(list(sequence)) == 4 and len(sequence.truth) == 3
-    assert any("1 of 4 images are not registered" in note for note in sequence.notes)
+    assert any("because sparse/0 does not have them: 1 of 4 images" in note for note in sequence.notes)
 
 
 def test_every_camera_of_colmap_is_read_or_refused_by_name(tmp_path):
@@ -316,17 +355,26 @@ def test_what_lies_beside_the_images_is_named_and_counted(tmp_path):
     assert [number_of(frame.image) for frame in sequence] == [0, 1, 4]
     told = " ".join(sequence.notes)
     for phrase in (
-        "2 depth images, masks or the like: 001_depth.png, 002.jpg.mask.png",
-        "2 raw images",
-        "1 videos",
-        "1 subfolders",
+        "depth images or masks (2: 001_depth.png, 002.jpg.mask.png)",
+        "raw images, which must be converted to JPEG or PNG (2: a.dng, b.CR2)",
+        "files of other formats (1: c.gif)",
+        "videos, bags or archives (1: clip.mp4)",
+        "subfolders with images (1: more)",
     ):
         assert phrase in told
 
 
+def test_folders_of_depth_images_beside_those_of_colour_are_passed_over(tmp_path):
+    for name in ("color", "depth", "masks"):
+        write_pictures(tmp_path / name, ["0.png", "1.png"])
+    sequence = open_folder(tmp_path)
+    assert sequence.name == "color" and len(list(sequence)) == 2
+    assert sequence.notes == ("Left out: folders of depth images or masks (2: depth, masks).",)
+
+
 def test_an_empty_folder_says_what_it_holds_instead(tmp_path):
     (tmp_path / "IMG_1.dng").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds no images .* It holds 1 raw images .*IMG_1\.dng"):
+    with pytest.raises(InputError, match=r"holds no images .* It holds raw images, .*\(1: IMG_1\.dng\)"):
         open_folder(tmp_path)
 
 
@@ -335,9 +383,9 @@ def test_heic_images_are_left_out_with_the_way_to_read_them(tmp_path, monkeypatc
     monkeypatch.setattr(folder, "why_no_heic", lambda: "to read them: pip install pillow-heif")
     for name in ("IMG_1.HEIC", "IMG_2.heic"):
         (tmp_path / name).write_bytes(b"")
-    phrase = r"2 HEIC images \(to read them: pip install pillow-heif\): IMG_1\.HEIC, IMG_2\.heic"
+    phrase = r"HEIC images, to read them: pip install pillow-heif \(2: IMG_1\.HEIC, IMG_2\.heic\)"
     with pytest.raises(InputError, match=f"holds no images .* It holds {phrase}"):
         open_folder(tmp_path)
     write_pictures(tmp_path, ["IMG_3.jpg"])
     (note,) = open_folder(tmp_path).notes
-    assert note.startswith("Left out: 2 HEIC images (to read them: pip install pillow-heif)")
+    assert note.startswith("Left out: HEIC images, to read them: pip install pillow-heif (2: ")

@@ -66,7 +66,8 @@ def test_selection_and_camera_reach_the_sequence(sources):
         ("{}", r"holds 3 sequences: folder, folder\?fps=1, tum. Give one of them: '.*/folder'"),
         ("{}/folder/0.png", "a single image; give the folder"),
         ("{}/folder/x.bag", "x.bag' cannot be read: 'x.bag' is empty"),
-        ("{}/folder/text.txt", "no video that OpenCV can play"),
+        ("{}/folder/text.txt", "is no video; of a data set, give the folder: '.*/folder'"),
+        ("{}/folder/text.avi", "no video that OpenCV can play"),
         ("{}/folder?fps=fast", "option fps .* 'fast', which is not a number"),
         ("{}/folder?fsp=3", "unknown option 'fsp'; it takes fps"),
         ("{}/folder?fps=0", "fps is 0"),
@@ -81,7 +82,8 @@ def test_selection_and_camera_reach_the_sequence(sources):
 )
 def test_mistakes_are_answered_with_one_sentence(sources, source, reason):
     (sources / "folder/x.bag").write_bytes(b"")
-    (sources / "folder/text.txt").write_text("text")
+    for name in ("text.txt", "text.avi"):
+        (sources / "folder" / name).write_text("text")
     (sources / "empty").mkdir()
     with pytest.raises(InputError, match=reason):
         open_sequence(source.format(sources))

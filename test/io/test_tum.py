@@ -85,7 +85,7 @@ def test_only_rgb_txt_is_needed(folder):
 def test_truth_without_a_valid_line_is_none_and_counted(folder):
     (folder / "groundtruth.txt").write_text("nan 0 0 0 0 0 0 1\n1 2 3\n")
     sequence = open_folder(folder)
-    assert sequence.truth is None and "2 true poses are left out" in sequence.notes[0]
+    assert sequence.truth is None and "Left out: 2 true poses." in sequence.notes[0]
 
 
 def test_what_cannot_be_used_says_why(folder):

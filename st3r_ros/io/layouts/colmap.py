@@ -19,9 +19,11 @@ from st3r_ros.io.calibration.text_files import calibration_from_colmap
 from st3r_ros.io.image_file import image_suffixes
 from st3r_ros.io.layouts.recording import (
     DEFAULT_FPS,
+    GIVEN,
     Layout,
     Recording,
     Request,
+    counted,
     frame_stamp,
     image_entry,
     natural,
@@ -86,9 +88,12 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
     truth, notes = trajectory_of(poses)
     name = str(model.relative_to(root))
     if len(poses) < len(files):
-        notes = (*notes, f"{len(files) - len(poses)} of {len(files)} images are not registered in {name}: without a true pose.")
+        notes = (
+            *notes,
+            f"Without a true pose, because {name} does not have them: {len(files) - len(poses)} of {len(files)} images.",
+        )
     first = request.calibration or images[0].camera
-    source = "--camera" if request.calibration is not None else f"{name} ({len(cameras)} cameras)" if first else ""
+    source = GIVEN if request.calibration is not None else f"{name} ({counted(len(cameras), 'camera')})" if first else ""
     return Recording(images, steady(fps), first, source, truth, f"{name} (in its own scale)", notes)
 
 

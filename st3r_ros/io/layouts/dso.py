@@ -6,10 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from st3r_ros.errors import FrameError, InputError
+from st3r_ros.io.calibration import read_camera
 from st3r_ros.io.layouts.folder import images_in
-from st3r_ros.io.layouts.recording import Layout, Recording, Request, calibration, frame_stamp, image_entry, steady
+from st3r_ros.io.layouts.recording import Layout, Recording, Request, calibration, counted, frame_stamp, image_entry, steady
 from st3r_ros.io.stamps import parse_time
 from st3r_ros.io.trajectory import content_lines
+
+_CAMCHAIN = "camchain.yaml"
 
 
 def find_cameras(root: Path) -> dict[str, Path]:
@@ -21,6 +24,8 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
     """The images that have a time."""
     files = images_in(root / "images")
     camera, calibration_from = calibration(request, root)
+    if camera is None and (root.parent / _CAMCHAIN).exists():
+        camera, calibration_from = read_camera(root.parent / _CAMCHAIN, cam=root.name), _CAMCHAIN
     notes: tuple[str, ...] = ()
     if camera is None and (root / "camera.txt").exists():
         notes = ("camera.txt of this layout is not read (it may describe a lens by its field of view); see --camera.",)
@@ -32,7 +37,7 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
         if not stamps:
             raise InputError(f"'{root / 'times.txt'}' has no line for '{files[0].stem}'; its lines must be: name stamp exposure.")
         if len(stamps) < len(files):
-            notes = (*notes, f"{len(files) - len(stamps)} images without a line in times.txt are left out.")
+            notes = (*notes, f"Left out: {counted(len(files) - len(stamps), 'image')} without a line in times.txt.")
     images = [image_entry(stamp_ns, file) for file, stamp_ns in stamps.items()]
     return Recording(images, stamps_from, camera, calibration_from, notes=notes)
 

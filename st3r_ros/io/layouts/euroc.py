@@ -8,6 +8,7 @@ The true pose of the camera is T_world_body @ T_body_cam; `sensor.yaml` calls th
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import Calibration, read_camera
 from st3r_ros.io.layouts.folder import images_in, stamped
 from st3r_ros.io.layouts.image_list import read_list, renumbered
-from st3r_ros.io.layouts.recording import Layout, Recording, Request, image_entry, natural
+from st3r_ros.io.layouts.recording import GIVEN, Layout, Recording, Request, Truth, image_entry, natural, optional_truth
 from st3r_ros.io.stamps import parse_time
 from st3r_ros.io.trajectory import content_lines
 from st3r_ros.types import Trajectory
@@ -49,8 +50,8 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
         files, stamps_from = stamped(images_in(folder / "data"), request.fps)
         images = [image_entry(stamp_ns, file) for stamp_ns, file in files]
     camera, calibration_from = _calibration(folder, request)
-    truth, truth_from, notes = (None, "", ()) if request.fps is not None else _truth(base, folder)
-    return Recording(images, stamps_from, camera, calibration_from, truth=truth, truth_from=truth_from, notes=tuple(notes))
+    truth = Truth() if request.fps is not None else optional_truth(partial(_truth, base, folder))
+    return Recording(images, stamps_from, camera, calibration_from, truth.trajectory, truth.source, truth.notes)
 
 
 LAYOUT = Layout("EuRoC/ASL", "euroc", find_cameras, read)
@@ -66,7 +67,7 @@ def _camchain(folder: Path) -> Path:
 
 def _calibration(folder: Path, request: Request) -> tuple[Camera | Calibration | None, str]:
     if request.calibration is not None:
-        return request.calibration, "--camera"
+        return request.calibration, GIVEN
     if (folder / "sensor.yaml").exists():
         return read_camera(folder / "sensor.yaml"), "sensor.yaml"
     if _camchain(folder).exists():
@@ -74,8 +75,8 @@ def _calibration(folder: Path, request: Request) -> tuple[Camera | Calibration |
     return None, ""
 
 
-def _truth(base: Path, folder: Path) -> tuple[Trajectory | None, str, list[str]]:
-    """T_world_cam of the camera in `folder`, the file it is from, and notes."""
+def _truth(base: Path, folder: Path) -> Truth:
+    """The poses of the camera in `folder`."""
     for source in _TRUTH:
         file = base / source / "data.csv"
         if not file.exists():
@@ -83,17 +84,18 @@ def _truth(base: Path, folder: Path) -> tuple[Trajectory | None, str, list[str]]
         name = f"{source}/data.csv"
         T_body_cam = _body_from_camera(folder)
         if T_body_cam is None:
-            return None, "", [f"{name} has poses of the body, but nothing tells where {folder.name} is on it (T_BS); not used."]
+            reason = f"{name} has poses of the body, and nothing tells where {folder.name} is on it (T_BS)."
+            return Truth(notes=(f"The true poses are not used: {reason}",))
         T_body_sensor = _extrinsics(base / source / "sensor.yaml") or SE3.identity()
         stamps, T_world_sensor, notes = _read_poses(file, name)
         if not len(stamps):
-            return None, "", notes
+            return Truth(notes=notes)
         T_world_cam = T_world_sensor @ (T_body_sensor.inverse() @ T_body_cam)
-        return Trajectory(stamps, T_world_cam.translation, T_world_cam.quaternion_xyzw), name, notes
-    return None, "", []
+        return Truth(Trajectory(stamps, T_world_cam.translation, T_world_cam.quaternion_xyzw), name, notes)
+    return Truth()
 
 
-def _read_poses(file: Path, name: str) -> tuple[np.ndarray, SE3, list[str]]:
+def _read_poses(file: Path, name: str) -> tuple[np.ndarray, SE3, tuple[str, ...]]:
     """Stamps, poses and notes of a data.csv; lines that hold no pose are counted in a note."""
     rows: dict[int, list[float]] = {}
     lines = content_lines(file)
@@ -105,7 +107,8 @@ def _read_poses(file: Path, name: str) -> tuple[np.ndarray, SE3, list[str]]:
                 rows.setdefault(parse_time(words[0]), values)
         except (FrameError, ValueError):
             continue
-    notes = [] if len(rows) == len(lines) else [f"{name}: {len(lines) - len(rows)} of {len(lines)} lines hold no pose."]
+    bad = len(lines) - len(rows)
+    notes = (f"Left out: lines of {name} without a pose ({bad} of {len(lines)}).",) if bad else ()
     stamps = np.array(sorted(rows), dtype=np.int64)
     values = np.array([rows[int(stamp)] for stamp in stamps]).reshape(-1, 7)
     return stamps, SE3.from_quaternion_xyzw(values[:, [4, 5, 6, 3]], values[:, :3]), notes

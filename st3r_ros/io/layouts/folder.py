@@ -79,19 +79,19 @@ def left_out(folder: Path, used: Iterable[Path]) -> tuple[str, ...]:
     files = [file for file in sorted(folder.iterdir(), key=lambda f: natural(f.name)) if not file.name.startswith(".")]
     readable = [file for file in files if _visible(file, image_suffixes()) and file not in taken]
     beside = _beside_colour(_readable(folder))
-    heic = "HEIC images" + (f" ({why_no_heic()})" if why_no_heic() else "")
+    heic = "HEIC images" + (f", {why_no_heic()}" if why_no_heic() else "")
     kinds = {
-        "depth images, masks or the like": [file for file in readable if file in beside],
+        "depth images or masks": [file for file in readable if file in beside],
         "other images": [file for file in readable if file not in beside],
         heic: [file for file in files if file.suffix.lower() in HEIC_SUFFIXES and file not in taken and file not in readable],
-        "raw images (convert them to JPEG or PNG)": [file for file in files if file.suffix.lower() in RAW_SUFFIXES],
-        "files of formats that are not read": [
+        "raw images, which must be converted to JPEG or PNG": [file for file in files if file.suffix.lower() in RAW_SUFFIXES],
+        "files of other formats": [
             file for file in files if file.suffix.lower() in OTHER_SUFFIXES and file not in readable and file not in taken
         ],
-        "videos, bags or archives (give one, unpacked)": [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES],
-        "subfolders with images (give one of them)": [file for file in files if file.is_dir() and _holds_images(file)],
+        "videos, bags or archives": [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES],
+        "subfolders with images": [file for file in files if file.is_dir() and _holds_images(file)],
     }
-    return tuple(f"{len(found)} {kind}: {_listed(found)}" for kind, found in kinds.items() if found)
+    return tuple(f"{kind} ({len(found)}: {_listed(found)})" for kind, found in kinds.items() if found)
 
 
 def find_cameras(root: Path) -> dict[str, Path]:

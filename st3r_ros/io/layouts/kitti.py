@@ -8,6 +8,8 @@ the baseline by K^-1 P_i[:, 3]; the true poses are those of camera 0.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +22,20 @@ from st3r_ros.io.layouts.recording import (
     Layout,
     Recording,
     Request,
+    Truth,
     calibration,
+    counted,
     frame_stamp,
     image_entry,
     image_size,
     last_number,
     numbers_of,
+    optional_truth,
     steady,
     trajectory_of,
 )
 from st3r_ros.io.stamps import NANOSECONDS, parse_stamp
 from st3r_ros.io.trajectory import content_lines
-from st3r_ros.types import Trajectory
 
 _FPS = 10.0
 """Of the recordings, where times.txt is missing."""
@@ -52,9 +56,10 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
     camera, calibration_from = calibration(request, root)
     if camera is None and P is not None:
         camera, calibration_from = read_camera(root / "calib.txt", image_size(files[0]), camera_name), "calib.txt"
-    truth, truth_from, pose_notes = _truth(root, P, camera_name, {last_number(f.stem): s for f, s in stamps.items()})
+    truth = optional_truth(partial(_truth, root, P, camera_name, {last_number(f.stem): s for f, s in stamps.items()}))
     images = [image_entry(stamp_ns, file) for file, stamp_ns in stamps.items()]
-    return Recording(images, stamps_from, camera, calibration_from, truth, truth_from, (*notes, *pose_notes))
+    notes = (*notes, *truth.notes)
+    return Recording(images, stamps_from, camera, calibration_from, truth.trajectory, truth.source, notes)
 
 
 def find_raw_cameras(root: Path) -> dict[str, Path]:
@@ -80,7 +85,9 @@ LAYOUT = Layout("KITTI odometry", "kitti", find_cameras, read)
 RAW_LAYOUT = Layout("KITTI raw", "kitti", find_raw_cameras, read_raw)
 
 
-def _stamps(files: list[Path], times: Path, parse, fps: float | None) -> tuple[dict[Path, int], str, tuple[str, ...]]:  # type: ignore[no-untyped-def]
+def _stamps(
+    files: list[Path], times: Path, parse: Callable[[str], int], fps: float | None
+) -> tuple[dict[Path, int], str, tuple[str, ...]]:
     """The stamp of each image by its number; images beyond the last time are left out with a note."""
     if fps is not None or not times.exists():
         rate = fps or _FPS
@@ -95,7 +102,8 @@ def _stamps(files: list[Path], times: Path, parse, fps: float | None) -> tuple[d
     if not timed:
         raise InputError(f"'{times}' holds {len(stamps)} times, but the first image is '{files[0].name}'; see ?fps=10.")
     late = len(files) - len(timed)
-    notes = (f"{late} images beyond the {len(stamps)} times of {times.name} are left out (?fps=10 takes them).",) if late else ()
+    beyond = f"{counted(late, 'image')} beyond the {len(stamps)} times of {times.name} (?fps=10 takes them)"
+    notes = (f"Left out: {beyond}.",) if late else ()
     return timed, times.name, notes
 
 
@@ -120,16 +128,14 @@ def _projection(file: Path, number: str) -> np.ndarray | None:
         raise CalibrationError(f"The calibration '{file}' is wrong: P{number} must have 12 numbers.") from error
 
 
-def _truth(
-    root: Path, P: np.ndarray | None, camera_name: str, stamps: dict[int, int]
-) -> tuple[Trajectory | None, str, tuple[str, ...]]:
-    """T_world_cam of the camera of projection matrix P, the file it is from, and notes."""
+def _truth(root: Path, P: np.ndarray | None, camera_name: str, stamps: dict[int, int]) -> Truth:
+    """The poses of the camera of projection matrix P."""
     name = f"poses/{root.name}.txt"
     file = next((f / name for f in (root.parent.parent, root.parent) if (f / name).exists()), None)
     if file is None:
-        return None, "", ()
+        return Truth()
     if P is None and camera_name != "image_0":
-        return None, "", (f"{name} has the poses of image_0, and calib.txt does not tell where {camera_name} is; not used.",)
+        raise InputError(f"{name} has those of image_0, and calib.txt does not tell where {camera_name} is.")
     T_cam0_cam = np.eye(4)
     if P is not None:
         T_cam0_cam[:3, 3] = -np.linalg.solve(P[:, :3], P[:, 3])
@@ -139,4 +145,4 @@ def _truth(
     last_row = np.array([[0.0, 0.0, 0.0, 1.0]])
     poses = [np.vstack([row, last_row]) @ T_cam0_cam for row in rows.reshape(-1, 3, 4)]
     truth, notes = trajectory_of({stamps[i]: pose for i, pose in enumerate(poses) if i in stamps})
-    return truth, name, notes
+    return Truth(truth, name if truth is not None else "", notes)

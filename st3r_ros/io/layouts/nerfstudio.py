@@ -19,9 +19,11 @@ from st3r_ros.io.image_file import image_suffixes
 from st3r_ros.io.layouts.folder import images_in
 from st3r_ros.io.layouts.recording import (
     DEFAULT_FPS,
+    GIVEN,
     Layout,
     Recording,
     Request,
+    counted,
     frame_stamp,
     image_entry,
     image_size,
@@ -68,11 +70,11 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
         poses[frame_stamp(i, fps)] = _pose(frame)
     truth, notes = trajectory_of(poses)
     first = request.calibration or images[0].camera
-    source = "--camera" if request.calibration is not None else file.name if first else ""
+    source = GIVEN if request.calibration is not None else file.name if first else ""
     notes = (*notes, *_unlisted(root, frames))
     others = [name.name for name in sorted(root.glob("transforms*.json")) if name != file]
     if others:
-        notes = (*notes, f"The images of {', '.join(others)} are left out.")
+        notes = (*notes, f"Left out: the images of {', '.join(others)}.")
     return Recording(images, steady(fps), first, source, truth, file.name if truth else "", notes)
 
 
@@ -116,7 +118,7 @@ def _unlisted(root: Path, frames: list[dict[str, Any]]) -> tuple[str, ...]:
     listed = {_image(root, frame).resolve() for frame in frames}
     folder = _image(root, frames[0]).parent
     unlisted = [file for file in images_in(folder) if file.resolve() not in listed] if folder.is_dir() else []
-    return (f"{len(unlisted)} images in '{folder.name}' that {FILE} does not list are left out.",) if unlisted else ()
+    return (f"Left out: {counted(len(unlisted), 'image')} in '{folder.name}' that {FILE} does not list.",) if unlisted else ()
 
 
 def _pose(frame: dict[str, Any]) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from st3r_ros.errors import InputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import Calibration
 from st3r_ros.io.layouts import colmap, dso, euroc, folder, kitti, nerfstudio, scannet, sevenscenes, tum
-from st3r_ros.io.layouts.recording import Layout, ListedSequence, Recording, Request, natural
+from st3r_ros.io.layouts.recording import Layout, ListedSequence, Recording, Request, counted, natural
 from st3r_ros.io.sequence import Selection
 
 LAYOUTS = (
@@ -66,14 +66,17 @@ def open_folder(
         raise InputError(f"There is no folder '{path}'.")
     if fps is not None and not 0 < fps < 1e6:
         raise InputError(f"fps is {fps}; it must be a positive number of frames per second.")
-    found = _around(path) or _below(path)
+    found = _around(path)
+    beside: list[Path] = []
+    if found is None:
+        found, beside = _below(path)
     name = _choose(found, camera)
     recording = found.layout.read(found.root, name, Request(fps, calibration))
     folder = "/".join(found.cameras[name].resolve().parts[-2:])
     title, kind = _name(found, name, path), found.layout.kind
     sequence = ListedSequence(title, kind, recording, selection or Selection(), folder=folder, rectified=rectified)
     sequence.origin = _origin(found, name, recording)
-    sequence.notes = (*sequence.notes, *recording.notes, *_left_out(found, name))
+    sequence.notes = (*sequence.notes, *recording.notes, *_left_out(found, name, beside))
     return sequence
 
 
@@ -94,7 +97,16 @@ def find_layout(path: Path) -> Found | None:
 
 def _around(path: Path) -> Found | None:
     """The layout of the folder, or the one around it that has its images in or below the folder."""
-    here = Path(os.path.abspath(path))
+    plain = None
+    for here in dict.fromkeys((Path(os.path.abspath(path)), path.resolve())):  # a link stands for both of its places
+        found = _around_place(here)
+        if found is not None and found.layout is not folder.LAYOUT:
+            return found
+        plain = plain or found
+    return plain
+
+
+def _around_place(here: Path) -> Found | None:
     plain = None
     for root in (here, *list(here.parents)[:_LEVELS_UP]):
         try:
@@ -118,12 +130,13 @@ def _is_below(images: Path, folder: Path) -> bool:
     return folder in (Path(os.path.abspath(images)), *Path(os.path.abspath(images)).parents)
 
 
-def _below(path: Path) -> Found:
-    """The only sequence below a folder.
+def _below(path: Path) -> tuple[Found, list[Path]]:
+    """The only sequence below a folder, and the folders of depth images or masks that were passed over.
 
     Raises InputError when there is none, or there are several.
     """
-    found = list(_search(path))
+    beside: list[Path] = []
+    found = list(_search(path, beside))
     if len(found) > 1:
         names = [str(item.root.relative_to(path)) for item in found]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -132,18 +145,21 @@ def _below(path: Path) -> Found:
         )
     if not found:
         folder.images_in(path)  # which says what there is instead
-    return found[0]
+    return found[0], beside
 
 
-def _search(path: Path) -> Iterator[Found]:
-    """The sequences below a folder, not those inside of others."""
+def _search(path: Path, beside: list[Path]) -> Iterator[Found]:
+    """The sequences below a folder, not those inside of others. Folders of depth images or masks are added to `beside`."""
     waiting = deque([(path, 0)])
     for _ in range(_MAX_FOLDERS):
         if not waiting:
             return
         parent, level = waiting.popleft()
         for child in sorted((item for item in parent.iterdir() if item.is_dir()), key=lambda item: natural(item.name)):
-            if child.name.startswith(".") or not os.access(child, os.R_OK | os.X_OK) or folder.holds_no_colour(child):
+            if child.name.startswith(".") or not os.access(child, os.R_OK | os.X_OK):
+                continue
+            if folder.holds_no_colour(child):
+                beside.append(child)
                 continue
             found = find_layout(child)
             if found is not None:
@@ -173,7 +189,7 @@ def _origin(found: Found, camera: str, recording: Recording) -> str:
     others = [name for name in found.cameras if name != camera]
     choice = f" of {camera}" + (f" (?camera={others[0]} for another: {', '.join(others)})" if others else "") if camera else ""
     parts = [
-        f"{len(recording.images)} images{choice}",
+        counted(len(recording.images), "image") + choice,
         f"stamps: {recording.stamps_from}",
         f"calibration: {recording.calibration_from or 'none'}",
         f"true poses: {recording.truth_from or 'none'}",
@@ -181,8 +197,11 @@ def _origin(found: Found, camera: str, recording: Recording) -> str:
     return f"{found.root} is {found.layout.title}: {'; '.join(parts)}."
 
 
-def _left_out(found: Found, camera: str) -> tuple[str, ...]:
+def _left_out(found: Found, camera: str, beside: list[Path]) -> tuple[str, ...]:
     """What lies beside the images and is not used."""
+    if beside:
+        named = ", ".join(item.name for item in beside[:_NAMED])
+        return (f"Left out: folders of depth images or masks ({len(beside)}: {named}).", *_left_out(found, camera, []))
     if found.layout is tum.LAYOUT or found.layout is colmap.LAYOUT:
         return ()
     folder_of_images = found.cameras[camera]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from st3r_ros.io.tum import DepthImages
 
 DEFAULT_FPS = 30.0
+GIVEN = "the given one"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,23 @@ class Recording:
     truth_from: str = ""
     notes: tuple[str, ...] = ()
     depth: DepthImages | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """True poses T_world_cam, None where there are none that can be used; the file they are from; notes."""
+
+    trajectory: Trajectory | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def optional_truth(read: Callable[[], Truth]) -> Truth:
+    """The true poses of `read`; where they cannot be read, a note instead. They are no reason to refuse the images."""
+    try:
+        return read()
+    except (CalibrationError, FrameError, GeometryError, InputError) as error:
+        return Truth(notes=(f"The true poses are not used: {error}",))
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,7 @@ def _load(stamp_ns: int, file: Path) -> StampedImage:
 def calibration(request: Request, *folders: Path) -> tuple[Camera | Calibration | None, str]:
     """The user's calibration, or that of the first `camera.yaml` in some folders, and where it comes from."""
     if request.calibration is not None:
-        return request.calibration, "--camera"
+        return request.calibration, GIVEN
     for folder in folders:
         found = find_calibration(folder)
         if found is not None:
@@ -143,6 +161,11 @@ def frame_stamp(index: int, fps: float) -> int:
 def steady(fps: float) -> str:
     """What to call stamps at a steady rate."""
     return f"{fps:g} images/s assumed (?fps= changes that)"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 image, 2 images."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def natural(name: str) -> list[str | int]:
@@ -184,7 +207,7 @@ def trajectory_of(poses: Mapping[int, np.ndarray | None]) -> tuple[Trajectory | 
         except GeometryError:
             continue
     bad = len(poses) - len(good)
-    notes = (f"{bad} of {len(poses)} true poses are not valid and left out.",) if bad else ()
+    notes = (f"Left out: true poses that are not valid ({bad} of {len(poses)}).",) if bad else ()
 
     if not good:
         return None, notes

@@ -11,7 +11,7 @@ from pathlib import Path
 from st3r_ros.errors import FrameError
 from st3r_ros.io.layouts.folder import images_in, stamped
 from st3r_ros.io.layouts.image_list import read_list, renumbered, split_line
-from st3r_ros.io.layouts.recording import Layout, Recording, Request, calibration, image_entry
+from st3r_ros.io.layouts.recording import Layout, Recording, Request, calibration, counted, image_entry
 from st3r_ros.io.trajectory import content_lines, load_tum
 from st3r_ros.io.tum import RGB_LIST, TRUTH_FILE, DepthImages
 from st3r_ros.types import Trajectory
@@ -71,5 +71,5 @@ def _truth(file: Path) -> tuple[Trajectory | None, tuple[str, ...]]:
     if not file.exists():
         return None, ()
     found = load_tum(file)
-    notes = (f"{len(found.skipped)} true poses are left out: {found.skipped[0]}",) if found.skipped else ()
+    notes = (f"Left out: {counted(len(found.skipped), 'true pose')}. {found.skipped[0]}",) if found.skipped else ()
     return (found.trajectory if len(found.trajectory) else None), notes
