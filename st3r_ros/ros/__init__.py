@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ROS 2 face: thin nodes around the library. The only place that imports rclpy or messages."""
+"""The ROS 2 nodes, thin wrappers around the library. The only part that imports rclpy or messages."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrations in: the subscriptions of a node to camera_info, and the camera of each image after them."""
+"""Calibration input: the subscriptions of a node to camera_info, and the camera of each image."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from st3r_ros.io.image_size import size_of_message
 from st3r_ros.ros.qos import OVERRIDABLE, SubscriptionEventCallbacks, images
 
 _LOOK_S = 0.25
-"""Between two looks at who publishes camera_info."""
+"""Seconds between two checks of the publishers of camera_info."""
 _ZEROS, _ZERO_S = 3, 0.5
-"""Messages or seconds after which K = 0 is what the driver means, not what it says before it has read its calibration."""
+"""Messages or seconds after which K = 0 is final and not sent by a driver that has not read its calibration yet."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageCamera:
-    """What is known of the camera of an image. error: why the image cannot be used with what came of its calibration, or None."""
+    """The camera of an image, if known. error: why the image cannot be used with the received calibration, or None."""
 
     camera: Camera | None
     error: CalibrationError | None = None
 
 
 class CalibrationInput:
-    """Subscribes to the camera_info beside an image topic; publishers that have latched it are heard, too.
+    """Subscribes to the camera_info of an image topic, including latched publishers.
 
-    one_map: images without a calibration are followed by such only, until `restart`: one map has one kind of camera. Without it
-    an image is refused whose calibration cannot be used.
+    one_map: after an uncalibrated image all images are taken as uncalibrated until `restart`, because a map has one kind of
+    camera. Without it, images with an unusable calibration are refused.
     """
 
     def __init__(self, node: Node, image_topic: str, info_topic: str, rectified: str, *, one_map: bool) -> None:
@@ -64,13 +64,13 @@ class CalibrationInput:
                 self._node.destroy_subscription(subscription)
 
     def restart(self) -> None:
-        """A new map begins, with whatever is known by then."""
+        """Starts again for a new map, with the calibration known by then."""
         self._uncalibrated = False
         self._said.clear()
 
     @property
     def state(self) -> str:
-        """What is known of the camera, in a word or two."""
+        """The state of the calibration, in a word or two."""
         if self._error is not None:
             return "unusable"
         if self._camera is not None and not self._uncalibrated:
@@ -79,11 +79,11 @@ class CalibrationInput:
 
     @property
     def error(self) -> str:
-        """Why what came cannot be used, "" when it can."""
+        """Why the received calibration cannot be used, "" when it can."""
         return "" if self._error is None else str(self._error)
 
     def of_image(self, message: Any, waited: float, patience: float) -> ImageCamera | None:
-        """The camera of an image message; None while one may still come.
+        """The camera of an image message; None while waiting for a calibration.
 
         waited: seconds since the first image. patience: seconds that images wait.
         """
@@ -133,11 +133,11 @@ class CalibrationInput:
         self._choice.add(calibration)
         if self._uncalibrated and self._one_map and not calibration.tells_nothing:
             self._node.get_logger().warning(
-                f"camera_info on {self.topic} came after mapping had begun without it; call ~/reset to begin again with it."
+                f"camera_info on {self.topic} arrived after mapping had started without it; call ~/reset to start again with it."
             )
 
     def _look_for_latched(self) -> None:
-        """Subscribe as a latched publisher wants it, once there is one. Others would warn of a subscriber that wants too much."""
+        """Subscribes transient local once a latched publisher exists. Other publishers would warn about incompatible QoS."""
         if self._latched is not None:
             return
         for publisher in self._node.get_publishers_info_by_topic(self.topic):

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 LIVE_KINDS = ("webcam", "stream")
 MAX_LATE_S = 0.1
 _SETTLE_S = 0.2
-"""After the first subscriber is seen: time for the others, and for those of camera_info, to be discovered."""
+"""Seconds after the first subscriber in which other subscribers, and those of camera_info, are discovered."""
 
 
 class CameraNode(Node):
-    """Publishes `image` (rgb8) and `image/compressed` (JPEG), each when somebody hears it, then ends the process.
+    """Publishes `image` (rgb8) and `image/compressed` (JPEG), each when it has a subscriber, then ends the process.
 
-    All are reliable. `camera_info` has K = 0 where the source is not calibrated.
+    All are reliable. `camera_info` has K = 0 when the source is not calibrated.
     """
 
     def __init__(self, stop: Stop) -> None:
@@ -59,10 +59,10 @@ class CameraNode(Node):
         self._player: threading.Thread | None = None
 
     def start(self) -> None:
-        """Open the source and begin to play.
+        """Opens the source and starts playing.
 
         Raises:
-            St3rError: there is no source, or it cannot be read.
+            St3rError: no source is given, or it cannot be read.
         """
         config = self._config
         if not config.source:
@@ -81,7 +81,7 @@ class CameraNode(Node):
         self._player.start()
 
     def close(self) -> None:
-        """Stop playing and say what was sent."""
+        """Stops playing and logs the number of sent images."""
         self._closing.set()
         if self._sequence is not None:
             self._sequence.stop()
@@ -95,7 +95,7 @@ class CameraNode(Node):
         except St3rError as error:
             self.get_logger().error(str(error))
             self._stop.finish(exit_code=2)
-        except Exception:  # the boundary of the thread: reported, and the process ends
+        except Exception:  # boundary of the thread: the error is reported and the process ends
             traceback.print_exc()
             self._stop.finish(exit_code=1)
         else:
@@ -121,14 +121,14 @@ class CameraNode(Node):
         self.get_logger().info(summary(self._sent, len(skipped), time.monotonic() - begin))
 
     def _opened(self, sequence: ImageSequence) -> Iterator[Frame]:
-        """The frames of the source. The first one of a recording is read here, before anyone waits for it."""
+        """The frames of the source. The first one of a recording is read here, before anything waits for it."""
         frames = iter(sequence)
         if sequence.kind in LIVE_KINDS:
             return frames
         return chain(list(islice(frames, 1)), frames)
 
     def _play_once(self, frames: Iterator[Frame]) -> None:
-        """Publish the frames at the rate of their stamps. After a stall of the source the rest is not sent all at once."""
+        """Publishes the frames at the rate of their stamps, without a burst after a stall of the source."""
         begin = time.monotonic()
         first_ns: int | None = None
         for frame in frames:
@@ -156,7 +156,7 @@ class CameraNode(Node):
         self._sent += 1
 
     def _subscriber_came(self, name: str) -> bool:
-        """Wait for a subscriber; False when the process ends before one comes."""
+        """Waits for a subscriber; False when the process ends before."""
         self.get_logger().info(f"Ready to play {name}; waiting for a subscriber of {self._images.topic_name}.")
         while not (self._images.get_subscription_count() or self._compressed.get_subscription_count()):
             if self._closing.wait(0.05):
@@ -174,12 +174,12 @@ def compressed_image_message(frame: Frame, frame_id: str, quality: int) -> Compr
 
 
 def summary(sent: int, skipped: int, seconds: float) -> str:
-    """The last line of the node's log."""
+    """The last line of the log."""
     return f"Sent {sent} images in {seconds:.1f} s, skipped {skipped}."
 
 
 def sent_images(lines: list[str]) -> int | None:
-    """How many images were sent, from the node's output; None when it has not ended in order."""
+    """Number of sent images from the node's output; None when it has not ended normally."""
     found = [match for line in lines if (match := re.search(r"Sent (\d+) images in ", line))]
     return int(found[-1].group(1)) if found else None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the camera of an image sits on the robot, and which way it looks there, by TF."""
+"""The pose and the axes of the camera on the robot, from TF."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAY_AGAIN_S = 30.0
 
 
 class CameraPlacement:
-    """Finds the anchor of a camera once TF tells it, and watches who else broadcasts what this node broadcasts.
+    """Finds the anchor of a camera from TF, and detects other publishers of this node's transform.
 
     Names of frames are without a leading slash (`frame_name`). odometry: to be asked for the stamp of an image; None without
     `odom_frame`. missing: what an image of which there is no anchor yet waits for. owns_transform, parent_hint: as for
@@ -41,7 +41,7 @@ class CameraPlacement:
             self.odometry = Odometry(self.watch.tf.tree, config.odom_frame, config.odom_wait, node.get_logger())
 
     def close(self) -> None:
-        """Stop listening to TF."""
+        """Stops listening to TF."""
         self.watch.close()
 
     def follow(self, config: MappingNodeConfig) -> None:
@@ -84,7 +84,7 @@ class CameraPlacement:
         return ""
 
     def _known(self, image_frame: str) -> MapAnchor | None:
-        """The anchor of a camera whose place needs no assumption."""
+        """The anchor of a camera whose pose is known."""
         base_frame, axes = self._config.base_frame, self._config.camera_axes
         if not base_frame:
             return MapAnchor.camera_only(image_frame or "camera", OPTICAL if axes == "body" else IDENTITY)
@@ -101,7 +101,7 @@ class CameraPlacement:
         return MapAnchor.on_robot(base_frame, T_base_image, image_frame, T_image_cam, base_is_optical=is_optical)
 
     def _assumed(self, image_frame: str) -> MapAnchor:
-        """The anchor of a camera of which TF tells nothing."""
+        """The anchor of a camera without TF."""
         base = self._config.base_frame
         if image_frame:
             why = f"No TF from {base} to the camera frame '{image_frame}'"
@@ -110,18 +110,18 @@ class CameraPlacement:
             why = "The images name no camera frame (header.frame_id)"
             way_out = "Have the driver fill in the frame"
         self._logger.warning(
-            f"{why}: the camera is taken to sit at {base} and to look forward. {way_out}, or set base_frame to '' when there is "
+            f"{why}: the camera is assumed to be at {base} and to look forward. {way_out}, or set base_frame to '' when there is "
             "no robot."
         )
         axes = OPTICAL if self._config.camera_axes == "body" else IDENTITY
         return MapAnchor.on_robot(base, OPTICAL @ axes.inverse(), image_frame, axes)
 
     def _change(self, before: MapAnchor, image_frame: str) -> None:
-        """The images name another frame than the last one did: two cameras on one topic, or a driver that was restarted."""
+        """Handles a change of the images' frame: two cameras on one topic, or a restarted driver."""
         found = self._known(image_frame)
-        then = f"TF does not know it, so it is taken for '{self._image_frame}'"
+        then = f"TF does not have it, so '{self._image_frame}' is used"
         if found is not None:
-            then = "its place is looked up anew" if self._config.base_frame else "from now on its pose is published"
+            then = "its pose is looked up again" if self._config.base_frame else "from now on its pose is published"
         self._logger.warning(
             f"The images' frame changed from '{self._image_frame}' to '{image_frame}': {then}. Do two cameras share the topic?",
             throttle_duration_sec=_SAY_AGAIN_S,
@@ -131,7 +131,7 @@ class CameraPlacement:
             self._image_frame = image_frame
 
     def _warn_of_body(self, image_frame: str) -> None:
-        """Without a robot, say when TF shows that the images' frame is no optical one."""
+        """Without a robot, warns when TF shows that the images' frame is not optical."""
         if self._config.camera_axes != "auto" or not self.watch.tf.listening or image_frame in self._said:
             return
         below = "" if _is_named_optical(image_frame) else optical_below(self.watch.tf.tree, image_frame)
@@ -149,10 +149,10 @@ class CameraPlacement:
 
 
 def tell_axes(base_frame: str, image_frame: str, R_base_image: np.ndarray, below: str) -> tuple[str, str]:
-    """The axes, "optical" or "body", of the frame that images name, and what is to be said of them, "" for nothing.
+    """The axes ("optical" or "body") of the images' frame, and a warning about them, "" for none.
 
-    They are a body's only where the frame is not named optical, and either an optical frame sits below it in TF, or it stands
-    upright in the base, as no camera that looks ahead does with its optical axes. below: that optical frame, "" for none.
+    Body axes are inferred only when the frame is not named optical and either has an optical frame below it in TF, or is upright
+    in the base, which optical axes of a camera that looks ahead are not. below: that optical frame, "" for none.
     """
     if _is_named_optical(base_frame):
         return "optical", ""
@@ -175,13 +175,13 @@ def tell_axes(base_frame: str, image_frame: str, R_base_image: np.ndarray, below
         reason = f"it is upright in {base_frame} and not named optical"
     name = f"'{below}'" if below else "the optical frame"
     return "body", (
-        f"The images' frame '{image_frame}' has body axes (x forward): {reason}. The camera is taken to look along its x axis. "
-        f"Have the driver name {name}, or set camera_axes to body to keep this, or to optical where the camera looks along z."
+        f"The images' frame '{image_frame}' has body axes (x forward): {reason}. The camera is assumed to look along its x axis. "
+        f"Have the driver name {name}, or set camera_axes to body to confirm this, or to optical if the camera looks along z."
     )
 
 
 def optical_below(tree: TransformTree, frame: str) -> str:
-    """The optical frame that TF has below a body's, turned as REP-103 says; "" for none."""
+    """The optical frame below a body frame in TF, rotated as in REP-103; "" for none."""
     for name in sorted(filter(_is_named_optical, tree.below(frame))):
         T_frame_optical: SE3 | None = tree.lookup(frame, name)
         if T_frame_optical is not None and same_axes(T_frame_optical.rotation, OPTICAL.rotation):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An executable of this package as a child process that dies with its parent."""
+"""An executable of this package as a child process that ends with its parent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from ament_index_python.packages import get_package_prefix
 
 _LINES_KEPT = 200
-# Runs a program whose process Linux ends with SIGTERM (15) when the parent has died: prctl(PR_SET_PDEATHSIG = 1, 15).
+# Runs a program that Linux terminates with SIGTERM (15) when the parent dies: prctl(PR_SET_PDEATHSIG = 1, 15).
 _DIE_WITH_PARENT = """
 import ctypes, os, sys
 if sys.platform == "linux":
@@ -25,10 +25,10 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 class Child:
-    """A running node. Its output is kept, the last lines of it.
+    """A running node. The last lines of its output are kept.
 
-    Ctrl-C in the terminal does not reach it: the parent decides when it ends. If the parent dies, however it dies, the kernel
-    (of Linux) ends the child.
+    Ctrl-C in the terminal does not reach it: the parent decides when it ends. If the parent dies, the Linux kernel ends the
+    child.
     """
 
     def __init__(self, executable: str, parameters: dict[str, str | float | bool], environment: dict[str, str]) -> None:
@@ -51,12 +51,12 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The process id."""
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether it is running."""
         return self._process.poll() is None
 
     @property
@@ -72,12 +72,12 @@ class Child:
         return list(self._lines)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, unless it has ended."""
+        """Sends a signal, unless it has ended."""
         if self.running:
             self._process.send_signal(number)
 
     def stop(self, patience_s: float) -> None:
-        """Ask it to end and wait; kill it when it takes longer than `patience_s` seconds."""
+        """Asks it to end and waits; kills it after `patience_s` seconds."""
         self.signal(signal.SIGINT)
         try:
             self._process.wait(patience_s)
@@ -92,6 +92,6 @@ class Child:
 
 
 def last_words(child: Child) -> str:
-    """The last log message of a node, without its time and name; "" before there is one."""
+    """The last log message of a node, without time and name; "" before the first."""
     messages = [line.rpartition("]: ")[2] for line in child.lines if "]: " in line]
     return messages[-1] if messages else ""

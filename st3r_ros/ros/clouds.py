@@ -20,7 +20,7 @@ from st3r_ros.types import PointCloud
 POINT_STEP = 20
 """Bytes of a point: x, y, z, rgb, conf, four each."""
 AT_ONCE = 20_000
-"""Points that are packed at once: few enough to stay in the cache."""
+"""Number of points packed at once, small enough for the cache."""
 
 
 def cloud_message(header: Header, points: np.ndarray, colors: np.ndarray, conf: np.ndarray) -> PointCloud2:
@@ -39,7 +39,7 @@ def cloud_message(header: Header, points: np.ndarray, colors: np.ndarray, conf: 
 
 
 class MapCloud:
-    """The cloud of a whole map as messages; what has not changed since the last one is not computed again."""
+    """The cloud of a whole map as messages; unchanged parts are not computed again."""
 
     def __init__(self) -> None:
         self._builder = CloudBuilder()
@@ -54,7 +54,7 @@ class MapCloud:
         self._builder.rescale(factor)
 
     def steps(self, header: Header, keyframe_map: KeyframeMap, config: CloudConfig, T_map_world: SE3) -> Steps[PointCloud2]:
-        """The map as it is now, moved by `T_map_world`."""
+        """The current map, transformed by `T_map_world`."""
         pieces = yield from self._builder.steps(keyframe_map, config)
         return (yield from _message_steps(header, pieces, T_map_world))
 
@@ -63,7 +63,7 @@ class MapCloud:
         return self._builder.whole(keyframe_map, config)
 
     def last(self, header: Header, keyframe_map: KeyframeMap, T_map_world: SE3) -> PointCloud2:
-        """What the last completed steps gave of this map, in the map's unit of now."""
+        """The result of the last completed steps for this map, in its current unit."""
         return finish(_message_steps(header, self._builder.last(keyframe_map), T_map_world))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages to the library's types and back.
+"""Converts messages to the types of the library and back.
 
 Thin: pixels and calibrations are decoded by `io/image_encoding` and `io/calibration`, clouds are packed by `clouds`.
 """
@@ -34,7 +34,7 @@ def stamp_to_ns(stamp: Time) -> int:
         FrameError: the stamp is negative or has a second or more of nanoseconds.
     """
     if stamp.sec < 0 or stamp.nanosec >= NANOSECONDS:
-        raise FrameError(f"The stamp {stamp.sec} s + {stamp.nanosec} ns is not a time; the driver must fill header.stamp.")
+        raise FrameError(f"The stamp {stamp.sec} s + {stamp.nanosec} ns is not a valid time; the driver must set header.stamp.")
     return stamp.sec * NANOSECONDS + stamp.nanosec
 
 
@@ -112,7 +112,7 @@ def pose_message(T: SE3) -> Pose:
 
 
 def transform_message(T: SE3, stamp_ns: int, parent: str, child: str) -> TransformStamped:
-    """`T_parent_child` as TF wants it."""
+    """`T_parent_child` as a TF message."""
     transform = Transform(translation=Vector3(**_xyz(T)), rotation=_quaternion(T))
     return TransformStamped(header=header(stamp_ns, parent), child_frame_id=child, transform=transform)
 

@@ -43,7 +43,7 @@ _STATES = {getattr(MappingStatus, state.name): state for state in MappingState}
 
 @dataclass(frozen=True)
 class Seen:
-    """What the display shows, from the status message."""
+    """The numbers for the display, from the status message."""
 
     frames: int
     skipped: int
@@ -58,7 +58,7 @@ class Seen:
 
 
 class Watch(Node):
-    """Keeps the last status of the mapping node."""
+    """Stores the last status of the mapping node."""
 
     def __init__(self) -> None:
         super().__init__("st3r_demo")
@@ -68,7 +68,7 @@ class Watch(Node):
 
     @property
     def drained(self) -> bool:
-        """Whether every image that arrived has been dealt with, and no new one came for a while."""
+        """Whether all received images are finished and no new one has arrived for a while."""
         status = self.status
         done = status.frames_processed + status.frames_dropped + status.frames_skipped
         return done >= status.frames_received and time.monotonic() - self._changed > _SETTLE_S
@@ -80,7 +80,7 @@ class Watch(Node):
 
 
 def run_demo(options: argparse.Namespace) -> int:
-    """Play the input through both nodes. Returns the exit code.
+    """Plays the input through both nodes. Returns the exit code.
 
     Raises:
         St3rError: the input, the calibration or the output folder cannot be used.
@@ -90,7 +90,7 @@ def run_demo(options: argparse.Namespace) -> int:
     for line in input_lines(sequence):
         print(line, file=sys.stderr)
     check_output_folder(out)
-    (out / "summary.json").unlink(missing_ok=True)  # the sign that this run has written its results
+    (out / "summary.json").unlink(missing_ok=True)  # shows that this run has written its results
     environment = isolated_environment()
     with Interrupt() as interrupt, contextlib.ExitStack() as ending:
         viewer = ending.enter_context(DemoViewer(environment, browser=True)) if options.view else None
@@ -119,7 +119,7 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 def _follow(watch: Watch, camera: Child, mapping: Child, display: Display, interrupt: Interrupt) -> None:
-    """Show the progress until the end of the sequence, a signal, or the end of the mapping node."""
+    """Shows the progress until the end of the sequence, a signal, or the end of the mapping node."""
     while mapping.running and interrupt.signal is None:
         rclpy.spin_once(watch, timeout_sec=0.1)
         if watch.status.frames_received:
@@ -131,16 +131,16 @@ def _follow(watch: Watch, camera: Child, mapping: Child, display: Display, inter
 
 
 def _awaited(mapping: Child, camera: Child) -> str:
-    """What the demo waits for before the first image arrives: the last words of the node that is not ready yet."""
+    """What the demo waits for before the first image: the last message of the node that is not ready yet."""
     if not mapping.lines:
-        return "the mapping node starts"
+        return "the mapping node is starting"
     if any("Listening to" in line for line in mapping.lines):
-        return last_words(camera) or "the camera node starts"
+        return last_words(camera) or "the camera node is starting"
     return last_words(mapping)
 
 
 def _tell_failure(children: list[Child]) -> bool:
-    """Print the end of the output of the first child that failed; whether there is one."""
+    """Prints the last output of the first failed child; whether there is one."""
     for child in children:
         if child.exit_code != 0:
             print(f"The {child.name} ended with exit code {child.exit_code}. Its last lines:", file=sys.stderr)
@@ -154,7 +154,7 @@ def _report(status: MappingStatus, camera: Child, out: Path, sequence: ImageSequ
         compare_with_truth(out, sequence.truth)
         print_report(status, sent_images(camera.lines), out, interrupted_by)
     else:
-        print("No image was mapped, there are no results.", file=sys.stderr)
+        print("No image was mapped; there are no results.", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -171,10 +171,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--rate",
         type=float,
-        help="speed of the playing relative to the stamps; by default 1, and 0.5 for the simulation, which is drawn meanwhile",
+        help="playback speed relative to the stamps; by default 1, and 0.5 for the simulation, which is rendered meanwhile",
     )
-    parser.add_argument("--max-frames", type=int, default=0, help="stop after so many images; 0 plays all")
-    parser.add_argument("--view", action="store_true", help="show the map in the browser while it is made, and afterwards")
+    parser.add_argument("--max-frames", type=int, default=0, help="stop after this many images; 0 plays all")
+    parser.add_argument("--view", action="store_true", help="show the map in the browser, during the demo and afterwards")
     options = parser.parse_args(arguments)
     if options.rate is None:
         options.rate = 0.5 if options.input.startswith("sim:") else 1.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of the demo: the results that the mapping node wrote, compared with the truth, and a short report."""
+"""The end of the demo: compares the results of the mapping node with ground truth and prints a short report."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SHOWN_FILES = ("cloud.ply", "trajectory.txt", "map.png", "summary.json")
 
 
 def compare_with_truth(out: Path, truth: Trajectory | None) -> None:
-    """Add the errors against the truth to summary.json and the true path to map.png; a note where they cannot be compared.
+    """Adds the errors to summary.json and the true path to map.png, or a note why they cannot be compared.
 
-    The mapping node that wrote the files does not know the truth: it has only seen images.
+    The mapping node that wrote the files has no ground truth, only images.
     """
     if truth is None:
         return
@@ -49,7 +49,7 @@ def compare_with_truth(out: Path, truth: Trajectory | None) -> None:
 
 
 def print_report(status: MappingStatus, sent: int | None, out: Path, interrupted_by: str) -> None:
-    """Print what was sent, received and tracked, the error against the truth, and where the files are."""
+    """Prints how many images were sent, received and tracked, the error, and the result files."""
     summary = json.loads((out / "summary.json").read_text())
     if interrupted_by:
         print(f"Interrupted by {interrupted_by}; what was mapped until then is written.")
@@ -64,5 +64,5 @@ def print_report(status: MappingStatus, sent: int | None, out: Path, interrupted
     if summary["truth"] is not None:
         print(truth_line(TruthSummary(**summary["truth"])))
     elif summary["truth_note"]:
-        print(f"Not compared with the truth: {summary['truth_note']}")
+        print(f"Not compared with the ground truth: {summary['truth_note']}")
     print(f"Results: {', '.join(str(out / name) for name in SHOWN_FILES)}")

@@ -19,17 +19,17 @@ _START_S = 60.0
 
 
 class DemoViewer:
-    """While entered, the viewer runs; `url` is where."""
+    """Runs the viewer while entered; `url` is its address."""
 
     def __init__(self, environment: dict[str, str], *, browser: bool) -> None:
         self._environment, self._browser = environment, browser
         self.url = ""
 
     def __enter__(self) -> DemoViewer:
-        """Start it and say where it is.
+        """Starts it and prints its address.
 
         Raises:
-            ViewerError: it cannot be opened.
+            ViewerError: it cannot be started.
         """
         defaults = ViewerConfig()
         port = free_port(defaults.host, defaults.port)
@@ -44,7 +44,7 @@ class DemoViewer:
                 self._child.stop(5.0)
                 raise ViewerError(self._reason())
             time.sleep(0.05)
-        print(f"The map is on {self.url} while it is made.", flush=True)
+        print(f"The map is shown on {self.url}.", flush=True)
         if self._browser:
             open_browser(self.url)
         return self
@@ -53,7 +53,7 @@ class DemoViewer:
         self._child.stop(10.0)
 
     def wait(self, interrupt: Interrupt) -> None:
-        """Keep the page until a signal, or Enter where somebody sits at a terminal."""
+        """Keeps the page until a signal, or Enter on a terminal."""
         terminal = sys.stdin is not None and sys.stdin.isatty()
         print(f"The map stays on {self.url}. {'Enter or Ctrl-C' if terminal else 'Ctrl-C'} ends.", flush=True)
         while interrupt.signal is None and self._child.running:

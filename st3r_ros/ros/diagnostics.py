@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a node is, on /diagnostics, once a second, in every lifecycle state."""
+"""The state of a node on /diagnostics, once a second in every lifecycle state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def health(name: str, level: bytes, message: str, values: Mapping[str, object]) 
 
 
 class Diagnostics:
-    """Publishes what `report` returns. It is called on the executor and must not wait."""
+    """Publishes what `report` returns. It is called on the executor and must not block."""
 
     def __init__(self, node: LifecycleNode, report: Callable[[], list[DiagnosticStatus]]) -> None:
         self._node, self._report = node, report
@@ -33,7 +33,7 @@ class Diagnostics:
         self.timer = node.create_timer(PERIOD_S, self.publish)
 
     def publish(self) -> None:
-        """Publish how the node is now."""
+        """Publishes the current state."""
         statuses = self._report()
         prefix = self._node.get_fully_qualified_name().lstrip("/")
         for status in statuses:
@@ -44,7 +44,7 @@ class Diagnostics:
 
 
 class InputHealth:
-    """How the images come, from the counts of one call to the next."""
+    """The image rate and losses, from the counts between two calls."""
 
     def __init__(self) -> None:
         self._before = (time.monotonic(), 0, 0)

@@ -27,9 +27,9 @@ def grid_message(header: Header, grid: Occupancy) -> OccupancyGrid:
 
 
 class MapGrid:
-    """The grid of a whole map as messages; keyframes that have not changed since the last one are not looked at again.
+    """The grid of a whole map as messages; unchanged keyframes are not processed again.
 
-    warn: told why there is no grid.
+    warn: called with the reason why there is no grid.
     """
 
     def __init__(self, warn: Callable[[str], object]) -> None:
@@ -42,7 +42,7 @@ class MapGrid:
         return self._builder.nbytes
 
     def steps(self, header: Header, keyframe_map: KeyframeMap, config: GridConfig) -> Steps[OccupancyGrid | None]:
-        """The grid of the map as it is now; None where it is not enabled, or the map is too large."""
+        """The grid of the current map; None when it is disabled or the map is too large."""
         if not config.enabled:
             self._builder = GridBuilder()
             return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images in: the subscriptions of a node, paired with the camera's calibration and its place on the robot."""
+"""Image input: the subscriptions of a node, with the calibration of the camera and its pose on the robot."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from st3r_ros.ros.transports import TYPES, VIDEOS, message_type, topic_of
 from st3r_ros.ros.video_input import VideoImage, VideoInput
 
 SILENCE_S = 3.0
-"""Seconds without an image after which that is an error."""
+"""Seconds without an image that count as an error."""
 _ODOMETRY_HINT = "Set odom_frame to the frame of odometry to have map_frame -> odom_frame instead."
 
 
 @dataclass(frozen=True, eq=False)
 class ImageInput:
-    """An image message with what is known about its camera. error: why it cannot be used, or None.
+    """An image message with its camera. error: why it cannot be used, or None.
 
-    odometry: to be asked for the stamp of the image. parent: who else is the parent of the anchor's frame in TF.
+    odometry: looked up at the stamp of the image. parent: another parent of the anchor's frame in TF.
     """
 
     message: Image | CompressedImage | VideoImage
@@ -49,8 +49,8 @@ class ImageInput:
 
 @dataclass
 class ImageCounts:
-    """Images that arrived since the last reset, those of them that a newer one replaced before they were processed, and how
-    often none came within the deadline, where one is set."""
+    """Images received since the last reset, those replaced by a newer one before they were processed, and the number of missed
+    deadlines."""
 
     received: int = 0
     dropped: int = 0
@@ -64,10 +64,10 @@ class ImageSource:
     holding: what images wait for now, one sentence; "" for nothing.
 
     The first images wait up to `input_wait` seconds for a camera_info and for the TF of camera and odometry; newer ones replace
-    them. Then the camera counts as uncalibrated until `restart`, and as mounted at the base frame and looking forward.
-    owns_transform: whether this node has told TF where a frame is at a stamp (nanoseconds).
-    parent_hint: what a person can do when TF has another parent already for the frame whose pose is broadcast.
-    one_map: whether images that were taken as uncalibrated are followed by such only, until `restart`.
+    them. Then the camera is taken as uncalibrated until `restart`, at the base frame and looking forward.
+    owns_transform: whether this node has broadcast the transform of a frame at a stamp (nanoseconds).
+    parent_hint: what to do when TF already has another parent of the frame whose pose is broadcast.
+    one_map: whether all images are taken as uncalibrated after the first uncalibrated one, until `restart`.
     """
 
     def __init__(
@@ -121,27 +121,27 @@ class ImageSource:
         self._placement.follow(config)
 
     def restart(self) -> None:
-        """Forget how the camera was taken to be calibrated, and the time: a new map begins."""
+        """Resets calibration and time for a new map."""
         self._calibration.restart()
         self._first_image = None
         self.stamps.restart()
 
     def find_anchor(self, camera_frame: str) -> MapAnchor | None:
-        """Where a camera sits, be it that of the images or another one; None while TF does not tell."""
+        """The anchor of any camera frame; None while TF does not have it."""
         return self._placement.find(frame_name(camera_frame))
 
     def parent_of(self, frame_id: str) -> str | None:
-        """Who else is the parent of a frame in TF, as far as is known now."""
+        """Another parent of a frame in TF, as far as known."""
         return self._placement.watch.parent_of(frame_name(frame_id))
 
     @property
     def conflict(self) -> str:
-        """One sentence about who else tells TF what this node tells, "" when nobody does."""
+        """One sentence about another publisher of this node's transform, "" without one."""
         return self._placement.watch.conflict
 
     @property
     def calibration(self) -> str:
-        """What is known of the camera."""
+        """State of the calibration."""
         return self._calibration.state
 
     @property
@@ -151,16 +151,16 @@ class ImageSource:
 
     @property
     def waiting_s(self) -> float:
-        """Seconds since the last image, or since listening began."""
+        """Seconds since the last image, or since the subscription."""
         return time.monotonic() - self.last_image
 
     @property
     def is_silent(self) -> bool:
-        """Whether images ought to come, and none has for a while."""
+        """Whether images are expected but none has arrived for a while."""
         return not self.muted and self.waiting_s > SILENCE_S
 
     def silence(self) -> str:
-        """One sentence about why there are no images."""
+        """One sentence about why no images arrive."""
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         since = f"No images on {self.topic} for {self.waiting_s:.0f} s"
         wanted = self._type
@@ -172,10 +172,10 @@ class ImageSource:
         if self._video is not None and self._video.problem:
             return f"{since}: its packets give none. {self._video.problem}"
         if publishers:
-            return f"{since}: its publisher sends nothing."
+            return f"{since}: its publisher does not publish."
         topics = sorted(name for name, types in self._node.get_topic_names_and_types() if wanted in types and name != self.topic)
         hint = f"images are on {', '.join(topics)}" if topics else "no other topic has images either"
-        return f"{since}: nobody publishes it; {hint}."
+        return f"{since}: it has no publisher; {hint}."
 
     def _on_message(self, message: Image | CompressedImage) -> None:
         if isinstance(message, CompressedImage) and is_video(message):
@@ -186,7 +186,7 @@ class ImageSource:
         self._on_image(message)
 
     def _on_packet(self, message: Any) -> None:
-        """A packet of a video; while `muted` too, since later ones build on it."""
+        """Handles a packet of a video, also while `muted`, since later packets depend on it."""
         if self._video is None:
             try:
                 self._video = VideoInput(self._node, self.topic, self._on_image, self._count)
@@ -230,7 +230,7 @@ class ImageSource:
     def _on_incompatible(self, event: Any) -> None:
         policy = QoSPolicyKind(event.last_policy_kind).name.lower()
         self._node.get_logger().warning(
-            f"A publisher of {self.topic} offers less than this node asks for: {policy}. No images come from it; set "
+            f"A publisher of {self.topic} offers less than this node requests: {policy}. No images arrive from it; set "
             f"image_reliability, or qos_overrides.{self.topic}.subscription.{policy}."
         )
 
@@ -240,7 +240,7 @@ def _is_reliable(publisher: TopicEndpointInfo) -> bool:
 
 
 def _info_topic(node: Node, image_topic: str) -> str:
-    """`camera_info` where it is remapped, else the sibling of the image topic."""
+    """`camera_info` if remapped, otherwise the topic next to the image topic."""
     resolved = node.resolve_topic_name("camera_info")
     if resolved != node.resolve_topic_name("camera_info", only_expand=True):
         return resolved

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stamps of images beside the clock and beside each other: a steady offset is said, a single stray stamp is left out."""
+"""Compares the stamps of images with the clock and with each other: warns about a steady offset, skips single outliers."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from st3r_ros.io.stamps import format_stamp
 from st3r_ros.ros.conversions import stamp_to_ns
 
 AHEAD_S = 1.0
-"""Stamps further ahead of the clock than this are of another clock."""
+"""Seconds ahead of the clock beyond which stamps are of another clock."""
 BEHIND_S = 10.0
-"""Stamps further behind it are of another clock, or of a recording; a slow network is quicker."""
+"""Seconds behind the clock beyond which stamps are of another clock or of a recording; network delays are shorter."""
 STEADY = 5
-"""Images in a row that show an offset."""
+"""Number of consecutive images that confirm an offset."""
 STEP_S = 10.0
-"""The next image's stamp is at most this much later, where the images have come steadily so far."""
+"""Maximum step to the next stamp, seconds, for a steady stream."""
 BACK_S = 1.0
-"""... and at most this much earlier."""
+"""Maximum step backwards, seconds."""
 
 
 class StampWatch:
-    """Looks at the stamp of every image. complaint: what is wrong with the stamps now, "" for nothing."""
+    """Checks the stamp of every image. complaint: the current problem of the stamps, "" for none."""
 
     def __init__(self, node: Node, odom_frame: str) -> None:
         self._clock, self._logger, self._odom_frame = node.get_clock(), node.get_logger(), odom_frame
@@ -37,11 +37,11 @@ class StampWatch:
 
     @property
     def offset_s(self) -> float | None:
-        """How far the stamps are ahead of the clock, seconds; negative behind it, None while that is not known."""
+        """Offset of the stamps from the clock, seconds, positive ahead; None while unknown."""
         return self._offset.seconds
 
     def look(self, stamp: Time) -> FrameError | None:
-        """Why an image with this stamp is to be left out, None when it is not."""
+        """Why an image with this stamp is skipped, None when it is not."""
         try:
             stamp_ns = stamp_to_ns(stamp)
         except FrameError as error:
@@ -60,11 +60,11 @@ class StampWatch:
         self._order = StampOrder()
 
     def _say(self) -> None:
-        """The offset has become another one."""
+        """The offset has changed."""
         kind, seconds = self._offset.kind, abs(self._offset.seconds or 0.0)
         self.complaint = ""
         if kind == "no clock":
-            self.complaint = "use_sim_time is true, but nobody publishes /clock; play with --clock, or set use_sim_time to false."
+            self.complaint = "use_sim_time is true, but /clock has no publisher; play with --clock, or set use_sim_time to false."
         elif kind == "ahead":
             clock, way_out = "this node's clock", "synchronise the clocks (chrony), or set the driver's"
             if self._simulated:
@@ -89,7 +89,7 @@ class StampWatch:
 
 
 class ClockOffset:
-    """How far stamps are ahead of a clock, once `STEADY` of them agree. kind: "", "ahead", "behind" or "no clock"."""
+    """Offset of stamps from a clock, once `STEADY` of them agree. kind: "", "ahead", "behind" or "no clock"."""
 
     def __init__(self) -> None:
         self._offsets: deque[float | None] = deque(maxlen=STEADY)
@@ -120,7 +120,7 @@ def _kind(offset_s: float | None) -> str:
 
 
 class StampOrder:
-    """Tells a single stray stamp from time that jumps: the image after a jump has the new time, too."""
+    """Distinguishes a single wrong stamp from a jump in time, after which further images have the new time."""
 
     def __init__(self) -> None:
         self._last_ns: int | None = None
@@ -128,9 +128,9 @@ class StampOrder:
         self._suspicious = False
 
     def check(self, stamp_ns: int, arrived_s: float, *, fits_clock: bool = False) -> str:
-        """Why the image with this stamp is to be left out, "" when it is not.
+        """Why the image with this stamp is skipped, "" when it is not.
 
-        arrived_s: when it arrived, seconds of a steady clock. fits_clock: whether the stamp is that of the node's clock.
+        arrived_s: time of arrival on a steady clock, seconds. fits_clock: whether the stamp agrees with the node's clock.
         """
         last_ns = self._last_ns
         step_s = 0.0 if last_ns is None else (stamp_ns - last_ns) * 1e-9
@@ -145,7 +145,7 @@ class StampOrder:
 
 
 def span(seconds: float) -> str:
-    """A length of time in the unit that suits it."""
+    """A duration in a suitable unit."""
     for unit, length, limit in (("s", 1.0, 120.0), ("min", 60.0, 3000.0), ("h", 3600.0, 172800.0), ("days", 86400.0, 6.3e7)):
         if seconds < limit:
             return f"{seconds / length:.1f} {unit}"

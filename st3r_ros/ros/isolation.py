@@ -9,12 +9,12 @@ import sys
 from functools import cache
 
 DOMAINS = range(1, 102)
-"""Those whose ports no system gives away otherwise."""
+"""Domains whose ports are outside the ephemeral range of all systems."""
 _claims: list[socket.socket] = []
 
 
 def isolated_environment() -> dict[str, str]:
-    """Environment variables for a run of its own: local discovery only, and a domain that no other such run has.
+    """Environment variables for an isolated run: local discovery only, and a domain that no other such run uses.
 
     They must be set before rclpy.init.
     """
@@ -26,14 +26,14 @@ def isolated_environment() -> dict[str, str]:
 
 @cache
 def _own_domain(process: int) -> int:
-    """A domain for a process, until it ends: two runs in one would see, and disturb, each other's nodes."""
+    """Reserves a domain for this process until it ends: runs in the same domain would see each other's nodes."""
     first = process % len(DOMAINS)
     candidates = [*DOMAINS[first:], *DOMAINS[:first]]
     return next(filter(_claim, candidates), candidates[0])
 
 
 def _claim(domain: int) -> bool:
-    """Whether no other process has claimed this domain. A claim ends with its process; only Linux has such."""
+    """Reserves the domain unless another process has it. A reservation ends with its process; only on Linux."""
     if sys.platform != "linux":
         return True
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latched topics that are sent when their content has changed: whole messages, and such as are made in small steps."""
+"""Latched topics, published when their content has changed: messages made at once, and messages made in small steps."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rclpy.lifecycle import LifecyclePublisher
 from st3r_ros.slam.steps import Steps
 
 BUILD_SHARE = 0.3
-"""Share of the time that making one topic's messages may take while images come."""
+"""Maximum share of time for making the messages of one topic while images arrive."""
 TURN_S = 0.05
-"""Seconds after which a message in the making lets other work go on, at the latest with the end of its step."""
+"""Seconds after which the construction of a message yields to other work, at the end of its step."""
 SPARE_S = 0.01
-"""Seconds after which it lets other work go on where it has the time between two images for itself."""
+"""The same between two images, when no other work waits."""
 FLUSH_S = 0.3
-"""Seconds that a message may take when it is wanted now."""
+"""Maximum time for a message that is needed immediately, seconds."""
 
 
 class LatchedOutput:
-    """A latched topic that is sent when its content has changed and somebody listens, and not too often.
+    """A latched topic, published when its content has changed and it has a subscriber, at a limited rate.
 
-    A subscriber that comes late gets the last message from ROS; what changed while nobody listened is sent by the next `poll`.
+    Late subscribers get the last message from ROS; changes without a subscriber are published by a later `poll`.
     """
 
     def __init__(self, publisher: LifecyclePublisher, build: Callable[[], Any]) -> None:
@@ -34,13 +34,13 @@ class LatchedOutput:
         self._cost = 0.0
 
     def mark(self) -> None:
-        """The content has changed."""
+        """Marks the content as changed."""
         self._changed = True
 
     def poll(self, period: float, *, idle: bool) -> None:
-        """Send what has changed, at most every `period` seconds.
+        """Publishes changes, at most every `period` seconds.
 
-        Unless the caller is idle, a message that takes long to build is sent less often: its building may take the share
+        Unless the caller is idle, messages that take long to build are published less often: building may take the share
         BUILD_SHARE of the time.
         """
         begin = time.monotonic()
@@ -52,15 +52,15 @@ class LatchedOutput:
         self._sent, self._cost = begin, time.monotonic() - begin
 
     def flush(self) -> None:
-        """Send what has changed now."""
+        """Publishes changes now."""
         self.poll(0.0, idle=True)
 
 
 class GradualOutput:
-    """A latched topic whose messages take long to make: each `poll` does a few steps, until a message is there and is sent.
+    """A latched topic whose messages take long to build: each `poll` does a few steps, until the message is complete.
 
-    begin: the steps of a message that shows the content as it is at their beginning; None as their result sends nothing.
-    interim: a message to be had at once, for `flush` when the steps take too long; None for none.
+    begin: the steps of a message with the content at their start; the result None publishes nothing.
+    interim: an immediately available message, for `flush` when the steps take too long; None for none.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class GradualOutput:
         self._allowance = 0.0
 
     def mark(self) -> None:
-        """The content has changed."""
+        """Marks the content as changed."""
         self._changed = True
 
     def poll(self, period: float, *, idle: bool) -> None:
-        """Go on with the message in the making, or begin one, at most every `period` seconds, when the content has changed.
+        """Continues a message, or starts one at most every `period` seconds when the content has changed.
 
-        Unless the caller is idle, that takes the share BUILD_SHARE of the time. Where nobody listens nothing is done.
+        Unless the caller is idle, this takes the share BUILD_SHARE of the time. Does nothing without a subscriber.
         """
         now = time.monotonic()
         self._allowance = min(TURN_S, self._allowance + BUILD_SHARE * (now - self._polled))
@@ -94,23 +94,23 @@ class GradualOutput:
         self._allowance -= time.monotonic() - now
 
     def go_on(self) -> bool:
-        """Go on a little with a message in the making, in time that nobody else wants; whether there is more to do."""
+        """Continues a message for a short time while no other work waits; whether there is more to do."""
         if self._steps is not None and is_heard(self._publisher):
             self._go_on(SPARE_S)
             return self._steps is not None
         return False
 
     def flush(self) -> None:
-        """Send what has changed, now: the whole content as it is, or what is to be had at once while the whole is being made."""
+        """Publishes changes now: the whole content, or the interim message while it is being built."""
         if self._complete(FLUSH_S) and self._interim is not None:
             self._publisher.publish(self._interim())
 
     def finish(self) -> None:
-        """Send what has changed, the whole content as it is, however long that takes."""
+        """Publishes the whole content if changed, however long that takes."""
         self._complete(float("inf"))
 
     def _complete(self, seconds: float) -> bool:
-        """Send the whole content if it has changed and is made in time; whether it is still in the making."""
+        """Publishes the whole content if it has changed and is built in time; whether it is still being built."""
         if not (self._changed or self._steps) or not is_heard(self._publisher):
             return False
         self._start(time.monotonic())
@@ -137,5 +137,5 @@ class GradualOutput:
 
 
 def is_heard(publisher: LifecyclePublisher) -> bool:
-    """Whether a message would reach somebody now."""
+    """Whether the topic has a subscriber."""
     return publisher.is_activated and publisher.get_subscription_count() > 0

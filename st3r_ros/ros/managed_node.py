@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the lifecycle nodes have in common: transitions that report what goes wrong, one worker, services that wait for it."""
+"""Base of the lifecycle nodes: transitions that report errors, one worker, services that wait for it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ Response = TypeVar("Response")
 
 
 class ManagedNode(LifecycleNode):
-    """A lifecycle node with one executor thread and one worker thread; it brings itself up when `autostart` is set.
+    """A lifecycle node with one executor thread and one worker thread; it activates itself when `autostart` is set.
 
-    A subclass says what each transition does: `_configure` makes the worker and the publishers, `_listen` and `_finish` begin and
-    end the input, `_release` lets go of everything else. Its services are there in every state.
+    Subclasses define the transitions: `_configure` creates the worker and the publishers, `_listen` and `_finish` start and stop
+    the input, `_release` releases everything else. Services exist in every state.
     """
 
     def __init__(self, name: str, stop: Stop, groups: Mapping[str, type[Validated]]) -> None:
@@ -48,7 +48,7 @@ class ManagedNode(LifecycleNode):
         self._last_error = ""
         self._diagnostics = Diagnostics(self, self._report_health)
         self._standing = list(self.timers)
-        # A service that waits for the worker must not keep images and timers waiting.
+        # A service that waits for the worker must not block images and timers.
         self._requests = MutuallyExclusiveCallbackGroup()
 
     @property
@@ -65,14 +65,14 @@ class ManagedNode(LifecycleNode):
             with self._stop.interrupting():
                 configured = self.trigger_configure()
         except Interrupted:
-            self.get_logger().info("Ended before it was configured.")
+            self.get_logger().info("Stopped before it was configured.")
             self._clean_up()
             return
         if configured != TransitionCallbackReturn.SUCCESS or self.trigger_activate() != TransitionCallbackReturn.SUCCESS:
             self._stop.finish(exit_code=2)
 
     def close(self) -> None:
-        """Publish and write what there is, then end."""
+        """Publishes and writes the results, then ends."""
         if self._worker is not None:
             self.trigger_shutdown()
         self.destroy_node()
@@ -95,10 +95,10 @@ class ManagedNode(LifecycleNode):
         return model
 
     def _warm_up(self, model: PairModel) -> None:
-        """Map made-up images on the worker, so that the first real ones do not wait for libraries, kernels and thread pools.
+        """Maps synthetic images on the worker, so that the first real ones do not wait for libraries, kernels and thread pools.
 
         Raises:
-            St3rError: the model cannot work, for example because the device's memory is full.
+            St3rError: the model fails, for example because the device's memory is full.
         """
         self.get_logger().info(f"Warming up the pair model {model.name}.")
         cancelled = threading.Event()
@@ -112,22 +112,22 @@ class ManagedNode(LifecycleNode):
     # What a subclass does -------------------------------------------------------------------------------------------
 
     def _configure(self) -> None:
-        """Make what is needed, the worker last, and start it."""
+        """Creates everything, the worker last, and starts it."""
         raise NotImplementedError
 
     def _listen(self) -> None:
-        """Begin to listen to images."""
+        """Subscribes to images."""
         raise NotImplementedError
 
     def _finish(self) -> None:
-        """Stop listening, if that was begun, and publish what there is."""
+        """Unsubscribes, if subscribed, and publishes the results."""
         raise NotImplementedError
 
     def _save(self) -> None:
-        """Save what is to outlive a shutdown; what was listened to has been finished."""
+        """Saves what must survive a shutdown; the input has been finished."""
 
     def _release(self) -> None:
-        """Let go of what `_configure` made, be it all or a part of it."""
+        """Releases what `_configure` created, completely or in part."""
         raise NotImplementedError
 
     def _apply(self, group: str, config: Validated) -> None:
@@ -135,7 +135,7 @@ class ManagedNode(LifecycleNode):
         raise NotImplementedError
 
     def _health(self) -> list[DiagnosticStatus]:
-        """How a configured node is."""
+        """Diagnostics of a configured node."""
         raise NotImplementedError
 
     def _report_health(self) -> list[DiagnosticStatus]:
@@ -147,7 +147,7 @@ class ManagedNode(LifecycleNode):
     # Lifecycle ------------------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the pair model and get ready."""
+        """Loads the pair model."""
         self._last_error = ""
         return self._guarded(self._set_up, super().on_configure, state)
 
@@ -156,19 +156,19 @@ class ManagedNode(LifecycleNode):
         return self._guarded(self._listen, super().on_activate, state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening; what was learnt stays."""
+        """Unsubscribes; the map stays."""
         return self._guarded(self._finish, super().on_deactivate, state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Forget everything."""
+        """Clears everything."""
         return self._guarded(self._clean_up, super().on_cleanup, state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Deactivate and clean up, from any state."""
+        """Deactivates and cleans up, from any state."""
         return self._guarded(self._shut_down, super().on_shutdown, state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After a failed transition: back to the beginning, ready to be configured again."""
+        """After a failed transition: cleans up, ready to be configured again."""
         return self._guarded(self._clean_up, super().on_error, state)
 
     def _guarded(
@@ -177,7 +177,7 @@ class ManagedNode(LifecycleNode):
         default: Callable[[LifecycleState], TransitionCallbackReturn],
         state: LifecycleState,
     ) -> TransitionCallbackReturn:
-        """Do the work of a transition; rclpy itself would hide what goes wrong in it."""
+        """Runs a transition and reports its errors, which rclpy would hide."""
         try:
             work()
         except St3rError as error:
@@ -219,7 +219,7 @@ class ManagedNode(LifecycleNode):
     def _offer(self, kind: type, name: str, callback: Callable[[Any, Any], Awaitable[Any]]) -> None:
         """A service ~/name; `callback` answers it while the node is configured.
 
-        It is never destroyed: a request that is being answered when its service goes would end the executor.
+        It is never destroyed: that would end the executor while a request is being answered.
         """
 
         async def answer(request: Any, response: Any) -> Any:
@@ -231,9 +231,9 @@ class ManagedNode(LifecycleNode):
         self.create_service(kind, f"~/{name}", answer, callback_group=self._requests)
 
     async def _answer(self, response: Response, job: Callable[[], Any], message: str = "") -> Response:
-        """Run a job on the worker and answer when it is done, while the executor goes on.
+        """Runs a job on the worker and answers when it is done, without blocking the executor.
 
-        The response's `message` is the job's text, or `message` where the job returns none; or what went wrong.
+        The response's `message` is the text of the job, otherwise `message`; or the error.
         """
         answer: Any = response
         answer.success = False
@@ -248,7 +248,7 @@ class ManagedNode(LifecycleNode):
             answer.message = "The node is shutting down."
         except St3rError as error:
             answer.message = str(error)
-        except Exception as error:  # the boundary of a request: answered and logged, and the node lives on
+        except Exception as error:  # boundary of a request: answered and logged, the node continues
             answer.message = f"Internal error: {error!r}; the log has the details."
             self._log_traceback("A service failed", error)
         else:
@@ -256,7 +256,7 @@ class ManagedNode(LifecycleNode):
         return response
 
     async def _woken_by(self, future: WorkerFuture) -> None:
-        """Wait for a future of the worker while the executor goes on."""
+        """Waits for a future of the worker without blocking the executor."""
         done = Future()
 
         def wake(_: WorkerFuture) -> None:
@@ -270,4 +270,4 @@ class ManagedNode(LifecycleNode):
     def _log_traceback(self, what: str, error: Exception) -> None:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         self._last_error = f"{what}: {error!r}"
-        self.get_logger().error(f"{what}, and the node goes on: {text}", throttle_duration_sec=5.0)
+        self.get_logger().error(f"{what}; the node continues: {text}", throttle_duration_sec=5.0)

@@ -20,7 +20,7 @@ from st3r_ros.weights import weights_sha256
 
 
 class MapFiles:
-    """What a mapper's map has to do with the disk. `folder` is where it came from or was saved last, "" at first."""
+    """Loading, saving and exporting of a mapper's map. `folder` is where it was loaded from or saved last, "" at first."""
 
     def __init__(self, mapper: Mapper, model: PairModel, config: MappingNodeConfig) -> None:
         self._mapper, self._model = mapper, model
@@ -29,38 +29,38 @@ class MapFiles:
         self._unchecked: MapInfo | None = None
 
     def begin(self, *, may_be_new: bool) -> str:
-        """Loads map_path, if there is one, and says so. may_be_new: whether it may be missing, to be saved there at the end.
+        """Loads map_path, if set, and logs it. may_be_new: whether the folder may be missing, to be created at the end.
 
         Raises:
-            MapFileError, OutputError: the map cannot be loaded, or a new one not be saved there.
+            MapFileError, OutputError: the map cannot be loaded, or a new one cannot be saved there.
         """
         if self._frozen:
             self._mapper.load(KeyframeMap(), frozen=True)
         if may_be_new and not self._frozen:
             check_map_folder(self.folder)
             if not Path(self.folder).exists():
-                return f"A new map begins; it will be saved in '{self.folder}'."
+                return f"Starting a new map, which will be saved in '{self.folder}'."
         return self.load("") if self.folder else ""
 
     def load(self, folder: str) -> str:
-        """Puts a saved map in the place of the mapper's; folder "" is the last one. Says what was loaded.
+        """Replaces the mapper's map by a saved one; folder "" is the last one. Returns a message.
 
         Raises:
-            ConfigError, MapFileError: there is none, or it was made with another pair model; the mapper's map stays.
+            ConfigError, MapFileError: there is none, or it was made with another pair model; the mapper's map is kept.
         """
         folder = self._named(folder)
         try:
             saved = load_map(folder)
-        except OSError as error:  # a path that is none
+        except OSError as error:  # an invalid path
             raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
         check_model(saved.info, self._model.name, weights_sha256(self._checkpoint))
         self._mapper.load(saved.map, frozen=self._frozen)
         self.folder, self._unchecked = folder, saved.info
-        what = "looking for the camera in it" if self._frozen else "mapping goes on once the camera is found in it"
+        what = "localizing the camera in it" if self._frozen else "mapping continues when the camera is found in it"
         return f"Loaded '{folder}': {saved.info.keyframes} keyframes; {what}."
 
     def save(self, folder: str) -> str:
-        """Saves the mapper's map; folder "" is the last one. Says what was saved.
+        """Saves the mapper's map; folder "" is the last one. Returns a message.
 
         Raises:
             ConfigError, OutputError: nothing was saved.
@@ -106,10 +106,10 @@ class MapFiles:
         self._unchecked = None
 
     def forget(self) -> None:
-        """The mapper's map is a new one."""
+        """Resets the folder for a new map."""
         self._unchecked = None
 
     def _named(self, folder: str) -> str:
         if not (folder or self.folder):
-            raise ConfigError("No folder is given, and none was before: give the folder of the map.")
+            raise ConfigError("No folder is given and none is known; give the folder of the map.")
         return folder or self.folder

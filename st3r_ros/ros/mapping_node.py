@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node `st3r_mapping`: images in, a map out. A lifecycle node with one executor thread and one worker thread."""
+"""Node `st3r_mapping`: builds a map from images. A lifecycle node with one executor thread and one worker thread."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class MappingNode(ManagedNode):
 
     def _configure(self) -> None:
         self._config = parameters.read(self, "", MappingNodeConfig)
-        message_type(self._config.image_transport)  # complains where its messages are not installed
+        message_type(self._config.image_transport)  # raises when its messages are not installed
         if self._config.save_on_shutdown and not self._config.map_path:
             raise ConfigError("save_on_shutdown is true, but map_path is empty; give the folder to save the map in.")
         if self._config.output_dir:
@@ -105,7 +105,7 @@ class MappingNode(ManagedNode):
         owns_transform = self.session.outputs.owns_transform
         self.source = ImageSource(self, self._config, self._counts, self._deliver, owns_transform)
         self._initialpose = self.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initialpose, 1)
-        self.get_logger().info(f"Listening to {self.source.topic} and {self.source.info_topic}.")
+        self.get_logger().info(f"Subscribed to {self.source.topic} and {self.source.info_topic}.")
 
     def _finish(self) -> None:
         if self.source is None or self.session is None:
@@ -130,11 +130,11 @@ class MappingNode(ManagedNode):
     # Images ---------------------------------------------------------------------------------------------------------
 
     def _deliver(self, item: ImageInput) -> None:
-        """On the executor: hand an image to the worker."""
+        """On the executor: passes an image to the worker."""
         self._counts.dropped += self.worker.submit(item)
 
     def _process(self, item: ImageInput) -> None:
-        """On the worker: map an image."""
+        """On the worker: maps an image."""
         session = self.session
         assert session is not None
         before = session.mapper.state, session.mapper.map.scale.source
@@ -179,12 +179,12 @@ class MappingNode(ManagedNode):
         return await self._answer(response, lambda: self._changed(MappingSession.reset))
 
     async def _on_load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
-        """Put a saved map in the place of the one in use."""
+        """Replaces the current map by a saved one."""
         self.worker.discard()
         return await self._answer(response, lambda: self._changed(lambda session: session.load_map(request.folder)))
 
     def _changed(self, change: Callable[[MappingSession], str]) -> str:
-        """On the worker: change the session, publish its status and say what was done."""
+        """On the worker: changes the session, publishes its status and returns a message."""
         assert self.session is not None
         done = change(self.session)
         self.worker.discard()
@@ -198,28 +198,28 @@ class MappingNode(ManagedNode):
         return await self._answer(response, partial(self.session.save_map, request.folder))
 
     async def _on_export_map(self, request: ExportMap.Request, response: ExportMap.Response) -> ExportMap.Response:
-        """Write the map for other programs."""
+        """Exports the map for other programs."""
         assert self.session is not None
         return await self._answer(response, partial(self.session.export_map, request.format, request.path))
 
     def _on_initialpose(self, pose: PoseWithCovarianceStamped) -> None:
-        """Somebody says where the robot is."""
+        """Handles an approximate pose of the robot."""
         if self.session is not None:
             self.worker.run(partial(self.session.expect, pose))
 
     async def _on_pause(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Ignore images; answers when the one in work is done."""
+        """Ignores images; answers when the current one is finished."""
         if self.source is None:
-            response.message = "The node is not active, there is nothing to pause; activate it."
+            response.message = "The node is not active; activate it before pausing."
             return response
         self.source.muted = True
         self._counts.dropped += self.worker.discard()
         return await self._answer(response, self._publish_status, PAUSED)
 
     async def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Listen to images again."""
+        """Processes images again."""
         if self.source is None:
-            response.message = "The node is not active, there is nothing to resume; activate it."
+            response.message = "The node is not active; activate it before resuming."
             return response
         self.source.muted = False
         return await self._answer(response, self._publish_status, "Mapping goes on.")

@@ -11,12 +11,12 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros.transform_tree import TransformTree
 
 _RETRY_S = 1.0
-"""Seconds without patience after odometry was waited for in vain: a robot that has none is mapped at full speed."""
+"""Seconds without waiting after odometry was missing, so that images without odometry are mapped at full speed."""
 _SAY_AGAIN_S = 30.0
 
 
 class Odometry:
-    """Looks up `odom_frame` -> robot. `pose` may wait up to `patience_s` seconds for it, so it is for the worker thread."""
+    """Looks up `odom_frame` -> robot. `pose` may wait up to `patience_s` seconds; call it on the worker thread."""
 
     def __init__(self, tree: TransformTree, odom_frame: str, patience_s: float, logger: RcutilsLogger) -> None:
         self._tree, self._odom_frame, self._patience_s, self._logger = tree, odom_frame, patience_s, logger
@@ -27,7 +27,7 @@ class Odometry:
         return self._tree.lookup(self._odom_frame, frame) is not None
 
     def pose(self, frame: str, stamp_ns: int) -> SE3 | None:
-        """`T_odom_frame` at a stamp; None, and a word in the log, when TF does not tell it."""
+        """`T_odom_frame` at a stamp; None with a warning when TF does not have it."""
         now = time.monotonic()
         patience_s = 0.0 if now < self._impatient_until else self._patience_s
         T_odom_frame = self._tree.lookup(self._odom_frame, frame, stamp_ns, patience_s=patience_s)
@@ -36,7 +36,7 @@ class Odometry:
                 self._impatient_until = time.monotonic() + _RETRY_S
             why = "at the stamps of the images" if self.known(frame) else "at all"
             self._logger.warning(
-                f"TF does not tell {self._odom_frame} -> {frame} {why}: images are mapped without odometry. Check the frames and "
+                f"TF has no {self._odom_frame} -> {frame} {why}: images are mapped without odometry. Check the frames and "
                 "the clocks, or give images more time with odom_wait.",
                 throttle_duration_sec=_SAY_AGAIN_S,
             )

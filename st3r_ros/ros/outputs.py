@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the mapping node publishes of the map and of each frame."""
+"""The publishers of the mapping node."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UNKNOWN_VARIANCE = 1e9
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Where an image comes from. T_odom_cam: the camera by odometry. has_parent: whether TF has another parent for its frame."""
+    """Origin of an image. T_odom_cam: the camera pose by odometry. has_parent: whether TF has another parent of its frame."""
 
     anchor: MapAnchor
     T_odom_cam: SE3 | None = None
@@ -83,7 +83,7 @@ class MappingOutputs:
         ]
 
     def publish(self, update: MappingUpdate, view: View) -> None:
-        """Publish what one frame has brought; all with the stamp of its image."""
+        """Publishes the results of one frame, with the stamp of its image."""
         self._view, self._stamp_ns = view, update.stamp_ns
         if update.T_world_cam is not None and update.covariance is not None:
             self._publish_pose(update.T_world_cam, update.covariance)
@@ -95,11 +95,11 @@ class MappingOutputs:
             self.mark_changed()
         if update.rescaled != 1.0:
             self._map_cloud.rescale(update.rescaled)
-            self.flush()  # the unit has changed: cloud, keyframes and path go with the pose
+            self.flush()  # the unit has changed: cloud, keyframes and path are published with the pose
         self.poll(idle=False)
 
     def begin_anew(self) -> None:
-        """There is another map: subscribers get it; the path begins here, also in a loaded map."""
+        """Publishes another map; the path starts here, also in a loaded map."""
         self._first_frame = len(self._mapper.map.frames)
         self._stamp_ns = 0
         self.forget_odometry()
@@ -112,21 +112,21 @@ class MappingOutputs:
             output.mark()
 
     def poll(self, *, idle: bool) -> None:
-        """Send what has changed, when it is time to."""
+        """Publishes changes when due."""
         for output in self._latched:
             output.poll(self.config.map_publish_period, idle=idle)
 
     def go_on(self) -> bool:
-        """Go on a little with the messages in the making; whether there is more to do."""
+        """Continues building messages for a short time; whether there is more to do."""
         return any(output.go_on() for output in self._latched if isinstance(output, GradualOutput))
 
     def flush(self) -> None:
-        """Send what has changed now."""
+        """Publishes changes now."""
         for output in self._latched:
             output.flush()
 
     def finish(self) -> PointCloud:
-        """Send what has changed, the cloud as a whole, and return that cloud, in the world."""
+        """Publishes changes, with the whole cloud, and returns that cloud in the world."""
         for output in self._latched:
             output.finish() if output is self._cloud_output else output.flush()
         return self.whole_cloud()
@@ -136,11 +136,11 @@ class MappingOutputs:
         return self._map_cloud.whole(self._mapper.map, self.cloud)
 
     def owns_transform(self, child: str, stamp_ns: int) -> bool:
-        """Whether this node has told TF where a frame is at a stamp."""
+        """Whether this node has broadcast the transform of a frame at a stamp."""
         return self._transforms.owns(child, stamp_ns)
 
     def forget_odometry(self) -> None:
-        """Odometry or the map begins anew."""
+        """Resets the broadcast for a new odometry or map."""
         self._transforms.forget_odometry()
 
     @property
@@ -150,7 +150,7 @@ class MappingOutputs:
 
     @property
     def _T_map_world(self) -> SE3:
-        """Where the map is, also when it has just been loaded and no image has told yet where the camera is on the robot."""
+        """Pose of the map, also when it has just been loaded and the pose of the camera on the robot is not known yet."""
         return self._mapper.map.T_map_world or self._view.anchor.T_map_world
 
     def _map_header(self) -> Header:
@@ -175,8 +175,9 @@ class MappingOutputs:
     def _publish_odometry(self, pose: PoseWithCovarianceStamped, R_map_frame: np.ndarray) -> None:
         """The pose with the velocity since the last tracked image, in the axes of the frame itself (REP-105).
 
-        Both poses are as the map is now, so that a correction of the map is no velocity. Without a last image, or a second and
-        more after it, the velocity is not known: zero, with a huge variance.
+        Both poses are from the current map, so that a correction of the map is not a velocity. Without a last image, or more than
+        a
+        second after it, the velocity is unknown: zero, with a huge variance.
         """
         anchor = self._view.anchor
         message = Odometry(header=pose.header, child_frame_id=anchor.frame_id, pose=pose.pose)

@@ -51,7 +51,7 @@ def read(node: Node, group: str, kind: type[Config]) -> Config:
 def watch(node: Node, groups: Mapping[str, type[Validated]], apply: Callable[[str, Validated], None]) -> None:
     """Check live changes against the dataclasses; `apply(group, config)` gets each changed group, once all are valid.
 
-    A value that is not allowed is refused with the sentence of its `ConfigError`.
+    Invalid values are refused with the message of the `ConfigError`.
     """
 
     def on_set(parameters: list[Parameter]) -> SetParametersResult:

@@ -12,7 +12,7 @@ from st3r_ros.ros.conversions import header
 
 
 class PathMessage:
-    """Writes only the poses that are new or have moved since the last time; making 10,000 again would take a second."""
+    """Updates only new or changed poses; rebuilding 10,000 would take a second."""
 
     def __init__(self) -> None:
         self._message = Path()

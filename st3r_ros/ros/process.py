@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One node as a process: the executor in a thread of its own, signals in the main thread, an orderly end."""
+"""One node as a process: the executor in its own thread, signals in the main thread, a clean shutdown."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from st3r_ros.errors import St3rError
 
 TOGETHER_S = 1.0
 LOOK_AGAIN_S = 0.2
-"""Python may miss a signal that comes just before its main thread begins to wait, and hear of it when the wait ends."""
+"""Python may miss a signal just before its main thread starts to wait, and handle it only after the wait."""
 
 
 class RunnableNode(Protocol):
-    """What `run` needs of a node besides being one."""
+    """Methods of a node that `run` calls."""
 
     def start(self) -> None:
         """Begin; called once, before the executor spins. Raises St3rError when it cannot."""
@@ -44,7 +44,7 @@ class RunnableNode(Protocol):
 
 
 class Interrupted(BaseException):
-    """A signal came while something ran that need not be finished; no `except Exception` takes it for a failure."""
+    """Raised for a signal during work that need not be finished; not an Exception, so that it is not taken for a failure."""
 
 
 class Stop:
@@ -80,7 +80,7 @@ class Stop:
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """End cleanly. A second Ctrl-C interrupts the clean end.
 
-        Signals that come together are one wish: launch, systemd and the terminal may each send theirs.
+        Signals in quick succession count as one: launch, systemd and the terminal may each send theirs.
         """
         now = time.monotonic()
         if self._signalled is None:
@@ -105,9 +105,9 @@ class Stop:
 
 
 def run(make_node: Callable[[Stop], RunnableNode], args: list[str] | None = None) -> int:
-    """Run a node until Ctrl-C, SIGTERM or its own end. Returns the exit code: 0, 1 after a crash, 2 for a user's mistake.
+    """Run a node until Ctrl-C, SIGTERM or its own end. Returns the exit code: 0, 1 after a crash, 2 for a user error.
 
-    rclpy's own signal handlers would end ROS first; the node could not publish its last map any more.
+    rclpy's own signal handlers would shut down ROS first, before the node could publish its last map.
     """
     make_room_for_images()
     stop = Stop()
@@ -115,7 +115,7 @@ def run(make_node: Callable[[Stop], RunnableNode], args: list[str] | None = None
     signal.signal(signal.SIGTERM, stop.on_signal)
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # of rcl: a remapping or a log level that is none
+    except RuntimeError as error:  # from rcl: an invalid remapping or log level
         print(f"Error: {error}", file=sys.stderr)
         return 2
     try:
@@ -133,7 +133,7 @@ def run(make_node: Callable[[Stop], RunnableNode], args: list[str] | None = None
 
 
 class _NodeLog(logging.Handler):
-    """Sends what the library logs to a node's logger, and with it to /rosout."""
+    """Forwards the log of the library to a node's logger and /rosout."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The qualities of service the nodes use: a new profile for each topic, because rclpy writes `qos_overrides` into it."""
+"""QoS profiles of the nodes: a new profile for each topic, because rclpy writes `qos_overrides` into it."""
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -13,15 +13,15 @@ __all__ = ["OVERRIDABLE", "OVERRIDABLE_IMAGES", "SubscriptionEventCallbacks", "i
 
 
 def images(reliability: str) -> QoSProfile:
-    """Images in. best_effort: the newest counts; connects to every publisher. reliable: for a link that loses packets, where an
-    image takes a while to be complete and the next ones arrive meanwhile; connects to reliable publishers only."""
+    """Image subscriptions. best_effort: only the newest image; connects to every publisher. reliable: for a lossy link, on which
+    further images arrive before one is complete; connects to reliable publishers only."""
     reliable = reliability == "reliable"
     policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
     return QoSProfile(depth=5 if reliable else 1, history=HistoryPolicy.KEEP_LAST, reliability=policy)
 
 
 def packets(reliability: str) -> QoSProfile:
-    """The packets of a video in, each of which counts; as `images`, but for the depth."""
+    """Subscriptions to video packets, all of which are needed; like `images` with a larger depth."""
     profile = images(reliability)
     profile.depth = 100
     return profile

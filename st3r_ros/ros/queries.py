@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes with the requests of the relocalization node, checked: images, calibrations, depths, poses."""
+"""Checks the requests of the relocalization node: images, calibrations, depths, poses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LEVEL = 1.0 - 1e-6
 
 
 def is_given(image: Image) -> bool:
-    """Whether a field of a request holds an image, be it a usable one or not."""
+    """Whether a field of a request contains an image, usable or not."""
     return bool(image.width or image.height or image.step or image.encoding or len(image.data))
 
 
@@ -46,10 +46,10 @@ def frame_from_file(path: str, camera: Camera | None) -> Frame:
     """The frame of an image file, with stamp 0.
 
     Raises:
-        FrameError: there is no such file, or it is no image that can be used.
+        FrameError: the file does not exist or is not a usable image.
     """
     if not os.path.isfile(path):  # which, other than Path, takes whatever a request may hold
-        what = "is a folder, not an image" if os.path.isdir(path) else "is no file on the machine of this node"
+        what = "is a folder, not an image" if os.path.isdir(path) else "is not a file on the machine of this node"
         raise FrameError(f"'{path[:200]}' {what}; give the path of an image file.")
     return Frame(0, 0, read_image(Path(path)), camera)
 
@@ -79,7 +79,7 @@ def camera_given(info: CameraInfo, rectified: bool | None = None) -> Camera | No
         return None
     camera = camera_from_info(info, rectified=rectified)
     if camera is None:
-        raise CalibrationError("The K of camera_info is zero: it is not calibrated; calibrate, or leave camera_info empty.")
+        raise CalibrationError("The K of camera_info is zero; calibrate the camera, or leave camera_info empty.")
     return camera
 
 
@@ -95,7 +95,7 @@ def pose_given(poses: Sequence[Pose]) -> SE3 | None:
     try:
         return SE3.from_quaternion_xyzw(np.array([q.x, q.y, q.z, q.w]), np.array([p.x, p.y, p.z]))
     except GeometryError as error:
-        raise GeometryError(f"The pose is none: {error}") from error
+        raise GeometryError(f"The pose is invalid: {error}") from error
 
 
 def expected_pose(message: PoseWithCovarianceStamped, anchor: MapAnchor, map_frame: str) -> SE3:

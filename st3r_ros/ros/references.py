@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """References on disk, so that they survive a restart: for each a small JSON file, which names a PNG of the image.
 
-A damaged file is reported and left alone. Nothing in the folder is trusted or run.
+Damaged files are reported and kept. The folder is untrusted input; nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"The name {name[:80]!r} cannot be that of a reference; take at most 64 letters, digits, - and _, "
+            f"The name {name[:80]!r} is not a valid name of a reference; use at most 64 letters, digits, - and _, "
             "beginning with a letter or digit."
         )
     return name
@@ -81,7 +81,7 @@ class ReferenceStore:
         self._delete(old - {image, depth})
 
     def remove(self, name: str) -> None:
-        """Forget a reference; it is no matter if there is none."""
+        """Removes a reference, if it exists."""
         old = self._pictures(name)
         self._manifest(name).unlink(missing_ok=True)
         self._delete(old)
@@ -101,7 +101,7 @@ class ReferenceStore:
             content = _read_json(path)
             name = content["name"]
             if content.get("format") != FORMAT or path.name != f"{name}.json":
-                raise ValueError("it is not what st3r_ros has written under this name")
+                raise ValueError("it was not written by st3r_ros under this name")
             if content["version"] != VERSION:
                 raise ValueError(f"it has the version {content['version']!r}, this program reads {VERSION}")
             stamp_ns, picture, depth = content["stamp_ns"], content["image"], content["depth"]
@@ -119,7 +119,7 @@ class ReferenceStore:
 
     def _picture(self, name: Any) -> Path:
         if not isinstance(name, str) or Path(name).name != name or not (self._folder / name).is_file():
-            raise ValueError(f"its picture {name!r} is not there")
+            raise ValueError(f"its picture {name!r} is missing")
         return self._folder / name
 
     def _write_png(self, name: str, pixels: np.ndarray) -> str:
@@ -189,5 +189,5 @@ def _read_depth(path: Path) -> np.ndarray:
     check_whole(data)
     millimetres = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if millimetres is None or millimetres.dtype != np.uint16 or millimetres.ndim != 2:
-        raise FrameError(f"'{path}' is no depth of 16 bit.")
+        raise FrameError(f"'{path}' is not a 16-bit depth image.")
     return millimetres.astype(np.float32) / np.float32(_MM)

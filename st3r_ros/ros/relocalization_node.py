@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node `st3r_relocalization`: where the live camera is, relative to a reference image or in a saved map, with no guess."""
+"""Node `st3r_relocalization`: localizes a camera relative to a reference image or in a saved map, without an initial guess."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class RelocalizationNode(ManagedNode):
 
     def _configure(self) -> None:
         config = self._config = parameters.read(self, "", RelocalizationNodeConfig)
-        message_type(config.image_transport)  # complains where its messages are not installed
+        message_type(config.image_transport)  # raises when its messages are not installed
         store = None
         if config.reference_dir:
             check_output_folder(Path(config.reference_dir))
@@ -86,7 +86,7 @@ class RelocalizationNode(ManagedNode):
             parent_hint=_PARENT_HINT,
             one_map=False,
         )
-        self.get_logger().info(f"Listening to {self.source.topic} and {self.source.info_topic}.")
+        self.get_logger().info(f"Subscribed to {self.source.topic} and {self.source.info_topic}.")
 
     def _finish(self) -> None:
         if self.source is None:
@@ -95,7 +95,7 @@ class RelocalizationNode(ManagedNode):
         self.source = self._latest = None
         self._hand_out(None)
         self.worker.discard()
-        self.worker.run(lambda: None).result()  # what is in work is published while the publishers are still active
+        self.worker.run(lambda: None).result()  # the current result is published while the publishers are still active
 
     def _release(self) -> None:
         self.session = None
@@ -103,7 +103,7 @@ class RelocalizationNode(ManagedNode):
     # Images -----------------------------------------------------------------------------------------------------------
 
     def _deliver(self, item: ImageInput) -> None:
-        """On the executor: hand an image to who waits for one, and, when it is time, to the worker."""
+        """On the executor: passes an image to waiting requests and, when due, to the worker."""
         self._latest = item
         self._hand_out(item)
         rate, now_ns = self._config.rate, self.get_clock().now().nanoseconds
@@ -120,7 +120,7 @@ class RelocalizationNode(ManagedNode):
             future.set_result(item)
 
     def _process(self, item: ImageInput) -> None:
-        """On the worker: localize a live image."""
+        """On the worker: localizes a live image."""
         assert self.session is not None
         self.session.localize(item)
 
@@ -169,7 +169,7 @@ class RelocalizationNode(ManagedNode):
         return await self._answer(response, partial(self.session.load_map, request.folder))
 
     async def _on_relocalize(self, request: Relocalize.Request, response: Relocalize.Response) -> Relocalize.Response:
-        """Localize the image given, or the next live one."""
+        """Localizes the given image, or the next live one."""
         given = queries.is_given(request.image)
         item = None
         if self.source is not None:
@@ -178,7 +178,7 @@ class RelocalizationNode(ManagedNode):
             response.message = self._why_nothing(request, given)
         else:
             await self._answer(response, partial(self._localize, item, request, response))
-        if not response.result.message:  # the image did not get as far as to have a result
+        if not response.result.message:  # the image has no result
             header = queries.header_of(request.image)
             response.result = unusable(response.message, header, self._config.reference_frame)
         response.success = response.result.status == RelocalizationResult.LOCALIZED
@@ -192,7 +192,7 @@ class RelocalizationNode(ManagedNode):
         return str(response.result.message)
 
     def _as_input(self, request: Relocalize.Request) -> ImageInput | None:
-        """The image of a request, None while TF does not tell where the camera is."""
+        """The image of a request, None while TF does not have the camera."""
         assert self.source is not None
         anchor = self.source.find_anchor(request.image.header.frame_id)
         if anchor is None:
@@ -200,7 +200,7 @@ class RelocalizationNode(ManagedNode):
         return ImageInput(request.image, None, anchor, parent=self.source.parent_of(anchor.frame_id))
 
     async def _next_image(self) -> ImageInput | None:
-        """The next live image, None when none comes in time."""
+        """The next live image, None when none arrives in time."""
         image = Future()
         self._waiting.append(image)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still

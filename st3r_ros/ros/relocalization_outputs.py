@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the relocalization node publishes of each query."""
+"""The publishers of the relocalization node."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from st3r_ros.ros.transforms import MapAnchor, TransformBroadcaster
 from st3r_ros.types import Frame, LocalizationResult, LocalizationStatus
 
 KEPT_RESULTS = 10
-"""Each result counts, also when a subscriber is slow; a late one gets the last ones, as many as it asks for."""
+"""Keeps results for slow and late subscribers."""
 _STATUSES = {status: getattr(RelocalizationResult, status.name) for status in LocalizationStatus}
 
 
@@ -42,7 +42,7 @@ def input_terms(config: RelocalizationNodeConfig) -> MappingNodeConfig:
 
 @dataclass(frozen=True, eq=False)
 class QueryView:
-    """Where a query comes from: the header of its image and its camera in TF. T_frame_ref: from the frame of the answers to
+    """Origin of a query: the header of its image and its camera in TF. T_frame_ref: from the frame of the answers to
     `reference_frame`, which are the same but for a map, whose TF frame is level. has_parent: whether TF has another parent for
     the anchor's frame."""
 
@@ -67,17 +67,17 @@ class RelocalizationOutputs:
         self._matches = node.create_lifecycle_publisher(Image, "~/matches", stream(2), qos_overriding_options=OVERRIDABLE)
 
     def owns_transform(self, child: str, stamp_ns: int) -> bool:
-        """Whether this node has told TF where a frame is at a stamp."""
+        """Whether this node has broadcast the transform of a frame at a stamp."""
         return self._transforms.owns(child, stamp_ns)
 
     @property
     def picture_wanted(self) -> bool:
-        """Whether somebody looks at `~/matches`."""
+        """Whether `~/matches` has a subscriber."""
         return self._matches.get_subscription_count() > 0
 
     def publish(self, result: LocalizationResult, view: QueryView) -> RelocalizationResult:
-        """Publish the outcome of a query; pose and TF only where the camera was found, and how far away, not just in which
-        direction: a pose message has no way to say that its length means nothing, and who drives by it would be misled."""
+        """Publishes the result of a query; pose and TF only when the camera was found with a translation, not only a direction,
+        which a pose message cannot express and which would mislead a robot."""
         message = result_message(result, view, self.config.reference_frame)
         self._result.publish(message)
         if result.T_ref_cam is not None and result.covariance is not None and not result.directional:
@@ -85,13 +85,13 @@ class RelocalizationOutputs:
         return message
 
     def publish_unusable(self, reason: str, header: Header) -> RelocalizationResult:
-        """Publish that an image could not be used."""
+        """Publishes that an image could not be used."""
         message = unusable(reason, header, self.config.reference_frame)
         self._result.publish(message)
         return message
 
     def publish_picture(self, picture: np.ndarray, header: Header) -> None:
-        """Publish the drawn matches, (H, W, 3) uint8 RGB, with the header of the query."""
+        """Publishes the drawn matches, (H, W, 3) uint8 RGB, with the header of the query."""
         self._matches.publish(image_message(Frame(0, stamp_to_ns(header.stamp), picture), header.frame_id))
 
     def _publish_pose(self, T_ref_cam: SE3, covariance: np.ndarray, view: QueryView) -> None:
@@ -136,7 +136,7 @@ def result_message(result: LocalizationResult, view: QueryView, reference_frame:
 
 
 def unusable(reason: str, header: Header, reference_frame: str) -> RelocalizationResult:
-    """The message about an image that could not be used, or that did not come."""
+    """The message for an unusable or missing image."""
     return RelocalizationResult(
         header=Header(stamp=header.stamp, frame_id=reference_frame),
         child_frame_id=header.frame_id,

@@ -31,17 +31,17 @@ DEFAULT_NAME = "reference"
 
 @dataclass(frozen=True, eq=False)
 class LatestImage:
-    """The newest live image, and how many seconds ago it came."""
+    """The newest live image and its age in seconds."""
 
     item: ImageInput
     age_s: float
 
 
 class RelocalizationSession:
-    """Feeds a `Relocalizer`, keeps its references, publishes.
+    """Feeds a `Relocalizer`, stores its references, publishes.
 
-    References share one frame. One reference at most comes without a pose: its camera is that frame.
-    last: the outcome of the last query, with these references or this map. problem: why its image could not be used, else "".
+    References share one frame. At most one reference has no pose: its camera is that frame.
+    last: the result of the last query, with these references or this map. problem: why its image could not be used, else "".
     rectified: whether the images of requests are, None where nothing tells.
     """
 
@@ -62,10 +62,10 @@ class RelocalizationSession:
         self._store, self._logger, self._rectified = store, logger, rectified
 
     def begin(self, config: RelocalizationNodeConfig) -> None:
-        """Take the kept references, and the reference and the map of the settings, into use.
+        """Loads the stored references, and the reference and the map of the settings.
 
         Raises:
-            St3rError: those of the settings cannot be used. Damaged kept ones are reported in the log.
+            St3rError: those of the settings cannot be used. Damaged stored ones are reported in the log.
         """
         self._checkpoint = config.checkpoint
         kept, problems = self._store.load() if self._store is not None else ([], [])
@@ -78,7 +78,7 @@ class RelocalizationSession:
             try:
                 self._use(reference)
             except St3rError as error:
-                problems.append(f"The kept reference '{reference.name}' cannot be used: {error}")
+                problems.append(f"The stored reference '{reference.name}' cannot be used: {error}")
         for problem in problems:
             self._logger.warning(problem)
         if self.references:
@@ -89,10 +89,10 @@ class RelocalizationSession:
     # References and map -----------------------------------------------------------------------------------------------
 
     def set_reference(self, request: SetReference.Request, latest: LatestImage | None, image_wait: float) -> str:
-        """Do what a request asks for, and say what was done.
+        """Executes a request and returns a message.
 
         Raises:
-            St3rError: something is wrong with the request; nothing has changed.
+            St3rError: the request is invalid; nothing has changed.
         """
         name = check_name(request.name or DEFAULT_NAME)
         ways = (queries.is_given(request.image), bool(request.path), request.use_latest, request.remove)
@@ -109,26 +109,26 @@ class RelocalizationSession:
             try:
                 self._store.save(reference)
             except OutputError as error:
-                raise OutputError(f"Reference '{name}' is in use, but it is not kept for the next start: {error}") from error
-            kept = " It is kept for the next start."
+                raise OutputError(f"Reference '{name}' is in use, but could not be stored for the next start: {error}") from error
+            kept = " It is stored for the next start."
         height, width = reference.frame.image.shape[:2]
         of = f" from an image {latest.age_s:.2f} s old" if request.use_latest and latest is not None else ""
         return f"Reference '{name}' is set, {width}x{height}{of}.{kept}{self._map_goes_before()}"
 
     def load_map(self, folder: str) -> str:
-        """Take a saved map into use, or none with ''; says what was done.
+        """Loads a saved map, or unloads it with ''; returns a message.
 
         Raises:
-            MapFileError: it cannot be loaded; the map in use stays.
+            MapFileError: it cannot be loaded; the current map is kept.
         """
         if not folder:
             self.relocalizer.use_map(None)
             self.map = None
             self._forget_last()
-            return "There is no map in use any more; poses are relative to the references."
+            return "The map is unloaded; poses are relative to the references."
         try:
             saved = load_map(folder)
-        except OSError as error:  # a path that is none
+        except OSError as error:  # an invalid path
             raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
         check_model(saved.info, self.relocalizer.model_name, weights_sha256(self._checkpoint))
         loaded = saved.map
@@ -158,7 +158,7 @@ class RelocalizationSession:
         self._forget_last()
         if self._store is not None:
             self._store.remove(name)
-        return f"Reference '{name}' is forgotten."
+        return f"Reference '{name}' is removed."
 
     def _frame(self, request: SetReference.Request, latest: LatestImage | None, image_wait: float) -> Frame:
         camera = queries.camera_given(request.camera_info, self._rectified)
@@ -167,7 +167,7 @@ class RelocalizationSession:
         if not request.use_latest:
             return queries.frame_from_message(request.image, camera)
         if request.camera_info != CameraInfo():
-            raise ConfigError("use_latest takes the calibration that came with the image; leave camera_info empty.")
+            raise ConfigError("use_latest uses the calibration of the image; leave camera_info empty.")
         if latest is None:
             raise FrameError("There is no live image yet; start the camera and activate this node.")
         if latest.age_s > image_wait:
@@ -177,12 +177,12 @@ class RelocalizationSession:
         return queries.frame_from_message(latest.item.message, latest.item.camera)
 
     def _map_goes_before(self) -> str:
-        return "" if self.map is None else " It is not used as long as a map is; ~/load_map without a folder ends that."
+        return "" if self.map is None else " It is not used while a map is loaded; ~/load_map without a folder unloads the map."
 
     # Queries ----------------------------------------------------------------------------------------------------------
 
     def localize(self, item: ImageInput, camera_info: CameraInfo | None = None) -> RelocalizationResult:
-        """Find the camera of one image and publish the outcome. camera_info: that of a request, in place of the item's camera."""
+        """Localizes one image and publishes the result. camera_info: that of a request, instead of the item's camera."""
         header = queries.header_of(item.message)
         try:
             if item.error is not None:
@@ -202,7 +202,7 @@ class RelocalizationSession:
         return message
 
     def _forget_last(self) -> None:
-        """The last outcome was about something else."""
+        """Clears the last result, which was about other references."""
         self.last, self.problem = None, ""
 
     def _picture(self, frame: Frame, result: LocalizationResult) -> np.ndarray:

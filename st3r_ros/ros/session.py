@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mapping run inside the node: image messages in, map and messages out. Everything here runs on the worker thread."""
+"""A mapping run in the node: maps image messages and publishes the results. Everything here runs on the worker thread."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, MappingState, MappingUpdate
 
 TIME_JUMP_NS = 1_000_000_000
-"""A stamp that is this much earlier than the last one means that time has begun again (a looping recording)."""
+"""Step backwards of the stamps, seconds, that counts as a restart of time (a looping recording)."""
 
 
 class MappingSession:
-    """Feeds a `Mapper`, records what happened, publishes.
+    """Feeds a `Mapper`, records the run, publishes.
 
-    loaded_frames: frames that came with a loaded map.
+    loaded_frames: frames of a loaded map.
     """
 
     def __init__(self, mapper: Mapper, files: MapFiles, outputs: MappingOutputs, info: RunInfo, logger: RcutilsLogger) -> None:
@@ -51,7 +51,7 @@ class MappingSession:
 
     @property
     def message(self) -> str:
-        """One sentence about how things are now."""
+        """One sentence about the current state."""
         return self._situation.text(self.mapper.state)
 
     def say(self, condition: str) -> None:
@@ -61,23 +61,23 @@ class MappingSession:
     # The map --------------------------------------------------------------------------------------------------------
 
     def reset(self) -> str:
-        """Forget the map, where it is not one that is only localized in, and all counts; subscribers get the empty map."""
+        """Clears the map, except in localization mode, and all counts; publishes the empty map."""
         if self.mapper.frozen:
             self.mapper.load(self.mapper.map, frozen=True)
-            done = "The map stays; the camera is looked for in it again."
+            done = "The map is kept; localizing the camera in it again."
         else:
             self.mapper.reset()
             self._files.forget()
-            done = "The map is empty; the next image begins a new one."
+            done = "The map is empty; the next image starts a new one."
         self._begin()
         self.say(done)
         return done
 
     def load_map(self, folder: str) -> str:
-        """Put a saved map in the place of the one in use; says what was loaded.
+        """Replaces the current map by a saved one; returns a message.
 
         Raises:
-            St3rError: it cannot be loaded; the map in use stays.
+            St3rError: it cannot be loaded; the current map is kept.
         """
         done = self._files.load(folder)
         self._begin()
@@ -85,7 +85,7 @@ class MappingSession:
         return done
 
     def save_map(self, folder: str) -> str:
-        """Save the map; says what was saved.
+        """Saves the map; returns a message.
 
         Raises:
             St3rError: nothing was saved.
@@ -93,7 +93,7 @@ class MappingSession:
         return self._files.save(folder)
 
     def save_at_end(self) -> None:
-        """Save the map where it came from or was to go, if there is one; the log says what became of it."""
+        """Saves the map in its folder, if it has one; logs the outcome."""
         if not self.mapper.map.frames:
             self._logger.info("The map is not saved: it is empty.")
             return
@@ -103,7 +103,7 @@ class MappingSession:
             self._logger.error(str(error))
 
     def export_map(self, kind: str, path: str) -> str:
-        """Write the map for other programs; says what was written.
+        """Exports the map for other programs; returns a message.
 
         Raises:
             St3rError: nothing was written.
@@ -111,15 +111,15 @@ class MappingSession:
         return self._files.export(kind, path, self.outputs.cloud, self.outputs.whole_cloud)
 
     def expect(self, pose: PoseWithCovarianceStamped) -> None:
-        """Somebody says where the robot is: look for it there first, with the next image, which tells where its camera is."""
+        """Searches for the camera around an approximate pose of the robot first, with the next image, which has its camera."""
         self._expected = pose
 
     # Images ---------------------------------------------------------------------------------------------------------
 
     def process(self, item: ImageInput) -> None:
-        """Map one image and publish the result; an image that cannot be used is counted, with the reason."""
+        """Maps one image and publishes the result; unusable images are counted with their reason."""
         if self._images == 0:
-            self.recorder = RunRecorder()  # its time counts from the first image
+            self.recorder = RunRecorder()  # the run starts with the first image
         index, self._images = self._images, self._images + 1
         try:
             frame = self._frame(index, item)
@@ -140,34 +140,34 @@ class MappingSession:
         self.outputs.publish(update, view)
 
     def _tell(self, update: MappingUpdate) -> None:
-        """What an image has brought, to the status and the log."""
+        """Reports the events of an image to the status and the log."""
         if update.state in TRACKED and update.message:
             self._situation.set_event(update.message)
         else:
             self.say(update.message)
-        if update.state is MappingState.LOST:  # which is said with every image
+        if update.state is MappingState.LOST:  # this is the message of every image
             self._logger.info(self.message, throttle_duration_sec=5.0)
         elif update.message and update.message != self._logged:
             self._logger.info(update.message)
         self._logged = update.message
 
     def _skip(self, index: int, reason: str) -> None:
-        """Count an image that cannot be used."""
+        """Counts an unusable image."""
         self.recorder.skip(index, self.info.input, reason)
         said = f"Skipped an image: {reason}"
         self.say(said)
         self._logger.warning(said, throttle_duration_sec=5.0)
 
     def idle(self) -> None:
-        """Publish what has changed while no image waits."""
+        """Publishes changes while no image waits."""
         self.outputs.poll(idle=True)
 
     def spare(self) -> bool:
-        """Go on with what is to be published, between two images; whether there is more to do."""
+        """Continues building messages between two images; whether there is more to do."""
         return self.outputs.go_on()
 
     def finish(self, output_dir: str) -> None:
-        """Publish the last state of the map and write the results, when a folder is given and there are any."""
+        """Publishes the last state of the map and writes the results, if a folder is given and frames were mapped."""
         if not output_dir or not self.recorder.frames:
             self.outputs.flush()
             return
@@ -193,7 +193,7 @@ class MappingSession:
         return Frame(index, stamp_ns, image, item.camera, T_odom_cam, source=self.info.input)
 
     def _anchored(self, frame: Frame, anchor: MapAnchor) -> MapAnchor:
-        """Where the map is in TF: settled, and levelled by odometry, with the frame that the map begins with."""
+        """Fixes the pose of the map in TF, levelled by odometry, with the first frame of the map."""
         keyframe_map = self.mapper.map
         if keyframe_map.T_map_world is None and keyframe_map.keyframes:
             begins = next(iter(keyframe_map.keyframes.values())).frame_id == frame.id
@@ -202,7 +202,7 @@ class MappingSession:
         return anchor if keyframe_map.T_map_world is None else replace(anchor, T_map_world=keyframe_map.T_map_world)
 
     def _look_where_expected(self, anchor: MapAnchor) -> None:
-        """Hand on what `expect` was told."""
+        """Passes on the pose given to `expect`."""
         pose, self._expected = self._expected, None
         if pose is None:
             return
@@ -215,9 +215,9 @@ class MappingSession:
         known = self.mapper.expect(T_map_world.inverse() @ T_map_frame @ anchor.T_frame_cam)
         self.outputs.forget_odometry()
         self._logger.info(
-            "The camera is looked for around the pose on initialpose."
+            "Searching for the camera around the pose on initialpose."
             if known
-            else "initialpose is ignored: there is no map yet in which the camera could be looked for."
+            else "initialpose is ignored: there is no map yet."
         )
 
     def _notice_time_jump(self, frame: Frame) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One sentence about how things are now: what holds, what has just happened, or what the state means."""
+"""The status sentence: the current condition, a recent event, or the meaning of the state."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Callable
 from st3r_ros.types import MappingState
 
 EVENT_S = 10.0
-"""Seconds for which an event is told."""
-NOT_ACTIVE = "Not listening: the node is not active."
+"""Seconds for which an event is shown."""
+NOT_ACTIVE = "Not subscribed: the node is not active."
 PAUSED = "Paused: images are ignored until ~/resume."
 TRACKED = (MappingState.TRACKING, MappingState.RELOCALIZED)
 _STATES = {
     MappingState.WAITING: "Waiting for the first image.",
     MappingState.INITIALIZING: "Waiting for the camera to move sideways.",
     MappingState.TRACKING: "Tracking.",
-    MappingState.LOST: "Lost: looking for a known place.",
+    MappingState.LOST: "Lost: searching for a known place.",
     MappingState.RELOCALIZED: "The camera was found again.",
     MappingState.PAUSED: PAUSED,
 }
 
 
 class Situation:
-    """What there is to say of a session. Each sentence ends with the state that it was said in.
+    """The status sentence of a session. Each sentence ends with the state it belongs to.
 
-    A condition holds until the next one; an event of tracking is told for `EVENT_S` seconds.
+    A condition holds until the next one; an event is shown for `EVENT_S` seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,11 +35,11 @@ class Situation:
         self._event, self._since = "", 0.0
 
     def set_condition(self, state: MappingState, text: str) -> None:
-        """How things are from now on; "" for as the state says."""
+        """Sets the current condition; "" for the meaning of the state."""
         self._condition = state, text
 
     def set_event(self, text: str) -> None:
-        """Something has happened while the camera is tracked, and nothing is wrong."""
+        """Reports an event during tracking."""
         self._condition = MappingState.TRACKING, ""
         self._event, self._since = text, self._clock()
 

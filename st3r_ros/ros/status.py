@@ -22,7 +22,7 @@ _STATES = {state: getattr(MappingStatus, state.name) for state in MappingState}
 
 
 def status_message(session: MappingSession, source: ImageSource | None, counts: ImageCounts, map_frame: str) -> MappingStatus:
-    """The status now. Safe to call while the worker works: every number is right, at most one frame old.
+    """The current status. Thread-safe: every number is at most one frame old.
 
     source: where images come from, None while the node is not active.
     """
@@ -55,7 +55,7 @@ def status_message(session: MappingSession, source: ImageSource | None, counts: 
 
 
 def situation(session: MappingSession, source: ImageSource | None) -> str:
-    """One sentence about how things are now."""
+    """One sentence about the current state."""
     if source is None:
         return NOT_ACTIVE
     if source.muted:
@@ -66,7 +66,7 @@ def situation(session: MappingSession, source: ImageSource | None) -> str:
 
 
 def tracking_health(session: MappingSession, source: ImageSource | None, mode: str, last_error: str) -> DiagnosticStatus:
-    """The line `tracking`. Not knowing where the camera is deserves a warning only while images are listened to."""
+    """The line `tracking`. A lost camera is a warning only while subscribed to images."""
     mapper, recorder = session.mapper, session.recorder
     keyframe_map, scale = mapper.map, mapper.map.scale
     values = {
@@ -107,11 +107,11 @@ def memory_health(session: MappingSession, kept_bytes: int) -> DiagnosticStatus:
         "gpu (MB)": gpu_bytes() / 1e6,
         "keyframes dropped": keyframe_map.keyframes_dropped,
     }
-    return health("memory", WARN if full else OK, "Full: redundant keyframes make room." if full else f"{held:.0f} MB.", values)
+    return health("memory", WARN if full else OK, "Full: redundant keyframes are dropped." if full else f"{held:.0f} MB.", values)
 
 
 def rss_mb() -> float:
-    """Memory this process holds now, MB (10^6 bytes); its peak where the system does not tell more."""
+    """Memory this process holds now, MB (10^6 bytes); its peak where the system does not provide the current value."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
         return peak_rss_mb()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TF in: the transforms that were heard of late, and where one frame was in another at a stamp."""
+"""TF input: recent transforms, and lookups at a stamp."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from st3r_ros.ros.conversions import transform_from_message
 from st3r_ros.ros.qos import stream
 
 HISTORY_NS = 5_000_000_000
-"""How far back a frame's place is remembered, at least."""
+"""Minimum history of a transform, seconds."""
 _TAKE_PERIOD_S = 0.05
 _SOON_S = 0.005
 TIME_JUMP_NS = 1_000_000_000
-"""A stamp this much earlier than the last one means that time has begun again."""
+"""Step backwards of the stamps, seconds, that counts as a restart of time."""
 
 
 class TransformTree:
-    """Every frame's transforms to its parent, as heard on TF. One thread may add while others look up.
+    """The transforms of every frame to its parent. One thread may add while others look up.
 
-    refresh: called when something is not known; whether it has added anything.
+    refresh: called when a transform is missing; returns whether it has added any.
     """
 
     def __init__(self, refresh: Callable[[], bool] = lambda: False) -> None:
@@ -45,7 +45,7 @@ class TransformTree:
         self._changed = threading.Condition()
 
     def add(self, message: TFMessage, *, static: bool = False) -> None:
-        """Take the transforms of a message; one that is no rigid transform is left out. static: they hold at any time."""
+        """Adds the transforms of a message, except invalid ones. static: valid at any time."""
         with self._changed:
             for item in message.transforms:
                 if not _is_rigid(item.transform):
@@ -70,10 +70,10 @@ class TransformTree:
             return [name for name in self._links if name != top and top in self._ancestors(name)]
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None, *, patience_s: float = 0.0) -> SE3 | None:
-        """`T_target_source` at a stamp, or by the newest transforms; None while it is not known.
+        """`T_target_source` at a stamp, or by the newest transforms; None while unknown.
 
-        Between two transforms of a frame it is interpolated; beyond the newest one there is nothing, but the calling thread may
-        wait `patience_s` seconds for it.
+        Interpolated between two transforms of a frame, not extrapolated beyond the newest one, for which the calling thread may
+        wait up to `patience_s` seconds.
         """
         end = time.monotonic() + patience_s
         while True:
@@ -123,7 +123,7 @@ class TransformTree:
 
 @dataclass(eq=False)
 class _Link:
-    """What TF has said of late about a frame's place in its parent, by increasing stamps."""
+    """Recent transforms of a frame to its parent, by increasing stamps."""
 
     parent: str
     static: bool
@@ -164,8 +164,8 @@ class _Link:
 class TransformListener:
     """Feeds a `TransformTree` from /tf and /tf_static until it is closed. heard: called with every message, on another thread.
 
-    A robot's TF is hundreds of small messages a second, and each that wakes the executor costs it a millisecond. So the executor
-    leaves these subscriptions alone: who looks up what is not known takes what has come, and a thread does now and then.
+    A robot's TF has hundreds of small messages a second, and waking the executor costs a millisecond each. Therefore the executor
+    does not handle these subscriptions: lookups of missing transforms take pending messages, and a thread takes them regularly.
     """
 
     def __init__(self, node: Node, heard: Callable[[TFMessage], None] = lambda message: None) -> None:
@@ -191,11 +191,11 @@ class TransformListener:
 
     @property
     def listening(self) -> bool:
-        """Whether it is not closed."""
+        """Whether it is listening."""
         return bool(self._subscriptions)
 
     def close(self) -> None:
-        """Stop listening: a robot's TF costs more than it is worth once nothing more is asked of it."""
+        """Stops listening, to save the cost of TF when it is not needed."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
@@ -208,7 +208,7 @@ class TransformListener:
             self._take_all()
 
     def _take_all(self) -> bool:
-        """Take what has come; whether there was anything."""
+        """Takes pending messages; whether there were any."""
         taken = False
         with self._taking, suppress(InvalidHandle):  # nothing, when the subscriptions are gone
             for subscription, static in zip(self._subscriptions, (True, False), strict=False):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who else broadcasts what this node broadcasts: a frame has one parent."""
+"""Detects other publishers of this node's transform: a frame has one parent."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from st3r_ros.frame_names import frame_name
 from st3r_ros.ros.transform_tree import TransformListener
 
 LISTEN_S = 2.0
-"""Seconds after the first image in which TF may show who else tells where the robot is."""
+"""Seconds after the first image in which TF is checked for another publisher."""
 PERIOD_S = 20.0
-"""Seconds until it is listened to again for as long."""
+"""Seconds until the next check."""
 FORGET_S = 20.0
-"""Seconds of listening for good after which who has not been heard of again has stopped."""
+"""Seconds without a transform after which another publisher counts as stopped."""
 
 
 class TransformWatch:
-    """Listens to TF, for good where odometry comes that way, now and then otherwise, and notices who contradicts this node.
+    """Listens to TF, permanently with odometry, otherwise from time to time, and detects conflicting publishers.
 
-    owns: whether this node has told TF where a frame is at a stamp (nanoseconds). hint: what a person can do when the frame that
-    this node tells of has a parent already. frame_id: that frame, "" while it is not known.
+    owns: whether this node has broadcast the transform of a frame at a stamp (nanoseconds). hint: what to do when the frame that
+    this node broadcasts already has a parent. frame_id: that frame, "" while unknown.
     """
 
     def __init__(self, node: Node, config: MappingNodeConfig, owns: Callable[[str, int], bool], hint: str) -> None:
@@ -41,29 +41,29 @@ class TransformWatch:
 
     @property
     def parent(self) -> str | None:
-        """Who else is the parent of `frame_id`, as far as is known now."""
+        """Another parent of `frame_id`, as far as known."""
         return self._parent or None
 
     @property
     def conflict(self) -> str:
-        """One sentence about who else tells TF what this node tells, "" when nobody does."""
+        """One sentence about another publisher of this node's transform, "" without one."""
         return self._conflict if self.config.publish_tf else ""
 
     def parent_of(self, frame_id: str) -> str | None:
-        """Who else is the parent of any frame, as far as is known now."""
+        """Another parent of any frame, as far as known."""
         if frame_name(frame_id) == self.frame_id:
             return self.parent
         parent = self.tf.tree.parent(frame_id)
         return None if parent == self.config.map_frame else parent
 
     def look(self, frame_id: str, listening_s: float) -> None:
-        """With each image, `listening_s` seconds after the first: listen or leave it."""
+        """Called with each image, `listening_s` seconds after the first: starts or stops listening."""
         if self.config.odom_frame:
             self._forget(time.monotonic() - FORGET_S)
             return
         if frame_id != self.frame_id:
             self._parent = ""
-            parent = self.parent_of(frame_id)  # it may have been told before the frame was known
+            parent = self.parent_of(frame_id)  # it may have been broadcast before the frame was known
             self.frame_id = frame_id
             if parent is not None:
                 self._notice_parent(parent)
@@ -90,7 +90,7 @@ class TransformWatch:
                 )
 
     def _forget(self, before: float) -> None:
-        """Who was heard last before then has stopped."""
+        """Forgets publishers last heard before a time."""
         if (self._parent or self._conflict) and self._heard < before:
             self._parent = self._conflict = ""
             self._node.get_logger().info("The other publisher of what this node broadcasts has stopped.")
@@ -98,7 +98,7 @@ class TransformWatch:
     def _notice_parent(self, parent: str) -> None:
         self._parent = parent
         self._say(
-            f"TF has {parent} as the parent of {self.frame_id} already, so {self.config.map_frame} -> {self.frame_id} is not "
+            f"TF already has {parent} as the parent of {self.frame_id}, so {self.config.map_frame} -> {self.frame_id} is not "
             f"broadcast. {self._hint}"
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the map is in TF, and TF out: the place of the robot, or of its odometry, in the map."""
+"""The pose of the map in TF, and the broadcast of map -> base or map -> odom."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from st3r_ros.ros.qos import OVERRIDABLE, stream
 
 IDENTITY = SE3.identity()
 REMEMBERED = 500
-"""Transforms of its own that the broadcaster knows again."""
+"""Number of its own transforms that the broadcaster recognizes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +75,15 @@ class MapAnchor:
         return replace(self, T_map_world=tilt @ self.T_map_world)
 
     def T_map_frame(self, T_world_cam: SE3) -> SE3:
-        """The pose of `frame_id` in `map`, of one camera pose or of a batch."""
+        """The pose of `frame_id` in `map` for one camera pose or a batch."""
         return self.T_map_world @ T_world_cam @ self.T_frame_cam.inverse()
 
 
 class TransformBroadcaster:
-    """Tells TF, while the node is active, where the robot is in the map.
+    """Broadcasts the pose of the robot in the map while the node is active.
 
-    Without odometry that is map -> base at the stamp of each image. With odometry, which is the parent of base, it is
-    map -> odom, the newest again and again, so that TF has it at all times. Nothing is sent when `publish_tf` is off.
+    Without odometry this is map -> base at the stamp of each image. With odometry, the parent of base, it is map -> odom,
+    repeated periodically so that TF always has it. Nothing is broadcast when `publish_tf` is off.
     """
 
     def __init__(self, node: LifecycleNode) -> None:
@@ -95,21 +95,21 @@ class TransformBroadcaster:
         self._timer: Timer | None = None
 
     def repeat_every(self, period: float, config: Callable[[], MappingNodeConfig]) -> None:
-        """Repeat, every `period` seconds, what `send_odometry` was told last; config: how it is at that time."""
+        """Repeats the last transform of `send_odometry` every `period` seconds; config: the current configuration."""
         self._timer = self._node.create_timer(period, lambda: self._repeat(config()))
-        self._timer.cancel()  # there is nothing to repeat, and an idle node shall cost nothing
+        self._timer.cancel()  # nothing to repeat; an idle node must not use CPU
 
     def owns(self, child: str, stamp_ns: int) -> bool:
-        """Whether the place of this frame at this stamp was told by this node, lately."""
+        """Whether this node has recently broadcast this frame at this stamp."""
         return (child, stamp_ns) in self._sent
 
     def send_pose(self, T_map_frame: SE3, stamp_ns: int, frame_id: str, config: MappingNodeConfig) -> None:
-        """Where the base is, without odometry."""
+        """Broadcasts map -> base, without odometry."""
         if config.publish_tf:
             self._send(T_map_frame, stamp_ns, config.map_frame, frame_id)
 
     def send_odometry(self, T_map_odom: SE3, config: MappingNodeConfig) -> None:
-        """Where odometry's origin is, now and until it is told again."""
+        """Broadcasts map -> odom, now and repeatedly until the next."""
         self._T_map_odom = T_map_odom
         self._repeat(config)
         if self._timer is not None and self._timer.is_canceled():
@@ -118,16 +118,16 @@ class TransformBroadcaster:
                 self._node.executor.wake()  # it sleeps until the timers it knows of
 
     def _repeat(self, config: MappingNodeConfig) -> None:
-        """It is valid a little into the future, until the next."""
+        """Broadcasts with a stamp slightly in the future."""
         T_map_odom = self._T_map_odom
         if T_map_odom is not None and config.publish_tf:
             stamp_ns = self._node.get_clock().now().nanoseconds + int(config.transform_tolerance * 1e9)
-            if stamp_ns != self._last_ns:  # simulated time stands still between two ticks, and TF complains about repetitions
+            if stamp_ns != self._last_ns:  # simulated time stands still between two ticks, and TF warns about repeated stamps
                 self._send(T_map_odom, stamp_ns, config.map_frame, config.odom_frame)
             self._last_ns = stamp_ns
 
     def forget_odometry(self) -> None:
-        """Odometry begins anew; there is nothing to repeat."""
+        """Stops repeating, for a new odometry."""
         self._T_map_odom = None
         if self._timer is not None:
             self._timer.cancel()

@@ -21,11 +21,11 @@ class Progressed:
 def test_a_wait_is_said_once_with_its_reason():
     out = io.StringIO()
     display = PlainDisplay(Console(file=out, width=200), "room", 300, clock=lambda: 0.0)
-    for what in ["the mapping node starts"] * 3 + ["Loading the pair model opencv."] * 3:
+    for what in ["the mapping node is starting"] * 3 + ["Loading the pair model opencv."] * 3:
         display.wait(what)
     display.show(Progressed(12), keyframes=2)
     assert out.getvalue().splitlines() == [
-        "room: waiting: the mapping node starts",
+        "room: waiting: the mapping node is starting",
         "room: waiting: Loading the pair model opencv.",
         "room: 12/300 frames, 7.5 frames/s, 2 keyframes, tracking",
     ]

@@ -208,4 +208,4 @@ def test_a_frame_that_changes_is_looked_up_again(place: Any) -> None:
     np.testing.assert_allclose(rear.T_frame_cam.as_matrix(), (T_base_rear @ OPTICAL).as_matrix(), atol=1e-12)
     assert len(told) == 1 and "changed from 'front' to 'rear'" in told[0]
     assert image_of(placement, "nowhere") is rear
-    assert "TF does not know it" in told[1]
+    assert "TF does not have it" in told[1]

@@ -25,7 +25,7 @@ def test_the_page_stays_after_the_demo_until_ctrl_c(tmp_path: Path) -> None:
         output = "".join(lines)
         found = re.search(r"The map stays on (http://127\.0\.0\.1:\d+)\. Ctrl-C ends\.", output)
         assert found is not None, output
-        assert f"The map is on {found[1]} while it is made." in output
+        assert f"The map is shown on {found[1]}." in output
         assert "Images: 20 sent" in output
         with urllib.request.urlopen(found[1], timeout=20) as answer:
             assert answer.status == 200

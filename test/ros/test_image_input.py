@@ -318,8 +318,8 @@ def test_muted_it_hands_nothing_on(ros: Ros) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (None, "nobody publishes it; images are on /elsewhere"),
-        (Image, "sends nothing"),
+        (None, "it has no publisher; images are on /elsewhere"),
+        (Image, "does not publish"),
         (CompressedImage, "it carries sensor_msgs/msg/CompressedImage, not"),
     ],
 )
@@ -328,14 +328,14 @@ def test_silence_is_explained(ros: Ros, kind: type | None, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("quality", "words"), [(qos_profile_sensor_data, "best effort, but image_reliability is reliable"), (1, "sends nothing")]
+    ("quality", "words"), [(qos_profile_sensor_data, "best effort, but image_reliability is reliable"), (1, "does not publish")]
 )
 def test_a_publisher_that_cannot_be_reliable_is_told(ros: Ros, quality: QoSProfile | int, words: str) -> None:
     explain_silence(ros, Image, quality, MappingNodeConfig(base_frame="", image_reliability="reliable"), words)
 
 
 def explain_silence(ros: Ros, kind: type | None, quality: QoSProfile | int, config: MappingNodeConfig, words: str) -> None:
-    """A driver that sends nothing, in a context of its own, and what the source says about it."""
+    """A driver that does not publish, in a context of its own, and what the source says about it."""
     ros.init()
     elsewhere = Context()
     rclpy.init(context=elsewhere)

@@ -311,7 +311,7 @@ def test_the_viewer_is_there_when_it_is_wanted(launch: Any, tmp_path: Path) -> N
     file.write_text("/**:\n  ros__parameters:\n    port: 0\n")
     launched = launch("mapping", "viewer:=true", f"viewer_config:={file}", "namespace:=robot")
     launched.wait_for("The map of st3r_mapping is on http://")
-    launched.wait_for("Listening to /robot/image")
+    launched.wait_for("Subscribed to /robot/image")
     launched.ctrl_c()
     assert launched.wait() == 0
     assert launched.output.count("process has finished cleanly") == 2

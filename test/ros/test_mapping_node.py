@@ -348,5 +348,5 @@ def test_reset_forgets_everything_when_it_answers(robot: Robot) -> None:
 
 def test_silence_is_explained(robot: Robot) -> None:
     wait_until(lambda: "No images on /image" in robot.status.message, "the status to complain")
-    assert "sends nothing" in robot.status.message
+    assert "does not publish" in robot.status.message
     assert robot.status.fps == 0.0
