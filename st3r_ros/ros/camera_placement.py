@@ -22,7 +22,7 @@ _SAY_AGAIN_S = 30.0
 class CameraPlacement:
     """Finds the anchor of a camera from TF, and detects other publishers of this node's transform.
 
-    Names of frames are without a leading slash (`frame_name`). odometry: to be asked for the stamp of an image; None without
+    Names of frames are without a leading slash (`frame_name`). odometry: looked up at the stamp of an image; None without
     `odom_frame`. missing: what an image of which there is no anchor yet waits for. owns_transform, parent_hint: as for
     `TransformWatch`.
     """
@@ -49,14 +49,14 @@ class CameraPlacement:
         self._config = self.watch.config = config
 
     def find(self, image_frame: str) -> MapAnchor | None:
-        """Where a camera sits, be it that of the images or another one; None while TF does not tell."""
+        """The anchor of any camera frame; None while TF does not have it."""
         image_frame = self._of_camera(image_frame)
         if self._anchor is not None and image_frame == self._image_frame:
             return self._anchor
         return self._known(image_frame)
 
     def of_image(self, image_frame: str, *, patient: bool) -> MapAnchor | None:
-        """Where the camera of an image sits, found once; None while TF may still tell, or has not told of odometry yet."""
+        """The anchor of the camera of an image, found once; None while waiting for TF of the camera or odometry."""
         image_frame = self._of_camera(image_frame)
         if self._anchor is None:
             self._anchor = self._known(image_frame) or (None if patient else self._assumed(image_frame))

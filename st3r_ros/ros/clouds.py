@@ -59,7 +59,7 @@ class MapCloud:
         return (yield from _message_steps(header, pieces, T_map_world))
 
     def whole(self, keyframe_map: KeyframeMap, config: CloudConfig) -> PointCloud:
-        """The map as it is now, in the world."""
+        """The current map, in the world."""
         return self._builder.whole(keyframe_map, config)
 
     def last(self, header: Header, keyframe_map: KeyframeMap, T_map_world: SE3) -> PointCloud2:

@@ -58,9 +58,9 @@ class ImageCounts:
 
 
 class ImageSource:
-    """Subscribes to `image` and `camera_info` and hands on every image, still encoded, unless `muted`; of a video, each newest
-    image that was decoded.
-    last_image: when one arrived, `time.monotonic` seconds; at first, when listening began. stamps: how their stamps are.
+    """Subscribes to `image` and `camera_info` and passes on every image, still encoded, unless `muted`; for videos, the newest
+    decoded image.
+    last_image: time of the last arrival, or of the subscription, `time.monotonic` seconds. stamps: checks their stamps.
     holding: what images wait for now, one sentence; "" for nothing.
 
     The first images wait up to `input_wait` seconds for a camera_info and for the TF of camera and odometry; newer ones replace

@@ -75,7 +75,7 @@ class MapFiles:
         return f"Saved '{folder}': {saved.keyframes} keyframes, {saved.bytes / 1e6:.1f} MB."
 
     def export(self, kind: str, path: str, cloud: CloudConfig, whole: Callable[[], PointCloud]) -> str:
-        """Writes the mapper's map for other programs. Says what was written. whole: gives its cloud with these settings.
+        """Exports the mapper's map for other programs. Returns a message. whole: gives its cloud with these settings.
 
         Raises:
             ConfigError, OutputError: nothing was written.
@@ -89,7 +89,7 @@ class MapFiles:
             raise OutputError("There is nothing to export: the map is empty.")
         try:
             written = export_cloud(path, whole()) if kind == "ply" else export_map(path, self._mapper.map, kind, cloud)
-        except (OSError, ValueError) as error:  # a path that is none
+        except (OSError, ValueError) as error:  # an invalid path
             raise OutputError(f"'{path[:200]}' cannot be written: {error}.") from error
         scale = self._mapper.map.scale
         return f"Wrote {written} to '{path}', in {f'metres (from {scale.source})' if scale.metric else 'arbitrary units'}."
