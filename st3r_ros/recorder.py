@@ -86,9 +86,10 @@ class RunRecorder:
             self._recent.append(self._finished)
 
     def skip(self, frame: int, source: str, reason: str) -> None:
-        """Records a skipped frame. All are counted, the first ones listed."""
+        """Records a skipped frame. All are counted; the first ones are listed, and later ones for another reason."""
         self._skipped += 1
-        if len(self._skips) < LISTED_SKIPS:
+        listed = len(self._skips)
+        if listed < LISTED_SKIPS or (listed < 2 * LISTED_SKIPS and all(skip.reason != reason for skip in self._skips)):
             self._skips.append(Skip(frame, source, reason))
 
     @property
@@ -103,7 +104,7 @@ class RunRecorder:
 
     @property
     def skips(self) -> tuple[Skip, ...]:
-        """The first skipped frames."""
+        """The first skipped frames, and later ones that were skipped for another reason."""
         return tuple(self._skips)
 
     @property

@@ -76,7 +76,8 @@ def test_all_skipped_frames_are_counted_and_the_first_ones_listed():
     for number in range(200):
         recorder.skip(number, f"{number}.png", "It is damaged.")
     assert recorder.skipped == 200
-    assert [skip.frame for skip in recorder.skips] == list(range(LISTED_SKIPS))
+    recorder.skip(200, "end", "The file was cut off.")
+    assert [skip.frame for skip in recorder.skips] == [*range(LISTED_SKIPS), 200]
 
 
 def test_the_table_has_every_processed_frame():

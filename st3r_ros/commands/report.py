@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from st3r_ros.recorder import Skip
 from st3r_ros.results import RESULT_FILES, RunSummary, TruthSummary
 from st3r_ros.sequences import ImageSequence
 
-SHOWN_SKIPS = 3
+SHOWN_SKIPS, SHOWN_REASONS = 3, 6
 SHOWN_SPANS = 5
 
 
@@ -49,11 +50,18 @@ def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> li
         lines.append(f"Lost on frames {', '.join(spans)}{more}.")
     if summary.skipped:
         lines.append(f"Skipped {summary.skipped} unusable frames:")
-        lines += [f"  {skip.source}: {skip.reason}" for skip in summary.skips[:SHOWN_SKIPS]]
+        lines += [f"  {skip.source}: {skip.reason}" for skip in _examples(summary.skips)]
     if summary.tracked == 0:
         lines.append(_why_nothing(summary))
     lines.append(f"Results in {out}: {', '.join(RESULT_FILES)}.")
     return lines
+
+
+def _examples(skips: tuple[Skip, ...]) -> list[Skip]:
+    """A few skipped frames, in order: the first for each reason, then others."""
+    firsts = list({skip.reason: skip for skip in reversed(skips)}.values())[::-1][:SHOWN_REASONS]
+    others = [skip for skip in skips if skip not in firsts]
+    return sorted((firsts + others)[: max(SHOWN_SKIPS, len(firsts))], key=lambda skip: skip.frame)
 
 
 def truth_line(truth: TruthSummary) -> str:

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+from st3r_ros.commands.report import _examples
+from st3r_ros.recorder import Skip
+
+
+def frames(*reasons: str) -> list[int]:
+    return [skip.frame for skip in _examples(tuple(Skip(i, "", reason) for i, reason in enumerate(reasons)))]
+
+
+def test_every_reason_for_a_skipped_frame_has_an_example():
+    assert frames(*"aaaaaaa") == [0, 1, 2]
+    assert frames(*"aaaabaac") == [0, 4, 7]
+    assert frames(*"aaaab") == [0, 1, 4]
+    assert frames(*"abcdefgh") == [0, 1, 2, 3, 4, 5]
+    assert frames() == []
