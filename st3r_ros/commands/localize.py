@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.bag import is_bag
-from st3r_ros.io.calibration import Calibration, is_named_rectified, read_calibration
+from st3r_ros.io.calibration import Calibration, CameraChoice, read_calibration
 from st3r_ros.io.image_file import image_suffixes, read_image
 from st3r_ros.io.layouts.folder import images_in
 from st3r_ros.io.layouts.open import is_plain_folder, open_folder
@@ -81,7 +82,10 @@ def run_localize(options: LocalizeOptions, settings: Settings) -> int:
     maps = _check(options)
     camera = read_calibration(options.camera) if options.camera else None
     queries = Queries(options.query, read_calibration(options.query_camera) if options.query_camera else None, camera)
-    references = [] if maps else [_reference(number, path, camera) for number, path in enumerate(options.references)]
+    notes: list[str] = []
+    references = [] if maps else [_reference(number, path, camera, notes) for number, path in enumerate(options.references)]
+    for note in dict.fromkeys([*notes, *queries.notes]):
+        print(f"Note: {note}", file=sys.stderr)
     depth = _depth(options)
     model = load_pair_model(options.pair_model, options.checkpoint, opencv=settings.opencv, mast3r=settings.mast3r)
     if maps:
@@ -129,22 +133,27 @@ class Queries:
     """The images to localize: one file, a folder of images, or any other input of `st3r map`.
 
     camera: of the images, None for their own calibration; otherwise: for images without a calibration.
-    skipped: a sentence for each unusable image so far. length: number of images, None if unknown.
+    skipped: a sentence for each unusable image so far. length: number of images, None if unknown. notes: sentences on the
+    calibration and on what is left out.
     """
 
     def __init__(self, source: str, camera: Calibration | None, otherwise: Calibration | None = None) -> None:
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         self.length: int | None
         self._files: list[Path] = []
         path = Path(source)
         if path.is_file() and _is_image(path):
-            calibration = camera or otherwise
-            self._files, self._camera = [path], None if calibration is None else _camera_of(calibration, path, read_image(path))
+            self._files, self._camera = [path], None
+            with suppress(FrameError):  # said when the image is to be localized
+                self._camera = _camera_of(camera or otherwise, path, read_image(path), self.notes)
         elif path.is_dir() and not is_bag(path) and is_plain_folder(path):
             self._files = images_in(path)
-            self._camera = open_folder(path, camera).camera
-            if self._camera is None and otherwise is not None:
-                self._camera = open_folder(path, otherwise).camera
+            folder = open_folder(path, camera)
+            if folder.camera is None and otherwise is not None:
+                folder = open_folder(path, otherwise)
+            self._camera = folder.camera
+            self.notes += folder.notes
         if self._files:
             self.length = len(self._files)
             return
@@ -152,6 +161,7 @@ class Queries:
         if self._sequence.camera is None and otherwise is not None:
             self._sequence = open_sequence(source, camera=otherwise)
         self.length = self._sequence.length
+        self.notes += self._sequence.notes
 
     def __iter__(self) -> Iterator[Query]:
         if not self._files:
@@ -181,14 +191,20 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in image_suffixes() and not file.name.startswith(".")
 
 
-def _reference(number: int, path: str, calibration: Calibration | None) -> Frame:
+def _reference(number: int, path: str, calibration: Calibration | None, notes: list[str]) -> Frame:
     image = read_image(Path(path))
-    return Frame(number, number, image, None if calibration is None else _camera_of(calibration, Path(path), image))
+    return Frame(number, number, image, _camera_of(calibration, Path(path), image, notes))
 
 
-def _camera_of(calibration: Calibration, path: Path, image: np.ndarray) -> Camera:
+def _camera_of(calibration: Calibration | None, path: Path, image: np.ndarray, notes: list[str]) -> Camera | None:
+    """The camera of an image file. What is to be said of it is added to the notes."""
+    choice = CameraChoice(path.stem)
+    if calibration is not None:
+        choice.add(calibration)
     height, width = image.shape[:2]
-    return calibration.camera((width, height), rectified=is_named_rectified(path.stem))
+    camera = choice.camera(width, height)
+    notes += choice.notes
+    return camera
 
 
 def _named(paths: tuple[str, ...], frames: list[Frame]) -> Iterator[tuple[str, Frame]]:
