@@ -93,7 +93,7 @@ class ImageSource:
         self._calibration = CalibrationInput(node, self.topic, self.info_topic, config.rectified, one_map=one_map)
         self._placement = CameraPlacement(node, config, owns_transform, parent_hint)
         self._tf = self._placement.watch.tf
-        self.stamps = StampWatch(node, config.odom_frame)
+        self.stamps = StampWatch(node, config)
         self.holding = ""
         self._subscriptions = [
             node.create_subscription(

@@ -10,6 +10,7 @@ from statistics import median
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 
+from st3r_ros.config import MappingNodeConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.io.stamps import format_stamp
 from st3r_ros.ros.conversions import stamp_to_ns
@@ -29,8 +30,9 @@ BACK_S = 1.0
 class StampWatch:
     """Checks the stamp of every image. complaint: the current problem of the stamps, "" for none."""
 
-    def __init__(self, node: Node, odom_frame: str) -> None:
-        self._clock, self._logger, self._odom_frame = node.get_clock(), node.get_logger(), odom_frame
+    def __init__(self, node: Node, config: MappingNodeConfig) -> None:
+        self._clock, self._logger = node.get_clock(), node.get_logger()
+        self._map_odom = f"{config.map_frame} -> {config.odom_frame}" if config.odom_frame else ""
         self._simulated = bool(node.get_parameter("use_sim_time").value)
         self._order, self._offset = StampOrder(), ClockOffset()
         self.complaint = ""
@@ -63,6 +65,7 @@ class StampWatch:
         """The offset has changed."""
         kind, seconds = self._offset.kind, abs(self._offset.seconds or 0.0)
         self.complaint = ""
+        log = self._logger.warning
         if kind == "no clock":
             self.complaint = "use_sim_time is true, but /clock has no publisher; play with --clock, or set use_sim_time to false."
         elif kind == "ahead":
@@ -73,10 +76,11 @@ class StampWatch:
                 f"The images' stamps are {span(seconds)} ahead of {clock}, and so are the poses and TF published for them, which "
                 f"other nodes cannot use yet: {way_out}."
             )
-        elif kind == "behind" and self._odom_frame:
+        elif kind == "behind" and self._map_odom:
+            log = self._logger.info
             self.complaint = (
-                f"The images' stamps are {span(seconds)} behind the clock by which map -> {self._odom_frame} is stamped: for a "
-                "recording play it with --clock and set use_sim_time to true; for a live camera synchronise the clocks (chrony)."
+                f"The images' stamps are {span(seconds)} behind the clock by which {self._map_odom} is stamped: for a recording "
+                "play it with --clock and set use_sim_time to true; for a live camera synchronise the clocks (chrony)."
             )
         elif kind == "behind":
             clock = "/clock" if self._simulated else "the clock"
@@ -85,7 +89,7 @@ class StampWatch:
                 "What this node publishes carries the same stamps."
             )
         if self.complaint:
-            self._logger.warning(self.complaint)
+            log(self.complaint)
 
 
 class ClockOffset:

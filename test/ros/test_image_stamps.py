@@ -4,6 +4,7 @@ from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from ros_harness import Ros
 
+from st3r_ros.config import MappingNodeConfig
 from st3r_ros.ros.image_stamps import STEADY, ClockOffset, StampOrder, StampWatch, span
 
 SECOND = 10**9
@@ -73,13 +74,13 @@ def test_kinds_of_offsets(seconds: float | None, kind: str) -> None:
         (0, "", ""),
         (3600, "", "1.0 h ahead of this node's clock"),
         (-3600, "", ""),
-        (-3600, "odom", "1.0 h behind the clock"),
+        (-3600, "odom", "1.0 h behind the clock by which map -> odom is stamped"),
     ],
 )
 def test_what_is_complained_of(ros: Ros, shift_s: int, odom_frame: str, words: str) -> None:
     ros.init()
     node = Node("listener")
-    watch = StampWatch(node, odom_frame)
+    watch = StampWatch(node, MappingNodeConfig(odom_frame=odom_frame))
     for _ in range(STEADY):
         now = node.get_clock().now().to_msg()
         assert watch.look(Time(sec=now.sec + shift_s, nanosec=now.nanosec)) is None
@@ -90,7 +91,7 @@ def test_what_is_complained_of(ros: Ros, shift_s: int, odom_frame: str, words: s
 
 def test_no_clock_is_complained_of(ros: Ros) -> None:
     ros.init("-p", "use_sim_time:=true")
-    watch = StampWatch(Node("listener"), "")
+    watch = StampWatch(Node("listener"), MappingNodeConfig())
     for n in range(STEADY):
         watch.look(Time(sec=1_700_000_000 + n))
     assert "/clock has no publisher" in watch.complaint
