@@ -119,6 +119,8 @@ class BagSequence(ImageSequence):
             elif cameras is not None:
                 cameras.hear_recorded(item)
         yield from map(_video_entry, decoder.flush())
+        if index == 0:
+            raise FrameError(f"The bag announces messages on {self.topic}, but none is there; its index is damaged.")
 
 
 def _entries_of(recorded: Message, source: str, decoder: VideoDecoder) -> Iterator[Entry]:

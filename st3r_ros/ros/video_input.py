@@ -113,8 +113,7 @@ class VideoInput:
                 self._lost += self._newest is not None
                 self._newest = VideoImage(frame.tag, frame)
                 self.problem = ""
-            wanted = not self._scheduled and bool(frames)
-            self._scheduled = self._scheduled or wanted
+            wanted, self._scheduled = not self._scheduled, True
         if self.problem:
             self._warn(f"A packet of the video on {self._topic} gives no image. {self.problem}")
         executor = self._node.executor

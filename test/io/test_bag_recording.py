@@ -199,6 +199,14 @@ def test_an_unknown_packing_is_named(tmp_path):
         BagSequence(path)
 
 
+def test_messages_that_are_announced_and_not_there_are_said(tmp_path, monkeypatch):
+    path = bags.write_bag(tmp_path / "bag", messages())
+    sequence = BagSequence(path)
+    monkeypatch.setattr("st3r_ros.io.bag_mcap.McapStorage.messages", lambda self, topics: iter(()))
+    with pytest.raises(InputError, match="The bag announces messages on /camera/image_raw, but none is there"):
+        list(sequence)
+
+
 # Several files --------------------------------------------------------------------------------------------------------
 
 
