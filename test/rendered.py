@@ -10,6 +10,7 @@ from st3r_ros.sim.renderer import Renderer
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.types import Frame
 
+KEPT = 8  # worlds at once, up to a hundred megabytes each
 OWN_RENDERER = SimulatedSequence.__dict__["renderer"]
 """Paints a world for each sequence anew; for the tests of that."""
 
@@ -21,9 +22,12 @@ def share_worlds() -> None:
     def renderer(sequence: SimulatedSequence) -> Renderer:
         config = sequence.config
         world = (config.world, config.seed, config.length)
-        if world not in made:
-            made[world] = OWN_RENDERER.func(sequence)
-        return made[world]
+        found = made.get(world)
+        if found is None:
+            if len(made) >= KEPT:
+                made.pop(next(iter(made)))
+            found = made[world] = OWN_RENDERER.func(sequence)
+        return found
 
     SimulatedSequence.renderer = property(renderer)  # type: ignore[assignment, method-assign]
 
