@@ -30,6 +30,7 @@ _REFERENCES = typer.Option(
     ..., "--reference", "-r", metavar="REF.jpg|MAP", help="An image (may be given several times), or a saved map's folder."
 )
 _WEIGHTS = "mast3r, dust3r, dust3r-224, a url, or a Hub id (owner/name)."
+_MASKS = "Masks with the names of the images, or one for all: black is neither matched nor mapped."
 _VERSION = "Print the version."
 _DEFAULTS = MapCommandConfig()
 _PAIR_DEFAULTS = PairCommandConfig()
@@ -70,6 +71,7 @@ def map_command(
     camera: str = typer.Option(
         _DEFAULTS.camera, help="Calibration file (docs/calibration.md), instead of the one that comes with INPUT."
     ),
+    masks: str = typer.Option(_DEFAULTS.masks, metavar="FOLDER|FILE", help=_MASKS),
     every: int = typer.Option(_DEFAULTS.every, help="Take only every n-th image."),
     max_frames: int = typer.Option(_DEFAULTS.max_frames, help="Stop after this many images; 0 takes all."),
     save_map: str = typer.Option(_DEFAULTS.save_map, metavar="FOLDER", help="Save the map, for --map and `st3r export`."),
@@ -103,6 +105,7 @@ def map_command(
         pair_model=pair_model,
         checkpoint=checkpoint,
         camera=camera,
+        masks=masks,
         out=out,
         every=every,
         max_frames=max_frames,
@@ -128,6 +131,7 @@ def localize_command(
     query_camera: str = typer.Option("", help="Calibration of the queries."),
     pair_model: str = typer.Option(_DEFAULTS.pair_model, help="The two-view model: opencv or mast3r."),
     checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
+    masks: str = typer.Option("", metavar="FOLDER|FILE", help=_MASKS),
     depth: str = typer.Option("", metavar="DEPTH.png", help="16-bit depth of the single reference image, for a metric answer."),
     depth_scale: float = typer.Option(1000.0, help="Units of DEPTH.png per metre: 1000 for millimetres, 5000 in TUM layout."),
     json_target: str = typer.Option("", "--json", metavar="FILE|-", help="Write JSON to a file, or to stdout with -."),
@@ -162,6 +166,7 @@ def localize_command(
         query_camera=query_camera,
         pair_model=pair_model,
         checkpoint=checkpoint,
+        masks=masks,
         depth=depth,
         depth_scale=depth_scale,
         json_target=json_target,

@@ -288,6 +288,7 @@ class MappingNodeConfig(Validated):
         "QoS of the image subscription: best_effort, or reliable (for compressed images over a lossy link).",
         choices=("best_effort", "reliable"),
     )
+    mask_file: str = setting("", "Image file that is black where no image is matched or mapped (the robot itself); '' for none.")
     map_frame: str = setting("map", "TF frame of the map and of everything published in it.", frame=True)
     base_frame: str = setting(
         "base_link", "The robot's base frame, whose pose is published; '' for the camera itself.", frame=True
@@ -366,6 +367,7 @@ class MapCommandConfig(Validated):
     pair_model: str = setting(MappingNodeConfig.pair_model, "The two-view model: opencv or mast3r.")
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     camera: str = setting("", "Calibration file (docs/calibration.md); '' for the calibration that comes with the input.")
+    masks: str = setting("", "Folder of masks with the names of the images, or one mask for all: black is left out; '' for none.")
     out: str = setting("st3r_map", "Folder for the results.")
     every: int = setting(1, "Take only every n-th image.", low=1)
     max_frames: int = setting(0, "Images after which the mapping ends; 0 takes all.", low=0)

@@ -59,11 +59,13 @@ class Features:
 
     image: (h, w, 3) uint8 RGB at the model's working size.
     K: (3, 3) float64 intrinsics at that size (assumed ones when `K_known` is False).
+    mask: (h, w) bool at that size, False where a pixel is neither matched nor mapped; None where all can be used.
     """
 
     image: np.ndarray
     K: np.ndarray
     K_known: bool
+    mask: np.ndarray | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +177,7 @@ class Keyframe:
     calibrated: pixels become rays through K, be it known or assumed; otherwise through the directions of the pointmap.
     descriptor: (D,) float32 global descriptor, None before it was asked for.
     features: the pair model's, None when they have made room for others; `image` brings them back.
-    source, lens: as in `Frame`.
+    source, lens: as in `Frame`. mask: as in `Features`.
     """
 
     id: int
@@ -192,6 +194,7 @@ class Keyframe:
     features: Any | None = None
     source: str = ""
     lens: Camera | None = None
+    mask: np.ndarray | None = None
 
     def median_depth(self) -> float:
         """Of every 8th known pixel in both directions, in units of the world; 0 when none is known."""

@@ -56,6 +56,7 @@ INPUTS = {
 CONTENT = {
     "st3r_mapping": {
         **INPUTS,
+        "mask": "black where pixels are neither matched nor mapped (mono8): the mask with the image's stamp, else the newest",
         "initialpose": "approximate pose of the robot: a lost camera is searched there first",
         "~/map_cloud": "the map in `map_frame`, thinned by voxels: x, y, z, rgb, conf; when it has changed and has a subscriber",
         "~/keyframe_cloud": "the newest keyframe, one point per pixel, in the frame of the images",

@@ -26,9 +26,11 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.bag import is_bag
 from st3r_ros.io.calibration import Calibration, CameraChoice, read_calibration
-from st3r_ros.io.image_file import image_suffixes, read_image
+from st3r_ros.io.image_file import image_suffixes, read_image, read_picture
 from st3r_ros.io.layouts.folder import images_in
 from st3r_ros.io.layouts.open import is_plain_folder, open_folder
+from st3r_ros.io.masks import Masks
+from st3r_ros.io.picture import ToneRange
 from st3r_ros.io.stamps import format_stamp, parse_stamp
 from st3r_ros.io.tum import DEPTH_SCALE, read_depth
 from st3r_ros.maps.fit import check_model
@@ -49,6 +51,7 @@ class LocalizeOptions:
     """The options of the command; "" for those not given.
 
     references: image files, or the folder of one saved map. depth: of the single reference, with depth_scale units per metre.
+    masks: of references and queries, as `Masks` takes them.
     json_target: JSON file for the results, "-" for JSON on stdout instead of the table. draw: PNG file for the matches.
     """
 
@@ -56,6 +59,7 @@ class LocalizeOptions:
     query: str
     camera: str = ""
     query_camera: str = ""
+    masks: str = ""
     pair_model: str = "opencv"
     checkpoint: str = ""
     depth: str = ""
@@ -81,9 +85,12 @@ def run_localize(options: LocalizeOptions, settings: Settings) -> int:
     """
     maps = _check(options)
     camera = read_calibration(options.camera) if options.camera else None
-    queries = Queries(options.query, read_calibration(options.query_camera) if options.query_camera else None, camera)
+    masks = Masks(options.masks) if options.masks else None
+    queries = Queries(options.query, read_calibration(options.query_camera) if options.query_camera else None, camera, masks)
     notes: list[str] = []
-    references = [] if maps else [_reference(number, path, camera, notes) for number, path in enumerate(options.references)]
+    references = [] if maps else [_reference(n, path, camera, notes) for n, path in enumerate(options.references)]
+    if masks is not None:
+        references = [masks.apply(frame) for frame in references]
     for note in dict.fromkeys([*notes, *queries.notes]):
         print(f"Note: {note}", file=sys.stderr)
     depth = _depth(options)
@@ -137,7 +144,10 @@ class Queries:
     calibration and on what is left out.
     """
 
-    def __init__(self, source: str, camera: Calibration | None, otherwise: Calibration | None = None) -> None:
+    def __init__(
+        self, source: str, camera: Calibration | None, otherwise: Calibration | None = None, masks: Masks | None = None
+    ) -> None:
+        self._masks = masks
         self.skipped: list[str] = []
         self.notes: list[str] = []
         self.length: int | None
@@ -164,6 +174,13 @@ class Queries:
         self.notes += self._sequence.notes
 
     def __iter__(self) -> Iterator[Query]:
+        for query in self._unmasked():
+            try:
+                yield query if self._masks is None else replace(query, frame=self._masks.apply(query.frame))
+            except FrameError as error:
+                self.skipped.append(f"{query.name}: {error}")
+
+    def _unmasked(self) -> Iterator[Query]:
         if not self._files:
             for frame in self._sequence:
                 yield Query(format_stamp(frame.stamp_ns), frame.stamp_ns, frame)
@@ -171,11 +188,11 @@ class Queries:
             return
         for number, file in enumerate(self._files):
             try:
-                image = read_image(file)
+                frame = _frame(number, file, self._camera)
             except FrameError as error:
                 self.skipped.append(str(error))
                 continue
-            yield Query(file.name, stamp_in(file.name), Frame(number, number, image, self._camera))
+            yield Query(file.name, stamp_in(file.name), frame)
 
 
 def stamp_in(name: str) -> int | None:
@@ -192,8 +209,14 @@ def _is_image(file: Path) -> bool:
 
 
 def _reference(number: int, path: str, calibration: Calibration | None, notes: list[str]) -> Frame:
-    image = read_image(Path(path))
-    return Frame(number, number, image, _camera_of(calibration, Path(path), image, notes))
+    frame = _frame(number, Path(path))
+    return replace(frame, camera=_camera_of(calibration, Path(path), frame.image, notes))
+
+
+def _frame(number: int, file: Path, camera: Camera | None = None) -> Frame:
+    """The image of a file, which is no part of a stream."""
+    picture = read_picture(file)
+    return Frame(number, number, ToneRange().to_rgb(picture), camera, source=str(file), mask=picture.usable)
 
 
 def _camera_of(calibration: Calibration | None, path: Path, image: np.ndarray, notes: list[str]) -> Camera | None:

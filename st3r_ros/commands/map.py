@@ -15,6 +15,7 @@ from st3r_ros.commands.settings import Settings
 from st3r_ros.config import MapCommandConfig
 from st3r_ros.errors import DeviceMemoryError, FrameError
 from st3r_ros.io.calibration import read_calibration
+from st3r_ros.io.masks import Masks
 from st3r_ros.pair import load_pair_model
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, check_output_folder, write_results
@@ -33,6 +34,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     """
     camera = read_calibration(config.camera) if config.camera else None
     sequence = open_sequence(source, camera=camera, every=config.every, max_frames=config.max_frames or None)
+    masks = Masks(config.masks) if config.masks else None
     out = Path(config.out)
     check_map_options(config)
     check_output_folder(out)
@@ -47,7 +49,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
         ended = False
         try:
             with make_display(sequence.name, sequence.length) as display:
-                map_sequence(mapper, sequence, recorder, display, interrupt, check_frame)
+                map_sequence(mapper, sequence, recorder, display, interrupt, check_frame, masks)
             ended = True
         finally:
             # Also when something breaks half way: what was mapped so far is not lost.
@@ -70,6 +72,7 @@ def map_sequence(
     display: Display,
     interrupt: Interrupt,
     check_frame: Callable[[Frame], None],
+    masks: Masks | None = None,
 ) -> None:
     """Feeds every frame to the mapper until the sequence ends or a signal comes. Unusable frames are skipped and counted.
 
@@ -88,7 +91,7 @@ def map_sequence(
         unreadable = _note_unreadable(sequence, recorder, unreadable)
         before = mapper.state
         try:
-            update = mapper.register_frame(frame)
+            update = mapper.register_frame(frame if masks is None else masks.apply(frame))
         except (FrameError, DeviceMemoryError) as error:
             recorder.skip(frame.id, f"frame {frame.id}", str(error))
             continue

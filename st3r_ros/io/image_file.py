@@ -128,6 +128,15 @@ def is_plain(path: Path) -> bool:
         raise FrameError(f"'{path}' cannot be read: {error.strerror}.") from error
 
 
+def turned_like(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """Pixels (H, W, ...) as an image file stores its own, turned as EXIF data turn that image; unchanged where there are none."""
+    try:
+        with _open(path.read_bytes()) as picture:
+            return np.ascontiguousarray(_UPRIGHT[picture.getexif().get(_ORIENTATION, 1)](pixels))
+    except (OSError, KeyError, FrameError):
+        return pixels
+
+
 def decode_file(data: bytes) -> Picture:
     """The picture that the bytes of an image file hold.
 

@@ -165,7 +165,7 @@ class ImageSequence(ABC):
                 self._settle_camera(entry.source, image)
             camera = self._camera_of(entry, image) if image.shape[:2] == size else None
             source = self.source if entry.file is None else str(entry.file.resolve())
-            yield Frame(index, loaded.stamp_ns, image, camera, source=source)
+            yield Frame(index, loaded.stamp_ns, image, camera, source=source, mask=loaded.image.usable)
         if size is None and not self._stopped.is_set():
             first = f" The first reason: {self.skipped[0].reason}" if self.skipped else ""
             raise InputError(f"Not one image of '{self.name}' could be read ({len(self.skipped)} tried).{first}")

@@ -20,11 +20,12 @@ from st3r_ros.maps.origins import Origin, read_origins, write_origins
 from st3r_ros.types import MapScale
 
 FORMAT = "st3r_ros map"
-VERSION = 1
+VERSION = 2
+"""2: masks of keyframes. Maps without them are written as version 1, which older programs read."""
 
 MANIFEST, MANIFEST_SUM = "map.json", "map.json.sha256"
 KEYFRAMES, EDGES, FRAMES = "keyframes.safetensors", "edges.safetensors", "frames.safetensors"
-POINTMAP_FOLDER, IMAGE_FOLDER = "pointmaps", "images"
+POINTMAP_FOLDER, IMAGE_FOLDER, MASK_FOLDER = "pointmaps", "images", "masks"
 
 # No real map reaches these limits; they keep a damaged or malicious file from filling the memory.
 MAX_MANIFEST_BYTES = 64 * 2**20
@@ -37,7 +38,9 @@ MAX_DESCRIPTOR = 65_536
 MAX_ID = 2**53 - 1
 SCALE_SOURCES = ("none", "network", "odometry", "baseline")
 
-_NAME = re.compile(r"(?:keyframes|edges|frames)\.safetensors|pointmaps/\d{6,16}\.safetensors|images/\d{6,16}\.jpg", re.ASCII)
+_NAME = re.compile(
+    r"(?:keyframes|edges|frames)\.safetensors|pointmaps/\d{6,16}\.safetensors|images/\d{6,16}\.jpg|masks/\d{6,16}\.png", re.ASCII
+)
 _SHA256 = re.compile("[0-9a-f]{64}")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
@@ -50,6 +53,11 @@ def pointmap_name(keyframe_id: int) -> str:
 def image_name(keyframe_id: int) -> str:
     """The file of a keyframe's image."""
     return f"{IMAGE_FOLDER}/{keyframe_id:06d}.jpg"
+
+
+def mask_name(keyframe_id: int) -> str:
+    """The file of a keyframe's mask, where it has one."""
+    return f"{MASK_FOLDER}/{keyframe_id:06d}.png"
 
 
 def is_map_file(name: str) -> bool:
@@ -102,7 +110,7 @@ def write_manifest(info: MapInfo) -> bytes:
     sigma = info.scale.sigma
     content = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": 2 if any(name.startswith(MASK_FOLDER) for name in info.files) else 1,
         "package_version": info.package_version,
         "pair_model": info.pair_model,
         "checkpoint_sha256": info.checkpoint_sha256,

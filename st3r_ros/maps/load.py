@@ -25,12 +25,13 @@ from st3r_ros.maps.format import (
     MAX_MANIFEST_BYTES,
     MapInfo,
     image_name,
+    mask_name,
     pointmap_name,
     read_manifest,
 )
 from st3r_ros.maps.origins import Origin
 from st3r_ros.maps.parallel import Progress, in_parallel
-from st3r_ros.maps.pictures import decode_jpeg, max_jpeg_bytes
+from st3r_ros.maps.pictures import decode_jpeg, decode_mask, max_jpeg_bytes
 from st3r_ros.maps.staging import current
 from st3r_ros.maps.tensors import MAX_HEADER_BYTES, Layout, decode_tensors
 from st3r_ros.slam.keyframe_map import KeyframeMap
@@ -112,7 +113,11 @@ def _check_tables(folder: Path, columns: MapColumns, info: MapInfo) -> None:
         raise _damaged(folder, fault)
     ids = columns.keyframes["ids"].tolist()
     wanted = {KEYFRAMES, EDGES, FRAMES, *map(pointmap_name, ids), *map(image_name, ids)}
-    for names, what in ((wanted - info.files.keys(), "is not listed"), (info.files.keys() - wanted, "belongs to no keyframe")):
+    masks = set(map(mask_name, ids)) & info.files.keys()
+    for names, what in (
+        (wanted - info.files.keys(), "is not listed"),
+        (info.files.keys() - wanted - masks, "belongs to no keyframe"),
+    ):
         if names:
             raise _damaged(folder / MANIFEST, f"'{min(names)}' {what}")
     if info.next_keyframe_id <= max(ids):
@@ -135,7 +140,13 @@ def _read_keyframe(folder: Path, info: MapInfo, keyframes: Columns, row: int) ->
     name = image_name(keyframe_id)
     data = _read_listed(folder, name, info, max_jpeg_bytes(width, height))
     image = decode_jpeg(data, info.image_size, folder / name)
-    return tables.to_keyframe(keyframes, row, torch.from_numpy(X), torch.from_numpy(conf), image)
+    keyframe = tables.to_keyframe(keyframes, row, torch.from_numpy(X), torch.from_numpy(conf), image)
+    name = mask_name(keyframe_id)
+    if name in info.files:
+        keyframe.mask = decode_mask(
+            _read_listed(folder, name, info, max_jpeg_bytes(width, height)), info.image_size, folder / name
+        )
+    return keyframe
 
 
 def _read_listed(folder: Path, name: str, info: MapInfo, limit: int) -> bytes:

@@ -44,5 +44,31 @@ def decode_jpeg(data: bytes, size: tuple[int, int], path: Path) -> np.ndarray:
                 raise ValueError("it has more than one scan")
             return np.array(picture)
     except Exception as error:  # Pillow's decoders raise many types of errors for damaged data
-        reason = str(error).rstrip(".") or type(error).__name__
-        raise MapFileError(f"'{path}' is damaged: {reason}; restore the map from a copy or map again.") from error
+        raise _damaged(path, error) from error
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """A PNG of one bit of a mask (H, W) bool."""
+    data = io.BytesIO()
+    Image.fromarray(mask).save(data, format="PNG")
+    return data.getvalue()
+
+
+def decode_mask(data: bytes, size: tuple[int, int], path: Path) -> np.ndarray:
+    """The mask (H, W) bool; as `decode_jpeg`.
+
+    Raises:
+        MapFileError: it is no PNG of one bit, of another size, or damaged.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            if picture.size != size or picture.mode != "1":
+                raise ValueError(f"it is {picture.width}x{picture.height} {picture.mode}, not {size[0]}x{size[1]} of one bit")
+            return np.array(picture)
+    except Exception as error:  # as above
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> MapFileError:
+    reason = str(error).rstrip(".") or type(error).__name__
+    return MapFileError(f"'{path}' is damaged: {reason}; restore the map from a copy or map again.")

@@ -16,19 +16,21 @@ from st3r_ros.maps.format import (
     IMAGE_FOLDER,
     MANIFEST,
     MANIFEST_SUM,
+    MASK_FOLDER,
     MAX_MANIFEST_BYTES,
     POINTMAP_FOLDER,
     FileEntry,
     MapInfo,
     image_name,
     is_map_file,
+    mask_name,
     pointmap_name,
     read_manifest,
     write_manifest,
 )
 from st3r_ros.maps.origins import origins_of
 from st3r_ros.maps.parallel import Progress, in_parallel
-from st3r_ros.maps.pictures import encode_jpeg
+from st3r_ros.maps.pictures import encode_jpeg, encode_mask
 from st3r_ros.maps.staging import check_staging, files_below, staged_folder, write_synced
 from st3r_ros.maps.tensors import encode_tensors
 from st3r_ros.slam.keyframe_map import KeyframeMap
@@ -62,7 +64,8 @@ def save_map(
     if fault:
         raise OutputError(f"'{folder}' is not written: the map is broken ({fault}).")
     with staged_folder(folder, is_map_file, _check_replaceable) as staging:
-        for name in (POINTMAP_FOLDER, IMAGE_FOLDER):
+        masked = any(keyframe.mask is not None for keyframe in keyframe_map.keyframes.values())
+        for name in (POINTMAP_FOLDER, IMAGE_FOLDER, *([MASK_FOLDER] if masked else [])):
             (staging / name).mkdir()
         files: dict[str, FileEntry] = {}
         for written in in_parallel(partial(_write_keyframe, staging), list(keyframe_map.keyframes.values()), progress):
@@ -97,10 +100,14 @@ def stored_pointmap(keyframe: Keyframe) -> dict[str, np.ndarray]:
 
 def _write_keyframe(folder: Path, keyframe: Keyframe) -> dict[str, FileEntry]:
     pointmap, image = pointmap_name(keyframe.id), image_name(keyframe.id)
-    return {
+    written = {
         pointmap: _write(folder / pointmap, encode_tensors(stored_pointmap(keyframe))),
         image: _write(folder / image, encode_jpeg(keyframe.image)),
     }
+    if keyframe.mask is not None:
+        mask = mask_name(keyframe.id)
+        written[mask] = _write(folder / mask, encode_mask(keyframe.mask))
+    return written
 
 
 def _write(path: Path, data: bytes) -> FileEntry:

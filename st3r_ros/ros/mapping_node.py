@@ -31,6 +31,7 @@ from st3r_ros.ros.diagnostics import InputHealth
 from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.managed_node import ManagedNode
 from st3r_ros.ros.map_files import MapFiles
+from st3r_ros.ros.mask_input import MaskInput, read_mask
 from st3r_ros.ros.outputs import MappingOutputs
 from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.qos import OVERRIDABLE, latched
@@ -78,6 +79,7 @@ class MappingNode(ManagedNode):
             raise ConfigError("save_on_shutdown is true, but map_path is empty; give the folder to save the map in.")
         if self._config.output_dir:
             check_output_folder(Path(self._config.output_dir))
+        self._static_mask = read_mask(self._config.mask_file)
         model = self._load_pair_model(self._config.pair_model, self._config.checkpoint)
         self._optimizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="optimizer")
         relocalizer = parameters.read(self, "relocalizer", RelocalizerConfig)
@@ -104,6 +106,7 @@ class MappingNode(ManagedNode):
         assert self.session is not None
         owns_transform = self.session.outputs.owns_transform
         self.source = ImageSource(self, self._config, self._counts, self._deliver, owns_transform)
+        self._masks = self.session.masks = MaskInput(self, self._static_mask)
         self._initialpose = self.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initialpose, 1)
         self.get_logger().info(f"Subscribed to {self.source.topic} and {self.source.info_topic}.")
 
@@ -111,6 +114,7 @@ class MappingNode(ManagedNode):
         if self.source is None or self.session is None:
             return
         self.source.close()
+        self._masks.close()
         self.source = None
         self.destroy_subscription(self._initialpose)
         session, folder = self.session, self._config.output_dir

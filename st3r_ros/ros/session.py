@@ -16,6 +16,7 @@ from st3r_ros.results import RunInfo, write_results
 from st3r_ros.ros.conversions import picture_from_message, stamp_to_ns
 from st3r_ros.ros.image_input import ImageInput
 from st3r_ros.ros.map_files import MapFiles
+from st3r_ros.ros.mask_input import MaskInput
 from st3r_ros.ros.outputs import MappingOutputs, View
 from st3r_ros.ros.queries import expected_pose
 from st3r_ros.ros.situation import TRACKED, Situation
@@ -30,11 +31,13 @@ TIME_JUMP_NS = 1_000_000_000
 class MappingSession:
     """Feeds a `Mapper`, records the run, publishes.
 
+    masks: of the images; None while the node does not listen.
     loaded_frames: frames of a loaded map.
     """
 
     def __init__(self, mapper: Mapper, files: MapFiles, outputs: MappingOutputs, info: RunInfo, logger: RcutilsLogger) -> None:
         self.mapper, self.info = mapper, info
+        self.masks: MaskInput | None = None
         self.outputs, self._files, self._logger = outputs, files, logger
         self._begin()
 
@@ -185,12 +188,16 @@ class MappingSession:
     def _frame(self, index: int, item: ImageInput) -> Frame:
         if item.error is not None:
             raise FrameError(str(item.error))
-        stamp_ns, image = stamp_to_ns(item.message.header.stamp), self._tones.to_rgb(picture_from_message(item.message))
+        stamp_ns, picture = stamp_to_ns(item.message.header.stamp), picture_from_message(item.message)
+        image, mask = self._tones.to_rgb(picture), picture.usable
+        more = self.masks.of(stamp_ns, image.shape[1], image.shape[0]) if self.masks is not None else None
+        if more is not None:
+            mask = more if mask is None else mask & more
         T_odom_cam = None
         if item.odometry is not None:
             T_odom_frame = item.odometry.pose(item.anchor.frame_id, stamp_ns)
             T_odom_cam = T_odom_frame @ item.anchor.T_frame_cam if T_odom_frame is not None else None
-        return Frame(index, stamp_ns, image, item.camera, T_odom_cam, source=self.info.input)
+        return Frame(index, stamp_ns, image, item.camera, T_odom_cam, source=self.info.input, mask=mask)
 
     def _anchored(self, frame: Frame, anchor: MapAnchor) -> MapAnchor:
         """Fixes the pose of the map in TF, levelled by odometry, with the first frame of the map."""

@@ -173,6 +173,7 @@ class MapBuilder:
             features=features,
             source=frame.source,
             lens=frame.lens,
+            mask=features.mask,
         )
         self._next_id += 1
         self._at.map.add_keyframe(keyframe)

@@ -31,7 +31,7 @@ class FeatureStore:
         if keyframe.features is None:
             height, width = keyframe.image.shape[:2]
             camera = Camera(width, height, keyframe.K) if keyframe.K_known else None
-            features = self._model.encode(Frame(keyframe.frame_id, keyframe.stamp_ns, keyframe.image, camera))
+            features = self._model.encode(Frame(keyframe.frame_id, keyframe.stamp_ns, keyframe.image, camera, mask=keyframe.mask))
             features.K = keyframe.K
             keyframe.features = features
         self._order[keyframe.id] = keyframe

@@ -42,7 +42,9 @@ def measured_keyframe(frame: Frame, features: Features, depth: np.ndarray, depth
     y, x = np.mgrid[:h, :w].astype(np.float32)
     K = features.K
     X = np.stack([(x - K[0, 2]) / K[0, 0] * depth, (y - K[1, 2]) / K[1, 1] * depth, depth], axis=-1)
-    conf = np.where(depth > 0, (depth_sigma / MEASURED_DEPTH_SIGMA) ** 2, 0.0)
+    conf = np.where(
+        (depth > 0) & (True if features.mask is None else features.mask), (depth_sigma / MEASURED_DEPTH_SIGMA) ** 2, 0.0
+    )
     return Keyframe(
         id=0,
         frame_id=frame.id,
@@ -53,4 +55,5 @@ def measured_keyframe(frame: Frame, features: Features, depth: np.ndarray, depth
         image=features.image,
         K=K,
         features=features,
+        mask=features.mask,
     )

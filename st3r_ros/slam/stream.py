@@ -51,6 +51,11 @@ class FrameStream:
                 f"Frame {frame.id} is {shape[1]}x{shape[0]} but the stream began with {self._shape[1]}x{self._shape[0]}; "
                 "one map needs one image size."
             )
+        if frame.mask is not None and frame.mask.shape != shape[:2]:
+            raise FrameError(
+                f"Frame {frame.id} is {shape[1]}x{shape[0]} but its mask is {frame.mask.shape[1]}x{frame.mask.shape[0]}; "
+                "give masks of the size of the images."
+            )
         camera = frame.camera
         if camera is not None and (camera.width, camera.height) != (shape[1], shape[0]):
             raise FrameError(
@@ -71,4 +76,6 @@ class FrameStream:
         if self._undistorter is None or self._distorted != camera:
             self._undistorter, self._distorted = Undistorter(camera), camera
         undistorter = self._undistorter
-        return dataclasses.replace(frame, image=undistorter.rectify(frame.image), camera=undistorter.camera, lens=camera)
+        mask = None if frame.mask is None else undistorter.rectify(frame.mask.astype(np.uint8), nearest=True) > 0
+        image = undistorter.rectify(frame.image)
+        return dataclasses.replace(frame, image=image, camera=undistorter.camera, lens=camera, mask=mask)

@@ -57,7 +57,7 @@ def map_of(folder, camera: Camera | None) -> KeyframeMap:
     return result
 
 
-def test_originals_are_undistorted_at_full_size(tmp_path):
+def test_originals_are_exported_at_full_size_and_without_distortion(tmp_path):
     folder = pictures(tmp_path / "views")
     export_nerfstudio(tmp_path / "out", map_of(folder, LENS), CloudConfig(voxel_size=0.5), Originals())
     content = json.loads((tmp_path / "out" / "transforms.json").read_text())

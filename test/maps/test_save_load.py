@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 from map_samples import assert_same_map, random_map
 
 import st3r_ros
-from st3r_ros.errors import OutputError
+from st3r_ros.errors import MapFileError, OutputError
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.maps.format import is_map_file
 from st3r_ros.maps.load import load_map, read_info
+from st3r_ros.maps.pictures import decode_mask, encode_jpeg, encode_mask
 from st3r_ros.maps.save import save_map
 from st3r_ros.maps.staging import files_below
 from st3r_ros.slam.keyframe_map import KeyframeMap
@@ -185,3 +187,26 @@ def test_a_map_without_edges_and_descriptors(tmp_path):
     assert not original.edges and original.keyframes[7].descriptor is None
     save_map(tmp_path / "map", original, pair_model="opencv")
     assert_same_map(load_map(tmp_path / "map").map, original)
+
+
+def test_masks_are_kept_and_maps_without_them_stay_version_1(tmp_path):
+    saved = random_map()
+    assert save_map(tmp_path / "plain", saved, pair_model="opencv").keyframes == 4
+    assert json.loads((tmp_path / "plain" / "map.json").read_text())["version"] == 1
+    assert not (tmp_path / "plain" / "masks").exists()
+    saved.keyframes[0].mask = np.random.default_rng(0).random(saved.keyframes[0].image.shape[:2]) > 0.3
+    save_map(tmp_path / "masked", saved, pair_model="opencv")
+    assert json.loads((tmp_path / "masked" / "map.json").read_text())["version"] == 2
+    loaded = load_map(tmp_path / "masked").map
+    np.testing.assert_array_equal(loaded.keyframes[0].mask, saved.keyframes[0].mask)
+    assert all(k.mask is None for k in loaded.keyframes.values() if k.id != 0)
+    save_map(tmp_path / "masked", random_map(), pair_model="opencv")  # in its place
+    assert not (tmp_path / "masked" / "masks").exists()
+
+
+def test_a_damaged_mask_is_a_sentence(tmp_path):
+    for data in (b"", b"\x89PNG", encode_jpeg(np.zeros((24, 32, 3), np.uint8)), encode_mask(np.ones((24, 31), bool))):
+        with pytest.raises(MapFileError, match=r"'m.png' is damaged"):
+            decode_mask(data, (32, 24), Path("m.png"))
+    mask = np.random.default_rng(0).random((24, 32)) > 0.5
+    np.testing.assert_array_equal(decode_mask(encode_mask(mask), (32, 24), Path("m.png")), mask)

@@ -186,3 +186,22 @@ def test_random_weights_lose_the_camera_but_nothing_breaks():
         assert updates[0].state in (MappingState.TRACKING, MappingState.INITIALIZING)
         assert np.isfinite(mapper.map.trajectory().positions).all()
         assert isinstance(mapper.map.keyframes[0].T_world_cam, Sim3)
+
+
+@pytest.mark.parametrize("matching", ["reciprocal", "projective"])
+def test_masked_pixels_are_neither_matched_nor_mapped(sequence, network, matching):
+    mask = np.ones((HEIGHT, WIDTH), bool)
+    mask[40:, 50:110] = False
+    model = make_model(network, matching=matching)
+    first, second, *_ = (dataclasses.replace(frame, mask=mask) for frame in sequence)
+    features0, features1 = model.encode(first), model.encode(second)
+    prediction = model.predict(features0, features1)
+    for pixels in (prediction.matches.pixels0, prediction.matches.pixels1):
+        column, row = pixels.round().long().T
+        assert mask[row, column].all()
+    assert len(prediction.matches) > 100
+    for conf in (prediction.conf0, prediction.conf1):
+        assert not (conf.numpy()[~mask] > 0).any() and (conf.numpy()[mask] > 0).mean() > 0.5
+    assert model.describe(features0).isfinite().all()
+    nothing = model.encode(dataclasses.replace(first, mask=np.zeros_like(mask)))
+    assert len(model.predict(nothing, features1).matches) == 0

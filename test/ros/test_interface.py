@@ -79,6 +79,7 @@ SUBSCRIBED = [
     Topic(MAPPING, "/image", Image, BEST_EFFORT, SENT, 1),
     Topic(MAPPING, "/camera_info", CameraInfo, BEST_EFFORT, SENT, 1),
     Topic(MAPPING, "/initialpose", PoseWithCovarianceStamped),
+    Topic(MAPPING, "/mask", Image),
     Topic(RELOCALIZATION, "/image", Image, BEST_EFFORT, SENT, 1),
     Topic(RELOCALIZATION, "/camera_info", CameraInfo, BEST_EFFORT, SENT, 1),
 ]

@@ -17,6 +17,7 @@ from st3r_ros.network.network import PairNetwork
 from st3r_ros.network.outputs import PairOutput, ViewOutput
 from st3r_ros.network.preprocess import ImagePlan, normalize, plan_image, resize_live
 from st3r_ros.network.retrieval import RetrievalHead, global_descriptors
+from st3r_ros.pair.masks import claimed, resized_mask, usable_matches
 from st3r_ros.pair.mast3r.correspondences import match_descriptors, match_points, match_projections
 from st3r_ros.pair.mast3r.device_memory import naming_full_memory
 from st3r_ros.pair.mast3r.inference import Inference, MASt3RFeatures, Pair
@@ -74,6 +75,8 @@ class MASt3RPairModel:
             DeviceMemoryError: it does not fit on the GPU.
         """
         features = self.see(frame.image)
+        if frame.mask is not None:
+            features.mask = _working_mask(frame.mask, features.plan)
         features.K_known = frame.camera is not None
         features.K = self._intrinsics(features) if frame.camera is None else features.plan.scale_K(frame.camera.K)
         return features
@@ -112,7 +115,7 @@ class MASt3RPairModel:
             DeviceMemoryError: it does not fit on the GPU.
         """
         pair = features0, features1
-        matches = self._match(pair, seed)
+        matches = usable_matches(self._match(pair, seed), features0.mask, features1.mask)
         if not dense:
             return PairPrediction(matches, math.nan)
         output = self._output(pair, pointmaps=True, descriptors=False)
@@ -122,7 +125,8 @@ class MASt3RPairModel:
         finite0, finite1 = view0.X.isfinite().all(dim=-1), view1.X.isfinite().all(dim=-1)
         conf0 = torch.where(finite0 & (view0.X[..., 2] > 0), view0.conf - NO_CLAIM, 0.0).clamp_min(0.0)
         conf1 = torch.where(finite1, view1.conf - NO_CLAIM, 0.0).clamp_min(0.0)
-        return PairPrediction(matches, math.nan, view0.X.cpu(), view1.X.cpu(), conf0.cpu(), conf1.cpu())
+        conf0, conf1 = claimed(conf0.cpu(), features0.mask), claimed(conf1.cpu(), features1.mask)
+        return PairPrediction(matches, math.nan, view0.X.cpu(), view1.X.cpu(), conf0, conf1)
 
     def adopt(self, features: MASt3RFeatures, pixels: torch.Tensor) -> None:
         """Does nothing: every pixel is matched."""
@@ -130,7 +134,11 @@ class MASt3RPairModel:
     @torch.no_grad()
     def describe(self, features: MASt3RFeatures) -> torch.Tensor:
         """Global descriptor (D,) float32 of unit length, for finding images of the same place by dot product."""
-        return global_descriptors(features.tokens[None], self._retrieval)[0]
+        tokens = features.tokens
+        if features.mask is not None:
+            shown = _usable_patches(features.mask, features.grid)
+            tokens = tokens[torch.from_numpy(shown).to(tokens.device)] if shown.any() else tokens
+        return global_descriptors(tokens[None], self._retrieval)[0]
 
     def _match(self, pair: Pair, seed: Matches | None) -> Matches:
         """Matches by projection from the last matches; by reciprocal search without them or after a large change of view."""
@@ -173,3 +181,16 @@ class MASt3RPairModel:
                 logger.warning("No camera calibration and none from the first image: assuming a %g degree field of view.", fov)
             self._estimated_K[features.plan] = K
         return self._estimated_K[features.plan]
+
+
+def _working_mask(mask: np.ndarray, plan: ImagePlan) -> np.ndarray:
+    """The mask (h, w) of the working image."""
+    (x, y), (width, height) = plan.offset, plan.out
+    return resized_mask(mask, *plan.resized)[y : y + height, x : x + width]
+
+
+def _usable_patches(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Which patches, row by row, are usable by half at least."""
+    rows, columns = grid
+    shares = mask.reshape(rows, mask.shape[0] // rows, columns, mask.shape[1] // columns).mean(axis=(1, 3))
+    return (shares >= 0.5).ravel()

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from st3r_ros.pair.masks import is_usable, shrunk_mask
 from st3r_ros.types import Features, Matches
 
 FLOW_WINDOW = (21, 21)
+MASK_MARGIN_PX = 3
 FLOW_LEVELS = 4
 FLOW_RETURN_PX = 1.0
 FLOW_PROBE = 8
@@ -51,24 +53,25 @@ class PointFinder:
     def corners(self, features: OpenCVFeatures) -> np.ndarray:
         """Corners (N, 2) float32 spread over the image (Shi and Tomasi, CVPR 1994)."""
         if features.points is None:
-            features.points = self._fresh_corners(features.gray, np.zeros((0, 2), np.float32))
+            features.points = self._fresh_corners(features, np.zeros((0, 2), np.float32))
         return features.points
 
     def adopt(self, features: OpenCVFeatures, pixels: np.ndarray) -> None:
         """Sets `pixels` (N, 2) as the first points of the image and adds new corners between them."""
         inside = ((pixels >= 0) & (pixels <= np.array(features.gray.shape[::-1]) - 1)).all(1)
         kept = pixels[inside].astype(np.float32)
-        features.points = np.concatenate([kept, self._fresh_corners(features.gray, kept)])
+        features.points = np.concatenate([kept, self._fresh_corners(features, kept)])
 
     def describe(self, features: OpenCVFeatures) -> None:
         """SIFT keypoints with RootSIFT descriptors."""
         if features.keypoints is not None:
             return
-        keypoints, descriptors = self._sift.detectAndCompute(features.gray, None)
+        keypoints, descriptors = self._sift.detectAndCompute(features.gray, _where_allowed(features))
         features.keypoints = np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2)
         features.descriptors = torch.from_numpy(root_sift(descriptors))
 
-    def _fresh_corners(self, gray: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    def _fresh_corners(self, features: OpenCVFeatures, taken: np.ndarray) -> np.ndarray:
+        gray, allowed = features.gray, _where_allowed(features)
         wanted = self._max_points - len(taken)
         if wanted <= 0:
             return np.zeros((0, 2), np.float32)
@@ -77,8 +80,15 @@ class PointFinder:
         column, row = np.rint(taken).astype(int).T
         mask[row, column] = 0
         mask = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(distance) + 1,) * 2))
+        if allowed is not None:
+            mask &= allowed
         found = cv2.goodFeaturesToTrack(gray, wanted, 0.003, distance, mask=mask)
         return np.zeros((0, 2), np.float32) if found is None else found.reshape(-1, 2)
+
+
+def _where_allowed(features: OpenCVFeatures) -> np.ndarray | None:
+    """Where features may be found, (h, w) uint8; None for everywhere."""
+    return None if features.mask is None else shrunk_mask(features.mask, MASK_MARGIN_PX)
 
 
 def root_sift(descriptors: np.ndarray | None) -> np.ndarray:
@@ -102,20 +112,22 @@ def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, points1:
         guess += (seed0 - seed1)[nearest]
     if len(points1) > 10 * FLOW_PROBE:
         # Views too far apart, for which the search is slowest, are detected with a few points.
-        probe = _follow(features0.gray, features1.gray, points1[::FLOW_PROBE].copy(), guess[::FLOW_PROBE].copy())
+        probe = _follow(features0, features1.gray, points1[::FLOW_PROBE].copy(), guess[::FLOW_PROBE].copy())
         if len(probe.pixels0) < FLOW_PROBE_SURVIVAL * probe.possible:
             return PixelPairs(points1[:0], points1[:0], len(points1))
-    return _follow(features0.gray, features1.gray, points1, guess)
+    return _follow(features0, features1.gray, points1, guess)
 
 
-def _follow(gray0: np.ndarray, gray1: np.ndarray, points1: np.ndarray, guess: np.ndarray) -> PixelPairs:
+def _follow(features0: OpenCVFeatures, gray1: np.ndarray, points1: np.ndarray, guess: np.ndarray) -> PixelPairs:
     """The points that flow tracks into image 0 and back to their start."""
+    gray0 = features0.gray
     followed, found = _flow(gray1, gray0, points1, guess)
     returned, found_back = _flow(gray0, gray1, followed, points1.copy())
     h, w = gray0.shape
     inside = ((followed >= 0) & (followed <= (w - 1, h - 1))).all(1)
     same = np.linalg.norm(returned - points1, axis=1) < FLOW_RETURN_PX
     kept = found & found_back & inside & same
+    kept &= is_usable(features0.mask, np.where(inside[:, None], followed, 0.0))
     return PixelPairs(followed[kept], points1[kept], len(points1))
 
 

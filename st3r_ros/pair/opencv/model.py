@@ -18,6 +18,7 @@ from st3r_ros.config import OpenCVPairConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized, triangulate
 from st3r_ros.geometry.two_view import TwoViewGeometry, classify_matches, estimate_two_view
+from st3r_ros.pair.masks import claimed, resized_mask
 from st3r_ros.pair.opencv.features import OpenCVFeatures, PixelPairs, PointFinder, follow_points, match_keypoints
 from st3r_ros.pair.opencv.place import PlaceDescriber
 from st3r_ros.pair.opencv.stereo import DenseDepth, interpolated_depth, rectify, semi_global_depth
@@ -70,7 +71,11 @@ class OpenCVPairModel:
         size = (max(1, round(w * scale)), max(1, round(h * scale)))
         image = frame.image if scale == 1.0 else cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
         K = np.array(frame.camera.scaled(*size).K) if frame.camera else self._assumed_intrinsics(*size)
-        return OpenCVFeatures(image, K, frame.camera is not None, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        if frame.mask is None:
+            return OpenCVFeatures(image, K, frame.camera is not None, gray)
+        mask = resized_mask(frame.mask, *size)
+        return OpenCVFeatures(image, K, frame.camera is not None, np.where(mask, gray, 0), mask=mask)
 
     def adopt(self, features: OpenCVFeatures, pixels: torch.Tensor) -> None:
         """Later matches with this image start from `pixels` (N, 2), the known map points, and from new corners."""
@@ -78,7 +83,7 @@ class OpenCVPairModel:
 
     def describe(self, features: OpenCVFeatures) -> torch.Tensor:
         """Global descriptor (D,) float32 of unit length, for finding images of the same place by dot product."""
-        return self._places.describe(features.gray)
+        return self._places.describe(features.gray, features.mask)
 
     def predict(
         self,
@@ -106,8 +111,9 @@ class OpenCVPairModel:
         X_0_0, conf0 = self._pointmap(depth0, features0.K)
         X_1_1, conf1 = self._pointmap(depth1, features1.K)
         X_0_1 = X_1_1 @ T.rotation.T.astype(np.float32) + T.translation.astype(np.float32)
-        maps = [torch.from_numpy(a) for a in (X_0_0, X_0_1, conf0, conf1)]
-        return PairPrediction(matches, parallax_deg, *maps)
+        X_0_0, X_0_1, conf0, conf1 = (torch.from_numpy(a) for a in (X_0_0, X_0_1, conf0, conf1))
+        conf0, conf1 = claimed(conf0, features0.mask), claimed(conf1, features1.mask)
+        return PairPrediction(matches, parallax_deg, X_0_0, X_0_1, conf0, conf1)
 
     def _match(self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None) -> _View:
         """Optical flow from the corners of image 1; descriptors when it finds no common geometry for most of them.

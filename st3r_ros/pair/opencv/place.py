@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import torch
 
-from st3r_ros.pair.opencv.features import root_sift
+from st3r_ros.pair.masks import resized_mask, shrunk_mask
+from st3r_ros.pair.opencv.features import MASK_MARGIN_PX, root_sift
 from st3r_ros.pair.opencv.vocabulary import Vocabulary, shipped_vocabulary
 
 PLACE_IMAGE_SIZE = 320  # longer side, pixels
@@ -24,12 +25,12 @@ class PlaceDescriber:
         self._vocabulary = vocabulary or shipped_vocabulary()
         self._sift = place_features()
 
-    def describe(self, gray: np.ndarray) -> torch.Tensor:
+    def describe(self, gray: np.ndarray, mask: np.ndarray | None = None) -> torch.Tensor:
         """Descriptor (D,) float32 of unit length of a grey image (h, w) uint8.
 
         Zero when the image has no features.
         """
-        return self._vocabulary.aggregate(torch.from_numpy(local_descriptors(self._sift, gray)))
+        return self._vocabulary.aggregate(torch.from_numpy(local_descriptors(self._sift, gray, mask)))
 
 
 def place_features() -> cv2.SIFT:
@@ -37,10 +38,13 @@ def place_features() -> cv2.SIFT:
     return cv2.SIFT_create(nfeatures=MAX_FEATURES, contrastThreshold=0.02, edgeThreshold=12)
 
 
-def local_descriptors(sift: cv2.SIFT, gray: np.ndarray) -> np.ndarray:
-    """RootSIFT descriptors (N, 128) float32 of a grey image (h, w) uint8."""
+def local_descriptors(sift: cv2.SIFT, gray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """RootSIFT descriptors (N, 128) float32 of a grey image (h, w) uint8. mask: (h, w) bool, where features may be; None: all."""
     h, w = gray.shape
     scale = PLACE_IMAGE_SIZE / max(h, w)
     if scale < 1.0:
         gray = cv2.resize(gray, (max(1, round(w * scale)), max(1, round(h * scale))), interpolation=cv2.INTER_AREA)
-    return root_sift(sift.detectAndCompute(gray, None)[1])
+    allowed = None
+    if mask is not None:
+        allowed = shrunk_mask(resized_mask(mask, gray.shape[1], gray.shape[0]), MASK_MARGIN_PX)
+    return root_sift(sift.detectAndCompute(gray, allowed)[1])

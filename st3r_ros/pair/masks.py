@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pair models do with pixels that are neither to be matched nor mapped."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from st3r_ros.types import Matches
+
+
+def resized_mask(mask: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A mask (H, W) bool at another size: True where all of the pixels are that a new one is made of."""
+    if mask.shape == (height, width):
+        return mask
+    levels = mask.astype(np.uint8) * 255
+    interpolation = cv2.INTER_AREA if width < mask.shape[1] else cv2.INTER_LINEAR
+    return cv2.resize(levels, (width, height), interpolation=interpolation) == 255
+
+
+def shrunk_mask(mask: np.ndarray, margin: int) -> np.ndarray:
+    """(H, W) uint8, 255 where everything within `margin` pixels can be used, as OpenCV takes masks."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1,) * 2)
+    return cv2.erode(mask.astype(np.uint8) * 255, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=255)
+
+
+def is_usable(mask: np.ndarray | None, pixels: np.ndarray) -> np.ndarray:
+    """Whether pixels (N, 2) inside the image can be used, (N,) bool."""
+    if mask is None:
+        return np.ones(len(pixels), bool)
+    column, row = np.rint(pixels).astype(int).T
+    h, w = mask.shape
+    return mask[np.clip(row, 0, h - 1), np.clip(column, 0, w - 1)]
+
+
+def usable_matches(matches: Matches, mask0: np.ndarray | None, mask1: np.ndarray | None) -> Matches:
+    """The matches whose pixels can be used in both images; of `possible` the share that can in image 1."""
+    if mask0 is None and mask1 is None:
+        return matches
+    kept = torch.from_numpy(is_usable(mask0, matches.pixels0.numpy()) & is_usable(mask1, matches.pixels1.numpy()))
+    share = 1.0 if mask1 is None else float(mask1.mean())
+    possible = max(1, round(matches.possible * share))
+    return Matches(matches.pixels0[kept], matches.pixels1[kept], matches.weight[kept], possible)
+
+
+def claimed(conf: torch.Tensor, mask: np.ndarray | None) -> torch.Tensor:
+    """A confidence (h, w) that claims nothing where pixels cannot be used."""
+    return conf if mask is None else torch.where(torch.from_numpy(mask).to(conf.device), conf, 0.0)
