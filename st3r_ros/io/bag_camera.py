@@ -13,7 +13,7 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.bag_messages import INFO, read_message
 from st3r_ros.io.bag_recording import Recording
 from st3r_ros.io.bag_storage import Message
-from st3r_ros.io.calibration import CameraChoice, Size, calibration_from_info, without_transport
+from st3r_ros.io.calibration import CameraChoice, Size, calibration_from_info, is_named_rectified, without_transport
 from st3r_ros.io.image_size import size_of_message
 
 _LOOK_AHEAD = 200
@@ -116,8 +116,9 @@ class BagCameras:
 def _beside(image_topic: str) -> list[str]:
     """Where the camera_info of an image topic may be: beside it, beside the topic that it carries compressed, or below it."""
     raw = without_transport(image_topic)
-    folders = [raw.rsplit("/", 1)[0], image_topic.rsplit("/", 1)[0], raw]
-    return [f"{folder}/camera_info" for folder in dict.fromkeys(folders)]
+    folders = dict.fromkeys([raw.rsplit("/", 1)[0], image_topic.rsplit("/", 1)[0], raw])
+    names = ("camera_info_rect", "camera_info") if is_named_rectified(raw) else ("camera_info",)
+    return [f"{folder}/{name}" for name in names for folder in folders]
 
 
 def _infos(recording: Recording, topic: str) -> Iterator[Any]:
