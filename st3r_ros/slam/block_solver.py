@@ -16,9 +16,9 @@ SIZE = 7
 
 @dataclass(frozen=True, eq=False)
 class BlockSystem:
-    """diagonal: (n, 7, 7). off: (L, 7, 7) at block rows `row` (L,) and columns `column` (L,); those at one place are added up.
+    """diagonal: (n, 7, 7). off: (L, 7, 7) at block rows `row` (L,) and columns `column` (L,); blocks at the same place are added.
 
-    Only one of each off-diagonal block and its mirror image is given, the other follows. g: (n, 7). All float64.
+    Of each off-diagonal block and its transpose only one is given. g: (n, 7). All float64.
     """
 
     diagonal: torch.Tensor
@@ -57,6 +57,6 @@ class BlockSystem:
         H = scipy.sparse.coo_matrix((blocks.ravel(), (at_row.ravel(), at_column.ravel())), (SIZE * n, SIZE * n)).tocsc()
         try:
             factors = scipy.sparse.linalg.splu(H, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-        except RuntimeError:  # exactly singular
+        except RuntimeError:  # singular
             return np.full((n, SIZE), np.nan)
         return factors.solve(g.ravel()).reshape(n, SIZE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keyframes of a map may show what a query shows."""
+"""Selects the keyframes of a map that may show the same place as a query."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Features, Keyframe
 
 PER_PLACE = 2
-"""Candidates from one neighbourhood of the map at most, so that a place that looks the same elsewhere is compared too."""
+"""Maximum number of candidates from one neighbourhood, so that similar places elsewhere are compared as well."""
 EXPECTED = 3
-"""Keyframes that are compared because a guess says that the camera sees what they show."""
+"""Number of keyframes selected by an approximate pose."""
 
 
 def alike(at: Workspace, query: Features, count: int) -> tuple[list[Keyframe], list[Keyframe]]:
-    """The keyframes that look most like the query: of no neighbourhood too many, and the next best ones, `count` in all."""
+    """The `count` keyframes most similar to the query, with a limit per neighbourhood."""
     keyframes = at.map.keyframes
     spread: list[int] = []
     rest: list[int] = []
@@ -33,7 +33,7 @@ def alike(at: Workspace, query: Features, count: int) -> tuple[list[Keyframe], l
 
 
 def expected(at: Workspace, query: Features, T_world_cam: SE3) -> list[Keyframe]:
-    """The keyframes that show most of what a camera would see from there; none where the map shows nothing of it."""
+    """The keyframes with the largest overlap with a camera at this pose; empty without overlap."""
     every = list(at.map.keyframes.values())
     h, w = query.image.shape[:2]
     overlap = at.index.overlap(every, T_world_cam.sim3(1.0), query.K, w, h)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a keyframe has changed since something was computed from it."""
+"""Detects whether a keyframe has changed since something was computed from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from st3r_ros.types import Keyframe
 
 
 class Seen:
-    """The pose that was used, and which tensors the pointmap and its confidence were, after how many changes in place."""
+    """The used pose, and the identity and version of the pointmap and confidence tensors."""
 
     def __init__(self, keyframe: Keyframe, T_world_cam: Sim3) -> None:
         self._T_world_cam = T_world_cam

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The point cloud of the whole map, made in small steps and kept up to date: only what has changed is computed again."""
+"""The point cloud of the whole map, computed incrementally in small steps."""
 
 from __future__ import annotations
 

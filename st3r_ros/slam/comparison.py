@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One comparison of a query with a picture: what matches, the pose that follows, and whether another comparison says the same."""
+"""One comparison of a query with a reference image: matches, pose, and agreement with other comparisons."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from st3r_ros.types import LocalizationResult, LocalizationStatus, Matches
 
 THRESHOLD_PX = 4.0
 SAME_TURN_DEG, SAME_SHARE = 5.0, 0.1
-"""Two poses that differ by less, in rotation and as a share of the distance to the scene, are one."""
+"""Poses that differ by less, in rotation and as a share of the distance to the scene, are the same."""
 OTHER_FACTOR = 2.5
-"""Two poses that differ by so many times more are of different places; between, one of them is worse."""
+"""Poses that differ by this many times more are of different places; in between, one of them is inaccurate."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Matches of the query (0) with one picture (1), as points (N) of that picture's camera, pixels (N, 2), and the pose found.
+    """Matches of the query (0) with one reference image (1): points (N) in its camera, pixels (N, 2), and the pose.
 
     T_ref_points: from the points' frame to that of the answers. unit_sigma: relative error of the points' unit.
     """
@@ -57,7 +57,7 @@ class Comparison:
         return self.T_ref_points @ self.refined.T_cam_points.inverse()
 
     def agrees_with(self, other: Comparison) -> bool:
-        """Whether the two poses are one."""
+        """Whether the two poses are the same."""
         return same_place(self.T_ref_cam, other.T_ref_cam, other.distance)
 
     def contradicts(self, other: Comparison) -> bool:
@@ -65,7 +65,7 @@ class Comparison:
         return not same_place(self.T_ref_cam, other.T_ref_cam, other.distance, OTHER_FACTOR)
 
     def result(self, status: LocalizationStatus, reason: str) -> LocalizationResult:
-        """The figures of this candidate, without a pose."""
+        """The statistics of this candidate, without a pose."""
         refined = self.refined
         return LocalizationResult(
             status,
@@ -89,7 +89,7 @@ def same_place(a: SE3, b: SE3, distance: float, factor: float = 1.0) -> bool:
 
 
 def solved_together(candidates: list[Comparison], free_focal: bool) -> Comparison:
-    """The candidates' matches as one, their points in the frame of the answers."""
+    """The combined matches of the candidates, with points in the frame of the answers."""
     best, parts = candidates[0], []
     assert best.refined is not None
     for c in candidates:

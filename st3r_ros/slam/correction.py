@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The correction of the whole map after a loop: solved beside the tracking, applied between two frames, all at once."""
+"""The correction of the whole map after a loop: solved in parallel to the tracking, applied at once between two frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BEND_TOLERANCE_PX = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """What a finished optimization did: ids of the keyframes that moved, accepted and rejected loop edges."""
+    """Result of an optimization: ids of the moved keyframes, accepted and rejected loop edges."""
 
     moved: tuple[int, ...]
     accepted: tuple[Edge, ...]
@@ -32,10 +32,10 @@ class Correction:
 
 
 class GlobalOptimizer:
-    """Closes loops: takes new loop edges, solves the whole graph with them, applies the result between two frames.
+    """Closes loops: solves the whole graph with new loop edges and applies the result between two frames.
 
     depth_sigma: relative depth error at confidence 1.
-    executor: where the solving runs; None solves at once, which makes a run repeatable.
+    executor: runs the solver; None solves immediately, for repeatable runs.
     """
 
     def __init__(self, keyframe_map: KeyframeMap, depth_sigma: float, executor: Executor | None = None) -> None:
@@ -48,15 +48,15 @@ class GlobalOptimizer:
 
     @property
     def busy(self) -> bool:
-        """Whether loop edges are waiting to become part of the map."""
+        """Whether loop edges are pending."""
         return bool(self._waiting) or self._running is not None
 
     def close(self, edges: list[Edge]) -> None:
-        """Takes new loop edges; they are in the map once the graph has been solved with them."""
+        """Adds pending loop edges; they become part of the map when the graph has been solved with them."""
         self._waiting += edges
 
     def step(self) -> Correction | None:
-        """Applies what is finished, and starts what is waiting. To be called between two frames."""
+        """Applies finished results and starts pending work. Call it between two frames."""
         correction = self._apply() if self._running is not None and self._running.done() else None
         if self._running is None and self._waiting:
             self._start()
@@ -65,7 +65,7 @@ class GlobalOptimizer:
         return correction
 
     def _start(self) -> None:
-        keyframes = [replace(k) for k in self._map.keyframes.values()]  # as they are now, whatever the tracking does meanwhile
+        keyframes = [replace(k) for k in self._map.keyframes.values()]  # a copy, independent of the tracking meanwhile
         loops = [e for e in self._waiting if e.i in self._map.keyframes and e.j in self._map.keyframes]
         self._waiting = []
         self._snapshot = {k.id: k.T_world_cam for k in keyframes}, loops
@@ -79,7 +79,7 @@ class GlobalOptimizer:
             self._running = self._executor.submit(_solve_aside, *work)
 
     def _apply(self) -> Correction:
-        """Moves the keyframes, those made since with the last one that the optimization knew."""
+        """Moves the keyframes; newer ones move with the last one of the optimization."""
         assert self._running is not None
         solved, (known, loops) = self._running.result(), self._snapshot
         self._running, self._snapshot = None, ({}, [])
@@ -89,7 +89,7 @@ class GlobalOptimizer:
         accepted = tuple(e for e in loops if e not in rejected)
         if not accepted or not alive:
             return Correction((), (), tuple(loops))
-        # The first keyframe was held: where it is by now (the unit may have changed meanwhile) says where the result belongs.
+        # The first keyframe was fixed: its current pose (the unit may have changed) defines the frame of the result.
         held = alive[0]
         T_now_then = self._map.keyframes[held].T_world_cam @ known[held].inverse()
         poses = {k: T_now_then @ solved.poses[k] for k in alive}
@@ -102,7 +102,7 @@ class GlobalOptimizer:
 
 @dataclass(frozen=True, eq=False)
 class _Solved:
-    """New poses, what each edge's vote still counts, and whether the other edges pay too much for the new loops."""
+    """New poses, the remaining weight of each edge, and whether the new loops cost the other edges too much."""
 
     poses: dict[int, Sim3]
     weight: dict[tuple[int, int], float]
@@ -114,7 +114,7 @@ def _ends(edge: Edge) -> tuple[int, int]:
 
 
 def _solve_aside(*work: Any) -> _Solved:
-    """`_solve` on a thread of its own, which must not take the tracking's cores: there it counts as one."""
+    """`_solve` on its own thread, limited to one core to leave the others to the tracking."""
     torch.set_num_threads(1)
     return _solve(*work)
 

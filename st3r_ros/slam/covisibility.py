@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keyframes see the same part of the world, by projecting a few of their points with the current poses."""
+"""Overlap of keyframes, by projecting a few of their points with the current poses."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def expected_view(keyframe: Keyframe, T_cam_kf: Sim3, K: np.ndarray, width: int,
 
 
 class CovisibilityIndex:
-    """A coarse grid of points of every keyframe, to ask in one batch which of them a camera should see."""
+    """A coarse grid of points of every keyframe, for batched visibility tests."""
 
     def __init__(self) -> None:
         self._points: dict[int, np.ndarray] = {}
 
     def update(self, keyframe: Keyframe) -> None:
-        """Takes the keyframe's pointmap as it is now."""
+        """Updates the points of a keyframe."""
         h, w = keyframe.conf.shape
         row = torch.linspace(0, h - 1, GRID_ROWS + 2)[1:-1].long().repeat_interleave(GRID_COLUMNS)
         column = torch.linspace(0, w - 1, GRID_COLUMNS + 2)[1:-1].long().repeat(GRID_ROWS)
@@ -59,13 +59,13 @@ class CovisibilityIndex:
         self._points[keyframe.id] = torch.where(known[:, None], points, torch.nan).cpu().numpy()
 
     def remove(self, keyframe_id: int) -> None:
-        """Forgets a keyframe."""
+        """Removes a keyframe."""
         self._points.pop(keyframe_id, None)
 
     def overlap(self, keyframes: Sequence[Keyframe], T_world_cam: Sim3, K: np.ndarray, width: int, height: int) -> np.ndarray:
-        """Share (N,) of each keyframe's known points that a camera sees inside its image, from about where the keyframe does.
+        """Share (N,) of each keyframe's known points that a camera sees inside its image, from a similar viewpoint.
 
-        From about where: the directions to the point differ by at most 40 degrees and the distances by at most a factor of 2.
+        Similar: the directions to the point differ by at most 40 degrees and the distances by at most a factor of 2.
         """
         if not keyframes:
             return np.zeros(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tracked frames of a map, a hundred bytes each, every one tied to its keyframe."""
+"""The tracked frames of a map, a hundred bytes each, each relative to its keyframe."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class FrameLog:
         self._count += 1
 
     def replace_last(self, frame: FramePose) -> None:
-        """Ties the newest frame to another keyframe."""
+        """Moves the newest frame to another keyframe."""
         self._count -= 1
         self.append(frame)
 
     def clear(self) -> None:
-        """Forgets all frames."""
+        """Removes all frames."""
         self.__init__()  # type: ignore[misc]
 
     @property
@@ -79,7 +79,8 @@ class FrameLog:
         return FramePose(frame_id, stamp_ns, keyframe_id, Sim3(row[:9].reshape(3, 3), row[9:12], row[12]))
 
     def bend(self, start: int, end: int, D: Sim3) -> None:
-        """Spreads a correction over the frames from `start` to `end`, by their stamps: nothing at the first, all of `D` at `end`.
+        """Distributes a correction over the frames from `start` to `end`, by their stamps: none at the first, all of `D` at
+        `end`.
 
         The frames belong to one keyframe; `D` acts in its camera, left of T_kf_cam. `end` itself is not changed.
         """
@@ -90,7 +91,7 @@ class FrameLog:
         self._poses[start:end] = _columns(Sim3.exp(share[:, None] * D.log()) @ poses)
 
     def retie(self, old: int, new: int, T_new_old: Sim3) -> None:
-        """Ties the frames of keyframe `old` to keyframe `new`."""
+        """Moves the frames of keyframe `old` to keyframe `new`."""
         tied = np.flatnonzero(self.keyframe_ids == old)
         if len(tied) == 0:
             return

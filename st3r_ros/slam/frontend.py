@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the camera is, frame by frame: against the current keyframe, against another one that sees the same, or found again."""
+"""Frame-by-frame camera pose: against the current keyframe, against another one with overlap, or by relocalization."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXPECTED_SHARE = 0.25
 SWITCH_OVERLAP = 0.5
 SWITCH_GAIN = 1.2
 FOUND_INLIERS = 3
-"""A pose that nothing before it confirms needs so many times `min_inliers`."""
+"""A pose without confirmation by previous frames needs this many times `min_inliers`."""
 MAX_TURN_DEG = 60.0
 MAX_MOVE_DEPTHS = 1.0
 MAX_STEP_S = 0.5
@@ -42,7 +42,7 @@ class Frontend:
         self._most_trusted = 0
 
     def enter(self, keyframe: Keyframe) -> None:
-        """Tracks against this keyframe from now on; the camera is where it is, as far as anyone knows."""
+        """Tracks against this keyframe from now on, starting at its pose."""
         left = self.keyframe
         if left is not None and left is not keyframe and left.id in self._at.map.keyframes:
             self._at.index.update(left)
@@ -56,12 +56,12 @@ class Frontend:
         self._T_kf_cam, self._most_trusted = Sim3.identity(), 0
 
     def forget_motion(self) -> None:
-        """The camera may be anywhere."""
+        """Marks the camera as lost."""
         self.previous, self._T_kf_cam, self._most_trusted = None, Sim3.identity(), 0
         self._velocity, self._last_ns = None, None
 
     def accept(self, frame: Frame, features: Any, tracked: Tracked) -> None:
-        """The next frame is looked for from here."""
+        """Sets the start for the next frame."""
         self._most_trusted = max(self._most_trusted, tracked.trusted)
         seconds = 0.0 if self._last_ns is None else (frame.stamp_ns - self._last_ns) * 1e-9
         if 0.0 < seconds < MAX_STEP_S:
@@ -70,7 +70,7 @@ class Frontend:
         self.previous = frame, features, tracked
 
     def follow(self, frame: Frame, features: Any) -> Tracked | None:
-        """The frame against the current keyframe; None when too little of it is seen, or the camera cannot have got there."""
+        """Tracks against the current keyframe; None with too little overlap or an impossible motion."""
         assert self.keyframe is not None
         seed = self.previous[2].matches if self.previous else None
         ahead = self._T_kf_cam @ self._step(frame).sim3(1.0)
@@ -80,14 +80,14 @@ class Frontend:
         return tracked if self.previous is None or self._plausible(tracked) else None
 
     def _step(self, frame: Frame) -> SE3:
-        """What the camera has moved since the last frame, if it goes on as it did."""
+        """Predicted motion since the last frame, with constant velocity."""
         seconds = 0.0 if self._last_ns is None else (frame.stamp_ns - self._last_ns) * 1e-9
         if self._velocity is None or not 0.0 < seconds < MAX_STEP_S:
             return SE3.identity()
         return SE3.exp(self._velocity * seconds)
 
     def _plausible(self, tracked: Tracked) -> bool:
-        """Whether the camera can have moved so since the last frame; if nearly all matches say so, anything is."""
+        """Whether the motion since the last frame is plausible; any motion is if nearly all matches agree."""
         motion = self._T_kf_cam.se3().inverse() @ tracked.result.T_kf_cam.se3()
         turn = np.degrees(np.linalg.norm(motion.log()[3:]))
         move = np.linalg.norm(motion.translation)
@@ -95,7 +95,7 @@ class Frontend:
         return not far or tracked.inlier_share > SURE_INLIER_SHARE
 
     def view_has_changed(self, tracked: Tracked) -> bool:
-        """Whether the keyframe shares too little with the frame, compared with what it once did and could at all."""
+        """Whether the keyframe has too little overlap with the frame, compared with its maximum."""
         expected = max(self._most_trusted, EXPECTED_SHARE * tracked.matches.possible)
         return tracked.trusted < self._at.config.keyframe_match_fraction * expected
 
@@ -151,6 +151,6 @@ class Frontend:
         seed = Matches(m.pixels0[agree], m.pixels1[agree], m.weight[agree], m.possible)
         tracked = self._at.tracker.track(features, keyframe, self._at.store.of(keyframe), T_kf_cam, seed)
         if tracked is None or not is_solid(tracked, self._at.config):
-            return None, f"{place.reason} But tracking from there finds too few."
+            return None, f"{place.reason} But tracking from there finds too few matches."
         self.enter(keyframe)
         return tracked, f"Relocalized: {place.reason}"

@@ -24,7 +24,7 @@ def fuse_pointmap(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean of two pointmaps (h, w, 3) of the same image in the same camera, weighted by their confidences (h, w).
 
-    Where they disagree by more than their errors allow, the more confident one stays and loses what the other one claims.
+    Where they disagree by more than their errors, the more confident one is kept, reduced by the confidence of the other.
     depth_sigma: relative depth error at confidence 1.
     """
     both = (conf > 0) & (conf_new > 0)
@@ -39,7 +39,7 @@ def fuse_pointmap(
 
 
 def distrust_specks(X: torch.Tensor, conf: torch.Tensor, depth_sigma: float) -> torch.Tensor:
-    """The confidence (h, w), next to nothing for points that stand alone, far from the median depth around them.
+    """The confidence (h, w), almost 0 for isolated points far from the median depth around them.
 
     A single prediction has such points at the edges of things and where it errs, however confident it is; another view that
     sees the same point there gives it its confidence.
@@ -48,7 +48,7 @@ def distrust_specks(X: torch.Tensor, conf: torch.Tensor, depth_sigma: float) -> 
     padded = torch.nn.functional.pad(z[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
     h, w = z.shape
     around = torch.stack([padded[r : r + h, c : c + w] for r in range(3) for c in range(3) if (r, c) != (1, 1)])
-    off = (z / around).log().abs()  # NaN where either is unknown
+    off = (z / around).log().abs()  # NaN if either is unknown
     tolerance = SPECK_SIGMAS * depth_sigma * conf.clamp_min(1e-6).rsqrt()
     near = (off < torch.maximum(tolerance, torch.full_like(tolerance, 0.5 * depth_sigma))).sum(0)
     return torch.where((near < 2) & (conf > 0), SPECK_CONF, conf)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the pose graph solves: keyframes' poses, and of every edge some matches with the points that both keyframes have there.
+"""The pose graph problem: poses of the keyframes, and matches of every edge with the points of both keyframes.
 
-Nothing of the map is referred to, only copied, so that a graph can be solved while the map goes on.
+Everything is copied from the map, so that the graph can be solved while the map changes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from st3r_ros.types import EDGE_PIXEL_STEP, Edge, Keyframe
 
 MATCHES_PER_EDGE = 128
 BEST_DEPTH_SIGMA = 0.01
-"""Errors of a pointmap are smooth: more predictions do not make it better than this."""
+"""Errors of a pointmap are smooth: more predictions do not reduce them below this."""
 INDEPENDENT_MATCHES = 64
-"""For the same reason an edge counts as no more than so many matches, however many it has."""
+"""For the same reason an edge counts as at most this many matches."""
 
 
 @dataclass(frozen=True, eq=False)

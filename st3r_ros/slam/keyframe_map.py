@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map: keyframes with their pointmaps, the edges between them, and every tracked frame tied to its keyframe."""
+"""The map: keyframes with their pointmaps, the edges between them, and every tracked frame relative to its keyframe."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Motion:
 
 
 class KeyframeMap:
-    """Keyframes by id (in the order they were made), the edges between them, and the tracked frames tied to them.
+    """Keyframes by id (in order of creation), the edges between them, and the tracked frames relative to them.
 
-    loops_rejected: loops that had matches but did not fit the map. keyframes_dropped: redundant ones that made room for others.
-    T_map_world: the world in the robot's level map frame, where a robot has made or used the map; None when that is not known.
+    loops_rejected: loop candidates that did not agree with the map. keyframes_dropped: redundant keyframes that were dropped.
+    T_map_world: the world in the robot's level map frame, if a robot has made or used the map; otherwise None.
     """
 
     def __init__(self) -> None:
@@ -64,16 +64,16 @@ class KeyframeMap:
 
     @property
     def loops(self) -> int:
-        """How many of the edges tie places seen again."""
+        """Number of loop edges."""
         return sum(edge.kind == "loop" for edge in list(self._edges.values()))
 
     def add_keyframe(self, keyframe: Keyframe) -> None:
-        """Adds a keyframe with an id of its own."""
+        """Adds a keyframe with a new id."""
         self.keyframes[keyframe.id] = keyframe
         self._neighbours[keyframe.id] = set()
 
     def add_edge(self, edge: Edge) -> None:
-        """Ties two keyframes; in the place of an edge that tied them before."""
+        """Connects two keyframes; replaces an existing edge between them."""
         self.remove_edge(edge.i, edge.j)
         self._edges[edge.i, edge.j] = edge
         self._neighbours[edge.i].add(edge.j)
@@ -85,7 +85,7 @@ class KeyframeMap:
         return self._edges.get((j, i)) if found is None else found
 
     def neighbours(self, keyframe_id: int) -> Collection[int]:
-        """Ids of the keyframes that an edge ties to this one."""
+        """Ids of the keyframes connected to this one."""
         return self._neighbours[keyframe_id]
 
     def edges_of(self, keyframe_id: int) -> list[Edge]:
@@ -94,14 +94,14 @@ class KeyframeMap:
         return [edge for edge in found if edge is not None]
 
     def remove_edge(self, i: int, j: int) -> None:
-        """Unties two keyframes, if they are tied."""
+        """Disconnects two keyframes."""
         if self._edges.pop((i, j), None) is None and self._edges.pop((j, i), None) is None:
             return
         self._neighbours[i].discard(j)
         self._neighbours[j].discard(i)
 
     def remove_keyframe(self, keyframe_id: int, into: int, T_into_removed: Sim3) -> None:
-        """Takes a keyframe out of the map, with its edges; its frames are tied to the keyframe `into` from now on."""
+        """Removes a keyframe and its edges; its frames are moved to the keyframe `into`."""
         for other in list(self._neighbours[keyframe_id]):
             self.remove_edge(keyframe_id, other)
         del self._neighbours[keyframe_id], self.keyframes[keyframe_id]
@@ -109,7 +109,7 @@ class KeyframeMap:
         self.keyframes_dropped += 1
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Clears the map."""
         self.__init__()  # type: ignore[misc]
 
     def rescale(self, factor: float) -> None:
@@ -122,9 +122,9 @@ class KeyframeMap:
             keyframe.T_world_cam = Sim3(T.rotation, factor * T.translation, factor * T.scale)
 
     def move(self, poses: Mapping[int, Sim3]) -> None:
-        """Gives keyframes other poses. Frames follow their keyframe, and on their way to the next one more and more that one.
+        """Moves keyframes. Frames follow their keyframe and, towards the next one, increasingly that one.
 
-        Otherwise the path would jump where a keyframe has been corrected against the one before it.
+        Otherwise the path would jump where a keyframe has been corrected relative to the previous one.
         """
         bends = [(s, n, self._seen_from_before(n)) for s, n in self._runs_to_keyframes(poses)]
         for keyframe_id, T in poses.items():
@@ -154,7 +154,7 @@ class KeyframeMap:
         frame = self.frames[n]
         return before.inverse() @ self.keyframes[frame.keyframe_id].T_world_cam @ frame.T_kf_cam
 
-    # What others see of it --------------------------------------------------------------------------------------------
+    # Views of the map ------------------------------------------------------------------------------------------------
 
     def trajectory(self, first: int = 0) -> Trajectory:
         """Pose of every tracked frame from number `first` on, as corrected as its keyframe is now, by stamp."""

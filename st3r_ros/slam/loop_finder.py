@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loop edges for a new keyframe: from what looks alike, and from what its pose says it should see."""
+"""Loop edges for a new keyframe, from similar images and from the expected overlap of its pose."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Loop:
 
 @dataclass(frozen=True, eq=False)
 class LoopSearch:
-    """Verified loops, and how many others had matches but did not fit the map."""
+    """Verified loops, and the number of rejected candidates with matches."""
 
     loops: tuple[Loop, ...]
     rejected: int
 
 
 class LoopFinder:
-    """Finds places again in one map."""
+    """Recognizes places in one map."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._at = workspace
@@ -57,7 +57,7 @@ class LoopFinder:
                 rejected += 1
                 continue
             loops.append(Loop(other, there.agreed))
-            if len(loops) == 1:  # where the camera is in that part of the map is known now, and with it what else it should see
+            if len(loops) == 1:  # the pose in that part of the map is known now, and with it further expected overlap
                 around = within_hops(self._at.map, other.id, 1) - tried
                 candidates = self._covisible(keyframe, around, other.T_world_cam @ T_other_kf, MAX_LOOPS) + candidates
         return LoopSearch(tuple(loops), rejected)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the camera is back at a place it has seen: candidates, a check in both directions, a check against the whole graph.
+"""Loop verification: candidates, a check in both directions, a check against the whole graph.
 
-A wrong loop is worse than none. So a loop edge needs matches that agree on one pose, whichever of the two images they start
-from, and that pose has to be one that the map as it is, with the errors it may have gathered on the way, allows.
+A wrong loop is worse than none. A loop edge therefore needs matches that agree on one pose in both directions, and a pose that is
+consistent with the map and the drift accumulated on the way.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class CycleCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the errors gathered on the way explain the difference."""
+        """Whether the accumulated drift explains the difference."""
         return self.distance2 < CHI2_GATE
 
 
 def is_solid(tracked: Tracked | None, config: MapperConfig) -> bool:
-    """Whether enough of the matches agree on one pose to tie two keyframes."""
+    """Whether enough matches agree on one pose to connect two keyframes."""
     if tracked is None:
         return False
     return tracked.trusted >= 2 * config.min_inliers and tracked.inlier_share >= MIN_INLIER_SHARE
@@ -100,7 +100,7 @@ def within_hops(keyframe_map: KeyframeMap, start: int, hops: int) -> set[int]:
 
 
 def reached_from(keyframe_map: KeyframeMap, start: int, without: int) -> set[int]:
-    """Ids of the keyframes that edges connect with `start`, not by way of `without`."""
+    """Ids of the keyframes connected with `start` without passing `without`."""
     reached, border = {start}, {start}
     while border:
         border = {other for here in border for other in keyframe_map.neighbours(here)} - reached - {without}
@@ -109,7 +109,7 @@ def reached_from(keyframe_map: KeyframeMap, start: int, without: int) -> set[int
 
 
 def check_cycle(keyframe_map: KeyframeMap, keyframe0: Keyframe, keyframe1: Keyframe, T_1_0: Sim3) -> CycleCheck:
-    """Compares a measured relative pose with that of the map, against what may have gathered on the way between the two.
+    """Compares a measured relative pose with that of the map, given the drift accumulated between the two.
 
     Each step's error is carried to keyframe 1 by its adjoint. The steps' errors are taken as independent, but for the share of
     the turns that is the same in all of them.

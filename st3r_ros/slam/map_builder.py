@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the map grows: new keyframes with their pointmaps and edges, and the local optimization after each."""
+"""Adds new keyframes with their pointmaps and edges, and runs the local optimization after each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRIANGULATED_SIGMA = 0.5
 
 
 class MapBuilder:
-    """Adds keyframes to a map and keeps its newest part optimal."""
+    """Adds keyframes to a map and optimizes its newest part."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._at = workspace
@@ -70,7 +70,7 @@ class MapBuilder:
         """depths: those that tell the scale."""
         if len(depths) < self._at.config.min_inliers:
             return False
-        # Without a metric model the first scene gets a depth that suits a room, so that the map is of a handy size.
+        # Without a metric model the first scene gets the typical depth of a room, for a convenient map unit.
         scale = 1.0 if self._at.model.metric else INITIAL_MEDIAN_DEPTH / float(depths.median())
         if self._at.model.sees_depth_alone:
             conf = distrust_specks(X, conf, self._at.model.relative_depth_sigma)
@@ -101,7 +101,7 @@ class MapBuilder:
         return keyframe
 
     def _correction(self, X: torch.Tensor, conf: torch.Tensor, carried: CarriedPoints) -> torch.Tensor:
-        """What a prediction's pointmap is multiplied by to agree with the points carried over: a number, or a field (h, w, 1)."""
+        """Factor of a prediction's pointmap to agree with the carried-over points: a number, or a field (h, w, 1)."""
         claimed = sample(X, carried.pixels)
         both = sample(conf, carried.pixels) > 0
         if int(both.sum()) < self._at.config.min_inliers:
@@ -118,7 +118,7 @@ class MapBuilder:
         ids = {k.id for k in newest}
         edges = list({(e.i, e.j): e for k in newest for e in self._at.map.edges_of(k.id)}.values())
         seen_again = {other for e in edges for other in (e.i, e.j)} - ids
-        # What lies before the window stays where it is; without such neighbours the window's oldest keyframe holds the map.
+        # Keyframes before the window are fixed; without such neighbours the oldest keyframe of the window is.
         fixed = seen_again or {newest[0].id}
         window = [self._at.map.keyframes[k] for k in sorted(ids | seen_again)]
         if len(window) < 2:
@@ -211,7 +211,7 @@ class MapBuilder:
                 self.connect(keyframe, others[n], "sequential")
 
     def connect(self, keyframe: Keyframe, other: Keyframe, kind: str) -> Tracked | None:
-        """Ties two keyframes whose poses say that they share a view, if their images agree."""
+        """Connects two keyframes with expected overlap, if their images match."""
         h, w = keyframe.conf.shape
         view = expected_view(other, keyframe.T_world_cam.inverse() @ other.T_world_cam, keyframe.K, w, h)
         tied = self._at.tracker.tie(keyframe, self._at.store.of(keyframe), other, self._at.store.of(other), view.matches)
@@ -221,7 +221,7 @@ class MapBuilder:
         return tied
 
     def forget(self, keyframe_id: int) -> None:
-        """A keyframe has left the map."""
+        """Handles a removed keyframe."""
         self._at.store.forget(keyframe_id)
         self._at.index.remove(keyframe_id)
         self._at.places.remove(keyframe_id)

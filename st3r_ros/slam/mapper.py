@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mapper: one image after the other in, a growing map out. `Mapper.register_frame` is the algorithm."""
+"""The mapper: builds a map image by image. `Mapper.register_frame` is the algorithm."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
 
 PROTECTED_KEYFRAMES = 3
-LOOKING = "Lost: looking for a known place."
+LOOKING = "Lost: searching for a known place."
 NO_MAP = "There is no map to find the camera in; load one."
 
 
 class Mapper:
     """Builds a `KeyframeMap` from frames, with any pair model. Not thread-safe: one thread calls it.
 
-    executor: where the whole map is optimized after a loop; None does it within `register_frame`, which makes runs repeatable.
-    relocalizer: when a lost camera counts as found.
+    executor: runs the optimization of the whole map after a loop; None runs it within `register_frame`, for repeatable runs.
+    relocalizer: when a lost camera is accepted as found.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Mapper:
         self._stream.admit(frame)
         looks = self.state is not MappingState.LOST or self._stream.time_to_look(frame, self.config.relocalization_period)
         if not looks:
-            step.message = LOOKING  # but not at every frame: a lost camera must not starve the machine
+            step.message = LOOKING  # but not at every frame, to limit the load of a lost camera
             if not self._may_start_again(frame):
                 return self._update(frame, step)
         frame = self._stream.undistorted(frame)
@@ -71,7 +71,7 @@ class Mapper:
         features = self._model.encode(frame)
         step.lap("encode")
 
-        self._correct(step)  # what the optimization of the whole map has found since the last frame
+        self._correct(step)  # apply the result of the optimization of the whole map since the last frame
         if self.state in (MappingState.WAITING, MappingState.INITIALIZING):
             self._start(frame, features, step)
         elif self.state is MappingState.LOST:
@@ -141,7 +141,7 @@ class Mapper:
             self._promote(frame, features, tracked, step)
 
     def _accept(self, frame: Frame, features: Any, tracked: Tracked, step: _Step) -> None:
-        """Records the frame's pose and lets the keyframe learn from it."""
+        """Records the pose of the frame and fuses it into the keyframe."""
         keyframe = self._frontend.keyframe
         assert keyframe is not None
         self.state = MappingState.TRACKING
@@ -167,7 +167,7 @@ class Mapper:
         step.lap("keyframe")
 
     def _close_loops(self, keyframe: Keyframe, step: _Step) -> None:
-        """Looks whether the new keyframe shows a place that the map knows from elsewhere."""
+        """Checks whether the new keyframe shows a place that is already in the map."""
         if not self.config.loop_closure:
             return
         recent = set(list(self.map.keyframes)[-self.config.window_size :])
@@ -178,7 +178,7 @@ class Mapper:
         self._correct(step)
 
     def _correct(self, step: _Step) -> None:
-        """Applies what the optimization of the whole map has found, all of it between two frames."""
+        """Applies the result of the optimization of the whole map, completely between two frames."""
         correction = self._optimizer.step()
         if correction is None:
             return
@@ -186,18 +186,18 @@ class Mapper:
         step.changed |= set(correction.moved)
         if correction.accepted:
             newest = correction.accepted[-1]
-            step.message = f"Closed a loop: keyframe {newest.i} shows what keyframe {newest.j} shows."
+            step.message = f"Closed a loop: keyframe {newest.i} shows the same place as keyframe {newest.j}."
         step.lap("global")
 
     def _correct_scale(self, step: _Step) -> None:
-        """Gives the map another unit when what tells the metre says so: one event for poses, clouds and status."""
+        """Rescales the map when its metric scale has changed: one event for poses, clouds and status."""
         change = None if self.frozen else self._scale.update(self.map)
         if change is not None:
             step.changed |= set(self.map.keyframes)
             step.rescaled, step.message = change.factor, change.message
 
     def _has_room(self, step: _Step) -> bool:
-        """Whether the map may take another keyframe; redundant ones make room."""
+        """Whether the map can take another keyframe; drops redundant ones if full."""
         if self.frozen or self._frontend.keyframe is None:
             return False
         protected = {self._frontend.keyframe.id, *list(self.map.keyframes)[-PROTECTED_KEYFRAMES:]}
@@ -247,7 +247,7 @@ class Mapper:
 
     @property
     def relocalizer_config(self) -> RelocalizerConfig:
-        """When a lost camera counts as found; assigning other settings takes effect with the next frame."""
+        """When a lost camera is accepted as found; assigning other settings takes effect with the next frame."""
         return self._relocalizer.config
 
     @relocalizer_config.setter
@@ -256,22 +256,22 @@ class Mapper:
 
     @property
     def frozen(self) -> bool:
-        """Whether the map stays as it is."""
+        """Whether the map is frozen."""
         return self._workspace.frozen
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Clears the map."""
         self._stream = FrameStream()
         self._use(KeyframeMap())
 
     def load(self, keyframe_map: KeyframeMap, *, frozen: bool = False) -> None:
-        """Goes on in a map made before: the camera is looked for in it. frozen: and nothing else, the map stays as it is."""
+        """Continues a saved map: the camera is localized in it. frozen: only localizes, without changing the map."""
         self._stream = FrameStream()
         self._use(keyframe_map, frozen=frozen)
         self._loaded, self.state = True, MappingState.LOST
 
     def expect(self, T_world_cam: SE3) -> bool:
-        """Somebody says where the camera is, about: it is looked for there first. False while there is no map to look in."""
+        """Searches for the camera around an approximate pose first. False without a map."""
         if self.state in (MappingState.WAITING, MappingState.INITIALIZING) or not self.map.keyframes:
             return False
         self._frontend.forget_motion()
@@ -279,7 +279,7 @@ class Mapper:
         return True
 
     def reset_tracking(self) -> None:
-        """Keeps the map and forgets the motion: stamps may start again, the next frames look for known places."""
+        """Keeps the map and resets the motion: stamps may restart, the next frames search for known places."""
         self._stream.forget_time()
         self._frontend.forget_motion()
         if self.state in (MappingState.TRACKING, MappingState.RELOCALIZED):
@@ -313,7 +313,7 @@ class Mapper:
             record = self.map.frames[-1]
             T_world_cam = self.map.keyframes[record.keyframe_id].T_world_cam @ record.T_kf_cam
             pose = T_world_cam.se3()
-            # The tangent is applied in camera axes and units; the pose is reported in world axes and units.
+            # The tangent is in camera axes and units; the pose is reported in world axes and units.
             to_world = np.zeros((6, 6))
             to_world[:3, :3] = float(T_world_cam.scale) * T_world_cam.rotation
             to_world[3:, 3:] = T_world_cam.rotation
@@ -334,7 +334,7 @@ class Mapper:
 
 @dataclass(eq=False)
 class _Step:
-    """What happened while one frame was processed."""
+    """The events while one frame is processed."""
 
     timings_ms: dict[str, float] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
@@ -345,7 +345,7 @@ class _Step:
     clock: float = field(default_factory=time.perf_counter)
 
     def lap(self, stage: str) -> None:
-        """Books the time since the last lap to a stage."""
+        """Adds the time since the last lap to a stage."""
         now = time.perf_counter()
         self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + 1000 * (now - self.clock)
         self.clock = now

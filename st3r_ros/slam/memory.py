@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the map may hold: features of the last used keyframes, half-precision pointmaps, and a bounded number of keyframes."""
+"""Bounds the memory of the map: features of recently used keyframes, half-precision pointmaps, a limited number of keyframes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FEATURES_KEPT = 48
 
 
 class FeatureStore:
-    """The features of the keyframes used last; those of the others are computed again from their images."""
+    """Cache of the features of recently used keyframes; others are recomputed from their images."""
 
     def __init__(self, model: PairModel, kept: int = FEATURES_KEPT) -> None:
         self._model = model
@@ -41,12 +41,12 @@ class FeatureStore:
         return keyframe.features
 
     def forget(self, keyframe_id: int) -> None:
-        """A keyframe has left the map."""
+        """Handles a removed keyframe."""
         self._order.pop(keyframe_id, None)
 
 
 def retire(keyframe: Keyframe) -> None:
-    """Halves the memory of a pointmap into which nothing is fused for now."""
+    """Halves the memory of a pointmap that is not being fused."""
     if keyframe.X.dtype != torch.float16:
         limit = torch.finfo(torch.float16).max
         keyframe.X = keyframe.X.clamp(-limit, limit).to(torch.float16)
@@ -54,7 +54,7 @@ def retire(keyframe: Keyframe) -> None:
 
 
 def revive(keyframe: Keyframe) -> None:
-    """Full precision again: small shares of many predictions add up."""
+    """Restores full precision, since small contributions of many predictions add up."""
     if keyframe.X.dtype != torch.float32:
         keyframe.X, keyframe.conf = keyframe.X.float(), keyframe.conf.float()
 
@@ -67,13 +67,13 @@ def map_bytes(keyframe_map: KeyframeMap) -> int:
 
 
 def give_back_freed() -> None:
-    """Returns to the system and to the GPU what large arrays have left behind.
+    """Returns freed memory of large arrays to the system and the GPU.
 
-    glibc would keep it, in pieces, and the process would swell; torch would keep the GPU's for itself.
+    glibc would keep it fragmented and the process would grow; torch would keep that of the GPU.
     """
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl and macOS have not
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # available in glibc, not in musl or macOS
     if trim is not None:
         trim(0)
 

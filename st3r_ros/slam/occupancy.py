@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map seen from above: which cells are occupied at the heights of a robot, which are free, and which nobody has seen.
+"""The occupancy grid: cells that are occupied at the heights of a robot, free, or unknown.
 
-Of each keyframe some 50,000 points are looked at. Those between the two heights are obstacles. The way from the camera to each
-point is free as far as it is lower than the upper height, also where it ends on the floor, and so is the place of the camera.
-An obstacle outweighs free space: a camera that looks over a table does not see it, so what it sees behind says nothing about it.
+About 50,000 points of each keyframe are used. Points between the two heights are obstacles. The ray from the camera to each point
+is free where it is below the upper height, including rays that end on the floor, and so is the position of the camera.
+Obstacles outweigh free space: a camera that looks over a table does not see it, so points behind it are no evidence.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 OCCUPIED, FREE, UNKNOWN = 100, 0, -1
 RAYS = 50_000
-"""Points of a keyframe that are looked at, about."""
+"""Approximate number of points used per keyframe."""
 MIN_RAYS = 2
-"""Ways that must lead through a cell for it to be free: a single one may lead to a point that is wrong."""
+"""Minimum number of rays through a free cell: a single one may end at a wrong point."""
 OVERRULED = 20
-"""An obstacle is none if so many times more keyframes have seen the cell free."""
+"""An obstacle is removed if this many times more keyframes have seen the cell free."""
 MANY, SEEN_FREE = 127, 128
 UNNOTICED = 0.1
 """Share of a cell by which the points of a keyframe may be off until it is looked at again."""
@@ -82,7 +82,7 @@ class GridBuilder:
         if config.min_height >= config.max_height:
             return _refused(
                 config,
-                f"No grid: min_height is {config.min_height:g} and max_height {config.max_height:g}, nothing could be an "
+                f"No grid: min_height is {config.min_height:g} and max_height {config.max_height:g}, so no point is an "
                 "obstacle. Make min_height the smaller one.",
             )
         T_map_world = keyframe_map.T_map_world or OPTICAL
@@ -103,7 +103,7 @@ class GridBuilder:
 
 @np.errstate(invalid="ignore", over="ignore")  # points that are not finite are left out
 def _patch(keyframe: Keyframe, T_world_cam: Sim3, T_map_world: SE3, config: GridConfig) -> Patch:
-    """Looks at one keyframe."""
+    """Processes one keyframe."""
     seen = Seen(keyframe, T_world_cam)
     step = max(1, round(math.sqrt(keyframe.conf.numel() / RAYS)))
     conf = keyframe.conf[::step, ::step].float().cpu().numpy()
@@ -117,7 +117,7 @@ def _patch(keyframe: Keyframe, T_world_cam: Sim3, T_map_world: SE3, config: Grid
     if len(ways) == 0:
         return Patch(seen, 0, 0, np.zeros((0, 0), np.uint8))
     near = length <= config.max_range
-    ways *= np.minimum(1.0, config.max_range / length)[:, None]  # what is farther is not looked at, but the way to there is
+    ways *= np.minimum(1.0, config.max_range / length)[:, None]  # farther points are ignored, but the ray up to there is free
     height = ways[:, 2] + np.float32(camera[2])
     obstacle = near & (height >= config.min_height) & (height <= config.max_height)
 
@@ -144,7 +144,7 @@ class _Swept:
     resolution: float
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Whether the places (x, y) from the camera are free, for x (w,) and y (h,): (h, w) bool."""
+        """Whether the positions (x, y) from the camera are free, for x (w,) and y (h,): (h, w) bool."""
         directions, distances = self.free.shape
         distance = (np.hypot(x, y[:, None]) / self.resolution).astype(np.int64)
         direction = _direction(np.broadcast_to(x, distance.shape), np.broadcast_to(y[:, None], distance.shape), directions)
@@ -182,7 +182,7 @@ def _direction(x: np.ndarray, y: np.ndarray, directions: int) -> np.ndarray:
 
 
 def _together(patches: list[Patch], config: GridConfig) -> Steps[Occupancy]:
-    """Lays the patches together."""
+    """Merges the patches."""
     if not patches:
         return _refused(config, "")
     row, column = min(p.row for p in patches), min(p.column for p in patches)

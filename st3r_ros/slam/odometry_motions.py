@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Motions of the camera as odometry measured them, to be compared with the same motions in the map."""
+"""Motions of the camera measured by odometry, for comparison with the same motions in the map."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TURNED_BACK = 0.7
 """A motion ends at its farthest point when less than this share of the distance is left."""
 MAX_MOTIONS = 128
 MAX_SPEED = 20.0
-"""Metres per second; what is faster is a jump of odometry's origin."""
+"""Metres per second; a faster motion is a jump of the odometry."""
 UNMOVED = 1e-9
 """Map units; the logarithm needs a length."""
 
@@ -39,7 +39,7 @@ class OdometryMotions:
         self._last: _Waypoint | None = None
 
     def observe(self, keyframe_map: KeyframeMap, T_odom_cam: SE3) -> None:
-        """The newest frame of the map was there by odometry, metres."""
+        """Adds the odometry pose of the newest frame, metres."""
         frame = len(keyframe_map.frames) - 1
         here = _Waypoint(frame, int(keyframe_map.frames.stamps_ns[frame]), T_odom_cam.translation)
         last, self._last = self._last, here

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture to be found again, with or without the depth of its pixels."""
+"""A reference image for relocalization, with or without depth."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.types import Features, Frame, Keyframe
 
 MEASURED_DEPTH_SIGMA = 0.01
-"""Relative error of a depth that is given with a reference: that of its sensor and of its alignment with the image."""
+"""Relative error of a given depth: of its sensor and of its alignment with the image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A picture to be found again.
+    """A reference image.
 
     keyframe: with the depth that was given with it, None without. distance: (h, w) of its pixels' points as the model sees them
     in this image alone, None where it sees none.
@@ -37,7 +37,7 @@ def measured_keyframe(frame: Frame, features: Features, depth: np.ndarray, depth
     h, w = features.image.shape[:2]
     assert frame.camera is not None
     depth = Undistorter(frame.camera).rectify(depth, nearest=True)
-    # An average over an edge would be a depth that nothing has.
+    # An average over an edge would be a wrong depth.
     depth = cv2.resize(np.nan_to_num(depth.astype(np.float32), posinf=0.0, neginf=0.0), (w, h), interpolation=cv2.INTER_NEAREST)
     y, x = np.mgrid[:h, :w].astype(np.float32)
     K = features.K

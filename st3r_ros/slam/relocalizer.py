@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an image was taken, relative to a reference image or in a saved map, with no guess to start from.
+"""Localizes an image relative to a reference image or in a saved map, without an initial guess.
 
 A query is compared with the references, or with the keyframes of a map that look most like it. Each comparison gives matches of
 the query's pixels with points in space, and RANSAC finds the pose that most of them agree on; candidates that agree with each
-other are solved together. The answer is believed when enough matches, well spread, fix the pose well, and no other pose explains
-nearly as many.
+other are solved together. The answer is accepted when enough well-spread matches determine the pose accurately and no other pose
+explains a similar number.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from st3r_ros.types import Features, Frame, Keyframe, LocalizationResult, Locali
 
 MAX_DRAWS = 1000
 FOCAL_TRIALS = (1.0, 0.7, 1.4, 0.5, 2.0)
-"""Focal lengths that are tried where none is known, as multiples of the assumed one."""
+"""Focal lengths to try when unknown, as multiples of the assumed one."""
 PART = 0.5
 """Share of the matches needed that a keyframe must have to count together with others that agree."""
 TWO_VIEW_THRESHOLD_PX = 1.0
@@ -44,7 +44,7 @@ MIN_DIRECTION_PARALLAX_DEG = 0.5
 
 
 class Relocalizer:
-    """Answers with a pose and its covariance, or with an honest no. Not thread-safe: one thread calls it."""
+    """Returns a pose with its covariance, or a refusal with its reason. Not thread-safe."""
 
     def __init__(self, model: PairModel, config: RelocalizerConfig | None = None) -> None:
         self._model = model
@@ -93,28 +93,28 @@ class Relocalizer:
         self._references[name] = Reference(name, features, T_ref_cam or SE3.identity(), keyframe, distance)
 
     def remove_reference(self, name: str) -> None:
-        """Forgets a reference; it is no matter if there is none of this name."""
+        """Removes a reference, if it exists."""
         self._references.pop(name, None)
 
     def use_map(self, keyframe_map: KeyframeMap | None) -> None:
-        """Answers are in this map from now on (None: none); references stay as they are, but a map goes before them."""
+        """Localizes in this map from now on (None: no map); references are kept, but a map takes precedence."""
         self.search(None if keyframe_map is None else Workspace.of(self._model, keyframe_map))
 
     def search(self, at: Workspace | None) -> None:
-        """As `use_map`, with a map that somebody else works on, between two queries."""
+        """Like `use_map`, for a map that changes between queries."""
         self._at = at
 
     def localize(self, frame: Frame, guess: SE3 | None = None) -> LocalizationResult:
-        """Finds one query. guess: about where the camera is in the map, which is looked at first.
+        """Localizes one query. guess: approximate pose in the map, which is searched first.
 
-        An answer found there is taken, also where another place looks the same.
+        A pose found there is accepted even if another place looks the same.
 
         Raises:
             FrameError: the image cannot be used.
         """
         started = time.perf_counter()
         if self._at is None and not self._references:
-            return LocalizationResult(LocalizationStatus.NO_REFERENCE, "There is nothing to compare with: set a reference first.")
+            return LocalizationResult(LocalizationStatus.NO_REFERENCE, "There is no reference; set a reference first.")
         query = self._encode(frame)
         if self._at is None:
             result = self._answer(query, [self._with_reference(query, reference) for reference in self._references.values()])
@@ -232,7 +232,7 @@ class Relocalizer:
         geometry = estimate_two_view(rays_ref, rays_query, threshold, self.config.min_inliers)
         known = LocalizationResult(
             LocalizationStatus.TOO_FEW_MATCHES,
-            f"{len(m)} matches with reference '{reference.name}', of which {self.config.min_inliers} would have to agree.",
+            f"{len(m)} matches with reference '{reference.name}', of which {self.config.min_inliers} must agree.",
             reference=reference.name,
             directional=True,
             matches=len(m),
@@ -243,9 +243,9 @@ class Relocalizer:
             return replace(known, agree=np.zeros(len(m), bool))
         known = replace(known, inliers=int(geometry.inliers.sum()), agree=geometry.inliers)
         if known.inlier_ratio < self.config.min_inlier_ratio or not self._spread_enough(pixels0[geometry.inliers], query):
-            return replace(known, reason="The matches that agree are too few, or all in one place.")
+            return replace(known, reason="The inliers are too few, or all in one place.")
         if geometry.parallax_deg < MIN_DIRECTION_PARALLAX_DEG:
-            reason = "The two images differ by a rotation only, as far as can be seen: there is no direction of translation."
+            reason = "The two images seem to differ by a rotation only: the direction of the translation is unknown."
             return replace(known, status=LocalizationStatus.UNCERTAIN, reason=reason)
         other = another_pose(geometry, rays_ref, rays_query, threshold, self.config.min_inliers)
         if other is not None:
@@ -290,14 +290,14 @@ class Relocalizer:
         return self._judged(query, best, joint)
 
     def _judged(self, query: Features, best: Comparison, joint: Comparison) -> LocalizationResult:
-        """The last gates: how far off the matches are, how well spread, and how well they fix the pose."""
+        """The final checks: residuals, spread, and uncertainty of the pose."""
         refined = joint.refined
         assert refined is not None
         if refined.rmse_px > self.config.max_rmse_px:
-            reason = f"The matches are {refined.rmse_px:.1f} pixels off on average; {self.config.max_rmse_px} are allowed."
+            reason = f"The reprojection error is {refined.rmse_px:.1f} pixels; at most {self.config.max_rmse_px} are allowed."
             return best.result(LocalizationStatus.UNCERTAIN, reason)
         if not self._spread_enough(joint.pixels[refined.inliers], query):
-            return best.result(LocalizationStatus.UNCERTAIN, "All matches that agree are in one small part of the image.")
+            return best.result(LocalizationStatus.UNCERTAIN, "All inliers are in one small part of the image.")
         pose = refined.covariance
         position = math.sqrt(np.linalg.eigvalsh(pose[:3, :3])[-1]) / joint.distance
         turn = math.degrees(math.sqrt(np.linalg.eigvalsh(pose[3:, 3:])[-1]))

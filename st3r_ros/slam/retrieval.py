@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keyframes look like an image: candidates for loops and for finding a lost camera again."""
+"""Finds similar keyframes by global descriptors: candidates for loops and relocalization."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DescriptorError(St3rError):
 
 @dataclass(frozen=True)
 class SimilarPlace:
-    """A keyframe that looks like the query.
+    """A keyframe similar to the query.
 
     similarity: dot product of the two descriptors. lift: by how much that exceeds what is typical for the query and this map,
     which tells a place that is recognized from one where everything looks alike; its scale depends on the model too.
@@ -67,7 +67,7 @@ class PlaceIndex:
         self._descriptors[row] = checked
 
     def remove(self, id: int) -> None:
-        """Forgets a keyframe; it is no matter if it was not known."""
+        """Removes a keyframe, if it exists."""
         row = self._row.pop(id, None)
         if row is None:
             return

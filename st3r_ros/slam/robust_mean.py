@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mean of numbers of which some are wrong and neighbours err alike."""
+"""The mean of numbers with outliers and correlated errors."""
 
 from __future__ import annotations
 

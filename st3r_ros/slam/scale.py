@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the map's unit is in metres: from odometry, a known baseline, or a network whose pointmaps are in metres.
+"""The metric scale of the map: from odometry, a known baseline, or a network with metric pointmaps.
 
 Every source gives ratios of metres to map units, and their logarithms are averaged robustly. The ratios are made from the map as
 it is now, so corrections of the map are in them, and nothing has to be kept in step when its unit changes.
@@ -21,19 +21,19 @@ from st3r_ros.slam.robust_mean import robust_mean
 from st3r_ros.types import MapScale
 
 MIN_MOTIONS = 8
-"""Motions by odometry that must agree before they tell the scale."""
+"""Minimum number of agreeing odometry motions for the scale."""
 GOOD_SIGMA = 0.1
-"""Relative sigma above which odometry does not tell the scale yet."""
+"""Maximum relative sigma of the scale from odometry."""
 SMALLEST_CORRECTION = 0.02
-"""A correction moves everything that others see, so a smaller one waits."""
+"""Minimum correction, since each one moves all published data."""
 ODOMETRY_FLOOR = 0.01
-"""Wheels and visual-inertial odometry have a scale error of their own, which no number of motions shows."""
+"""Systematic scale error of wheel and visual-inertial odometry, independent of the number of motions."""
 NETWORK_SIGMA = 0.08
 """Relative scale error of one metric prediction (MASt3R: 6 to 8 %)."""
 NETWORK_FLOOR = 0.03
 """The predictions of one scene share a part of their error."""
 BASELINE_SIGMA = 0.05
-"""How well the first two keyframes, a few degrees of parallax apart, tell the unit of the whole map."""
+"""Accuracy of the scale from the first two keyframes, a few degrees of parallax apart."""
 MIN_PREDICTIONS = 5
 MAX_PREDICTIONS = 256
 
@@ -59,7 +59,7 @@ class ScaleChange:
 
 
 class ScaleEstimator:
-    """Keeps a `KeyframeMap` in metres, as far as anything tells how long they are. known_baseline: see `MapperConfig`."""
+    """Keeps a `KeyframeMap` in metres when a source of scale exists. known_baseline: see `MapperConfig`."""
 
     def __init__(self, known_baseline: float = 0.0) -> None:
         self._known_baseline = known_baseline
@@ -70,11 +70,11 @@ class ScaleEstimator:
         self._given = MapScale()
 
     def observe_odometry(self, keyframe_map: KeyframeMap, T_odom_cam: SE3) -> None:
-        """The newest frame of the map was there by odometry, metres."""
+        """Adds the odometry pose of the newest frame, metres."""
         self._odometry.observe(keyframe_map, T_odom_cam)
 
     def observe_prediction(self, keyframe_id: int, metres: float) -> None:
-        """By a metric prediction the unit of this keyframe's pointmap is so many metres long."""
+        """Adds the length in metres of the unit of a keyframe's pointmap, from a metric prediction."""
         if math.isfinite(metres) and metres > 0.0:
             self._predictions.append(_Prediction(keyframe_id, math.log(metres)))
             self._predicted += 1
@@ -104,7 +104,7 @@ class ScaleEstimator:
         return renewal or not known.metric or estimate.total_sigma < known.sigma
 
     def _estimates(self, keyframe_map: KeyframeMap) -> Iterator[_Estimate]:
-        """What the sources say, the best first."""
+        """The estimates of the sources, best first."""
         for source in (self._from_odometry, self._from_baseline, self._from_network):
             estimate = source(keyframe_map)
             if estimate is not None:

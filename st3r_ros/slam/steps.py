@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Long work in small steps, so that other work goes on in between."""
+"""Long computations in small steps, with other work in between."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Steps = Generator[None, None, T]
 
 
 def finish(steps: Steps[T]) -> T:
-    """Does all the steps at once; their result."""
+    """Runs all steps; returns the result."""
     while True:
         try:
             next(steps)

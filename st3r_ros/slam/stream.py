@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes frames one stream: one image size, stamps that increase, and no lens distortion once they are let in."""
+"""Checks that frames form one stream (one image size, increasing stamps) and removes lens distortion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIN_SIDE = 16
 
 
 class FrameStream:
-    """Remembers of a stream what its next frame must agree with."""
+    """The state of a stream that its next frame must agree with."""
 
     def __init__(self) -> None:
         self._shape: tuple[int, ...] | None = None
@@ -64,7 +64,7 @@ class FrameStream:
             )
         if self._last_stamp_ns is not None and frame.stamp_ns <= self._last_stamp_ns:
             last = self._last_stamp_ns * 1e-9
-            hint = "; does the driver fill in the stamps?" if frame.stamp_ns == self._last_stamp_ns else "."
+            hint = "; does the driver set the stamps?" if frame.stamp_ns == self._last_stamp_ns else "."
             raise FrameError(f"Frame {frame.id} has stamp {frame.stamp:.9f} s, not later than the last one, {last:.9f} s{hint}")
         self._shape, self._last_stamp_ns = shape, frame.stamp_ns
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keyframe a full map can do without, and how it leaves the map."""
+"""Selects and removes redundant keyframes of a full map."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Thinner:
         while self._is_full():
             keyframes = self._at.map.keyframes
             state = next(reversed(keyframes), None), len(keyframes), len(self._at.map.edges), frozenset(protected)
-            if state == self._nothing_to_drop:  # looking takes long, and every frame may ask
+            if state == self._nothing_to_drop:  # the search is slow, and every frame may request it
                 return False
             if self._drop_one(protected) is None:
                 self._nothing_to_drop = state

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One frame against one keyframe: predict, match, solve, and give the keyframe back what the frame says about its depths."""
+"""One frame against one keyframe: predict, match, solve, and update the depths of the keyframe."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Tracker:
     def solve(
         self, prediction: PairPrediction, K: np.ndarray, keyframe: Keyframe, *guesses: Sim3, K_known: bool = True
     ) -> Tracked | None:
-        """As `track`, when the prediction is there already. K: (3, 3) intrinsics of the frame."""
+        """Like `track`, with a given prediction. K: (3, 3) intrinsics of the frame."""
         pixels = prediction.matches.pixels0
         if len(pixels) < self.config.min_inliers:
             return None
@@ -150,7 +150,7 @@ class Tracker:
         return Tracked(prediction, problem, result, trusted)
 
     def fuse(self, keyframe: Keyframe, tracked: Tracked) -> float | None:
-        """Lets the keyframe's pointmap learn from a tracked frame: matched points by their parallax, all by the prediction.
+        """Updates the keyframe's pointmap from a tracked frame: matched points by their parallax, all by the prediction.
 
         Returns the prediction's units per unit of the keyframe, None when that is not known.
         """

@@ -220,7 +220,7 @@ def test_stamps_of_zero_are_one_image(ros: Ros) -> None:
     for _ in range(4):
         robot.show(dataclasses.replace(robot.next_frame(), stamp_ns=0))
     wait_until(lambda: robot.node.session.recorder.skipped == 3, "the images without a stamp to be refused")
-    assert "fill in the stamps" in robot.node.session.message
+    assert "set the stamps" in robot.node.session.message
     robot.track()
 
 
