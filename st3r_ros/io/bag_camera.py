@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -19,6 +20,7 @@ from st3r_ros.io.image_size import size_of_message
 _LOOK_AHEAD = 200
 """Messages of camera_info among which one that can be used is looked for, for the images before it."""
 _FIRST_IMAGES = 10
+logger = logging.getLogger(__name__)
 _WAY_OUT = "give another calibration with --camera"
 
 
@@ -32,6 +34,11 @@ class CameraFollower:
         self._choice = CameraChoice(image_topic, rectified)
         self._info_topic, self._size = info_topic, size
         self.notes = self._choice.notes
+        self._announced: int | None = None
+
+    def announce_from(self, number: int) -> None:
+        """Log the notes after the first ones, which were told already."""
+        self._announced = number
 
     def hear(self, info: Any) -> None:
         """A CameraInfo comes."""
@@ -53,7 +60,12 @@ class CameraFollower:
         Raises:
             CalibrationError: no calibration so far can be used for it.
         """
-        return self._choice.expected() if self._size is None else self._choice.camera(*self._size)
+        camera = self._choice.expected() if self._size is None else self._choice.camera(*self._size)
+        if self._announced is not None:
+            for note in self.notes[self._announced :]:
+                logger.warning(note)
+            self._announced = len(self.notes)
+        return camera
 
     def camera_if_usable(self) -> Camera | None:
         """The camera of the next image, None where there is none that can be used."""
@@ -93,6 +105,8 @@ class BagCameras:
         follower = self._new()
         for info in self._before:
             follower.hear(info)
+        follower.camera_if_usable()
+        follower.announce_from(len(follower.notes))
         return follower
 
     def _look_ahead(self, recording: Recording, uncalibrated: str) -> list[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,8 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import Calibration, CameraChoice, Size
 from st3r_ros.io.picture import Picture, ToneRange
 from st3r_ros.types import Frame, Trajectory
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -181,3 +184,7 @@ class ImageSequence(ABC):
             self.camera = self._cameras.camera(width, height)
         except CalibrationError as error:
             raise CalibrationError(f"{error} (The first image of '{self.name}' is '{source}'.)") from error
+        late = [note for note in self._cameras.notes if note not in self.notes]
+        for note in late:
+            logger.warning(note)
+        self.notes = (*self.notes, *late)

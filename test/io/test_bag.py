@@ -130,6 +130,15 @@ def test_the_calibration_is_the_one_that_fits_the_image(tmp_path, topic):
         assert [frame.camera.K[0, 0] for frame in sequence] == [40.0, 40.0, 41.0, 41.0]
 
 
+def test_a_calibration_that_changes_its_size_is_said(tmp_path, caplog):
+    later = lens(START + 2 * STEP, width=96, height=64)
+    sequence = BagSequence(bags.write_bag(tmp_path / "bag", [lens(START), *images()[:2], later, *images()[2:]]))
+    assert [frame.camera.K[0, 0] for frame in sequence] == [40.0] * 4
+    assert [record.message for record in caplog.records] == [
+        "/camera/camera_info tells another image size now; the last one for 48x32 pixels is kept."
+    ]
+
+
 def test_a_calibration_elsewhere_is_named(tmp_path):
     path = bags.write_bag(tmp_path / "bag", [info("/calibration/camera_info"), *images()])
     sequence = BagSequence(path)
