@@ -251,7 +251,7 @@ def measure_idle(seconds: float) -> list[Row]:
             parameters: dict[str, str | float | bool] = {"odom_frame": odom_frame}
             child = Child("mapping_node", parameters, {})
             try:
-                while not any("Listening" in line for line in child.lines):
+                while not any("Subscribed" in line for line in child.lines):
                     if not child.running:
                         raise SystemExit("\n".join(child.lines))
                     time.sleep(0.1)

@@ -134,7 +134,7 @@ def _awaited(mapping: Child, camera: Child) -> str:
     """What the demo waits for before the first image: the last message of the node that is not ready yet."""
     if not mapping.lines:
         return "the mapping node is starting"
-    if any("Listening to" in line for line in mapping.lines):
+    if any("Subscribed to" in line for line in mapping.lines):
         return last_words(camera) or "the camera node is starting"
     return last_words(mapping)
 

@@ -400,7 +400,7 @@ def test_a_node_that_is_killed_while_it_saves_leaves_a_whole_map(ros: Ros, tmp_p
         ros.init()
         user = User()
         ros.spin(user)
-        wait_until(lambda: any("Listening" in line for line in child.lines), "the node to listen", 60.0)
+        wait_until(lambda: any("Subscribed" in line for line in child.lines), "the node to listen", 60.0)
         before = set(os.listdir(tmp_path))
         for _ in range(20):
             user.ask("save_map")

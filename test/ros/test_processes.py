@@ -155,7 +155,7 @@ def test_signals_end_it_cleanly(signals: list[signal.Signals]) -> None:
     """Two at once are what a service manager and launch send, each for itself."""
     child = Child("mapping_node", {"base_frame": ""}, {})
     try:
-        wait_until(lambda: any("Listening" in line for line in child.lines), "the node to listen", 60.0)
+        wait_until(lambda: any("Subscribed" in line for line in child.lines), "the node to listen", 60.0)
         for number in signals:
             child.signal(number)
         wait_until(lambda: not child.running, "the end of the node")

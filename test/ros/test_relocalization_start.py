@@ -42,7 +42,7 @@ def test_references_survive_a_restart(ros: Ros, tmp_path: Path) -> None:
     pose = conversions.pose_message(truth(20))
     response = robot.call("set_reference", image=image_of(FRAMES[20]), pose=[pose], name="door")
     assert response.success, response.message
-    assert "kept" in response.message
+    assert "stored" in response.message
     ros.stop()
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".json", ".png", ".png", ".png"]
     (tmp_path / "broken.json").write_text("{")
@@ -129,7 +129,7 @@ def test_the_robot_is_placed_where_tf_says_that_its_camera_is(ros: Ros, axes: SE
 def test_sigterm_ends_it_cleanly() -> None:
     child = Child("relocalization_node", {"rate": 5.0}, {})
     try:
-        wait_until(lambda: any("Listening" in line for line in child.lines), "the node to listen", 60.0)
+        wait_until(lambda: any("Subscribed" in line for line in child.lines), "the node to listen", 60.0)
         child.signal(signal.SIGTERM)
         wait_until(lambda: not child.running, "the end of the node")
     finally:
