@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A robot at its dock, away from it and back, through the relocalization node and real topics.
+"""Docking: a robot at its dock, away from it and back, through the relocalization node and ROS topics.
 
 A camera node plays a sequence that has depth and true poses. At a given time the live image, with its depth, becomes the
-reference of the relocalization node (~/set_reference); from then on every answer is compared with the truth. Printed are the
-answers by their status, the errors, and whether result, pose, TF and picture of each query carry the stamp of its image. Written
-are the distance to the dock over time (distance.png) and, where there are such moments, the farthest refusal, the first answer
-after it and the nearest one (moments.jpg, the pictures of ~/matches). The exit status is 1 when a message is missing, too
-many or has another stamp.
+reference of the relocalization node (~/set_reference); from then on every answer is compared with ground truth. Prints the
+answers by status, the errors, and whether result, pose, TF and picture of each query have the stamp of its image. Writes the
+distance to the dock over time (distance.png) and the farthest refusal, the first answer after it and the nearest one
+(moments.jpg, the pictures of ~/matches). Exit status 1: a message is missing, duplicate or has another stamp.
 
-The pictures show images of the sequence: mind its licence before they go anywhere.
+The pictures show images of the sequence: check its licence before publishing them.
 """
 
 from __future__ import annotations
@@ -358,8 +357,10 @@ def main(arguments: list[str] | None = None) -> int:
         "source", nargs="?", default="sim:room?frames=300", help="a sequence with depth, true poses and a calibration"
     )
     parser.add_argument("--dock", type=float, default=0.0, metavar="S", help="stamp from which an image with depth is the dock")
-    parser.add_argument("--rate", type=float, default=5.0, help="answers per second, at most")
-    parser.add_argument("--speed", type=float, help="of the playing; by default 1, and 0.5 for the simulation, drawn meanwhile")
+    parser.add_argument("--rate", type=float, default=5.0, help="maximum rate of answers, 1/s")
+    parser.add_argument(
+        "--speed", type=float, help="playback speed; by default 1, and 0.5 for the simulation, which is rendered meanwhile"
+    )
     parser.add_argument("--out", type=Path, default=Path("docking"), help="folder for the pictures")
     options = parser.parse_args(arguments)
     speed = options.speed or (0.5 if options.source.startswith("sim:") else 1.0)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares this package with recorded outputs of the published models, file by file and array by array.
 
-Weights are made from their names, so that even the full-size network needs no weight file; images that are not in a file are made
-again. Exit status: 0 all within tolerance, 1 something is not or nothing was checked, 2 a mistake in the arguments.
+Weights are generated from their names, so that even the full-size network needs no weight file; images missing in a file are
+generated as well. Exit status: 0 all within tolerance, 1 some are not or nothing was checked, 2 an error in the arguments.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", metavar="DIR", nargs="*", type=Path, default=[DEFAULT], help="folders of files to check")
     parser.add_argument("--set", dest="kinds", nargs="+", choices=KINDS, metavar="KIND", help=f"only these: {', '.join(KINDS)}")
-    parser.add_argument("--weights", choices=WEIGHTS, default="procedural", help="pth takes <set>.pth beside each network file")
+    parser.add_argument("--weights", choices=WEIGHTS, default="procedural", help="pth uses <set>.pth next to each network file")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     chosen = parser.parse_args()
     for folder in chosen.folders:

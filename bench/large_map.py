@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map of 6 million points: how soon its new cloud is there after a loop while images come, and how long the node takes to end.
+"""A map of 6 million points: time to the new cloud after a loop while images arrive, and time to shut down.
 
-The map is that of ros_cloud.py. Each image costs a fixed amount of computing, as the mapper's do; the cloud is made on the same
-thread, as in the mapping node. The end is what Ctrl-C does with `output_dir` set: the cloud that is up to date, and one of which
-all is stale, with the results written.
+The map is that of ros_cloud.py. Each image takes a fixed amount of computation, like in the mapper; the cloud is built on the
+same thread, as in the mapping node. The shutdown does what Ctrl-C does with `output_dir` set, with an up-to-date and with a
+completely outdated cloud.
 
 Run: python bench/large_map.py [--keyframes 300] [--rate 15] [--image-ms 35]
 """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera on the robot, mapping on a base station, and a link between them that loses packets: what arrives, and when?
+"""Images over a lossy link between a robot and a base station: delivery and latency.
 
-Two network namespaces are joined by a veth pair; in each runs its own process, with real DDS between them. Packets (IP fragments,
-TCP segments) are dropped at random in both directions, and the rate of the link is limited. The images are those of a source,
-640x480 at 15 per second, stamped when they are sent; a latency is the time from there to the callback on the base station, or,
-with --map, to the pose that the mapping node has made of the image. Needs root, iproute2 and nftables.
+Two network namespaces are connected by a veth pair, with a process in each and DDS between them. Packets (IP fragments, TCP
+segments) are dropped at random in both directions, and the rate of the link is limited. The images of a source are 640x480 at 15
+per second, stamped when sent; the latency is the time to the callback on the base station or, with --map, to the pose of the
+mapping node. Needs root, iproute2 and nftables.
 """
 
 from __future__ import annotations
@@ -247,14 +247,14 @@ def line(row: Row, mapping: bool) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--loss", type=float, default=30.0, help="per cent of the packets that are lost, 0..100")
+    parser.add_argument("--loss", type=float, default=30.0, help="packet loss, per cent, 0..100")
     parser.add_argument("--rate", type=float, default=20.0, help="Mbit/s of the link; 0 for no limit")
-    parser.add_argument("--seconds", type=float, default=15.0, help="how long each setting is played")
+    parser.add_argument("--seconds", type=float, default=15.0, help="duration of each setting, seconds")
     parser.add_argument("--source", default="sim:room", help="the images, as st3r map takes them; the first ones are played")
     parser.add_argument("--settings", default=",".join(SETTINGS), help=f"of: {', '.join(SETTINGS)}")
     parser.add_argument("--no-multicast", action="store_true", help="drop multicast, as some access points do")
     parser.add_argument("--map", action="store_true", help="run the mapping node on the base station")
-    parser.add_argument("--json", type=Path, help="write the rows to this file, too")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args(arguments)
     names = options.settings.split(",")
     unknown = [name for name in names if name not in SETTINGS]

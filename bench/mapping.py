@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well and how fast sequences are mapped: one table over sequences, pair models and seeds.
+"""Accuracy and speed of mapping: one table over sequences, pair models and seeds.
 
-A sequence is what `st3r map` takes: a folder in TUM layout, a video, sim:room?seed=3, ...; `{seed}` in it becomes the seed.
-The pair model noisy_depth makes its predictions from true depth and poses, with known errors (mapping_bench/noise.py), so it
-measures the mapping apart from any network; it leaves out the frames without depth. Its seed draws the errors; of the other
-models it seeds what they draw at random.
+A sequence is any input of `st3r map`: a folder in TUM layout, a video, sim:room?seed=3, ...; `{seed}` is replaced by the seed.
+The pair model noisy_depth adds network-like errors to true depth and poses (mapping_bench/noise.py), to measure the mapping
+separately from any network; it skips frames without depth. The seed draws its errors, and seeds the random numbers of the other
+models.
 
-Every run has a process of its own. The columns, which are also the keys of the JSON rows, are defined in mapping_bench/run.py:
+Every run has its own process. The columns, which are also the keys of the JSON rows, are defined in mapping_bench/run.py:
 tracked is the share of the frames that have a pose at the end; ATE is the RMSE of the positions after the best similarity (Sim3)
 or rigid (SE3) alignment, in the truth's unit; AbsRel is the relative error of the fused depth of the keyframes (scaled by the
 median), single that of the predictions it was fused from, at the same pixels (mapping_bench/depth_errors.py); fps counts the
-mapping alone.
+mapping only.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     known.add_argument("--uncalibrated", action="store_false", dest="calibrated", help="it does not")
     parser.add_argument("--loops", choices=tuple(LOOPS), default="on", help="whether loops are closed")
     parser.add_argument("--every", type=_positive, default=1, metavar="N", help="take every n-th frame")
-    parser.add_argument("--max-frames", type=_positive, default=0, metavar="N", help="end after so many frames")
+    parser.add_argument("--max-frames", type=_positive, default=0, metavar="N", help="stop after this many frames")
     parser.add_argument("--size", type=_positive, default=0, metavar="PX", help="longer side of noisy_depth's images")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows, with more figures, as JSON")
     parser.add_argument("--png", type=Path, metavar="FILE", help="also draw the paths and the errors")

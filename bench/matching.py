@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long dense matching takes, next to a plain way that looks at every product and remembers nothing.
+"""Time of dense matching, compared with a plain implementation without caching.
 
-The descriptors are random, which is the most work there can be: their cycles close late. The pointmaps are a curved wall, from
-two places.
+The descriptors are random, the worst case, since their cycles close late. The pointmaps are a curved wall from two viewpoints.
 """
 
 from __future__ import annotations

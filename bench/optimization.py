@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the optimizations take, and how much of a drift they take out: tracking, local window, global pose graph.
+"""Time and accuracy of the optimizations: tracking, local window, global pose graph.
 
-The scene is a round room; a camera walks round it several times, looking at the wall. Its keyframes have the errors of a pair
-model: pixel noise, wrong matches, depths that are off by a smooth field, by noise, by a scale of each keyframe. The poses have
-drifted, also in scale; loop edges tie the rounds.
+The scene is a round room; a camera moves around it several times, looking at the wall. Its keyframes have the errors of a pair
+model: pixel noise, wrong matches, and depth errors (a smooth field, noise, and a scale per keyframe). The poses have drifted,
+also in scale; loop edges connect the rounds.
 """
 
 from __future__ import annotations

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well a camera is found again, with no guess: against one reference image, or in a saved map.
+"""Accuracy of relocalization without an initial guess: against one reference image, or in a saved map.
 
-A source is a file of pairs (a list of image_a, K_a, image_b, K_b, T_b_a; a is the reference), or a sequence as `st3r map` takes
-it: a folder in TUM layout, a video, sim:room?seed=3, ... with true poses. Of a sequence, query and reference are --gap frames
-apart, or any two frames that overlap, or that do not. The pair model noisy_depth makes its predictions from true depth and poses
-with known errors (mapping_bench/noise.py); it sees only the frames with depth. Its seed draws the errors and, as for the other
-models, the pairs.
+A source is a file of pairs (a list of image_a, K_a, image_b, K_b, T_b_a; a is the reference), or a sequence as for `st3r map`:
+a folder in TUM layout, a video, sim:room?seed=3, ... with true poses. In a sequence, query and reference are --gap frames apart,
+or any two frames that overlap, or that do not. The pair model noisy_depth adds network-like errors to true depth and poses
+(mapping_bench/noise.py); it uses only frames with depth. The seed draws its errors and, for all models, the pairs.
 
 With --map, the even frames of the first 60 % are mapped, the map is saved and loaded, and frames of the last 20 % are localized
-in it (of sim:twins all even frames, and odd ones); errors are those after the best similarity alignment of the map with the
+in it (of sim:twins all even frames, and odd ones); errors are after the best similarity alignment of the map with the
 truth. The scene's scale is the median depth of the map's keyframes.
 
 The columns: found is the share of the tries that were answered with a pose; medians are those of the answers; within are shares
 of all tries (position and rotation; directed: rotation within 2 and translation direction within 10 degrees; in a map, 0.1 of
 the scene's scale and 5 degrees); false are answers off by more than 10 degrees or 0.5 m (without a unit: 10 degrees in
-direction); nees is the mean squared error by the answers' covariances, 6 when these are right.
+direction); nees is the mean squared error by the answers' covariances, 6 when these are correct.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     if chosen.pair_model == "mast3r" and not chosen.checkpoint:
         parser.error("mast3r needs --checkpoint.")
     if chosen.map and (chosen.gap or chosen.with_depth):
-        parser.error("--map localizes in a map; leave --gap and --with-depth out.")
+        parser.error("--map localizes in a map; omit --gap and --with-depth.")
     return chosen
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well a pair model's global descriptors find places again: every image of a sequence is looked up among the others.
+"""Place recognition by global descriptors of a pair model: every image of a sequence is looked up among the others.
 
 Two images show the same place when each shows at least 30 % of what the other one shows, and other places below 3 %; that is
 computed from true depth and poses. Without depth the viewing directions decide (below 35 degrees, above 60), which is right for
-a camera that goes around a thing. Images less than --gap seconds apart are left out: finding them is too easy.
+a camera that moves around an object. Images less than --gap seconds apart are skipped, because finding them is too easy.
 
 recall@k: share of the images whose place is seen at another time for which one of the k most similar images shows at least 20 %
 of the same. AP: average precision over all pairs of the same and of other places. The similarities are those of same places (the
@@ -162,7 +162,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "sequences", nargs="*", metavar="SEQ", default=DEFAULT_SEQUENCES, help="what `st3r map` takes, with truth"
+        "sequences", nargs="*", metavar="SEQ", default=DEFAULT_SEQUENCES, help="any input of `st3r map` with ground truth"
     )
     parser.add_argument("--pair-model", choices=MODELS, default="opencv")
     parser.add_argument("--checkpoint", default="", help="weights for mast3r: file, folder, Hub id or published name")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a map cloud takes from arrays to a subscriber, and the steps in which cloud and grid of a large map are made.
+"""Time of a map cloud from arrays to a subscriber, and of the steps that build cloud and grid of a large map.
 
 Run: python bench/ros_cloud.py [--points 1000000] [--repeats 15] [--keyframes 300]
-The map is ground with bumps, seen from a camera that flies over it: with 300 keyframes of 512x384 pixels and voxels of 0.03,
-more than 5 million points. 0 keyframes leave it out.
+The map is ground with bumps, seen by a camera that flies over it: with 300 keyframes of 512x384 pixels and voxels of 0.03,
+more than 5 million points. 0 keyframes skip it.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def test_what_fails_is_one_sentence(capsys, tmp_path, pairs_file, arguments, sen
     [
         (["--pairs", "0"], "no whole number from 1 on"),
         (["--seeds", "1,x"], "no list of whole numbers"),
-        (["--map", "--gap", "3"], "leave --gap and --with-depth out"),
+        (["--map", "--gap", "3"], "omit --gap and --with-depth"),
         (["--map", "--overlap"], "not allowed with argument"),
         (["--pair-model", "mast3r"], "mast3r needs --checkpoint"),
     ],

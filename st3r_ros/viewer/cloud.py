@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cloud on the page, of which a part can be drawn without anything being sent again."""
+"""A cloud on the page, part of which can be shown or hidden without sending it again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from st3r_ros.viewer.turning import FEWEST_POINTS
 class LayeredCloud:
     """Layers of points below a node of viser's scene, each spread over the whole cloud, so that the first few show all of it.
 
-    points: how many the page has. drawn: how many of them are to be seen.
+    points: number on the page. drawn: number of visible ones.
     """
 
     def __init__(self, server: Any, node: str) -> None:
@@ -25,11 +25,11 @@ class LayeredCloud:
 
     @property
     def points(self) -> int:
-        """How many the page has."""
+        """Number of points on the page."""
         return self._sums[-1]
 
     def show(self, points: np.ndarray, colors: np.ndarray, max_points: int, limit: int, size: float) -> None:
-        """In the place of what was shown; points (N, 3) float32, colors (N, 3) uint8. limit, size: as of `draw`."""
+        """Replaces the cloud; points (N, 3) float32, colors (N, 3) uint8. limit, size: as for `draw`."""
         parts = layers(points, FEWEST_POINTS, max_points)
         self._sums = np.cumsum([len(part) for part in parts]).tolist()
         visible = self._visible(limit)
@@ -38,7 +38,7 @@ class LayeredCloud:
             for layer in self._layers[len(parts) :]:
                 layer.remove()
             self._layers = [
-                self._server.scene.add_point_cloud(  # in the place of the last one of this name
+                self._server.scene.add_point_cloud(  # replaces the last one of this name
                     f"{self._node}/{number}",
                     points[part],
                     colors[part],

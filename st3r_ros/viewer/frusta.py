@@ -21,7 +21,7 @@ _COLOR = (120, 120, 130)
 
 @dataclass(frozen=True, eq=False)
 class KeyframeView:
-    """A keyframe to be shown: its camera (optical axes) in the map, and its picture where there is one."""
+    """A keyframe to show: its camera (optical axes) in the map, and its picture, if any."""
 
     id: int
     stamp_ns: int
@@ -48,11 +48,11 @@ class KeyframeFrusta:
 
     @property
     def pictures(self) -> int:
-        """How many of them show a picture."""
+        """Number of frusta with a picture."""
         return sum(shown.keyframe.picture is not None for shown in self._shown.values())
 
     def show(self, keyframes: Iterable[KeyframeView]) -> None:
-        """Show these keyframes and no others."""
+        """Shows exactly these keyframes."""
         wanted = {(keyframe.id, keyframe.stamp_ns): keyframe for keyframe in keyframes}
         for key in self._shown.keys() - wanted.keys():
             self._shown.pop(key).handle.remove()
@@ -95,7 +95,7 @@ def place(handle: Any, T: SE3) -> None:
 
 
 def wxyz(T: SE3) -> np.ndarray:
-    """The rotation as viser wants it."""
+    """The rotation in the format of viser."""
     return np.roll(T.quaternion_xyzw, 1, axis=-1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 PICTURE_WIDTH = 128
 ASSUMED_FOV = 0.8
-"""Vertical field of view of a camera that nothing is known about, radians."""
+"""Vertical field of view of an unknown camera, radians."""
 _ROWS = 100
 
 

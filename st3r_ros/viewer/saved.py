@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def show_map(server: viser.ViserServer, keyframe_map: KeyframeMap, config: ViewerConfig, cloud: CloudConfig) -> MapScene:
-    """Shows a whole map in the robot's map frame; one without a robot is turned so that its cameras are upright on average."""
+    """Shows a whole map in the robot's map frame; one without a robot is rotated so that its cameras are upright on average."""
     trajectory = keyframe_map.keyframe_trajectory()
     cameras = SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions)
     scene = MapScene(server, config.max_points, keyframe_map.T_map_world or upright(cameras))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map on the page: cloud, path, keyframes, edges, the camera, and the controls of how they are shown."""
+"""A map on the page: cloud, path, keyframes, edges, the camera, and the display controls."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _MAX_PATH_POINTS = 20_000
 _POINTS_PER_SIZE = 0.9
 _FRUSTUM_PER_SIZE = 0.02
 _RESCALED, _MOVED = 1.25, 0.1
-"""By how much the map must grow or shrink, and by which share of its size it must move, before sizes and views follow."""
+"""Change of size (factor) and shift (share of the size) of the map beyond which sizes and views follow."""
 _VIEWS_KEPT = 20
 _AGAIN_S = 1.0
-"""Seconds after which a browser that has not followed is told again."""
+"""Seconds after which the view is sent again to a browser that has not applied it."""
 _FIRST_VIEW = Viewpoint(np.array([-3.0, -3.0, 3.0]), np.zeros(3))
 
 
@@ -67,12 +67,12 @@ class MapScene:
 
     @property
     def clients(self) -> int:
-        """How many browsers look."""
+        """Number of open browsers."""
         return len(self._server.get_clients())
 
     @property
     def points(self) -> int:
-        """How many points the map has."""
+        """Number of points of the map."""
         return len(self._points)
 
     # What is shown ----------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class MapScene:
             self._draw_lines("path", np.stack([positions[:-1], positions[1:]], axis=1), np.array(_PATH_COLOR), 3.0)
 
     def show_keyframes(self, keyframes: Sequence[KeyframeView], edges: np.ndarray, is_loop: np.ndarray) -> None:
-        """Keyframes, and edges (M, 2) between their ids; is_loop (M,) bool marks those where the camera came back to a place."""
+        """Keyframes, and edges (M, 2) between their ids; is_loop (M,) bool marks loop edges."""
         with self._lock:
             poses = [keyframe.T_map_cam for keyframe in keyframes]
             self._cameras = _batch(poses) if poses else None
@@ -106,7 +106,7 @@ class MapScene:
             self._draw_lines("edges", ends, np.broadcast_to(colors, (len(ends), 2, 3)), 1.0)
 
     def show_camera(self, T_map_cam: SE3 | None, fov: float = ASSUMED_FOV, aspect: float = ASSUMED_ASPECT) -> None:
-        """Where the camera is now; None when that is not known."""
+        """The current pose of the camera, None when unknown."""
         with self._lock:
             if T_map_cam is None:
                 self._remove_camera()
@@ -143,7 +143,7 @@ class MapScene:
         switch.on_update(lambda event: setattr(self._layers[layer], "visible", switch.value))
 
     def settle(self) -> None:
-        """Draw what the browsers can draw now; to be called some ten times a second, for nobody tells when a turn ends."""
+        """Adapts the number of drawn points; call it about ten times a second: browsers do not report the end of a turn."""
         with self._lock:
             self._cloud.draw(self._limit(), self._surface_size)
             self._tell_shown()
@@ -151,7 +151,7 @@ class MapScene:
                 self._show_view()
 
     def _watch(self, client: Any) -> None:
-        """Notice when a browser turns its view, and how fast."""
+        """Handles view changes of a browser and measures its speed."""
         client.camera.on_update(lambda camera: self._on_camera(client.client_id))
 
     def _on_camera(self, client: int) -> None:
@@ -194,7 +194,7 @@ class MapScene:
             self._shown.content = facts_html({}, f"{self._cloud.drawn:,} of {len(self._points):,} points are shown.")
 
     def _limit(self) -> int:
-        """How many points may be drawn now."""
+        """Number of points that may be drawn now."""
         return self._turning.limit(time.monotonic()) if self._adapts.value else self._max_points
 
     def _draw_lines(self, layer: str, ends: np.ndarray, colors: np.ndarray, thickness: float) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The web server of the viewer: opened on this machine alone unless asked otherwise, and never on another port than asked for."""
+"""The web server of the viewer: on this machine only unless configured otherwise, and never on another port than requested."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_server(config: ViewerConfig) -> viser.ViserServer:
         ) from error
     with contextlib.redirect_stdout(io.StringIO()), guarded(guard):  # the address is said by whoever opens it
         server = viser.ViserServer(config.host, config.port, label="st3r", verbose=False)
-    if config.port not in (0, server.get_port()):  # somebody was faster since the check, and viser took the next port
+    if config.port not in (0, server.get_port()):  # another process took the port since the check, and viser used the next one
         close_server(server)
         raise _in_use(config.host, config.port)
     # viser can make a page public through a server on the internet, for whoever sends it the request.
@@ -47,13 +47,13 @@ def open_server(config: ViewerConfig) -> viser.ViserServer:
 
 
 def close_server(server: viser.ViserServer) -> None:
-    """Ends the server; browsers that look keep what they show."""
+    """Ends the server; open pages keep their content."""
     with contextlib.redirect_stdout(io.StringIO()):
         server.stop()
 
 
 def address(config: ViewerConfig, server: viser.ViserServer) -> str:
-    """What a person types into the browser."""
+    """The address for the browser."""
     host = config.host
     if host in ("", "0.0.0.0", "::"):
         host = socket.gethostname()
@@ -75,10 +75,10 @@ def free_port(host: str, wanted: int) -> int:
 
 
 def exposure(host: str) -> str:
-    """A warning where others than this machine can reach the address, "" where not."""
+    """A warning when the address is reachable from other machines, otherwise ""."""
     if is_loopback(host):
         return ""
-    return f"The viewer listens on {host}: everybody who can reach it sees the map and can press the buttons, without a password."
+    return f"The viewer listens on {host}: everybody who can reach it sees the map and can use the buttons, without a password."
 
 
 def open_browser(url: str) -> bool:

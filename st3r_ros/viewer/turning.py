@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many points may be drawn while somebody turns the view, learnt from how fast the browsers draw."""
+"""Number of points to draw while the view is turned, adapted to the speed of the browsers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections import deque
 from itertools import pairwise
 
 FIRST_POINTS = 20_000
-"""What a browser that draws on the processor can turn."""
+"""Number of points that a browser with software rendering can turn."""
 FEWEST_POINTS = 5_000
 AT_REST = 4
-"""How many times more points are drawn while the view rests."""
+"""Factor of points drawn while the view rests."""
 SLOW_S, FAST_S = 0.15, 0.08
 _REST_S = 0.6
 """A view that is not heard of for so long rests; one that is drawn slowly rests later."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From where a map is looked at, and which way is up in it."""
+"""The initial view of a map and its up direction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAMPLES = 50_000
 
 @dataclass(frozen=True, eq=False)
 class Extent:
-    """Where the bulk of a cloud is: centre (3,) and size, the diagonal of its box, map units."""
+    """The bulk of a cloud: centre (3,) and size (diagonal of its box), map units."""
 
     center: np.ndarray
     size: float
