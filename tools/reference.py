@@ -164,7 +164,7 @@ def topic_table(node: Node) -> str:
     rows = [
         [
             f"`{name}`",
-            ", ".join(found[name][0]),
+            ", ".join(dict.fromkeys(found[name][0])),
             f"`{type_name(found[name][1].msg_type)}`",
             qos_text(found[name][1].qos_profile),
             text,
