@@ -29,8 +29,10 @@ Clock = Callable[[], int]
 """Nanoseconds since 1970."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
-ANSWER_S = 5.0
-"""So long a connection or an image may take before the stream counts as broken."""
+ANSWER_S, SILENCE_S = 5.0, 3.0
+"""So long a connection, and the next image, may take before the stream counts as broken."""
+CATCH_UP_S = 2.0
+"""So long at most the images that a stream had buffered are passed over."""
 _LOOK_AGAIN_S = 0.1
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,8 @@ class LiveSequence(ImageSequence):
 
     def _entries(self) -> Iterator[Entry]:
         newest = _Newest()
-        threading.Thread(target=self._take_in, args=(newest,), name=self.name, daemon=True).start()
+        # Not a daemon: Python would tear it out of OpenCV at its end, and the process would abort.
+        threading.Thread(target=self._take_in, args=(newest,), name=self.name).start()
         try:
             count = 0
             while (image := newest.take(self._stopped)) is not None:
@@ -135,7 +138,7 @@ class StreamSequence(LiveSequence):
                     trouble = self._address.why_closed(ANSWER_S)
                 elif capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
                     raise InputError(f"{self.name} is a video file, not a stream; download it and give the file.")
-                for image in _grabbed(capture, self._clock, ended):
+                for image in _grabbed(capture, self._clock, ended, CATCH_UP_S):
                     yield image
                     pause, last_s = FIRST_PAUSE_S, time.monotonic()
             finally:
@@ -185,14 +188,29 @@ def _same(image: StampedImage) -> StampedImage:
 
 
 def _open_stream(url: str) -> cv2.VideoCapture:
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
-    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, [item for limit in limits for item in (limit, int(1000 * ANSWER_S))])
+    limits = {cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: ANSWER_S, cv2.CAP_PROP_READ_TIMEOUT_MSEC: SILENCE_S}
+    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, [item for limit, s in limits.items() for item in (limit, int(1000 * s))])
 
 
-def _grabbed(capture: cv2.VideoCapture, clock: Clock, ended: threading.Event) -> Iterator[StampedImage]:
-    """The images of an open capture, stamped when they arrive; those that cannot be decoded are left out."""
+def _grabbed(capture: cv2.VideoCapture, clock: Clock, ended: threading.Event, catch_up_s: float = 0.0) -> Iterator[StampedImage]:
+    """The images of an open capture, stamped when they arrive; those that cannot be decoded are left out.
+
+    catch_up_s: for so long at most, images that come faster than they were taken are passed over: they were buffered, and their
+    arrival says nothing of their time. The last one is given all the same when there is no other.
+    """
+    begin = last_s = time.monotonic()
+    last_ms, buffered = 0.0, None
     while not ended.is_set() and capture.grab():
-        stamp_ns = clock()
+        stamp_ns, now_s, media_ms = clock(), time.monotonic(), capture.get(cv2.CAP_PROP_POS_MSEC)
         image = retrieve(capture)
-        if image is not None:
-            yield StampedImage(stamp_ns, Picture(image))
+        if image is None:
+            continue
+        if now_s - begin < catch_up_s:
+            first, faster = buffered is None, 1000.0 * (now_s - last_s) < 0.5 * (media_ms - last_ms)
+            last_s, last_ms, buffered = now_s, media_ms, StampedImage(stamp_ns, Picture(image))
+            if first or faster:
+                continue
+        catch_up_s, buffered = 0.0, None
+        yield StampedImage(stamp_ns, Picture(image))
+    if buffered is not None and not ended.is_set():
+        yield buffered

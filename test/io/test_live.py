@@ -3,12 +3,15 @@
 
 import http.server
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
-from sample_images import encoded, picture
+from sample_images import encoded, number_of, picture
 
 from st3r_ros.errors import InputError
 from st3r_ros.io import live
@@ -62,6 +65,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch) -> Iterator[Camera]:
     monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(live, "CATCH_UP_S", 0.0)
     server = Camera()
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield server
@@ -106,6 +110,38 @@ def test_it_ends_when_its_patience_does(server, caplog):
     server.server_close()
     with pytest.raises(InputError, match="the server cannot be reached: Connection refused"):
         list(open_sequence(f"rtsp://127.0.0.1:{server.server_port}/x#patience=0"))
+
+
+def test_a_process_that_ends_in_the_middle_of_a_stream_ends_in_order(server):
+    code = f"from st3r_ros.sequences import open_sequence as o; print(next(iter(o({server.address()!r}))).image.shape)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(48, 64, 3)\n", "")
+
+
+def test_images_that_a_stream_had_buffered_are_passed_over(monkeypatch):
+    class Capture:
+        """Five images at once, then one each 45 ms; 20 a second by their own times."""
+
+        count, now_s = 0, 0.0
+
+        def grab(self):
+            self.count += 1
+            self.now_s += 0.045 if self.count > 5 else 0.001
+            return self.count <= 8
+
+        def get(self, _):
+            return 50.0 * self.count
+
+        def retrieve(self):
+            return True, picture(self.count)
+
+    def taken(catch_up_s):
+        capture = Capture()
+        monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: capture.now_s))
+        images = live._grabbed(capture, time.time_ns, threading.Event(), catch_up_s)
+        return [number_of(image.image.values[..., ::-1]) for image in images]
+
+    assert taken(0.0) == [1, 2, 3, 4, 5, 6, 7, 8] and taken(10.0) == [6, 7, 8]
 
 
 def test_a_stream_that_is_silent_can_be_stopped_at_once(server):
