@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data that travels through the system, and the protocol every pair model follows.
+"""The shared data types, and the protocol of the pair models.
 
 Conventions: images are RGB; pixel coordinates are (x, y) with the centre of the top left pixel at (0, 0); cameras are optical
 frames (x right, y down, z forward); transforms are labelled `T_a_b` and map coordinates of b to coordinates of a;
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 class Frame:
     """One image of a stream.
 
-    id: counts the frames of the stream from 0 (a skipped, unreadable image still takes its number).
+    id: number of the frame in the stream, from 0 (skipped, unreadable images are counted).
     stamp_ns: capture time, integer nanoseconds, so that stamps pass through exactly.
     image: (H, W, 3) uint8 RGB, contiguous.
     camera: intrinsics of this image at this size, or None when uncalibrated.
-    T_odom_cam: where odometry says the camera was, metres, or None without odometry.
+    T_odom_cam: pose of the camera by odometry, metres, or None without odometry.
     source: where the image comes from: the path of its file; for other inputs what `st3r map` takes (a bag with its topic, a
     video), or the live topic, which together with the stamp tell which image it is.
     mask: (H, W) bool, False where a pixel is neither matched nor mapped; None where all can be used.
@@ -55,7 +55,7 @@ class Frame:
 
 @dataclass(eq=False)
 class Features:
-    """What a pair model keeps of one image. Models subclass it with what they need.
+    """The features of one image. Pair models subclass it with their own data.
 
     image: (h, w, 3) uint8 RGB at the model's working size.
     K: (3, 3) float64 intrinsics at that size (assumed ones when `K_known` is False).
@@ -73,7 +73,7 @@ class Matches:
     """Explicit correspondences between image 0 and image 1 of a pair, at working size.
 
     pixels0, pixels1: (N, 2) float32 tensors. weight: (N,) float32 in (0, 1], relative trust of each match.
-    possible: how many matches a pair with full overlap could have had; `len / possible` measures overlap.
+    possible: number of matches of a pair with full overlap; `len / possible` measures overlap.
     """
 
     pixels0: torch.Tensor
@@ -90,10 +90,10 @@ class PairPrediction:
     """The geometry of two images, all in camera 0's coordinates and in the pair's own scale.
 
     X_0_0, X_0_1: (h, w, 3) float32 pointmaps of image 0 and of image 1, None when only matches were asked for.
-    conf0, conf1: (h, w) float32, 0 = nothing claimed; None with the pointmaps. A pixel of confidence c has a relative depth
+    conf0, conf1: (h, w) float32, 0 = unknown; None with the pointmaps. A pixel of confidence c has a relative depth
     error of `PairModel.relative_depth_sigma / sqrt(c)`.
-    parallax_deg: median angle between the two rays of a match, degrees; 0 when only a rotation is seen, NaN when it was not
-    looked for.
+    parallax_deg: median angle between the two rays of a match, degrees; 0 for a pure rotation, NaN when it was not
+    computed.
     """
 
     matches: Matches
@@ -107,12 +107,12 @@ class PairPrediction:
 class PairModel(Protocol):
     """A two-view model: encode each image once, then predict the geometry of any pair of encoded images.
 
-    Its features are a subclass of `Features` of its own; they are handed back to the model only.
+    Its features are its own subclass of `Features`; they are passed back only to the model.
     metric: whether pointmaps are in metres. sees_depth_alone: whether an image paired with itself has depth, so that a map can
-    begin with the first frame; otherwise `parallax_deg` tells when two frames have some.
+    begin with the first frame; otherwise `parallax_deg` says when two frames have parallax.
     relative_depth_sigma: relative depth error of a pixel of confidence 1.
-    place_similarity, place_lift: how alike two descriptors must be at least, and how much more alike than is typical, for the
-    two images to be worth matching as the same place.
+    place_similarity, place_lift: minimum similarity of two descriptors, and its minimum excess over the typical value, for the
+    two images to be matched as the same place.
     """
 
     name: str
@@ -137,27 +137,27 @@ class PairModel(Protocol):
     ) -> PairPrediction:
         """Pointmaps, confidences and matches of a pair.
 
-        T_0_1: the relative pose, where the caller already knows it better than two images tell (a model may ignore it); the
-        prediction is then in that pose's scale.
-        seed: matches that tell roughly where points of image 1 are in image 0, such as those of the frame before.
+        T_0_1: the relative pose, if the caller knows it more accurately than two images give (a model may ignore it); the
+        prediction then has the scale of that pose.
+        seed: approximate matches of image 1 with image 0, such as those of the previous frame.
         dense: False when only matches are needed; the pointmaps may then be None.
         """
         ...
 
     def adopt(self, features: Any, pixels: torch.Tensor) -> None:
-        """Tells the model which pixels (N, 2) of a new keyframe the map knows, so that later matches meet the same points again.
+        """Passes the pixels (N, 2) of a new keyframe with known map points, so that later matches use the same points.
 
         A model that matches every pixel does nothing.
         """
         ...
 
     def describe(self, features: Any) -> torch.Tensor:
-        """Global descriptor of the image, (D,) float32 of unit length: the dot product of two tells how alike the places look."""
+        """Global descriptor of the image, (D,) float32 of unit length: the dot product of two is the similarity of the places."""
         ...
 
 
 class MappingState(enum.Enum):
-    """Where the mapper stands after a frame."""
+    """State of the mapper after a frame."""
 
     WAITING = "waiting"
     INITIALIZING = "initializing"
@@ -169,14 +169,14 @@ class MappingState(enum.Enum):
 
 @dataclass(eq=False)
 class Keyframe:
-    """A frame the map is anchored to. `T_world_cam` changes with every optimization, the pointmap with every fusion.
+    """A keyframe of the map. `T_world_cam` changes with every optimization, the pointmap with every fusion.
 
     X: (h, w, 3) canonical pointmap in the keyframe's own camera and scale. conf: (h, w) summed confidence. Both float32 while
     frames are fused into them, float16 afterwards.
     image: (h, w, 3) uint8 RGB, undistorted, at the model's working size. K: (3, 3) float64 at that size.
-    calibrated: pixels become rays through K, be it known or assumed; otherwise through the directions of the pointmap.
-    descriptor: (D,) float32 global descriptor, None before it was asked for.
-    features: the pair model's, None when they have made room for others; `image` brings them back.
+    calibrated: rays of pixels follow from K, known or assumed; otherwise from the directions of the pointmap.
+    descriptor: (D,) float32 global descriptor, None before it was computed.
+    features: of the pair model, None when they were dropped; they are recomputed from `image`.
     source, lens: as in `Frame`. mask: as in `Features`.
     """
 
@@ -208,7 +208,7 @@ EDGE_PIXEL_STEP = 1.0 / 16.0
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """A pair of keyframes tied by sampled matches, packed into ten bytes each; make it with `Edge.pack`.
+    """A pair of keyframes connected by sampled matches, packed into ten bytes each; create it with `Edge.pack`.
 
     kind: "sequential" between keyframes that follow each other or see the same by their poses, "loop" where the camera came
     back to a place. packed_i, packed_j: (N, 2) int16 in sixteenths of a pixel. packed_weight: (N,) float16.
@@ -250,7 +250,7 @@ class Edge:
 
 @dataclass(frozen=True, eq=False)
 class FramePose:
-    """A tracked frame, tied to its keyframe so that it follows every correction of the map."""
+    """A tracked frame, relative to its keyframe so that it follows every correction of the map."""
 
     frame_id: int
     stamp_ns: int
@@ -260,9 +260,9 @@ class FramePose:
 
 @dataclass(frozen=True)
 class MapScale:
-    """Where the map's unit comes from: "none" (arbitrary), "network", "odometry" or "baseline" (metres).
+    """The source of the map's unit: "none" (arbitrary), "network", "odometry" or "baseline" (metres).
 
-    sigma: relative standard deviation of the unit (0.07 = 7 %), NaN when nothing is known about it.
+    sigma: relative standard deviation of the unit (0.07 = 7 %), NaN when unknown.
     """
 
     source: str = "none"
@@ -276,13 +276,13 @@ class MapScale:
 
 @dataclass(frozen=True, eq=False)
 class MappingUpdate:
-    """What one frame did to the map.
+    """The result of one frame.
 
     T_world_cam: pose of the frame, None unless it was tracked. covariance: (6, 6) float64 of the camera pose, order
     (translation, rotation about fixed axes), in world axes, metres (map units) and radians, None with it.
     changed_keyframes: ids whose pose or pointmap changed. new_keyframe: id, or None.
     timings_ms: stage name -> milliseconds. message: one sentence when something noteworthy happened, else "".
-    rescaled: what every length of the map was multiplied by with this frame, when its unit changed, else 1.
+    rescaled: factor of every length of the map when its unit changed with this frame, otherwise 1.
     """
 
     frame_id: int
@@ -298,7 +298,7 @@ class MappingUpdate:
 
 
 class LocalizationStatus(enum.Enum):
-    """What became of one attempt to find the camera in a reference or a map."""
+    """Outcome of localizing a camera relative to a reference or in a map."""
 
     LOCALIZED = "localized"
     NO_REFERENCE = "no_reference"
@@ -310,9 +310,9 @@ class LocalizationStatus(enum.Enum):
 
 @dataclass(frozen=True, eq=False)
 class LocalizationResult:
-    """Where a query image was taken, or why that is not known.
+    """The pose of a query image, or the reason why it is unknown.
 
-    reference: name of the reference, or of the keyframe ("keyframe 12"), that the figures are about; "" without any.
+    reference: name of the reference, or of the keyframe ("keyframe 12"), that the values refer to; "" without one.
     keyframe_id: of that keyframe, None when it is not one of a map.
     T_ref_cam: pose of the query's camera in the frame of the reference or of the map, None unless LOCALIZED.
     covariance: (6, 6) float64, order (translation, rotation about fixed axes), in the reference's axes, None with it.

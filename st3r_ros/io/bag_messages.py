@@ -45,7 +45,7 @@ def can_be_read(channel: Channel) -> bool:
 
 
 def read_message(message: Message) -> Any:
-    """A message with the fields of ROS 2, be it of ROS 1 or packed by zstd.
+    """A message with the fields of ROS 2, from ROS 1 or compressed by zstd as well.
 
     Raises:
         FrameError: it is empty, cut short, or not what the channel says.

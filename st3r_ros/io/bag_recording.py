@@ -143,7 +143,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 class _Unpacked:
-    """A file that zstd has packed, unpacked as far as it goes into a folder that goes when nobody reads it any more."""
+    """A file that zstd has packed, unpacked as far as it goes into a temporary folder that is deleted with its last reader."""
 
     def __init__(self, packed: Path) -> None:
         self.packed = packed
@@ -162,7 +162,7 @@ class _Unpacked:
 def _unpack(packed: Path, target: Path) -> None:
     import zstandard
 
-    # What is missing at the end is noticed by whoever reads the file.
+    # A truncated end is noticed by the reader of the file.
     with packed.open("rb") as source, target.open("wb") as file, suppress(zstandard.ZstdError):
         shutil.copyfileobj(zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True), file, 1 << 20)
 

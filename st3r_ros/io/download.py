@@ -46,7 +46,7 @@ def download(
 ) -> Downloaded:
     """Fetches `url` to `path`, or verifies `path` where it is there already.
 
-    On its way the file is `path.part`; a later call goes on from there when the server still has the same version. Its size
+    On its way the file is `path.part`; a later call resumes from there if the server still has the same version. Its size
     must be the one announced, its SHA-256 the one given (or told by the server, or recorded earlier in `path.sha256`, which is
     written at the end).
     progress: told the bytes so far and in all. say: told of interruptions. sleep: waits between tries.
@@ -147,7 +147,7 @@ class _Transfer:
                     pauses, best = iter(PAUSES_S), self.done
                 pause = next(pauses, None)
                 if pause is None or (isinstance(error, UnreachableError) and not self._connected):
-                    raise DownloadError(f"{error}; {self.done} bytes are here, the same command goes on from there") from error
+                    raise DownloadError(f"{error}; {self.done} bytes are stored; run the same command to resume") from error
                 say(f"At {self.done} bytes {error}; trying again in {pause:g} s.")
                 sleep(pause)
 

@@ -226,7 +226,7 @@ class MappingNode(ManagedNode):
             response.message = "The node is not active; activate it before resuming."
             return response
         self.source.muted = False
-        return await self._answer(response, self._publish_status, "Mapping goes on.")
+        return await self._answer(response, self._publish_status, "Mapping continues.")
 
     def _apply(self, group: str, config: Validated) -> None:
         """A live parameter has changed."""

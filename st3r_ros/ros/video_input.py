@@ -66,7 +66,7 @@ class VideoInput:
         self._thread.start()
 
     def put(self, message: Any) -> None:
-        """One more packet. When too many wait, they are dropped, and decoding goes on at the next key frame."""
+        """One more packet. When too many wait, they are dropped, and decoding continues at the next key frame."""
         with self._condition:
             self._came += 1
             if len(self._packets) >= QUEUE:
@@ -94,7 +94,9 @@ class VideoInput:
                 overrun, self._overrun = self._overrun, False
             if overrun:
                 decoder = VideoDecoder()
-                self._warn(f"The video on {self._topic} comes faster than it can be decoded; images go on at the next key frame.")
+                self._warn(
+                    f"The video on {self._topic} comes faster than it can be decoded; images continue at the next key frame."
+                )
             try:
                 frames = decoder.decode(video_packet(message, tag=_header(message)))
             except Exception:  # the boundary of the thread: reported, and the next packet may be better

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The viewer's buttons: each calls a service of the mapping node and says what it answered."""
+"""The viewer's buttons: each calls a service of the mapping node and shows its answer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Buttons:
             executor.create_task(self._start, label, client, request)
 
     def poll(self) -> None:
-        """Say how long an answer has been waited for, and give up when whoever was asked has gone."""
+        """Shows the waiting time, and gives up when the service has disappeared."""
         with self._lock:
             call = self._call
             if call is None:
@@ -61,7 +61,7 @@ class Buttons:
             if not call.client.service_is_ready():
                 self._call = None
                 call.future.cancel()
-                self._say(f"{call.label}: the mapping node went away before it answered.")
+                self._say(f"{call.label}: the mapping node disappeared before it answered.")
             elif (waited := time.monotonic() - call.since) > 2.0:
                 self._say(f"{call.label}: waiting for the answer, {waited:.0f} s.")
 
@@ -69,11 +69,11 @@ class Buttons:
         button.on_click(lambda event: self.press(label, client, Trigger.Request()))
 
     def _confirm_reset(self, browser: viser.ClientHandle | None, client: Client) -> None:
-        """Ask the one who pressed the button."""
+        """Asks the user for confirmation."""
         if browser is None:
             return
         with browser.gui.add_modal("Forget the map?") as modal:
-            browser.gui.add_html(facts_html({}, "The mapping node forgets the whole map and begins a new one."))
+            browser.gui.add_html(facts_html({}, "The mapping node clears the whole map and starts a new one."))
             forget, keep = browser.gui.add_button("Forget it", color="red"), browser.gui.add_button("Keep it")
         keep.on_click(lambda event: modal.close())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Topics of which only the newest message counts: kept as bytes, read when it is wanted."""
+"""Topics of which only the newest message is used: kept as bytes, parsed when needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ READ_SHARE = 0.2
 
 
 class Newest:
-    """The newest message of a topic. A message that nobody looks at is not taken apart, which costs most with large ones."""
+    """The newest message of a topic. Messages that are not shown are not parsed, which is expensive for large ones."""
 
     def __init__(self, node: Node, kind: Any, topic: str, qos: QoSProfile) -> None:
         self._kind = kind

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the viewer shows, out of the messages of a mapping node: arrays without a loop over points."""
+"""Converts the messages of a mapping node to arrays for the viewer, without loops over points."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def facts(status: MappingStatus | None, points: int) -> Mapping[str, str]:
 
 
 def nobody(topic: str) -> str:
-    """What the page says while nobody publishes the status: before the mapping node has come, and after it has gone."""
-    return f"There is no mapping node now: nobody publishes {topic} in ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}."
+    """The page text without a publisher of the status, before the mapping node starts and after it ends."""
+    return f"There is no mapping node: {topic} has no publisher in ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}."
 
 
 def _poses(poses: list[Pose]) -> SE3:

@@ -38,7 +38,7 @@ _MAX_PICTURES = 5000
 
 
 class ViewerNode(Node):
-    """Callbacks only keep messages; a worker shows the newest ones while somebody looks."""
+    """Callbacks only store messages; a worker shows the newest ones while a browser is open."""
 
     def __init__(self, stop: Stop) -> None:
         super().__init__("st3r_viewer")
@@ -71,7 +71,7 @@ class ViewerNode(Node):
             self._subscribe(config)
             self._buttons = Buttons(self, self._server, config.mapping_node)
         except InvalidTopicNameException as error:
-            raise ConfigError(f"mapping_node is '{config.mapping_node}', which is no name of a node: {error}") from error
+            raise ConfigError(f"mapping_node is '{config.mapping_node}', which is not a valid node name: {error}") from error
         self._worker.start()
         self.get_logger().info(f"The map of {config.mapping_node} is on {self.url}.")
         if exposure(config.host):
@@ -111,7 +111,7 @@ class ViewerNode(Node):
         self._scene.settle()
 
     def _keep_pictures(self) -> None:
-        """Of every keyframe, also while nobody looks: its cloud comes once."""
+        """Takes the picture of every keyframe, also without a browser: its cloud arrives only once."""
         while self._keyframe_clouds:
             message = deserialize_message(self._keyframe_clouds.popleft(), PointCloud2)
             stamp = message.header.stamp
@@ -122,7 +122,7 @@ class ViewerNode(Node):
 
     def _show_status(self) -> None:
         self._status = self._new_status.take(_STATUS_PERIOD_S) or self._status
-        note = self._status.message if self._status else "The mapping node has not sent a status yet."
+        note = self._status.message if self._status else "The mapping node has not published a status yet."
         if self.count_publishers(self._new_status.topic) == 0:
             self._status, note = None, viewer_messages.nobody(self._new_status.topic)
         self._facts.content = facts_html(viewer_messages.facts(self._status, self._scene.points), note)

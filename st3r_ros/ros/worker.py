@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One worker thread with a slot for one item: the newest wins.
+"""One worker thread with a slot for one item, which a newer one replaces.
 
 Everything that touches the map runs here, so the map needs no lock: the items (images), the jobs (reset, pause, writing
 results) and the idle work (publishing what has changed).
@@ -119,5 +119,5 @@ def _run_job(job: Callable[[], Any], future: Future) -> None:
         return
     try:
         future.set_result(job())
-    except Exception as error:  # handed to whoever waits for the job
+    except Exception as error:  # passed to the caller of the job
         future.set_exception(error)

@@ -216,7 +216,7 @@ class CloudBuilder:
                 self._dirty.add(block)
 
     def _merge(self, number: int, voxel_size: float) -> None:
-        """Makes a block anew from the keyframes that have points in it."""
+        """Rebuilds a block from the keyframes with points in it."""
         self._dirty.discard(number)
         parts = [(self._parts[k], self._parts[k].blocks[number]) for k in sorted(self._members[number])]
         if not parts:

@@ -136,7 +136,7 @@ class KeyframeMap:
     def _runs_to_keyframes(self, moved: Collection[int]) -> list[tuple[int, int]]:
         """Where frames were tracked against one keyframe until the next frame, at `end`, became one: (start, end) of the runs.
 
-        They begin anew where time went back: a recording that loops, a clock that was set.
+        A new run starts where time went back: at a looping recording or a changed clock.
         """
         ids, stamps = self.frames.keyframe_ids, self.frames.stamps_ns
         starts = np.flatnonzero((np.diff(ids, prepend=-1) != 0) | (np.diff(stamps, prepend=stamps[:1]) < 0))

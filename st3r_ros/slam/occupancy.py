@@ -205,7 +205,7 @@ def _together(patches: list[Patch], config: GridConfig) -> Steps[Occupancy]:
 
 
 def _closed(occupied: np.ndarray) -> np.ndarray:
-    """Obstacles without gaps of one or two cells, through which nobody fits: a table seen at a flat angle is rows of points."""
+    """Obstacles without gaps of one or two cells, too narrow to pass: a table seen at a flat angle is rows of points."""
     grown = _neighbourhood(np.pad(occupied, 2), np.logical_or)
     return _neighbourhood(grown, np.logical_and)[2:-2, 2:-2]
 

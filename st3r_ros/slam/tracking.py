@@ -144,7 +144,7 @@ def _clean(problem: TrackingProblem) -> TrackingProblem:
 
 
 def _pose_by_pnp(problem: TrackingProblem, scale: float) -> Sim3 | None:
-    """T_kf_cam from no guess, over the points of known depth."""
+    """T_kf_cam without an initial guess, from the points of known depth."""
     known = (problem.information > KNOWN_INFORMATION) & (problem.weight > 0)
     seen = problem.seen[known]
     if isinstance(seen, PixelObservations):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_][a-z0-9_.-]*?)\.?(?::(\d{1,5}))?")
 _PRIVATE_SUFFIXES = (".local", ".lan", ".internal", ".home.arpa")
-"""Names that nobody can register on the internet."""
+"""Top-level names that cannot be registered on the internet."""
 _PORTS = {"http": 80, "https": 443}
 _SAID_AT_MOST = 20
 
@@ -146,7 +146,7 @@ class Guard:
         headers["Content-Security-Policy"] = f"frame-ancestors {frames}; connect-src 'self' ws://{host} wss://{host} blob: data:"
 
     def _say(self, why: str) -> None:
-        """Once each: a page that is refused tries again."""
+        """Logs each refusal once, because a refused page retries."""
         if why not in self._said and len(self._said) < _SAID_AT_MOST:
             self._said.add(why)
             logger.warning(why)
@@ -182,7 +182,7 @@ def guarded(guard: Guard) -> Iterator[None]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine for everybody who names it."""
+    """Whether a host is this machine for every client that uses its name."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -212,5 +212,5 @@ def _written(place: Place) -> str:
 
 
 def _shown(text: str) -> str:
-    """What anybody may have sent, fit to be printed."""
+    """Untrusted text, made safe to print."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:100])

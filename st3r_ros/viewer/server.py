@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_server(config: ViewerConfig) -> viser.ViserServer:
-    """A running server with an empty page, z up, that answers nobody but its own page.
+    """A running server with an empty page, z up, that answers only its own page.
 
     Raises:
         MissingDependencyError: viser is not installed.
@@ -35,12 +35,12 @@ def open_server(config: ViewerConfig) -> viser.ViserServer:
         raise MissingDependencyError(
             f"The viewer needs the library viser ({error.name} is not installed); get it with: pip install viser"
         ) from error
-    with contextlib.redirect_stdout(io.StringIO()), guarded(guard):  # the address is said by whoever opens it
+    with contextlib.redirect_stdout(io.StringIO()), guarded(guard):  # the caller prints the address
         server = viser.ViserServer(config.host, config.port, label="st3r", verbose=False)
     if config.port not in (0, server.get_port()):  # another process took the port since the check, and viser used the next one
         close_server(server)
         raise _in_use(config.host, config.port)
-    # viser can make a page public through a server on the internet, for whoever sends it the request.
+    # viser can make a page public through a server on the internet, for any client that requests it.
     server.request_share_url = _share_nothing  # type: ignore[method-assign]
     server.gui.configure_theme(show_logo=False, show_share_button=False)
     return server

@@ -63,7 +63,7 @@ def test_a_broken_connection_goes_on_where_it_ended(server, fetch):
 
 def test_a_later_run_goes_on_where_the_first_ended(server, fetch, tmp_path):
     server.breaks = [1_000_000] + [0] * len(PAUSES_S)
-    with pytest.raises(DownloadError, match="1000000 bytes are here, the same command goes on"):
+    with pytest.raises(DownloadError, match="1000000 bytes are stored; run the same command to resume"):
         fetch()
     assert left_over(tmp_path) == ["weights.pth.part", "weights.pth.part.json"]
     server.starts.clear()

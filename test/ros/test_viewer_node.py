@@ -117,7 +117,7 @@ def both(ros: Ros) -> tuple[ViewerNode, Mapping]:
 def test_the_map_is_seen_and_the_buttons_reach_the_mapping_node(both: tuple[ViewerNode, Mapping], tmp_path: FilePath) -> None:
     viewer, mapping = both
     with open_page(viewer.url, tmp_path) as page:
-        page.wait_for_text("The mapping node has not sent a status yet.")
+        page.wait_for_text("The mapping node has not published a status yet.")
         page.wait_for(lambda: drawn_share(page.canvas()) < 0.01, "the empty page")
         wait_until(mapping.keyframe_cloud.get_subscription_count, "the subscription")
         mapping.show_cloud(60_000)
