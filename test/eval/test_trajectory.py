@@ -112,5 +112,5 @@ def test_too_few_poses_are_refused_with_their_number():
 
 def test_poses_on_one_line_determine_no_alignment():
     line = Trajectory(np.arange(5) * PERIOD_NS, np.outer(np.arange(5.0), [1.0, 0.0, 0.0]), np.tile([0.0, 0, 0, 1], (5, 1)))
-    with pytest.raises(EvaluationError, match="one line"):
+    with pytest.raises(EvaluationError, match="collinear"):
         evaluate_trajectory(line, line)

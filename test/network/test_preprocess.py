@@ -63,12 +63,13 @@ def test_known_sizes(width, height, working_size, out):
 
 @pytest.mark.parametrize(
     ("width", "height", "reason"),
-    [(20000, 100, "at most 3200"), (100, 20000, "at most 3200"), (1, 33, "at most 32"), (0, 7, "no pixels"), (7, 0, "no pixels")],
+    [(20000, 100, "at most 3200"), (100, 20000, "at most 3200"), (1, 33, "at most 32"), (0, 7, "empty"), (7, 0, "empty")],
 )
 @pytest.mark.parametrize("working_size", [224, 512])
 def test_an_image_of_which_nothing_would_be_left_is_refused(width, height, reason, working_size):
-    with pytest.raises(FrameError, match=f"{width}x{height}.*{reason}"):
+    with pytest.raises(FrameError, match=reason) as refused:
         plan_image(width, height, working_size)
+    assert f"{width}x{height}" in str(refused.value)
 
 
 @properties
