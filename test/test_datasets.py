@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from st3r_ros.io.trajectory import read_tum
-from st3r_ros.io.tum import DepthImages, TumSequence
+from st3r_ros.io.tum import DepthImages
+from st3r_ros.sequences import open_sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 T_WORLD_CAM = np.array([[1.0, 0, 0, 1], [0, 0, -1, 2], [0, 1, 0, 3], [0, 0, 0, 1]])
@@ -62,7 +63,7 @@ def test_fox_has_half_size_and_opencv_axes(tmp_path, convert):
     (source / "transforms.json").write_text(json.dumps({**camera, "frames": frames}))
     convert("fox", source, tmp_path / "out")
     check_poses(tmp_path / "out", [0.1, 0.3])
-    sequence = TumSequence(tmp_path / "out")
+    sequence = open_sequence(str(tmp_path / "out"))
     assert sequence.camera is not None
     assert (sequence.camera.width, sequence.camera.height) == (32, 48)
     np.testing.assert_allclose(sequence.camera.K, [[40, 0, 15], [0, 41, 25], [0, 0, 1]])
@@ -78,7 +79,7 @@ def test_fountain_has_a_third_of_the_size(tmp_path, convert):
         (source / "gt_dense_cameras" / f"{number:04d}.jpg.camera").write_text(" ".join(map(str, numbers)))
     convert("fountain", source, tmp_path / "out")
     check_poses(tmp_path / "out", [0, 1])
-    sequence = TumSequence(tmp_path / "out")
+    sequence = open_sequence(str(tmp_path / "out"))
     assert sequence.camera is not None
     np.testing.assert_allclose(sequence.camera.K, [[30, 0, 15], [0, 31, 10], [0, 0, 1]])
     assert next(iter(sequence)).image.shape == (20, 32, 3)
