@@ -110,3 +110,9 @@ def test_the_status_message_has_every_state_of_the_mapper():
 
     values = [getattr(MappingStatus, state.name) for state in MappingState]
     assert len(set(values)) == len(MappingState)
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    """Their folders are no packages: of two of one name pytest imports only the first."""
+    names = [path.name for path in (ROOT / "test").rglob("*.py") if path.name != "conftest.py"]
+    assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)

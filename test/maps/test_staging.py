@@ -80,17 +80,19 @@ def kill_saves(start, way, folder: Path, times: int) -> None:
     save_map(folder, expected[2.0], pair_model="opencv")
     started = time.monotonic()
     save_map(folder, expected[0.5], pair_model="opencv")
-    duration = time.monotonic() - started
+    longest = 3.0 * (time.monotonic() - started)
     found = Counter()
     for seed in range(times):
         process = start(way, folder)
         wait_for_a_save(folder)
-        time.sleep(random.Random(seed).uniform(0.0, 3.0 * duration))
+        time.sleep(random.Random(seed).uniform(0.0, longest))
         os.kill(process, signal.SIGKILL)
         wait_for_the_end(process)
         saved = load_map(folder)
         assert_same_map(saved.map, expected[marker(saved)])
         found[marker(saved)] += 1
+        if len(found) == 1:
+            longest *= 1.3  # the machine may be busy
     assert len(found) == 2, "no save ever came to its end"
     save_map(folder, expected[2.0], pair_model="opencv")
     assert os.listdir(folder.parent) == [folder.name], "what the killed processes left is still there"
