@@ -97,7 +97,7 @@ def test_stamps_pass_through_exactly(stamp_ns: int) -> None:
 
 @pytest.mark.parametrize("stamp", [Time(sec=-1), Time(nanosec=10**9)])
 def test_a_stamp_that_is_no_time_is_refused(stamp: Time) -> None:
-    with pytest.raises(FrameError, match="not a time"):
+    with pytest.raises(FrameError, match="not a valid time"):
         conversions.stamp_to_ns(stamp)
 
 
