@@ -227,3 +227,15 @@ def test_others_are_refused_in_a_sentence(tmp_path, name, content, reason):
     with pytest.raises(CalibrationError, match=reason) as caught:
         read_camera(write(tmp_path, name, content))
     assert name in str(caught.value) and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("k4", [0.0, 0.002])
+def test_a_term_of_the_lens_that_is_not_supported_is_never_left_out(tmp_path, k4):
+    file = tmp_path / "transforms.json"
+    content = {"w": 640, "h": 480, "fl_x": 500.0, "fl_y": 500.0, "cx": 320.0, "cy": 240.0, "k1": 0.1, "k4": k4, "frames": []}
+    file.write_text(json.dumps(content))
+    if k4:
+        with pytest.raises(CalibrationError, match=r"k4 is 0\.002"):
+            read_camera(file)
+    else:
+        np.testing.assert_allclose(read_camera(file).distortion, [0.1, 0, 0, 0, 0])

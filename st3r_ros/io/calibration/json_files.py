@@ -37,6 +37,8 @@ def calibration_from_nerfstudio(content: Content, source: str) -> Calibration:
     centre = {key: side / 2 for key, side in zip(("cx", "cy"), size, strict=True)} if size else {}
     cx, cy = (fields.number(fields.required({**centre, **content}, key), key) - _PIXEL_CENTRE for key in ("cx", "cy"))
     order = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3")
+    if not fisheye and fields.number(content.get("k4", 0.0), "k4") != 0.0:
+        raise CalibrationError(f"k4 is {content['k4']}, a term of r^8 that is not supported; calibrate with k1, k2, p1, p2, k3.")
     return Calibration(
         source,
         K=fields.matrix_from(fx, fy, cx, cy),
