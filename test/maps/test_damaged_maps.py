@@ -143,8 +143,9 @@ def test_a_folder_that_is_no_map(tmp_path):
 
 def test_a_newer_version_says_so(folder):
     content = json.loads((folder / "map.json").read_text())
-    (folder / "map.json").write_text(json.dumps({"format": content["format"], "version": 2, "all": "else is new"}))
-    assert "format version 2" in refusal(folder) and "or a newer one" in refusal(folder)
+    newer = content["version"] + 1
+    (folder / "map.json").write_text(json.dumps({"format": content["format"], "version": newer, "all": "else is new"}))
+    assert f"format version {newer}" in refusal(folder) and "or a newer one" in refusal(folder)
 
 
 def test_files_that_may_not_be_read(folder):

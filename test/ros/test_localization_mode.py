@@ -222,7 +222,7 @@ def test_localizing_waits_for_a_map(ros: Ros, saved: tuple[Path, dict[int, SE3]]
     assert robot.call("load_map", folder=str(folder)).success
     assert robot.show(UNSEEN[4]).state == MappingStatus.RELOCALIZED
     answer = robot.call("reset")
-    assert answer.success and "stays" in answer.message
+    assert answer.success and "kept" in answer.message
     wait_until(lambda: robot.status.state == MappingStatus.LOST and robot.status.keyframes > 0, "the map to be searched again")
 
 
