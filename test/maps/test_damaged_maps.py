@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save
 
 from st3r_ros.errors import MapFileError, OutputError
+from st3r_ros.maps.format import VERSION
 from st3r_ros.maps.load import load_map, read_info
 from st3r_ros.maps.save import save_map
 from st3r_ros.maps.staging import files_below
@@ -143,7 +144,7 @@ def test_a_folder_that_is_no_map(tmp_path):
 
 def test_a_newer_version_says_so(folder):
     content = json.loads((folder / "map.json").read_text())
-    newer = content["version"] + 1
+    newer = VERSION + 1
     (folder / "map.json").write_text(json.dumps({"format": content["format"], "version": newer, "all": "else is new"}))
     assert f"format version {newer}" in refusal(folder) and "or a newer one" in refusal(folder)
 
