@@ -20,7 +20,9 @@ from st3r_ros.geometry import distortion as lens
 from st3r_ros.geometry.arrays import read_only
 
 MAX_IN_SIZES = 1e4
-"""Focal length and principal point in widths or heights of the image, at most; the focal length at least its reciprocal."""
+"""Focal length and principal point in widths or heights of the image, at most."""
+MIN_FOCAL_IN_SIZES = 0.02
+"""Focal lengths in widths or heights of the image, at least. The widest fisheyes have 0.1; less is not in pixels."""
 MAX_COEFFICIENT = 1e6
 
 
@@ -54,9 +56,10 @@ class Camera:
         """No lens has such numbers, and computing with them ends in infinities."""
         size = np.array([[self.width, self.width, self.width], [self.height, self.height, self.height]])
         in_sizes = np.abs(self.K[:2]) / size
-        if in_sizes.max() > MAX_IN_SIZES or min(in_sizes[0, 0], in_sizes[1, 1]) < 1.0 / MAX_IN_SIZES:
+        if in_sizes.max() > MAX_IN_SIZES or min(in_sizes[0, 0], in_sizes[1, 1]) < MIN_FOCAL_IN_SIZES:
             raise CalibrationError(
-                f"The camera matrix K is {self.K.tolist()}: impossible for {self.width} x {self.height} pixels."
+                f"The camera matrix K is {self.K.tolist()}: impossible for {self.width} x {self.height} pixels; "
+                "its values must be in pixels."
             )
         if np.abs(self.distortion).max(initial=0.0) > MAX_COEFFICIENT:
             raise CalibrationError(f"The distortion coefficients are {self.distortion.tolist()}: no lens has such.")

@@ -223,6 +223,12 @@ def test_an_impossible_camera_matrix_is_refused(row, column, value):
         Camera(320, 240, K)
 
 
+@pytest.mark.parametrize("units", [np.diag([1 / 320, 1 / 240, 1.0]), np.diag([0.003, 0.003, 1.0])], ids=["sizes", "millimetres"])
+def test_a_camera_matrix_in_other_units_than_pixels_is_refused(units):
+    with pytest.raises(CalibrationError, match="must be in pixels"):
+        Camera(320, 240, units @ Camera.from_fov(320, 240, 60.0).K)
+
+
 def test_impossible_distortion_is_refused():
     with pytest.raises(CalibrationError, match="no lens"):
         Camera(320, 240, Camera.from_fov(320, 240, 60.0).K, "plumb_bob", np.array([0.0, 1e18, 0.0, 0.0]))
