@@ -2,6 +2,7 @@
 """A camera that goes round past walls: it drifts little, and when it is back the map says with a loop that it is."""
 
 import numpy as np
+import pytest
 from hall import depth_of, look
 from mapping_bench.noisy_depth import NoisyDepthModel
 from mapping_bench.views import TrueView
@@ -42,6 +43,7 @@ def test_the_round_is_closed_by_an_edge_and_known_places_get_hardly_any_keyframe
     assert len(mapper.map.trajectory()) == ROUND + 90
 
 
+@pytest.mark.full
 def test_along_walls_it_drifts_little():
     errors = []
     for seed in range(3):

@@ -115,11 +115,11 @@ def test_a_websocket_is_opened_for_the_own_page_only(server: viser.ViserServer, 
     assert talk(port) == 101
     assert talk(port, f"localhost:{port}", f"http://localhost:{port}") == 101
     with caplog.at_level(logging.WARNING):
-        assert talk(port, origin="http://evil.example") == 403
-        assert talk(port, origin="http://evil.example") == 403
-        assert talk(port, f"evil.example:{port}", f"http://evil.example:{port}") == 403
+        assert talk(port, origin="http://stranger.example") == 403
+        assert talk(port, origin="http://stranger.example") == 403
+        assert talk(port, f"stranger.example:{port}", f"http://stranger.example:{port}") == 403
     said = [record.getMessage() for record in caplog.records]
-    assert [("'http://evil.example'" in text, "allowed_hosts" in text) for text in said] == [(True, True), (False, True)]
+    assert [("'http://stranger.example'" in text, "allowed_hosts" in text) for text in said] == [(True, True), (False, True)]
 
 
 def test_the_page_obeys_no_other_server_and_stands_in_no_frame(server: viser.ViserServer) -> None:
