@@ -31,6 +31,8 @@ Clock = Callable[[], int]
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 ANSWER_S, SILENCE_S = 5.0, 3.0
 """So long a connection, and the next image, may take before the stream counts as broken."""
+REASON_S = 1.0
+"""So long the server is asked why a stream does not open; a stop waits for the end of both."""
 CATCH_UP_S = 2.0
 """So long at most the images that a stream had buffered are passed over."""
 _LOOK_AGAIN_S = 0.1
@@ -134,8 +136,10 @@ class StreamSequence(LiveSequence):
             trouble = "the stream broke off"
             capture = _open_stream(self._address.url)
             try:
+                if ended.is_set():
+                    return
                 if not capture.isOpened():
-                    trouble = self._address.why_closed(ANSWER_S)
+                    trouble = self._address.why_closed(REASON_S)
                 elif capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
                     raise InputError(f"{self.name} is a video file, not a stream; download it and give the file.")
                 for image in _grabbed(capture, self._clock, ended, CATCH_UP_S):
