@@ -49,12 +49,16 @@ def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> li
         more = " ..." if len(summary.lost_spans) > SHOWN_SPANS else ""
         lines.append(f"Lost on frames {', '.join(spans)}{more}.")
     if summary.skipped:
-        lines.append(f"Skipped {summary.skipped} unusable frames:")
-        lines += [f"  {skip.source}: {skip.reason}" for skip in _examples(summary.skips)]
+        lines.append(f"Skipped {summary.skipped} unusable {'frame' if summary.skipped == 1 else 'frames'}:")
+        lines += [f"  {_with_source(skip)}" for skip in _examples(summary.skips)]
     if summary.tracked == 0:
         lines.append(_why_nothing(summary))
     lines.append(f"Results in {out}: {', '.join(RESULT_FILES)}.")
     return lines
+
+
+def _with_source(skip: Skip) -> str:
+    return skip.reason if skip.source in skip.reason else f"{skip.source}: {skip.reason}"
 
 
 def _examples(skips: tuple[Skip, ...]) -> list[Skip]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from st3r_ros.commands.report import _examples
+from st3r_ros.commands.report import _examples, _with_source
 from st3r_ros.recorder import Skip
 
 
@@ -13,3 +13,8 @@ def test_every_reason_for_a_skipped_frame_has_an_example():
     assert frames(*"aaaab") == [0, 1, 4]
     assert frames(*"abcdefgh") == [0, 1, 2, 3, 4, 5]
     assert frames() == []
+
+
+def test_a_source_is_not_named_twice():
+    assert _with_source(Skip(3, "a.png", "'in/a.png' is no image.")) == "'in/a.png' is no image."
+    assert _with_source(Skip(3, "drive frame 3", "It is too small.")) == "drive frame 3: It is too small."
