@@ -68,19 +68,30 @@ def _formats() -> tuple[str, ...]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height of the image in a file, as `read_picture` gives it; only its header is read.
+    """Width and height of the image in a file, as `read_picture` gives it; only its header is decoded.
 
     Raises:
         FrameError: the file is missing or no image.
     """
     try:
-        with _open(path.read_bytes()) as picture:
-            swapped = picture.getexif().get(_ORIENTATION, 1) in _SWAPPING
-            return picture.size[::-1] if swapped else picture.size
+        return size_in_header(path.read_bytes())
     except OSError as error:
         raise FrameError(f"'{path}' cannot be read: {error.strerror}.") from error
     except FrameError as error:
         raise FrameError(f"'{path}' cannot be used: {error}") from error
+
+
+def size_in_header(data: bytes) -> tuple[int, int]:
+    """Width and height of the image that begins with `data`, as `decode_file` gives it.
+
+    Raises:
+        FrameError: it is no image, or its header is damaged or incomplete.
+    """
+    with _open(data) as picture:
+        # Pillow decodes a whole PNG to look for EXIF data behind the pixels.
+        has_exif = picture.format == "TIFF" or any("exif" in str(key) for key in picture.info)
+        swapped = has_exif and picture.getexif().get(_ORIENTATION, 1) in _SWAPPING
+        return picture.size[::-1] if swapped else picture.size
 
 
 def read_picture(path: Path) -> Picture:
@@ -132,8 +143,8 @@ def turned_like(path: Path, pixels: np.ndarray) -> np.ndarray:
     """Pixels (H, W, ...) as an image file stores its own, turned as EXIF data turn that image; unchanged where there are none."""
     try:
         with _open(path.read_bytes()) as picture:
-            return np.ascontiguousarray(_UPRIGHT[picture.getexif().get(_ORIENTATION, 1)](pixels))
-    except (OSError, KeyError, FrameError):
+            return np.ascontiguousarray(_upright(picture, pixels))
+    except (OSError, FrameError):
         return pixels
 
 
@@ -188,7 +199,7 @@ def _decode_wide(data: bytes, picture: Image.Image) -> Picture | None:
         raise FrameError(f"its {picture.format} data of more than 8 bits a colour cannot be decoded; convert it to 8 or 16 bit.")
     if values.dtype == np.uint8:
         return None
-    values = _UPRIGHT[picture.getexif().get(_ORIENTATION, 1) if picture.format != "PPM" else 1](values)
+    values = _upright(picture, values)
     if values.ndim == 2:
         return Picture(np.ascontiguousarray(values[..., None]))
     colours = np.ascontiguousarray(values[..., 2::-1] if values.shape[2] > 2 else values[..., :1])
@@ -196,6 +207,11 @@ def _decode_wide(data: bytes, picture: Image.Image) -> Picture | None:
     if values.shape[2] in (1, 3) or unspecified or values.dtype.kind == "f":
         return Picture(colours)
     return Picture.with_alpha(colours, values[..., -1])
+
+
+def _upright(picture: Image.Image, pixels: np.ndarray) -> np.ndarray:
+    """Pixels (H, W, ...) turned as EXIF data tell; an orientation that EXIF does not define turns nothing."""
+    return _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1), _UPRIGHT[1])(pixels)
 
 
 def _check_single(picture: Image.Image) -> None:
