@@ -71,6 +71,12 @@ FILES = {
         INFO.replace("\nd:", "\nD:").replace("\nk:", "\nK:").replace("\nr:", "\nR:").replace("\np:", "\nP:"),
         LENS,
     ),
+    "with_rules.yaml": (
+        SIZES
+        + MATRICES.replace("distortion_c", "# ---- distortion ----\ndistortion_c")
+        + "distortion_model: plumb_bob\n# ----\n",
+        LENS,
+    ),
     "opencv.yaml": (f"%YAML:1.0\n---\n{SIZES}{OPENCV}distortion_model: plumb_bob\n", LENS),
     "opencv_fisheye.yml": (f"%YAML:1.0\n---\nfisheye_model: 1\n{SIZES}{OPENCV}", FISHEYE),
     "rtabmap.yaml": (f'%YAML:1.0\n---\ncamera_name: "0001"\n{SIZES}{MATRICES}distortion_model: plumb_bob\n', LENS),

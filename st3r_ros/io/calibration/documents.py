@@ -62,7 +62,7 @@ def documents(text: str, source: str) -> Iterator[Content]:
             pass  # YAML may begin so, too
     found = False
     first: CalibrationError | None = None
-    for part in re.split(r"---[ \t]*$", _CHATTER.sub("", text), flags=re.MULTILINE):
+    for part in re.split(r"^---[ \t]*$", _CHATTER.sub("", text), flags=re.MULTILINE):
         lines = [line for line in part.splitlines() if not line.startswith("%")]  # %YAML:1.0 of OpenCV
         try:
             content = yaml.load("\n".join(lines), Loader=_Loader)  # a SafeLoader

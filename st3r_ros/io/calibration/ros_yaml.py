@@ -7,6 +7,7 @@ RTAB-Map writes the same keys, and so do OpenCV's samples, with %YAML:1.0 at the
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,7 +89,7 @@ def calibration_from_text(content: Content, source: str) -> Calibration:
     """
     lower = {str(key).lower(): value for key, value in content.items()}
     size = fields.image_size(lower, "width", "height") or (0, 0)
-    roi = lower.get("roi") or {}
+    roi = lower["roi"] if isinstance(lower.get("roi"), Mapping) else {}
     region = {key: int(fields.number(roi.get(key) or 0, key)) for key in ("x_offset", "y_offset", "width", "height")}
     info = SimpleNamespace(
         width=size[0],
