@@ -17,7 +17,7 @@ from pathlib import Path
 
 import cv2
 
-from st3r_ros.errors import FrameError, InputError, St3rError
+from st3r_ros.errors import FrameError, InputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.address import Address
 from st3r_ros.io.calibration import Calibration
@@ -71,7 +71,7 @@ class LiveSequence(ImageSequence):
                 newest.put(image)
                 if newest.ended.is_set():
                     return
-        except St3rError as error:
+        except Exception as error:  # the boundary of the thread: raised where the images are taken
             newest.error = error
         finally:
             newest.end()
@@ -163,7 +163,7 @@ class _Newest:
 
     def __init__(self) -> None:
         self.ended = threading.Event()
-        self.error: St3rError | None = None
+        self.error: Exception | None = None
         self._changed = threading.Condition()
         self._image: StampedImage | None = None
         self._over = False

@@ -127,6 +127,15 @@ def test_a_process_that_ends_in_the_middle_of_a_stream_ends_in_order(server):
     assert (done.returncode, done.stdout, done.stderr) == (0, "(48, 64, 3)\n", "")
 
 
+def test_an_internal_error_of_the_thread_does_not_look_like_the_end(server, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(live, "retrieve", broken)
+    with pytest.raises(ZeroDivisionError):
+        list(open_sequence(server.address()))
+
+
 def test_images_that_a_stream_had_buffered_are_passed_over(monkeypatch):
     class Capture:
         """Five images at once, then one each 45 ms; 20 a second by their own times."""
