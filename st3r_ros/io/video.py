@@ -149,7 +149,8 @@ def _why_not(path: Path, codec: str) -> str:
 
 
 def _is_container(path: Path) -> bool:
-    head = path.open("rb").read(12)
+    with path.open("rb") as file:
+        head = file.read(12)
     return head[4:8] in (b"ftyp", b"moov", b"mdat") or head[:4] in (b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"FLV\x01")
 
 

@@ -176,8 +176,7 @@ class MappingOutputs:
         """The pose with the velocity since the last tracked image, in the axes of the frame itself (REP-105).
 
         Both poses are from the current map, so that a correction of the map is not a velocity. Without a last image, or more than
-        a
-        second after it, the velocity is unknown: zero, with a huge variance.
+        a second after it, the velocity is unknown: zero, with a huge variance.
         """
         anchor = self._view.anchor
         message = Odometry(header=pose.header, child_frame_id=anchor.frame_id, pose=pose.pose)

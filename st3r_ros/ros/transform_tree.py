@@ -26,11 +26,11 @@ from st3r_ros.ros.conversions import transform_from_message
 from st3r_ros.ros.qos import stream
 
 HISTORY_NS = 5_000_000_000
-"""Minimum history of a transform, seconds."""
+"""Minimum history of a transform, nanoseconds."""
 _TAKE_PERIOD_S = 0.05
 _SOON_S = 0.005
 TIME_JUMP_NS = 1_000_000_000
-"""Step backwards of the stamps, seconds, that counts as a restart of time."""
+"""Step backwards of the stamps, nanoseconds, that counts as a restart of time."""
 
 
 class TransformTree:
