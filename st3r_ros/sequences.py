@@ -113,7 +113,7 @@ def open_sequence(
     if not location or not path.exists():
         raise InputError(f"There is no file, folder or webcam '{location}'.")
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
-        raise InputError(f"'{path}' may not be read by this user; change its permissions.")
+        raise InputError(f"'{path}' is not readable for this user; change its permissions.")
     return _open_path(source, path, options, camera, selection)
 
 
@@ -124,7 +124,7 @@ def _open_simulator(source: str, camera: Camera | Calibration | None, selection:
     from st3r_ros.sim.sequence import SimulatedSequence
 
     if camera is not None:
-        raise InputError(f"'{source}' has a camera of its own; leave the calibration out.")
+        raise InputError(f"'{source}' has its own camera; omit the calibration.")
     location, options = _split(source)
     defaults = {item.name: item.default for item in dataclasses.fields(SimulationConfig) if item.name != "world"}
     known: dict[str, Callable[[str], Any]] = {name: type(value) for name, value in defaults.items()}
@@ -153,9 +153,9 @@ def _open_path(
     from st3r_ros.io.video import VideoSequence
 
     if path.suffix.lower() in image_suffixes():
-        raise InputError(f"'{path}' is a single image; give the folder that holds the sequence.")
+        raise InputError(f"'{path}' is a single image; give the folder of the sequence.")
     if path.suffix.lower() in _LISTS:
-        raise InputError(f"'{path}' is no video; of a data set, give the folder: '{path.parent}'.")
+        raise InputError(f"'{path}' is not a video; for a data set, give the folder: '{path.parent}'.")
     return VideoSequence(path, with_rectified(camera, **taken), selection)
 
 

@@ -199,7 +199,7 @@ def _numbers(name: str, values: Any) -> np.ndarray:
     try:
         array = read_only(values)
     except (TypeError, ValueError) as error:
-        raise CalibrationError(f"{name} holds something that is not a number: {values!r}.") from error
+        raise CalibrationError(f"{name} contains something that is not a number: {values!r}.") from error
     if not np.isfinite(array).all():
         raise CalibrationError(f"{name} holds a number that is not finite: {str(array.tolist())[:200]}.")
     return array

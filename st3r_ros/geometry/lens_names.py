@@ -60,10 +60,10 @@ def find_lens(names: Mapping[str, str], coefficients: np.ndarray) -> Lens:
     D = np.asarray(coefficients, dtype=np.float64)
     name, kind = _one_kind({key: text for key, text in names.items() if text.strip()})
     if D.ndim != 1 or not np.isfinite(D).all():
-        raise CalibrationError(f"The distortion coefficients hold a number that is not finite: {str(D.tolist())[:200]}.")
+        raise CalibrationError(f"The distortion coefficients contain a number that is not finite: {str(D.tolist())[:200]}.")
     if kind == NONE:
         if D.any():
-            raise CalibrationError(f"{name} says that there is no distortion, but the coefficients are {_text(D)}; correct one.")
+            raise CalibrationError(f"{name} means no distortion, but the coefficients are {_text(D)}; correct one.")
         return Lens(PLUMB_BOB, np.zeros(0))
     if kind == EQUIDISTANT:
         return Lens(EQUIDISTANT, _four_of_fisheye(name, D))
@@ -101,7 +101,7 @@ def _standard(name: str, kind: str, D: np.ndarray) -> Lens:
         return Lens(RATIONAL, D) if exact else Lens(PLUMB_BOB, D if len(D) in (0, 4, 5) else np.zeros(5))
     if len(D) not in _LENGTHS:
         raise CalibrationError(
-            f"{len(D)} distortion coefficients {_text(D)} fit no lens; plumb_bob takes 4 or 5 of them, rational_polynomial 8, 12 "
+            f"{len(D)} distortion coefficients {_text(D)} fit no lens model; plumb_bob takes 4 or 5, rational_polynomial 8, 12 "
             "or 14, equidistant 4."
         )
     if kind == PLUMB_BOB and D[5:].any():
@@ -111,14 +111,14 @@ def _standard(name: str, kind: str, D: np.ndarray) -> Lens:
     used = len(np.trim_zeros(D, "b"))
     needed = next(length for length in _LENGTHS if length >= used)
     if kind != RATIONAL and needed <= 5:
-        note = "" if kind == PLUMB_BOB else f"{_unsaid(name, kind)}; the {len(D)} coefficients are taken as plumb_bob."
+        note = "" if kind == PLUMB_BOB else f"{_unsaid(name, kind)}; the {len(D)} coefficients are interpreted as plumb_bob."
         return Lens(PLUMB_BOB, D[:5], note)
-    note = "" if kind == RATIONAL else f"{_unsaid(name, kind)}; the {len(D)} coefficients are taken as rational_polynomial."
+    note = "" if kind == RATIONAL else f"{_unsaid(name, kind)}; the {len(D)} coefficients are interpreted as rational_polynomial."
     return Lens(RATIONAL, np.pad(D, (0, max(0, 8 - len(D))))[: max(8, needed)], note)
 
 
 def _unsaid(name: str, kind: str) -> str:
-    return f"{name} does not name the distortion model" if kind else "No distortion model is named"
+    return f"{name} does not specify the distortion model" if kind else "No distortion model is given"
 
 
 def _four_of_fisheye(name: str, D: np.ndarray) -> np.ndarray:

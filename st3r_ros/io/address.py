@@ -64,9 +64,9 @@ def parse_address(source: str) -> Address:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     shown = f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
     if parts.scheme not in SCHEMES:
-        raise InputError(f"'{shown}' has the scheme '{parts.scheme}'; known are {', '.join(SCHEMES)}, and files without any.")
+        raise InputError(f"'{shown}' has the scheme '{parts.scheme}'; supported are {', '.join(SCHEMES)}, and files without one.")
     if not parts.hostname and parts.scheme != "udp":
-        raise InputError(f"'{shown}' names no host; an address is {parts.scheme}://host/path.")
+        raise InputError(f"'{shown}' has no host; an address is {parts.scheme}://host/path.")
     url, shown = urlunsplit(parts._replace(fragment="")), shown + ("?..." if parts.query else "")
     if not parts.fragment:
         return Address(url, shown)

@@ -120,7 +120,7 @@ class BagSequence(ImageSequence):
                 cameras.hear_recorded(item)
         yield from map(_video_entry, decoder.flush())
         if index == 0:
-            raise FrameError(f"The bag announces messages on {self.topic}, but none is there; its index is damaged.")
+            raise FrameError(f"The bag's index lists messages on {self.topic}, but there are none; the index is damaged.")
 
 
 def _entries_of(recorded: Message, source: str, decoder: VideoDecoder) -> Iterator[Entry]:

@@ -123,7 +123,7 @@ class BagCameras:
             follower.camera()
         except CalibrationError as error:
             return [f"The calibration in {self.topics[0]} cannot be used: {error} So {uncalibrated}."]
-        reason = "has K = 0" if heard else "holds no message that can be read"
+        reason = "has K = 0" if heard else "has no readable message"
         return [f"{self.topics[0]} {reason}: {uncalibrated}."]
 
 

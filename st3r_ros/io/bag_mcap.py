@@ -116,8 +116,8 @@ class McapStorage(Storage):
         from mcap.stream_reader import StreamReader
 
         if chunk.compression not in _PACKINGS:
-            packing = f"'{self._name}' is packed by {chunk.compression!r}"
-            raise FrameError(f"{packing}, which cannot be read here; repack it with: mcap compress '{self._name}'")
+            packing = f"'{self._name}' is compressed with {chunk.compression!r}"
+            raise FrameError(f"{packing}, which is not supported; recompress it with: mcap compress '{self._name}'")
         try:
             data = _chunk_data(chunk)
             whole = len(data) == chunk.uncompressed_size
@@ -133,7 +133,9 @@ class McapStorage(Storage):
     def _damaged(self) -> FrameError:
         position = self._file.tell()
         if not self._file.read(1):
-            return FrameError(f"'{self._name}' was cut off: its end is missing, which happens when a recording is not ended.")
+            return FrameError(
+                f"'{self._name}' was cut off: its end is missing, which happens when a recording is not stopped properly."
+            )
         return FrameError(f"'{self._name}' is damaged before byte {position}.")
 
 

@@ -52,12 +52,12 @@ def read_message(message: Message) -> Any:
     """
     channel, data = message.channel, message.data
     if not can_be_read(channel):
-        raise FrameError(f"The message is serialized as {channel.encoding!r}; only those of ROS (cdr, ros1) can be read.")
+        raise FrameError(f"The message is serialized as {channel.encoding!r}; only the formats of ROS (cdr, ros1) can be read.")
     if data[:4] == _ZSTD and channel.encoding == "cdr":
         data = _unpacked(data)
     if channel.encoding == "cdr" and data[:2] not in _CDR:
         begin = data[:4].hex(" ") or "nothing"
-        raise FrameError(f"The message is no CDR, in which ROS 2 serializes: it begins with {begin} instead of 00 00 or 00 01.")
+        raise FrameError(f"The message is not CDR, the format of ROS 2: it begins with {begin} instead of 00 00 or 00 01.")
     store = _types(channel.encoding)
     try:
         if channel.encoding == "ros1":
@@ -65,7 +65,7 @@ def read_message(message: Message) -> Any:
         return store.deserialize_cdr(data, channel.kind)
     except Exception as error:  # rosbags reports damaged messages by many types of error
         raise FrameError(
-            f"The message of {len(data)} bytes is no whole {channel.kind}: it was cut short, or is damaged."
+            f"The message of {len(data)} bytes is not a complete {channel.kind}: it was cut short or is damaged."
         ) from error
 
 
@@ -76,9 +76,9 @@ def _unpacked(data: bytes) -> bytes:
     try:
         unpacked = unpacker.decompress(data)
     except zstandard.ZstdError as error:
-        raise FrameError("The message is packed by zstd and damaged.") from error
+        raise FrameError("The message is compressed with zstd and damaged.") from error
     if not unpacker.eof:
-        raise FrameError("The message is packed by zstd and cut short.")
+        raise FrameError("The message is compressed with zstd and cut short.")
     return unpacked
 
 

@@ -67,7 +67,7 @@ class Recording:
             if len(files) < len(listed):  # else they were renamed
                 self._missing = sorted(listed[name] for name in set(listed) - {_unpacked_name(file) for file in files})
         if not files:
-            named = f"; {_METADATA} names {', '.join(self._missing)}" if self._missing else ""
+            named = f"; {_METADATA} lists {', '.join(self._missing)}" if self._missing else ""
             raise InputError(f"The bag '{path}' has no storage file ({', '.join(STORAGE_SUFFIXES)}){named}.")
         self._starts: dict[Path, int] = {}
         problems = []
@@ -92,7 +92,7 @@ class Recording:
             if item is not None:
                 yield item
         for name in self._missing:
-            yield FrameError(f"'{name}' is missing; {_METADATA} names it.")
+            yield FrameError(f"'{name}' is missing, but {_METADATA} lists it.")
 
     @contextmanager
     def _storage(self, file: Path) -> Iterator[Storage]:
@@ -118,7 +118,7 @@ class Recording:
                     last_ns = max(last_ns, message.recorded_ns)
                     yield last_ns, message
         except FrameError as error:
-            yield last_ns, FrameError(f"{error} What follows in this file is lost.")
+            yield last_ns, FrameError(f"{error} The rest of this file is lost.")
         except InputError as error:
             yield last_ns, FrameError(str(error))
 
@@ -134,7 +134,7 @@ def _open(path: Path, stack: ExitStack) -> Storage:
         return SqliteStorage(stack.enter_context(open_database(path)), path.name)
     if begin.startswith(_ROS1):
         return Ros1Storage(path, stack)
-    raise InputError(f"'{path.name}' is no bag file: it begins with {begin[:8]!r}, not as mcap, SQLite or ROS 1 bags do.")
+    raise InputError(f"'{path.name}' is not a bag file: it begins with {begin[:8]!r}, not as mcap, SQLite or ROS 1 bags do.")
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -155,7 +155,7 @@ class _Unpacked:
         except OSError as error:
             raise InputError(
                 f"'{packed.name}' cannot be unpacked into {tempfile.gettempdir()}: {error.strerror}. Set TMPDIR to a folder with "
-                f"more room, or unpack the file with: zstd -d '{packed}'"
+                f"more space, or unpack the file with: zstd -d '{packed}'"
             ) from error
 
 

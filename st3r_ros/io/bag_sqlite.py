@@ -23,7 +23,7 @@ class SqliteStorage(Storage):
         try:
             rows = database.execute("SELECT id, name, type, serialization_format FROM topics").fetchall()
         except sqlite3.Error as error:
-            raise InputError(f"'{name}' is no bag, or is damaged at its beginning: it has no table of topics.") from error
+            raise InputError(f"'{name}' is not a bag, or is damaged at its beginning: it has no table of topics.") from error
         self._channels = {number: Channel(topic, kind_of(kind), encoding) for number, topic, kind, encoding in rows}
         self.counts = Counter(dict.fromkeys(self._channels.values(), 0))
         self.start_ns = 0
@@ -61,7 +61,7 @@ class SqliteStorage(Storage):
         return rows, None
 
     def _damaged(self) -> FrameError:
-        return FrameError(f"'{self._name}' is damaged: it was cut off, or changed after it was written.")
+        return FrameError(f"'{self._name}' is damaged: it was cut off, or modified after the recording.")
 
 
 @contextmanager

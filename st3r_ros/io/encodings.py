@@ -63,9 +63,9 @@ def why_unknown(name: str) -> str:
     """What is wrong with an encoding that `find_encoding` does not know, as part of a sentence."""
     key = name.partition(";")[0].strip().lower()
     if re.fullmatch(r"\d+[usf]c2", key):
-        return "two numbers per pixel that nothing says how to show"
+        return "two channels per pixel without a defined meaning"
     if re.search(r"jpe?g|png|h\.?26[45]|hevc|av1", key):
-        return "a compressed format, which a raw image message cannot have"
+        return "a compressed format, which a raw image message cannot contain"
     if re.search(r"1[024](p|_?packed|_csi2p)", key):
         return "packed bits"
     return "which is not known"

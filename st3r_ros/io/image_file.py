@@ -223,7 +223,7 @@ def _check_single(picture: Image.Image) -> None:
         count = count if picture.size == size else 1  # else a smaller copy
         picture.seek(0)
     if count > 1:
-        raise FrameError(f"it holds {count} pictures (an animation, or pages); save each of them as a file.")
+        raise FrameError(f"it holds {count} images (an animation, or pages); save each of them as a file.")
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class WebcamSequence(LiveSequence):
             raise InputError(f"There is no webcam {index} (/dev/video{index}); present: {present}.")
         with opened_capture(index, self._absent) as capture:
             if not capture.grab():
-                raise InputError(f"Webcam {index} opens but gives no images; does another program use it?")
+                raise InputError(f"Webcam {index} opens but delivers no images; is another program using it?")
         super().__init__(f"webcam {index}", camera, selection, clock)
 
     def _arriving(self, ended: threading.Event) -> Iterator[StampedImage]:
@@ -109,7 +109,7 @@ class WebcamSequence(LiveSequence):
             for image in _grabbed(capture, self._clock, ended):
                 yield image
                 count += 1
-        raise FrameError(f"Webcam {self._index} stopped giving images after {count}.")
+        raise FrameError(f"Webcam {self._index} stopped delivering images after {count}.")
 
 
 class StreamSequence(LiveSequence):
@@ -133,7 +133,7 @@ class StreamSequence(LiveSequence):
     def _arriving(self, ended: threading.Event) -> Iterator[StampedImage]:
         pause, last_s = FIRST_PAUSE_S, time.monotonic()
         while not ended.is_set():
-            trouble = "the stream broke off"
+            trouble = "the stream was interrupted"
             capture = _open_stream(self._address.url)
             try:
                 if ended.is_set():
@@ -150,10 +150,11 @@ class StreamSequence(LiveSequence):
             waited = time.monotonic() - last_s
             if waited > self._address.patience:
                 raise FrameError(
-                    f"{self.name} gave no image for {waited:.0f} s ({trouble}); #patience=SECONDS after the address waits longer."
+                    f"{self.name} delivered no image for {waited:.0f} s ({trouble}); to wait longer, "
+                    "append #patience=SECONDS to the address."
                 )
             if not ended.is_set():
-                logger.warning("%s: %s; connecting again in %.1f s.", self.name, trouble, pause)
+                logger.warning("%s: %s; reconnecting in %.1f s.", self.name, trouble, pause)
             ended.wait(pause)
             pause = min(2.0 * pause, LONGEST_PAUSE_S)
 

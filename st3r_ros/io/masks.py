@@ -67,7 +67,7 @@ class Masks:
             files = (file for file in self._place.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
             self._files = {str(file.relative_to(self._place)): file for file in files}
             if not self._files:
-                raise InputError(f"The folder '{place}' holds no masks ({', '.join(IMAGE_SUFFIXES)}).")
+                raise InputError(f"The folder '{place}' contains no masks ({', '.join(IMAGE_SUFFIXES)}).")
         elif self._place.is_file():
             self._static = mask_of(read_picture(self._place))
         else:
@@ -110,4 +110,4 @@ class Masks:
         if not self._said:
             self._said = True
             name = Path(frame.source).name if frame.source else format_stamp(frame.stamp_ns)
-            logger.warning("There is no mask of %s in '%s': images without a mask are used whole.", name, self._place)
+            logger.warning("There is no mask for %s in '%s': images without a mask are used completely.", name, self._place)

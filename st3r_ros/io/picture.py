@@ -66,7 +66,7 @@ class ToneRange:
         count for the range and become black."""
         if picture.all_transparent and not self._said_transparent:
             self._said_transparent = True
-            logger.warning("An image is transparent everywhere: its transparency is no mask and is ignored.")
+            logger.warning("An image is completely transparent: its transparency is not a mask and is ignored.")
         values = picture.values
         if values.dtype == np.uint8:
             return _rgb(values)

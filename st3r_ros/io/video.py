@@ -139,7 +139,7 @@ def _why_not(path: Path, codec: str) -> str:
     install = "" if av_file.is_installed() else " PyAV decodes more: pip install av."
     if not codec:
         if not _is_container(path):
-            return f"'{path}' is no video that OpenCV can play."
+            return f"'{path}' is not a video that OpenCV can play."
         return f"'{path}' has a codec that OpenCV does not know, or is damaged.{install} Convert it: {convert}"
     name = _CODECS.get(codec.lower(), "")
     codec = f"{name} ({codec})" if name else f"of the codec {codec}"
@@ -160,8 +160,8 @@ def _check_index(path: Path) -> None:
     indexed = b"moof" in boxes or (b"moov" in boxes and (whole or boxes[-1] != b"moov"))
     if b"mdat" in boxes and not indexed:
         raise InputError(
-            f"'{path}' is not complete: its index (moov), which is written last, is missing. The recording was not ended in "
-            "order or the copy was cut off; copy it again, or repair it with a tool such as untrunc."
+            f"'{path}' is incomplete: its index (moov), which is written last, is missing. The recording was not stopped "
+            "properly or the copy was truncated; copy it again, or repair it with a tool such as untrunc."
         )
 
 

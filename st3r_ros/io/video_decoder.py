@@ -29,8 +29,8 @@ _PARAMETERS = 8
 """So many packets in a row may hold parameters alone."""
 _OLDEST = 16  # earlier ones show H.265 frames that build on lost ones
 
-_BEFORE_KEY_FRAME = "It comes before the first key frame of the video; images begin there."
-_AFTER_LOSS = "A packet of the video before it is lost or damaged; images go on at the next key frame."
+_BEFORE_KEY_FRAME = "It comes before the first key frame of the video, where the images start."
+_AFTER_LOSS = "An earlier packet of the video was lost or damaged; the images continue at the next key frame."
 
 
 def codec_of(words: str) -> str:
@@ -52,8 +52,8 @@ def check_decoder(what: str) -> None:
         ) from error
     if int(av.__version__.split(".")[0]) < _OLDEST:
         raise MissingDependencyError(
-            f"{what} needs PyAV {_OLDEST} or later, and {av.__version__} is installed, which shows wrong pixels after a lost "
-            f"packet; get a later one with: pip install 'av>={_OLDEST}'"
+            f"{what} needs PyAV {_OLDEST} or later, but {av.__version__} is installed, which shows wrong pixels after a lost "
+            f"packet; upgrade it with: pip install 'av>={_OLDEST}'"
         )
 
 
@@ -115,7 +115,13 @@ class VideoDecoder:
         codec = codec_of(packet.words)
         if not codec:
             known = ", ".join(sorted(_DECODERS))
-            return [VideoFrame(packet.tag, None, f"The video has the codec {packet.words[:50]!r}; known are {known}.")]
+            return [
+                VideoFrame(
+                    packet.tag,
+                    None,
+                    f"The video has the codec {packet.words[:50]!r}, which is not supported; supported are {known}.",
+                )
+            ]
         before = self._begin(codec) if codec != self._codec else []
         return before + self._decode(packet)
 
@@ -157,7 +163,7 @@ class VideoDecoder:
         if self._codec in _UNITS:
             if not is_annex_b(data):
                 begin = f"The packet begins with {data[:4].hex(' ')}, not with a start code (00 00 01)"
-                return [VideoFrame(packet.tag, None, f"{begin}; let the encoder write {self._codec} as Annex B.")]
+                return [VideoFrame(packet.tag, None, f"{begin}; configure the encoder to write {self._codec} as Annex B.")]
             if not has_picture(data, self._codec):
                 self._held = data[-(1 << 16) :]  # parameters, which belong to the next picture
                 self._held_tags.append(packet.tag)
@@ -210,7 +216,7 @@ class VideoDecoder:
 
     def _without_picture(self) -> list[VideoFrame]:
         tags, self._held_tags = self._held_tags, []
-        return [VideoFrame(tag, None, "The packet holds no part of a picture.") for tag in tags]
+        return [VideoFrame(tag, None, "The packet contains no picture data.") for tag in tags]
 
     def _given_up(self, end: int) -> list[VideoFrame]:
         """The packets before number `end` that gave no picture."""

@@ -68,7 +68,7 @@ def test_coefficients_have_the_lengths_that_drivers_send(names, given, model, us
         ({"distortion_model": "double_sphere"}, [], "not supported"),
         ({"distortion_model": "magic"}, [0.0] * 5, "'distortion_model: magic' is not a known"),
         ({"camera_model": "magic"}, [0.0] * 5, "'camera_model: magic' is not a known"),
-        ({"distortion_model": "none"}, [0.1, 0.0, 0.0, 0.0], "there is no distortion, but"),
+        ({"distortion_model": "none"}, [0.1, 0.0, 0.0, 0.0], "means no distortion, but"),
         ({"distortion_model": "plumb_bob"}, [0.1] * 8, "is it rational_polynomial?"),
         ({"distortion_model": "plumb_bob"}, [0.1] * 3, "3 distortion coefficients"),
         ({"distortion_model": "plumb_bob"}, [0, 1, 0, 5, 0, 0, 0, 0, 0, 0], "10 distortion coefficients"),  # decimal commas
@@ -84,8 +84,8 @@ def test_another_lens_is_never_assumed(names, given, reason):
 
 @pytest.mark.parametrize("names", [{}, {"camera_model": "pinhole"}])
 def test_what_is_assumed_without_a_name_is_said(names):
-    assert "taken as plumb_bob" in find_lens(names, np.array([0.1, 0.0, 0.0, 0.0])).note
-    assert "taken as rational_polynomial" in find_lens(names, np.full(8, 0.1)).note
+    assert "interpreted as plumb_bob" in find_lens(names, np.array([0.1, 0.0, 0.0, 0.0])).note
+    assert "interpreted as rational_polynomial" in find_lens(names, np.full(8, 0.1)).note
     assert find_lens(names, np.zeros(5)).note == ""
 
 

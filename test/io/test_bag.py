@@ -135,7 +135,7 @@ def test_a_calibration_that_changes_its_size_is_said(tmp_path, caplog):
     sequence = BagSequence(bags.write_bag(tmp_path / "bag", [lens(START), *images()[:2], later, *images()[2:]]))
     assert [frame.camera.K[0, 0] for frame in sequence] == [40.0] * 4
     assert [record.message for record in caplog.records] == [
-        "/camera/camera_info tells another image size now; the last one for 48x32 pixels is kept."
+        "/camera/camera_info now gives another image size; the last one for 48x32 pixels is kept."
     ]
 
 

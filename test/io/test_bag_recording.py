@@ -195,7 +195,7 @@ def test_a_file_that_was_cut_off_before_the_first_topic_says_so(tmp_path):
 def test_an_unknown_packing_is_named(tmp_path):
     path = write_mcap(tmp_path / "a.mcap", [image_topic()], compression=CompressionType.LZ4)
     path.write_bytes(path.read_bytes().replace(b"\3\0\0\0lz4", b"\3\0\0\0lzo"))
-    with pytest.raises(InputError, match="is packed by 'lzo'"):
+    with pytest.raises(InputError, match="is compressed with 'lzo'"):
         BagSequence(path)
 
 
@@ -203,7 +203,7 @@ def test_messages_that_are_announced_and_not_there_are_said(tmp_path, monkeypatc
     path = bags.write_bag(tmp_path / "bag", messages())
     sequence = BagSequence(path)
     monkeypatch.setattr("st3r_ros.io.bag_mcap.McapStorage.messages", lambda self, topics: iter(()))
-    with pytest.raises(InputError, match="The bag announces messages on /camera/image_raw, but none is there"):
+    with pytest.raises(InputError, match="The bag's index lists messages on /camera/image_raw, but there are none"):
         list(sequence)
 
 
@@ -242,7 +242,7 @@ def test_a_folder_whose_files_are_all_missing_names_them(tmp_path):
     bag = bags.write_bag(tmp_path / "bag", messages())
     storage_of(bag).unlink()
     assert is_bag(bag)
-    with pytest.raises(InputError, match=r"no storage file .*metadata\.yaml names bag\.mcap"):
+    with pytest.raises(InputError, match=r"no storage file .*metadata\.yaml lists bag\.mcap"):
         BagSequence(bag)
 
 
@@ -317,9 +317,9 @@ def test_images_in_another_serialization_are_named(tmp_path):
     ("data", "reason"),
     [
         (b"", "begins with nothing instead of 00 00 or 00 01"),
-        (b"\0\7\0\0" + bytes(80), "no CDR.* begins with 00 07 00 00"),
-        (b"\0\1\0\0" + bytes(10), "of 14 bytes is no whole sensor_msgs/msg/Image: it was cut short"),
-        (b"\x28\xb5\x2f\xfd" + bytes(30), "packed by zstd and"),
+        (b"\0\7\0\0" + bytes(80), "not CDR.* begins with 00 07 00 00"),
+        (b"\0\1\0\0" + bytes(10), "of 14 bytes is not a complete sensor_msgs/msg/Image: it was cut short"),
+        (b"\x28\xb5\x2f\xfd" + bytes(30), "compressed with zstd and"),
     ],
 )
 def test_a_message_that_cannot_be_read_says_why(tmp_path, data, reason):

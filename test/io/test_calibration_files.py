@@ -166,7 +166,7 @@ def test_opencv_writes_xml_too(tmp_path):
     storage.release()
     calibration = read_calibration(path)
     same_lens(calibration.camera(), LENS)
-    assert "taken as plumb_bob" in calibration.lens.note
+    assert "interpreted as plumb_bob" in calibration.lens.note
 
 
 KITTI = f"P0: {FX} 0 {CX} 0 0 {FY} {CY} 0 0 0 1 0\nP1: {FX + 1} 0 {CX} -9 0 {FY} {CY} 0 0 0 1 0\nTr: 0 0 0\n"
@@ -180,10 +180,10 @@ def test_kitti_tells_no_size_in_one_file_and_two_in_the_other(tmp_path):
     odometry, raw = write(tmp_path, "calib.txt", KITTI), write(tmp_path, "calib_cam_to_cam.txt", RAW_KITTI)
     same_lens(read_camera(odometry, SIZE), IDEAL)
     assert read_camera(odometry, SIZE, "image_1").K[0, 0] == FX + 1
-    assert "holds 2 cameras" in read_calibration(odometry).note
-    with pytest.raises(CalibrationError, match="does not tell the size"):
+    assert "has 2 cameras" in read_calibration(odometry).note
+    with pytest.raises(CalibrationError, match="does not give the size"):
         read_camera(odometry)
-    with pytest.raises(CalibrationError, match="not in the middle"):
+    with pytest.raises(CalibrationError, match="not in the centre"):
         read_camera(odometry, (320, 240))
     same_lens(read_camera(raw, SIZE), IDEAL)
     camera = read_camera(raw, (700, 500))
@@ -193,10 +193,10 @@ def test_kitti_tells_no_size_in_one_file_and_two_in_the_other(tmp_path):
 def test_a_file_of_several_cameras_says_which_is_taken(tmp_path):
     path = write(tmp_path, "camchain.yaml", f"cam0:\n{KALIBR}cam1:\n{KALIBR.replace('525.0', '400.0')}")
     first = read_calibration(path)
-    assert first.camera() == LENS and "cam0 is taken (?cam=cam1" in first.note
+    assert first.camera() == LENS and "cam0 is used (?cam=cam1" in first.note
     for other in (f"{path}?cam=cam1", f"{path}?cam=1"):
         assert read_camera(other).K[0, 0] == 400.0
-    with pytest.raises(CalibrationError, match="no camera 'cam2' in it; it has cam0, cam1"):
+    with pytest.raises(CalibrationError, match="no camera 'cam2'; there is cam0, cam1"):
         read_camera(f"{path}?cam=cam2")
     with pytest.raises(CalibrationError, match="it takes cam=NAME"):
         read_camera(f"{path}?colour=red")
@@ -218,11 +218,11 @@ def test_a_person_says_whether_the_images_are_rectified(tmp_path):
         ("decimal.yaml", SIZES + "camera_matrix: {data: [525,0, 0,0, 319,5, 0,0, 520,0, 239,5, 0,0, 0,0, 1,0]}", "with a comma"),
         ("decimal_orb.yaml", ORB.replace("525.0", "525,0"), "decimal point"),
         ("lengths.yaml", SIZES + MATRICES.replace("cols: 4", "cols: 5"), "has 4 values; it must have 5"),
-        ("other.yaml", "robot: x\nwheels: 4\n", "of no known format, its keys are robot, wheels"),
+        ("other.yaml", "robot: x\nwheels: 4\n", "unknown format with the keys robot, wheels"),
         ("omni.yaml", "cam0:\n" + KALIBR.replace("pinhole", "omni").replace("[525.0", "[1.2, 525.0"), "camera_model 'omni'"),
         ("mei.yaml", VINS.replace("PINHOLE", "MEI").replace("projection_parameters", "mirror_parameters"), "model_type: MEI"),
         ("fov.txt", "1 FOV 640 480 500 500 320 240 0.9\n", "'model: FOV' is a lens that is not supported"),
-        ("agisoft.xml", "<?xml version='1.0'?><calibration><f>1</f></calibration>", "XML, but not of OpenCV"),
+        ("agisoft.xml", "<?xml version='1.0'?><calibration><f>1</f></calibration>", "XML, but not written by OpenCV"),
         ("camera.npz", b"PK\x03\x04\0\0", "binary file"),
         ("each.json", json.dumps({"frames": [{"fl_x": 1.0}]}), "its own fl_x"),
         ("echo.yaml", NO_INFO, "focal lengths are zero"),

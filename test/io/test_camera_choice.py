@@ -50,11 +50,11 @@ def test_names_tell_whether_images_are_rectified(name, rectified):
 @pytest.mark.parametrize(
     ("name", "rectified", "camera", "words"),
     [
-        ("/cam/image_rect", "auto", RECTIFIED, "is taken as rectified, by its name: P of /cam/camera_info"),
-        ("/cam/image_rect", "no", RAW, "is taken as not rectified, as it was set: K and D"),
-        ("/cam/image_raw", "auto", RAW, "is taken as not rectified, by its name: K and D"),
-        ("/cam/image", "auto", RAW, "is taken as not rectified: K and D"),
-        ("/cam/image", "yes", RECTIFIED, "is taken as rectified, as it was set: P"),
+        ("/cam/image_rect", "auto", RECTIFIED, "is treated as rectified, by its name: P of /cam/camera_info"),
+        ("/cam/image_rect", "no", RAW, "is treated as not rectified, as configured: K and D"),
+        ("/cam/image_raw", "auto", RAW, "is treated as not rectified, by its name: K and D"),
+        ("/cam/image", "auto", RAW, "is treated as not rectified: K and D"),
+        ("/cam/image", "yes", RECTIFIED, "is treated as rectified, as configured: P"),
     ],
 )
 def test_images_are_never_undistorted_twice_and_what_is_taken_is_said_once(name, rectified, camera, words):
@@ -108,8 +108,8 @@ def test_the_newest_is_used():
 def test_a_calibration_without_a_size_is_for_images_around_its_centre():
     sizeless = dataclasses.replace(DRIVER, size=None)
     camera, notes = chosen("/cam/image_raw", sizeless)
-    assert camera == RAW and "tells no image size: that of the images is taken, 640x480" in notes[0]
-    with pytest.raises(CalibrationError, match="not in the middle of images of 1280x960"):
+    assert camera == RAW and "gives no image size: that of the images is used, 640x480" in notes[0]
+    with pytest.raises(CalibrationError, match="not in the centre of images of 1280x960"):
         chosen("/cam/image_raw", sizeless, size=(1280, 960))
 
 

@@ -96,7 +96,7 @@ def test_the_p_of_a_calibration_is_that_of_rectified_images(tmp_path, folder, op
     sequence = open_sequence(f"{images}{options}")
     camera = next(iter(sequence)).camera
     assert (camera.K[0, 0], camera.has_distortion) == (focal, focal == 40.0)
-    assert any("is taken as" in note for note in sequence.notes)
+    assert any("is treated as" in note for note in sequence.notes)
 
 
 def test_a_calibration_without_a_size_is_for_the_images_that_there_are(tmp_path):

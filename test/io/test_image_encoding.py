@@ -219,7 +219,7 @@ def test_bad_messages_are_refused_never_crash(encoding, data):
     ("change", "reason"),
     [
         ({"encoding": "foo"}, "encoding 'foo', which is not known; set the driver to rgb8.*pixel_format"),
-        ({"encoding": "8UC2"}, "'8UC2', two numbers per pixel"),
+        ({"encoding": "8UC2"}, "'8UC2', two channels per pixel"),
         ({"encoding": "MJPEG"}, "'MJPEG', a compressed format"),
         ({"encoding": "bayer_rggb10p"}, "packed bits"),
         ({"encoding": "nv12", "step": 24, "data": bytes(500)}, "500 bytes of data, but 24x16 pixels of nv12.*take 576"),

@@ -182,7 +182,7 @@ def test_floating_point_and_large_numbers_are_pictures(tmp_path):
 def test_animations_and_pages_are_refused(tmp_path):
     others = [Image.fromarray(picture(number)) for number in (3, 4)]
     for file_format in ("WEBP", "PNG", "TIFF"):
-        with pytest.raises(FrameError, match="3 pictures"):
+        with pytest.raises(FrameError, match="3 images"):
             read(tmp_path, stored(Image.fromarray(IMAGE), file_format, save_all=True, append_images=others))
     smaller = Image.fromarray(picture(3, 16, 8))
     image = read(tmp_path, stored(Image.fromarray(IMAGE), "TIFF", save_all=True, append_images=[smaller]))

@@ -110,7 +110,7 @@ def test_poses_of_a_body_are_not_taken_for_those_of_the_camera(tmp_path):
 def test_several_sequences_are_listed(tmp_path):
     for name in ("V1_01_easy", "V1_02_medium"):
         write_euroc(tmp_path / name)
-    with pytest.raises(InputError, match=r"holds 2 sequences: V1_01_easy, V1_02_medium\. Give one of them"):
+    with pytest.raises(InputError, match=r"holds 2 sequences: V1_01_easy, V1_02_medium\. Select one"):
         open_folder(tmp_path)
 
 

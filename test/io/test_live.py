@@ -107,13 +107,13 @@ def test_a_broken_stream_is_connected_again_and_that_is_said(server, caplog):
     with caplog.at_level(logging.WARNING):
         frames = list(open_sequence(server.address(user="admin:hunter2@"), max_frames=7))
     assert len(frames) == 7 and server.connections >= 3
-    assert "the stream broke off; connecting again in" in caplog.text
+    assert "the stream was interrupted; reconnecting in" in caplog.text
     assert "hunter2" not in caplog.text and "admin" not in caplog.text
 
 
 def test_it_ends_when_its_patience_does(server, caplog):
     absent = f"http://admin:hunter2@127.0.0.1:{server.server_port}/absent?token=s3cret#patience=0"
-    with pytest.raises(InputError, match=r"gave no image for 0 s \(the server answers 404") as raised:
+    with pytest.raises(InputError, match=r"delivered no image for 0 s \(the server answers 404") as raised:
         list(open_sequence(absent))
     assert not any(secret in str(raised.value) + caplog.text for secret in ("hunter2", "s3cret", "admin"))
     server.server_close()
@@ -188,9 +188,9 @@ def test_a_server_that_does_not_answer_is_not_asked_again_after_a_stop(monkeypat
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("ftp://user:hunter2@host/video", r"'ftp://host/video' has the scheme 'ftp'; known are rtsp"),
+        ("ftp://user:hunter2@host/video", r"'ftp://host/video' has the scheme 'ftp'; supported are rtsp"),
         ("rtsp://user:hunter2@host:port/x", "its host or port is wrong"),
-        ("http:///video", "names no host"),
+        ("http:///video", "has no host"),
         ("rtsp://host/x?password=hunter2#patience=long", "must be patience=SECONDS"),
         ("rtsp://host/x#fps=3", "must be patience=SECONDS"),
     ],

@@ -66,7 +66,7 @@ def test_a_missing_mask_is_said_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         frames = [masks.apply(Frame(i, i, IMAGE, source=f"/x/{name}.png")) for i, name in enumerate("bca")]
     assert [frame.mask is None for frame in frames] == [True, True, False]
-    assert len(caplog.records) == 1 and "no mask of b.png" in caplog.text
+    assert len(caplog.records) == 1 and "no mask for b.png" in caplog.text
 
 
 def test_a_mask_of_another_size_is_fitted_and_of_another_shape_refused(tmp_path):
@@ -76,7 +76,7 @@ def test_a_mask_of_another_size_is_fitted_and_of_another_shape_refused(tmp_path)
         fitted(USABLE.T, 32, 24)
     with pytest.raises(InputError, match="no file or folder of masks"):
         Masks(tmp_path / "none")
-    with pytest.raises(InputError, match="holds no masks"):
+    with pytest.raises(InputError, match="contains no masks"):
         Masks(tmp_path)
 
 

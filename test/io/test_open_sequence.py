@@ -63,11 +63,11 @@ def test_selection_and_camera_reach_the_sequence(sources):
         ("", "no file, folder or webcam ''"),
         ("97", "no webcam 97"),
         ("{}/empty", "holds no images"),
-        ("{}", r"holds 3 sequences: folder, folder\?fps=1, tum. Give one of them: '.*/folder'"),
+        ("{}", r"holds 3 sequences: folder, folder\?fps=1, tum. Select one: '.*/folder'"),
         ("{}/folder/0.png", "a single image; give the folder"),
         ("{}/folder/x.bag", "x.bag' cannot be read: 'x.bag' is empty"),
-        ("{}/folder/text.txt", "is no video; of a data set, give the folder: '.*/folder'"),
-        ("{}/folder/text.avi", "no video that OpenCV can play"),
+        ("{}/folder/text.txt", "is not a video; for a data set, give the folder: '.*/folder'"),
+        ("{}/folder/text.avi", "is not a video that OpenCV can play"),
         ("{}/folder?fps=fast", "option fps .* 'fast', which is not a number"),
         ("{}/folder?fsp=3", "unknown option 'fsp'; it takes fps"),
         ("{}/folder?fps=0", "fps is 0"),
@@ -92,5 +92,5 @@ def test_mistakes_are_answered_with_one_sentence(sources, source, reason):
 def test_every_below_one_and_a_camera_for_the_simulator_are_refused():
     with pytest.raises(InputError, match="every is 0"):
         open_sequence("sim:room", every=0)
-    with pytest.raises(InputError, match="a camera of its own"):
+    with pytest.raises(InputError, match="its own camera"):
         open_sequence("sim:room", camera=Camera.from_fov(640, 480, 60.0))

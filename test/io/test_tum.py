@@ -57,7 +57,7 @@ def test_depth_is_in_metres_and_found_by_time(folder):
         ("nan rgb/2.png", "rgb.txt line 3", "not a finite number"),
         ("later rgb/2.png", "rgb.txt line 3", "not a number"),
         ("1305031102.35 rgb/absent.png", "rgb/absent.png", "No such file"),
-        ("1305031102.35", "rgb.txt line 3", "not made of a stamp and a file"),
+        ("1305031102.35", "rgb.txt line 3", "does not consist of a stamp and a file"),
     ],
 )
 def test_bad_lines_are_skipped_when_they_come(folder, line, source, reason):

@@ -60,7 +60,7 @@ def test_a_video_that_was_cut_short_gives_what_it_has_and_says_so(video):
 
 def test_what_is_no_video_says_so(tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
-    for path, reason in ((tmp_path / "text.mp4", "no video"), (tmp_path, "a folder"), (tmp_path / "absent.mp4", "no file")):
+    for path, reason in ((tmp_path / "text.mp4", "not a video"), (tmp_path, "a folder"), (tmp_path / "absent.mp4", "no file")):
         with pytest.raises(InputError, match=reason):
             VideoSequence(path)
 

@@ -87,7 +87,7 @@ def test_what_is_no_video_gives_reasons(words, data):
 def test_packets_without_a_picture_are_counted():
     frames = decode([Encoded(b"\0\0\1\xf4abc", index) for index in range(12)])
     assert outcome(frames) == ([], list(range(12)))
-    assert frames[0].reason == "The packet holds no part of a picture."
+    assert frames[0].reason == "The packet contains no picture data."
 
 
 def test_lengths_instead_of_start_codes_are_said():
@@ -113,12 +113,12 @@ def test_codecs_are_known_by_the_names_of_their_encoders(words, codec):
 
 def test_an_unknown_codec_is_said():
     (frame,) = decode([Encoded(b"x", 0)], "theora")
-    assert "codec 'theora'; known are av1, h264, hevc" in frame.reason
+    assert "codec 'theora', which is not supported; supported are av1, h264, hevc" in frame.reason
 
 
 def test_without_pyav_or_with_an_old_one_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(av, "__version__", "12.3.0")
-    with pytest.raises(MissingDependencyError, match=r"This needs PyAV 16 or later, and 12\.3\.0 is installed"):
+    with pytest.raises(MissingDependencyError, match=r"This needs PyAV 16 or later, but 12\.3\.0 is installed"):
         check_decoder("This")
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingDependencyError, match="pip install av"):

@@ -94,7 +94,7 @@ class Calibration:
         taken = self.is_rectified(size, rectified)
         K = self.K if not taken or self.P is None else self.P
         if K is None:
-            raise CalibrationError(f"{self.source} holds no focal lengths: its K is zero, so the camera is not calibrated.")
+            raise CalibrationError(f"{self.source} has no focal lengths: its K is zero, so the camera is not calibrated.")
         own = self.rectified_size or self.size if taken else self.size
         width, height = self._checked_size(size, own, K)
         lens = Lens("plumb_bob", np.zeros(0)) if taken else self.lens
@@ -106,15 +106,15 @@ class Calibration:
     def _checked_size(self, size: Size | None, own: Size | None, K: np.ndarray) -> Size:
         if size is None:
             if own is None:
-                raise CalibrationError(f"{self.source} does not tell the size of its images; add image_width and image_height.")
+                raise CalibrationError(f"{self.source} does not give the size of its images; add image_width and image_height.")
             return own
         if own is None:
             centre = np.array([K[0, 2], K[1, 2]])
             off = np.abs((centre + 0.5) / size - 0.5)
             if not (off < MAX_OFF_CENTRE).all():
                 raise CalibrationError(
-                    f"{self.source} tells no image size, and its principal point ({centre[0]:g}, {centre[1]:g}) is not in the "
-                    f"middle of images of {size[0]}x{size[1]} pixels; calibrate at the size of the images."
+                    f"{self.source} gives no image size, and its principal point ({centre[0]:g}, {centre[1]:g}) is not in the "
+                    f"centre of images of {size[0]}x{size[1]} pixels; calibrate at the size of the images."
                 )
             return size
         if own == size:

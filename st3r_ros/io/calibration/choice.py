@@ -101,7 +101,7 @@ class CameraChoice:
             self._chosen = chosen = calibration, calibration.camera(size, rectified=self._rectified)
             self._note(calibration, size)
         if next(reversed(self._newest.values())) is not calibration:
-            self._say(f"{calibration.source} tells another image size now; the last one for {width}x{height} pixels is kept.")
+            self._say(f"{calibration.source} now gives another image size; the last one for {width}x{height} pixels is kept.")
         return chosen[1]
 
     def expected(self) -> Camera | None:
@@ -127,28 +127,28 @@ class CameraChoice:
         if calibration.note:
             self._say(calibration.note)
         if None in calibration.sizes(rectified):
-            self._say(f"{source} tells no image size: that of the images is taken, {size[0]}x{size[1]}.")
+            self._say(f"{source} gives no image size: that of the images is used, {size[0]}x{size[1]}.")
         if calibration.K is None:
-            self._say(f"{source} has P but no K: {images} is taken as rectified.")
+            self._say(f"{source} has P but no K: {images} is treated as rectified.")
         elif rectified and calibration.P is None and _distorts(calibration):
-            self._say(f"{images} is taken as rectified{why}; {source} has no P, so its K is used, and nothing is undistorted.")
+            self._say(f"{images} is treated as rectified{why}; {source} has no P, so its K is used and nothing is undistorted.")
         elif rectified and (_distorts(calibration) or _moves(calibration)):
             self._say(
-                f"{images} is taken as rectified{why}: P of {source} is used and nothing is undistorted "
-                f"({self._option.format('no')} tells otherwise)."
+                f"{images} is treated as rectified{why}: P of {source} is used and nothing is undistorted "
+                f"({self._option.format('no')} changes this)."
             )
         elif not rectified:
             if calibration.lens.note:
                 self._say(f"{source}: {calibration.lens.note}")
             if calibration.P is not None and (_distorts(calibration) or _moves(calibration)):
                 self._say(
-                    f"{images} is taken as not rectified{why}: K and D of {source} are used ({self._option.format('yes')} "
-                    "tells otherwise)."
+                    f"{images} is treated as not rectified{why}: K and D of {source} are used ({self._option.format('yes')} "
+                    "changes this)."
                 )
 
     def _why(self, calibration: Calibration) -> str:
         if self._forced or calibration.rectified != "auto":
-            return ", as it was set"
+            return ", as configured"
         return ", by its name" if self._rectified is not None else ""
 
     def _say(self, sentence: str) -> None:

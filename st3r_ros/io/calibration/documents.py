@@ -30,7 +30,7 @@ def calibration_text(path: Path, source: str) -> str:
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise CalibrationError(f"{source} is {path.stat().st_size >> 20} MB large; that is no calibration.")
+            raise CalibrationError(f"{source} is {path.stat().st_size >> 20} MB large; this is not a calibration.")
         data = path.read_bytes()
     except OSError as error:
         raise CalibrationError(f"{source} cannot be read: {error.strerror}.") from error
@@ -38,7 +38,7 @@ def calibration_text(path: Path, source: str) -> str:
     try:
         text = data.decode(encoding, errors="strict" if encoding == "utf-16" else "replace")
     except UnicodeDecodeError as error:
-        raise CalibrationError(f"{source} is no text file: {error.reason}.") from error
+        raise CalibrationError(f"{source} is not a text file: {error.reason}.") from error
     if "\0" in text:
         raise CalibrationError(f"{source} is a binary file; export the calibration as text, such as a ROS yaml.")
     return "\n".join(text.splitlines()) + "\n"
@@ -95,14 +95,16 @@ _Loader.add_multi_constructor("!", _untagged)
 def _reason(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     if "\\t" in str(error) and mark is not None:
-        return f"line {mark.line + 1} has a tab where YAML wants spaces"
+        return f"line {mark.line + 1} has a tab instead of spaces"
     return " ".join(str(error).split())
 
 
 def _xml(text: str, source: str) -> Content:
     """The document of OpenCV's FileStorage in XML."""
     if "<opencv_storage" not in text:
-        raise CalibrationError(f"{source} is XML, but not of OpenCV; export the calibration as a ROS yaml or in OpenCV's format.")
+        raise CalibrationError(
+            f"{source} is XML, but not written by OpenCV; export the calibration as a ROS yaml or in OpenCV's format."
+        )
     try:
         storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
         root = storage.root()

@@ -64,7 +64,7 @@ def numbers(content: Content, key: str, count: int | None = None, *, finite: boo
         hint = "; are decimals written with a comma?" if len(array) == 2 * wanted else ""
         raise CalibrationError(f"{key} has {len(array)} values; it must have {wanted}{hint}.")
     if finite and not np.isfinite(array).all():
-        raise CalibrationError(f"{key} holds a value that is not finite: {str(value)[:200]}.")
+        raise CalibrationError(f"{key} contains a value that is not finite: {str(value)[:200]}.")
     return array
 
 
@@ -81,7 +81,7 @@ def number(item: Any, key: str) -> float:
     except (TypeError, ValueError):
         comma = isinstance(item, str) and _DECIMAL_COMMA.search(item)
         hint = "; write it with a decimal point" if comma else ""
-        raise CalibrationError(f"{key} holds something that is not a number: {str(item)[:100]!r}{hint}.") from None
+        raise CalibrationError(f"{key} contains something that is not a number: {str(item)[:100]!r}{hint}.") from None
 
 
 def flat(value: Any) -> list[Any] | None:

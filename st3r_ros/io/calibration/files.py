@@ -107,24 +107,24 @@ def _first_usable(text: str, source: str, cam: str) -> Calibration:
             raise CalibrationError("its focal lengths are zero: the camera is not calibrated.")
         except CalibrationError as error:
             first = first or error
-    raise first or CalibrationError(f"{source} holds no keys; known are {KNOWN}.")
+    raise first or CalibrationError(f"{source} holds no keys; supported are {KNOWN}.")
 
 
 def _choose(cameras: dict[str, Reader], source: str, cam: str, content: Content | None = None) -> Calibration:
     if not cameras:
         keys = ", ".join(str(key) for key in list(content or {})[:8])
-        raise CalibrationError(f"{source} is of no known format, its keys are {keys}; known are {KNOWN}.")
+        raise CalibrationError(f"{source} has an unknown format with the keys {keys}; supported are {KNOWN}.")
     names = list(cameras)
     found = [name for name in names if name == cam] or [name for name in names if cam and _number(name) == _number(cam)]
     if cam and not found:
         listed = ", ".join(names) if any(names) else "one camera without a name"
-        raise CalibrationError(f"there is no camera '{cam}' in it; it has {listed}.")
+        raise CalibrationError(f"it has no camera '{cam}'; there is {listed}.")
     name = found[0] if found else names[0]
     calibration = cameras[name](source)
     if cam or len(names) == 1:
         return calibration
     return dataclasses.replace(
-        calibration, note=f"{source} holds {len(names)} cameras: {name} is taken (?cam={names[1]} takes another)."
+        calibration, note=f"{source} has {len(names)} cameras: {name} is used (?cam={names[1]} selects another)."
     )
 
 

@@ -64,7 +64,7 @@ def calibration_from_yaml(content: Content, source: str) -> Calibration:
         lens_names=names,
         coefficients=np.zeros(0) if undistorted else fields.numbers(content, coefficients or _COEFFICIENTS[0], finite=False),
         P=None if P is None else fields.calibrated(P),
-        note=f"{source} tells no distortion: none is assumed." if undistorted and not names else "",
+        note=f"{source} gives no distortion: none is assumed." if undistorted and not names else "",
     )
 
 
@@ -158,7 +158,7 @@ def _size(content: Content, width: str, height: str) -> tuple[int, int] | None:
 
 def _in_pixels(K: np.ndarray, key: str) -> np.ndarray:
     if K[2, 0] != 0.0 and K[0, 2] == 0.0:
-        raise CalibrationError(f"{key} is transposed: its principal point stands in the last row; write it row by row.")
+        raise CalibrationError(f"{key} is transposed: its principal point is in the last row; write it row by row.")
     return K
 
 

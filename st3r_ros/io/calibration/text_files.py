@@ -109,7 +109,7 @@ def bare_matrix(text: str) -> np.ndarray | None:
 
 def calibration_from_matrix(K: np.ndarray, source: str) -> Calibration:
     """The calibration of a bare matrix."""
-    return Calibration(source, K=K, lens_names={"matrix": NONE}, note=f"{source} tells no distortion: none is assumed.")
+    return Calibration(source, K=K, lens_names={"matrix": NONE}, note=f"{source} gives no distortion: none is assumed.")
 
 
 def _size(entries: dict[str, list[str]], key: str) -> Size | None:

@@ -40,7 +40,7 @@ def split_line(line: str, column: int | None = None) -> tuple[int, str]:
     words = [word.strip() for word in line.split(",")] if "," in line else line.split(maxsplit=1 if column is None else -1)
     at = column or 0
     if len(words) < at + 2 or not words[at + 1]:
-        raise FrameError(f"The line {line!r} is not made of a stamp and a file.")
+        raise FrameError(f"The line {line!r} does not consist of a stamp and a file.")
     return parse_time(words[at]), words[at + 1]
 
 

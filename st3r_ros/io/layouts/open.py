@@ -141,7 +141,7 @@ def _below(path: Path) -> tuple[Found, list[Path]]:
         names = [str(item.root.relative_to(path)) for item in found]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise InputError(
-            f"'{path}' holds {len(names)} sequences: {', '.join(names[:_NAMED])}{more}. Give one of them: '{path / names[0]}'."
+            f"'{path}' holds {len(names)} sequences: {', '.join(names[:_NAMED])}{more}. Select one: '{path / names[0]}'."
         )
     if not found:
         folder.images_in(path)  # which says what there is instead

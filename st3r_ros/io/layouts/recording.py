@@ -150,7 +150,7 @@ def image_size(file: Path) -> tuple[int, int]:
     try:
         return read_size(file)
     except FrameError as error:
-        raise CalibrationError(f"The calibration gives no image size, and the first image does not tell it: {error}") from error
+        raise CalibrationError(f"The calibration gives no image size, and the first image cannot be read: {error}") from error
 
 
 def frame_stamp(index: int, fps: float) -> int:
@@ -160,7 +160,7 @@ def frame_stamp(index: int, fps: float) -> int:
 
 def steady(fps: float) -> str:
     """What to call stamps at a steady rate."""
-    return f"{fps:g} images/s assumed (?fps= changes that)"
+    return f"{fps:g} images/s assumed (?fps= changes this)"
 
 
 def counted(number: int, noun: str) -> str:
@@ -190,7 +190,7 @@ def numbers_of(path: Path, count: int | None = None) -> np.ndarray:
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise InputError(f"'{path}' holds something that is not a number: {error}.") from error
+        raise InputError(f"'{path}' contains something that is not a number: {error}.") from error
     if count is not None and len(values) != count:
         raise InputError(f"'{path}' holds {len(values)} numbers; it must hold {count}.")
     return values
