@@ -51,7 +51,7 @@ class Masks:
     """Masks from a folder, with the names of the images (`a.png` or `a.jpg.png` for `a.jpg`), or their stamps where images come
     from no files (`1700000000.066666667.png`, or in nanoseconds); or one file, the mask of every image.
 
-    An image without a mask is used whole; the first one is said.
+    An image without a mask is used whole. The first such image is said, and the first mask that leaves nothing of its image.
 
     Raises:
         InputError: no such file or folder, or no images in it.
@@ -60,7 +60,7 @@ class Masks:
 
     def __init__(self, place: Path | str) -> None:
         self._place = Path(place)
-        self._said = False
+        self._said: set[str] = set()
         self._static: np.ndarray | None = None
         self._files: dict[str, Path] = {}
         if self._place.is_dir():
@@ -83,13 +83,15 @@ class Masks:
         if mask is None:
             file = self._find(frame)
             if file is None:
-                self._say_missing(frame)
+                self._say(frame, "There is no mask for {} in '{}': images without a mask are used completely.")
                 return frame
             mask = mask_of(read_picture(file))
         height, width = frame.image.shape[:2]
         if mask.shape == (width, height) != (height, width):
             mask = turned_like(Path(frame.source), mask)
         mask = fitted(mask, width, height)
+        if not mask.any():
+            self._say(frame, "The mask for {} in '{}' is dark everywhere: nothing of the image is used.")
         return dataclasses.replace(frame, mask=mask if frame.mask is None else mask & frame.mask)
 
     def _find(self, frame: Frame) -> Path | None:
@@ -106,8 +108,8 @@ class Masks:
                     return self._files[candidate]
         return None
 
-    def _say_missing(self, frame: Frame) -> None:
-        if not self._said:
-            self._said = True
+    def _say(self, frame: Frame, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
             name = Path(frame.source).name if frame.source else format_stamp(frame.stamp_ns)
-            logger.warning("There is no mask for %s in '%s': images without a mask are used completely.", name, self._place)
+            logger.warning(sentence.format(name, self._place))

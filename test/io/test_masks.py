@@ -69,6 +69,14 @@ def test_a_missing_mask_is_said_once(tmp_path, caplog):
     assert len(caplog.records) == 1 and "no mask for b.png" in caplog.text
 
 
+def test_a_mask_that_leaves_nothing_is_said_once(tmp_path, caplog):
+    labels = Masks(write(tmp_path / "mask.png", white=20))
+    with caplog.at_level(logging.WARNING):
+        frames = [labels.apply(Frame(i, i, IMAGE, source="/x/b.png")) for i in range(2)]
+    assert not any(frame.mask.any() for frame in frames)
+    assert len(caplog.records) == 1 and "mask for b.png" in caplog.text and "dark everywhere" in caplog.text
+
+
 def test_a_mask_of_another_size_is_fitted_and_of_another_shape_refused(tmp_path):
     large = np.repeat(np.repeat(USABLE, 3, axis=0), 3, axis=1)
     np.testing.assert_array_equal(fitted(large, 32, 24), USABLE)
