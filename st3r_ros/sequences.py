@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One way to open every source of images: folders, videos, TUM sequences, bags, webcams, the simulator."""
+"""Opens every source of images: folders and data sets, videos, bags, webcams, streams, the simulator."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ImageSequence(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences on what lies there and is left out."""
+        """Notes about the calibration and about files that are not used."""
         ...
 
     @property
@@ -85,11 +85,11 @@ def open_sequence(
 ) -> ImageSequence:
     """The frames of a source.
 
-    source: an image folder, a folder with rgb.txt (TUM layout), a video file, a bag of ROS 2 (folder, .mcap, .db3) or ROS 1
-    (.bag), the index of a webcam, or a simulated world: `sim:room`, `sim:corridor`, `sim:rooms` (a round through many rooms) or
-    `sim:twins` (two rooms that look alike). Options follow a question mark: `folder?fps=10`, `bag?topic=/camera/image_raw`,
-    `sim:room?seed=3&frames=200`, `sim:rooms?length=60&frames=600`, `sim:room?kidnap=jump`. `rectified` (auto, yes or no) says
-    whether images are rectified, for every source but the simulator.
+    source: an image folder, a folder of a data set (TUM, EuRoC, KITTI ...), a video file, a bag of ROS 2 (folder, .mcap, .db3) or
+    ROS 1 (.bag), the index of a webcam, the address of a stream, or a simulated world: `sim:room`, `sim:corridor`, `sim:rooms` (a
+    round through many rooms) or `sim:twins` (two rooms that look alike). Options follow a question mark: `folder?fps=10`,
+    `bag?topic=/camera/image_raw`, `sim:room?seed=3&frames=200`, `sim:rooms?length=60&frames=600`, `sim:room?kidnap=jump`.
+    `rectified` (auto, yes or no) says whether images are rectified, for every source but streams and the simulator.
     camera: used instead of the calibration that comes with the source. every: take each n-th frame. max_frames: stop after them.
 
     Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which check a file is for, told by its name."""
+"""Selects the check of a file by its name."""
 
 from __future__ import annotations
 

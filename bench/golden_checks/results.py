@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a check found out, and the measures it uses."""
+"""Results of the checks, and their error measures."""
 
 from __future__ import annotations
 

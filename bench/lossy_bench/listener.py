@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base station of a measurement: which images come, or which poses the mapping node makes of them, and when.
+"""The base station of a measurement: records which images, or poses of the mapping node, arrive and when.
 
 Run, until SIGINT: python bench/lossy_bench/listener.py raw|compressed|mapping best_effort|reliable FILE
 """
@@ -42,7 +42,7 @@ class Heard:
 
 
 def main(what: str, reliability: str, target: str) -> None:
-    """Listen as the mapping node does, or to the mapping node, and write what was heard as JSON."""
+    """Subscribes like the mapping node, or to the mapping node, and writes the received messages as JSON."""
     topic, kind = TOPICS[what]
     heard = Heard()
     rclpy.init()

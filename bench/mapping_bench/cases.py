@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one run of the benchmark maps, and with what."""
+"""The inputs of one run of the benchmark."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """The title."""
         return f"{self.source}, {self.pair_model}, seed {self.seed}" + ("" if self.loops else ", loops off")
 
     @property

@@ -49,7 +49,7 @@ class DensePair:
 
 
 class RecordingModel:
-    """The pair model that a mapper is given: it notes which dense predictions were asked for, and is otherwise the model."""
+    """Wraps the pair model of a mapper and records the requested dense predictions."""
 
     def __init__(self, model: PairModel) -> None:
         self.model = model

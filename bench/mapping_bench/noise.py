@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors that the pair model `noisy_depth` puts upon the truth. Arrays in, arrays out."""
+"""The errors that the pair model `noisy_depth` adds to ground truth. Arrays in, arrays out."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of each try: one row of figures."""
+"""The result of each try: one row of figures."""
 
 from __future__ import annotations
 

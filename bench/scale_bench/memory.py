@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory a large map takes, of the process and of the device. Each function is meant for a process of its own."""
+"""Memory of a large map, in the process and on the device. Each function is meant for its own process."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class MemoryRow:
 
 
 class OnDevice:
-    """A pair model whose predictions are on a device, as those of a network are. Otherwise it is the model."""
+    """Wraps a pair model and moves its predictions to a device, like those of a network."""
 
     def __init__(self, model: PairModel, device: str) -> None:
         self._model, self._device = model, device

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this process has of the machine."""
+"""Memory and time of this process."""
 
 from __future__ import annotations
 

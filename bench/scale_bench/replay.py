@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sequence in memory, played for as long as wanted."""
+"""A sequence in memory, played endlessly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from st3r_ros.types import Frame, PairModel
 
 @dataclass(eq=False)
 class Replay:
-    """Played there and back again, without a jump, with frame numbers and stamps that increase.
+    """Played forwards and backwards without jumps, with increasing frame numbers and stamps.
 
     Each time a frame is shown, noisy_depth draws other errors for it, as its stamp is another one.
     """

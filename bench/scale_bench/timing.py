@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a frame takes in a small map and in a large one: the same frames, in turn, in maps of several sizes."""
+"""Time per frame in small and large maps: the same frames in maps of several sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIRST_FRAMES = 5
 
 
 class TimedModel:
-    """A pair model that knows how much time was spent in it, so that the mapper's own can be told. Otherwise it is the model."""
+    """Wraps a pair model and measures the time spent in it, to separate the mapper's own time."""
 
     def __init__(self, model: PairModel) -> None:
         self._model = model

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses of streams, and why one cannot be opened. Users, passwords and queries are never part of a message."""
+"""Addresses of streams, and why one cannot be opened. Messages never contain users, passwords or queries."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The camera of a bag's images, from the camera_info that was recorded beside them."""
+"""The camera of the images in a bag, from the recorded camera_info."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class CameraFollower:
 
 
 class BagCameras:
-    """What a bag says of the camera of an image topic.
+    """The camera of an image topic in a bag.
 
     A calibration that cannot be used is no reason to refuse a bag: its images are then uncalibrated, and `notes` says why.
 

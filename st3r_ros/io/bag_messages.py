@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages of a bag, from their bytes. The definitions of the types that carry images are built in: those in the bag, which may
-be missing or broken, are not needed."""
+"""Deserializes messages of a bag. The definitions of image types are built in; those in the bag, which may be missing or broken,
+are not needed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The storage files of a bag as one stream of messages."""
+"""Reads the storage files of a bag as one stream of messages."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Recording:
                 raise InputError(f"The bag '{path}' cannot be read: {item}")
 
     def messages(self, topics: Collection[str]) -> Iterator[Message | FrameError]:
-        """The messages of some topics by time of recording. What cannot be read is in its place, as the reason."""
+        """The messages of some topics by time of recording, with a FrameError in place of what cannot be read."""
         streams = [self._messages_of(file, topics) for file in self._starts]
         for _, item in heapq.merge(*streams, key=lambda timed: timed[0]):
             if item is not None:
@@ -143,7 +143,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 class _Unpacked:
-    """A file that zstd has packed, unpacked as far as it goes into a temporary folder that is deleted with its last reader."""
+    """A file compressed with zstd, decompressed as far as possible into a temporary folder that goes with its last reader."""
 
     def __init__(self, packed: Path) -> None:
         self.packed = packed

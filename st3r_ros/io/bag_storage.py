@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the readers of a bag's storage files share. Only the topics and the data of the messages are read: what is recorded beside
-them (definitions of types, their hashes, qualities of service) does not matter for images."""
+"""Base of the readers of storage files. Only topics and data of the messages are read; type definitions, hashes and QoS in the
+bag are ignored."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels of image messages, raw and compressed, to pictures. NumPy and OpenCV only; no ROS."""
+"""Decodes the pixels of image messages, raw and compressed. NumPy and OpenCV only; no ROS."""
 
 from __future__ import annotations
 

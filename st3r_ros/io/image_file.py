@@ -165,7 +165,7 @@ def decode_file(data: bytes) -> Picture:
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
-    """Of the same library as Pillow's, but faster; only colours for printing come out otherwise."""
+    """Faster than Pillow with the same library; only CMYK differs."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise FrameError("its JPEG data cannot be decoded.")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that come by themselves: webcams, and streams from the network. A thread takes them in; the newest one is given out.
+"""Live images: webcams and network streams. A thread reads them and provides the newest one.
 
-Whoever maps more slowly than images come misses some, but never sees an old one. Stamps are those of arrival.
+A reader that is slower than the images skips some, but never gets an old one. Stamps are the times of arrival.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ Clock = Callable[[], int]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 ANSWER_S, SILENCE_S = 5.0, 3.0
-"""So long a connection, and the next image, may take before the stream counts as broken."""
+"""Timeouts of a connection and of the next image, seconds, after which the stream is reconnected."""
 REASON_S = 1.0
 """So long the server is asked why a stream does not open; a stop waits for the end of both."""
 CATCH_UP_S = 2.0
-"""So long at most the images that a stream had buffered are passed over."""
+"""Maximum time for which images that a stream had buffered are skipped, seconds."""
 _LOOK_AGAIN_S = 0.1
 
 logger = logging.getLogger(__name__)
 
 
 class LiveSequence(ImageSequence):
-    """What webcams and streams share. Endless without `max_frames`."""
+    """Base of webcams and streams. Endless without `max_frames`."""
 
     def __init__(self, name: str, camera: Camera | Calibration | None, selection: Selection | None, clock: Clock) -> None:
         super().__init__(name, camera=camera, selection=selection or Selection(), total=None)
@@ -49,7 +49,7 @@ class LiveSequence(ImageSequence):
 
     @abstractmethod
     def _arriving(self, ended: threading.Event) -> Iterator[StampedImage]:
-        """The images as they come, until `ended`; runs in the thread. Raises St3rError when there will be no more."""
+        """The images as they arrive, until `ended`; runs in the thread. Raises St3rError at the end of the input."""
 
     def _entries(self) -> Iterator[Entry]:
         newest = _Newest()
@@ -81,7 +81,7 @@ class WebcamSequence(LiveSequence):
     """A webcam of this machine, stamped by `clock` (nanoseconds) when a frame arrives.
 
     Raises:
-        InputError: no such camera, or it gives no images.
+        InputError: no such camera, or it delivers no images.
     """
 
     kind = "webcam"
@@ -113,7 +113,7 @@ class WebcamSequence(LiveSequence):
 
 
 class StreamSequence(LiveSequence):
-    """A stream from the network. A broken connection is made again, with pauses of 0.5 s that double up to 8 s.
+    """A network stream. It reconnects after an interruption, with pauses of 0.5 s that double up to 8 s.
 
     patience: seconds without an image after which the sequence ends. Its name never holds a user, password or query.
     """
@@ -180,7 +180,7 @@ class _Newest:
             self._changed.notify()
 
     def take(self, stopped: threading.Event) -> StampedImage | None:
-        """The newest image that was not taken yet, waiting for it; None when there will be none."""
+        """Waits for the newest image not taken yet; None at the end of the input."""
         with self._changed:
             while self._image is None and not self._over and not stopped.is_set():
                 self._changed.wait(_LOOK_AGAIN_S)  # a signal's handler can set an event, but must not take a lock

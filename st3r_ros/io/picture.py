@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoded images of any bit depth, and the one rule that brings them to the 8 bits the models see.
+"""Decoded images of any bit depth, and their conversion to 8 bits for the models.
 
 Cameras put 10, 12 or 14 bits into 16, thermal cameras use a small part of 14: the upper byte of such pixels shows nothing. So the
 range of values in use, from the 1st to the 99th percentile with a margin, is spread linearly over 0..255. The range belongs to
@@ -17,13 +17,13 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 MARGIN = 0.1
-"""What is added to either side of the range in use, as a share of it: small changes of the light change nothing."""
+"""Margin on both sides of the range in use, as a share of it, so that small changes of the light have no effect."""
 LEAST_USE = 0.5
-"""An image that uses less than this share of the range lets the range shrink."""
+"""The range shrinks with images that use less than this share of it."""
 SHRINK_RATE = 0.02
-"""The share of the way that the range shrinks with each such image: too slow to disturb tracking."""
+"""Share of the difference by which the range shrinks per such image: too slow to disturb tracking."""
 LEAST_SPAN = 8
-"""Fewest whole numbers that are spread over 0..255: fewer are noise."""
+"""Minimum number of integer levels mapped to 0..255; fewer are noise."""
 
 
 @dataclass(frozen=True, eq=False)

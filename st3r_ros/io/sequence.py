@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every reader of images shares: which frames are taken, what happens to those that cannot be read."""
+"""Base of all readers of images: selection of frames, handling of unreadable ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which frames of a stream are taken: each `every`-th from the first on, at most `max_frames` of them (None: all).
+    """The selected frames of a stream: each `every`-th from the first on, at most `max_frames` of them (None: all).
 
     Raises:
         InputError: a number below 1.

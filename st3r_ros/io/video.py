@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Video files, through OpenCV; what OpenCV cannot decode (AV1, mostly) through PyAV, if it is installed."""
+"""Video files, decoded with OpenCV, or with PyAV (if installed) for codecs that OpenCV cannot decode (mostly AV1)."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _codec_of(capture: cv2.VideoCapture) -> str:
 
 
 def _why_not(path: Path, codec: str) -> str:
-    """Why there is no frame in a file that neither library decodes. codec: "" where OpenCV does not even open it."""
+    """Why neither library can decode a file. codec: "" when OpenCV cannot open it."""
     convert = f"ffmpeg -i {shlex.quote(str(path))} -c:v libx264 -crf 18 {shlex.quote(path.stem + '_h264.mp4')}"
     install = "" if av_file.is_installed() else " PyAV decodes more: pip install av."
     if not codec:

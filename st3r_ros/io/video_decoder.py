@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets of a video (H.264, H.265, VP9, AV1 ...) to images, in the order in which they are shown, through PyAV."""
+"""Decodes packets of a video (H.264, H.265, VP9, AV1 ...) with PyAV, in display order."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SYNONYMS = {
 }
 _UNITS = ("h264", "hevc")  # the codecs that are streams of units with start codes
 _REORDERED = 16
-"""So many packets at most come after one before its image does; with B-frames some do."""
+"""Maximum number of packets between a packet and its image; more than 0 with B-frames."""
 
 _PARAMETERS = 8
-"""So many packets in a row may hold parameters alone."""
+"""Maximum number of consecutive packets that contain only parameters."""
 _OLDEST = 16  # earlier ones show H.265 frames that build on lost ones
 
 _BEFORE_KEY_FRAME = "It comes before the first key frame of the video, where the images start."
@@ -34,8 +34,8 @@ _AFTER_LOSS = "An earlier packet of the video was lost or damaged; the images co
 
 
 def codec_of(words: str) -> str:
-    """The codec that a message names by a codec or an encoder: hevc for 'h265', 'hevc_nvenc' and 'libx265;yuv420p;bgr8'; '' for
-    one that is not known."""
+    """The codec of the codec or encoder name in a message: hevc for 'h265', 'hevc_nvenc' and 'libx265;yuv420p;bgr8'; '' for
+    an unknown one."""
     word = re.split(r"[;,:\s]", words.strip().lower(), maxsplit=1)[0].removeprefix("lib")
     name = word.split("_")[0]
     name = _SYNONYMS.get(word, _SYNONYMS.get(name, name))
@@ -59,7 +59,7 @@ def check_decoder(what: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Packet:
-    """One encoded frame. words: the codec as the message names it; tag: whatever is to come back with the image; number: the
+    """One encoded frame. words: the codec as the message names it; tag: returned with the image; number: the
     encoder's count, where it has one."""
 
     words: str
@@ -70,7 +70,7 @@ class Packet:
 
 @dataclass(frozen=True, eq=False)
 class VideoFrame:
-    """What became of a packet: a picture, or the reason why there is none."""
+    """The result of a packet: a picture, or the reason why there is none."""
 
     tag: Any
     picture: av.VideoFrame | None

@@ -17,7 +17,7 @@ def is_video(message: Any) -> bool:
 
 
 def video_packet(message: Any, tag: Any) -> Packet:
-    """The packet of a message. tag: whatever is to come back with the image."""
+    """The packet of a message. tag: returned with the image."""
     if hasattr(message, "pts"):
         return Packet(message.encoding, bytes(message.data), tag, int(message.pts))
     return Packet(message.format, bytes(message.data), tag)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pair models do with pixels that are neither to be matched nor mapped."""
+"""Masks in the pair models: pixels that are neither matched nor mapped."""
 
 from __future__ import annotations
 

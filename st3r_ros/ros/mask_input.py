@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks in: one file for all images, and the topic `mask`."""
+"""Mask input: one file for all images, and the topic `mask`."""
 
 from __future__ import annotations
 

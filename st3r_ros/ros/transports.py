@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways images come to a node: the type of their messages and the name of their topic, by `image_transport`."""
+"""Message types and topics of images, by `image_transport`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Videos in: the packets of an image topic, decoded in order on a thread of their own; the newest image counts."""
+"""Video input: decodes the packets of an image topic in order on its own thread and delivers the newest image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from st3r_ros.io.video_decoder import VideoDecoder, VideoFrame, check_decoder
 from st3r_ros.io.video_messages import stamp_of, video_packet
 
 QUEUE = 120
-"""Packets that may wait for the decoder, some seconds of a video. What is behind them when it cannot follow is no live image."""
+"""Maximum number of packets that wait for the decoder, a few seconds of a video."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class VideoImage:
 
 
 class VideoInput:
-    """Takes packets on the executor and hands images on there.
+    """Takes packets on the executor and delivers images there.
 
     deliver: called with the newest image. count: called before, with the number of packets that came since and how many of them
     gave no image or one that was replaced. problem: why the last packet gave no image, "" when it did or may do so later.

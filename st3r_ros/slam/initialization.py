@@ -43,7 +43,7 @@ class _Passed:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a frame did for the start. first: the first keyframe, once it has depth.
+    """The result of a frame during the start. first: the first keyframe, once it has depth.
 
     tracked: the frame against it; None for the first frame itself, and when it could not be placed (`lost`).
     """

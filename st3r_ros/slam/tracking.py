@@ -68,7 +68,7 @@ class TrackingProblem:
     frame_information: torch.Tensor | None = None
 
     def __getitem__(self, index: torch.Tensor) -> TrackingProblem:
-        """Some of the matches."""
+        """A subset of the matches."""
         depth, information = self.frame_depth, self.frame_information
         return TrackingProblem(
             self.points[index],
@@ -106,7 +106,7 @@ def make_problem(
 
 
 def track(problem: TrackingProblem, T_kf_cam: Sim3, *others: Sim3) -> TrackingResult:
-    """The pose that explains the matches best, from the best one of the guesses; from PnP when that turns out too far off."""
+    """The pose with the smallest residuals, starting from the best guess; from PnP when the result is too far off."""
     problem = _clean(problem)
     count, device = len(problem.weight), problem.points.device
     chosen = torch.linspace(0, count - 1, min(count, SOLVED_MATCHES), device=device, dtype=torch.float64).long()
@@ -122,7 +122,7 @@ def track(problem: TrackingProblem, T_kf_cam: Sim3, *others: Sim3) -> TrackingRe
 
 
 def _nearest(problem: TrackingProblem, *guesses: Sim3) -> torch.Tensor:
-    """T_cam_kf (4, 4) of that guess from which the points appear nearest to where they are seen."""
+    """T_cam_kf (4, 4) of the guess with the smallest reprojection errors."""
     matrices = [torch.tensor(guess.inverse().as_matrix(), device=problem.points.device) for guess in guesses]
     if len(matrices) == 1:
         return matrices[0]
@@ -132,7 +132,7 @@ def _nearest(problem: TrackingProblem, *guesses: Sim3) -> torch.Tensor:
 
 
 def _clean(problem: TrackingProblem) -> TrackingProblem:
-    """Without weight for points that are not finite, and without claims that are no depth."""
+    """Removes the weight of points that are not finite, and claimed depths that are invalid."""
     finite = torch.isfinite(problem.points).all(dim=1)
     weight = torch.where(finite, problem.weight, 0.0)
     points = torch.where(finite, problem.points.T, 1.0).contiguous().T  # by components in memory, see residuals.py
@@ -184,7 +184,7 @@ class _System:
     coupling: torch.Tensor
 
     def or_better(self, other: _System) -> tuple[_System, torch.Tensor]:
-        """The one of lower cost, and whether that is the other one."""
+        """The system of lower cost, and whether that is the other one."""
         better = other.cost < self.cost
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return _System(*(torch.where(better, new, old) for old, new in pairs)), better
@@ -193,7 +193,7 @@ class _System:
 def _solve(problem: TrackingProblem, sampled: TrackingProblem, T: torch.Tensor, draw_in: int) -> _Solution:
     """T: T_cam_kf (4, 4) of the guess.
 
-    draw_in: iterations in which what is far off still pulls, because the guess may be; then it is left out.
+    draw_in: iterations in which outliers still have influence, because the guess may be wrong; later they are excluded.
     """
     delta = torch.zeros_like(sampled.information)
     if sampled.frame_depth is not None:
@@ -214,7 +214,7 @@ def _in_claimed_scale(problem: TrackingProblem, T: torch.Tensor) -> torch.Tensor
 
 
 def _descend(problem: TrackingProblem, T: torch.Tensor, delta: torch.Tensor, iterations: int, redescend: bool) -> _System:
-    """Levenberg-Marquardt: of each step the better end is kept. No number leaves a device, so only a CPU can stop early."""
+    """Levenberg-Marquardt: each step keeps the better result. No value leaves the device, so only a CPU can stop early."""
     best = _linearize(problem, T, delta, redescend)
     damping = torch.full_like(best.cost, 1e-4)
     for _ in range(iterations):
@@ -290,7 +290,7 @@ def _linearize(problem: TrackingProblem, T: torch.Tensor, delta: torch.Tensor, r
 
 
 def _finish(problem: TrackingProblem, sampled: TrackingProblem, system: _System) -> _Solution:
-    """Inliers and depths of all matches at the pose found, and what else is to be known of it, in one transfer."""
+    """Inliers, depths and statistics of all matches at the resulting pose, in one transfer."""
     settled = _settle(problem, system.T, system.delta if sampled is problem else torch.zeros_like(problem.information))
     distance = settled.distance_px
     inliers = (distance < INLIER_PX) & (problem.weight > 0)

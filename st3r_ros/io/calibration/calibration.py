@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one calibration says of a camera, before it is known which images it is used for."""
+"""The content of one calibration, before the images it is used for are known."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Calibration:
 
     @property
     def tells_nothing(self) -> bool:
-        """Whether it says that the camera is not calibrated."""
+        """Whether it marks the camera as uncalibrated."""
         return self.K is None and self.P is None
 
     @property
@@ -142,7 +142,7 @@ class Calibration:
 
 
 def with_rectified(calibration: Camera | Calibration | None, rectified: str = "auto") -> Camera | Calibration | None:
-    """A calibration with what a person has said of its images: auto, yes or no."""
+    """A calibration with the setting of the user: auto, yes or no."""
     if calibration is None or rectified == "auto":
         return calibration
     told = Calibration.of(calibration) if isinstance(calibration, Camera) else calibration

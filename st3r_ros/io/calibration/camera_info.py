@@ -13,7 +13,7 @@ from st3r_ros.io.calibration.calibration import Calibration
 
 
 def calibration_from_info(info: Any, source: str = "camera_info") -> Calibration:
-    """What a sensor_msgs/CameraInfo says of the images that come with it.
+    """The calibration in a sensor_msgs/CameraInfo.
 
     info: any object with the message's fields. k and p belong to the full sensor image; the region of interest and then the
     binning are applied to them, as the message defines. k[0] = 0 means not calibrated, p[0] = 0 not rectified.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which camera images have, from all that calibrations have said so far: the same for folders, bags and nodes."""
+"""Selects the camera of images from the calibrations received so far; used for folders, bags and nodes."""
 
 from __future__ import annotations
 

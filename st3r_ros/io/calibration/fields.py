@@ -34,7 +34,7 @@ def required(content: Content, key: str) -> Any:
 
 
 def image_size(content: Content, width: str = "image_width", height: str = "image_height") -> Size | None:
-    """The size of the images, None where neither key is there or both are 0.
+    """The size of the images, None when both keys are missing or 0.
 
     Raises:
         CalibrationError: one is missing or is no number of pixels.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration files: which format it is, and the calibration in it."""
+"""Recognizes the format of a calibration file and reads it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_camera(path: Path | str, size: Size | None = None, cam: str = "") -> Ca
 
 
 def read_calibration(path: Path | str, cam: str = "") -> Calibration:
-    """What a calibration file says.
+    """The calibration in a file.
 
     path: may end with options: `camera.yaml?cam=cam1&rectified=yes`. cam: which camera of a file that holds several, by its name
     or number; the first by default.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the sequence that a person means with a folder: in it, below it, or around it."""
+"""Finds the sequence of a folder: in it, below it, or above it."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def _origin(found: Found, camera: str, recording: Recording) -> str:
 
 
 def _left_out(found: Found, camera: str, beside: list[Path]) -> tuple[str, ...]:
-    """What lies beside the images and is not used."""
+    """Files and folders next to the images that are not used."""
     if beside:
         named = ", ".join(item.name for item in beside[:_NAMED])
         return (f"Left out: folders of depth images or masks ({len(beside)}: {named}).", *_left_out(found, camera, []))

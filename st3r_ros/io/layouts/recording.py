@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a layout of folders is, and what it gives: the images of one camera with their stamps, calibration and true poses."""
+"""Folder layouts and recordings: the images of one camera with stamps, calibration and ground truth."""
 
 from __future__ import annotations
 
