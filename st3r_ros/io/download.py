@@ -123,7 +123,7 @@ class _Transfer:
         self._told: dict[str, Any] = {}  # url, and total, validator, sha256 as `Body` has them
 
     def resume(self) -> int:
-        """Takes up what an earlier run has left of this very file; returns how many bytes."""
+        """Continues the partial download of an earlier run; returns its number of bytes."""
         with suppress(OSError, ValueError):
             self._told = json.loads(self.notes.read_text(encoding="utf-8"))
         if not isinstance(self._told, dict) or self._told.get("url") != self._url or not self._told.get("validator"):

@@ -84,7 +84,7 @@ def open_url(url: str, start: int = 0, validator: str = "") -> Iterator[Body]:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects and keeps what the redirecting server tells of the file."""
+    """Follows redirects and keeps the file information of the redirecting server."""
 
     def __init__(self) -> None:
         self.told: dict[str, str] = {}

@@ -229,7 +229,7 @@ class CloudBuilder:
         self._blocks[number] = Block(cloud, self._share, voxel_size)
 
     def _keep_share(self) -> Steps[None]:
-        """Leaves out the voxels that are not looked at any more."""
+        """Removes the voxels that are no longer used."""
         limit = self._share * _ALL_DRAWS
         for keyframe_id, part in self._parts.items():
             if part.share > self._share:

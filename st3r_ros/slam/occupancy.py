@@ -35,7 +35,7 @@ OVERRULED = 20
 """An obstacle is removed if this many times more keyframes have seen the cell free."""
 MANY, SEEN_FREE = 127, 128
 UNNOTICED = 0.1
-"""Share of a cell by which the points of a keyframe may be off until it is looked at again."""
+"""Share of a cell by which the points of a keyframe may be off until it is processed again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,7 @@ def _swept(ways: np.ndarray, obstacle: np.ndarray, headroom: float, spacing: flo
 
 
 def _direction(x: np.ndarray, y: np.ndarray, directions: int) -> np.ndarray:
-    """Number of the direction of (x, y), of so many around."""
+    """Index of the direction of (x, y) around the circle."""
     return ((np.arctan2(y, x) / (2 * math.pi) + 0.5) * directions).astype(np.int64) % directions
 
 

@@ -14,7 +14,7 @@ from st3r_ros.slam.robust_mean import RobustMean, robust_mean
 SHORT, LONG = 0.15, 1.2
 """Metres from the begin of a motion to its end: of the first ones, so that the scale is known soon, and at most."""
 MOTIONS_PER_LENGTH = 8
-"""After so many motions, the next ones are twice as long."""
+"""Number of motions after which the next ones are twice as long."""
 HALF_TRUST = 0.5
 """Metres at which the noise of positions is as large as that of the scale along the way: longer motions are hardly better."""
 TURNED_BACK = 0.7

@@ -211,7 +211,7 @@ def _log_scales(poses: torch.Tensor) -> torch.Tensor:
 
 
 def _cost(problem: GraphProblem, view: _View, votes: torch.Tensor, width: torch.Tensor, prior_at: _View) -> float:
-    """The robust cost. prior_at: where the common unit of the keyframes is taken from."""
+    """The robust cost. prior_at: source of the common unit of the keyframes."""
     square = width.square()
     matches = problem.weight[:, None] * geman_mcclure(view.seen.off / width[:, :, None]).cost * square[:, :, None]
     total = (votes * problem.share).repeat(2) @ (matches.sum((1, 2)) + view.seen.held).double()

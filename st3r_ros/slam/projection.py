@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the pixels of keyframes to points and back to what a camera sees of them, batched, for everything that optimises."""
+"""Pixels of keyframes to points and to their observations in other cameras, batched, for all optimizers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from st3r_ros.slam.residuals import Observations, PixelObservations, RayObservat
 from st3r_ros.types import Keyframe
 
 INDEPENDENT_CLAIMS = 16
-"""The errors of a pointmap are smooth: however many of its depths are compared with others, they tell no more than so many."""
+"""Effective number of independent depths of a pointmap, whose errors are smooth."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -311,7 +311,7 @@ def _finish(problem: TrackingProblem, sampled: TrackingProblem, system: _System)
 
 @dataclass(frozen=True, eq=False)
 class _Settled:
-    """Of every match at a pose: log_depth (N,), distance_px (N,), and information (N,) of what the frame sees of the depth."""
+    """All matches at a pose: log_depth (N,), distance_px (N,), and information (N,) of the depth from the frame."""
 
     log_depth: torch.Tensor
     distance_px: torch.Tensor

@@ -19,7 +19,7 @@ Size = tuple[int, int]
 RECTIFIED = ("auto", "yes", "no")
 
 MAX_OFF_CENTRE = 0.15
-"""A calibration that tells no size is for images in whose middle its principal point lies, to this share of their sides."""
+"""Maximum distance of the principal point from the image centre for a calibration without a size, as a share of the sides."""
 
 
 @dataclass(frozen=True, eq=False)

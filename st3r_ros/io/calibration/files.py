@@ -22,7 +22,7 @@ KNOWN = (
     "MASt3R-SLAM, KITTI, COLMAP cameras.txt, nerfstudio, Open3D, OAK"
 )
 Reader = Callable[[str], Calibration]
-"""Makes the calibration of one camera of a file, from what the file is called in messages."""
+"""Reads the calibration of one camera of a file; the argument names the file in messages."""
 
 
 def read_camera(path: Path | str, size: Size | None = None, cam: str = "") -> Camera:

@@ -68,7 +68,7 @@ def find_raw_cameras(root: Path) -> dict[str, Path]:
 
 
 def read_raw(root: Path, camera_name: str, request: Request) -> Recording:
-    """The images of one camera of a raw drive; its calibration lies in the folder of the day."""
+    """The images of one camera of a raw drive; its calibration is in the folder of the day."""
     files = images_in(root / camera_name / "data")
     stamps, stamps_from, notes = _stamps(files, root / camera_name / "timestamps.txt", _date, request.fps)
     camera, calibration_from = calibration(request, root)

@@ -28,7 +28,7 @@ LAYOUTS = (
     colmap.LAYOUT,
     folder.LAYOUT,
 )
-"""The first one that fits a folder is taken; that of plain images comes last."""
+"""The first layout that fits a folder is used; plain images come last."""
 
 _LEVELS_UP, _LEVELS_DOWN = 3, 4
 _MAX_FOLDERS = 20_000

@@ -60,7 +60,7 @@ def _list_of(root: Path) -> Path | None:
 
 
 def _colour_column(file: Path) -> int | None:
-    """Where the stamp of the colour image stands in a line of associations, which may name the depth image first."""
+    """Column of the stamp of the colour image in associations, which may list the depth image first."""
     if not file.name.startswith("assoc"):
         return None
     words = next((line.replace(",", " ").split() for _, line in content_lines(file)), [])
