@@ -169,7 +169,7 @@ class Tracker:
 
 
 def fuse_depths(keyframe: Keyframe, tracked: Tracked, depth_sigma: float) -> None:
-    """Fuses the depths found by the frame into the matched points of the keyframe, and adds its information to their confidence."""
+    """Fuses the depths found by the frame into the matched points of the keyframe, and adds its information to their conf."""
     result = tracked.result
     gained = result.information
     enough = result.inliers & (gained > UNKNOWN_DEPTH_INFORMATION)
