@@ -90,7 +90,9 @@ class VideoSequence(ImageSequence):
             source = f"{self.name} frame {index}"
             yield Entry(source, partial(_stamped, load, stamp_ns, source))
             index, last_ns = index + 1, stamp_ns
-        if self._total is not None and index < _CUT_SHORT * self._total:
+        # With a variable rate the number of frames is a guess from the length in time, so both have to be short.
+        shown_s = last_ns / 1e9 + 1.0 / self._fps
+        if self._total is not None and index < _CUT_SHORT * self._total and shown_s < _CUT_SHORT * self._total / self._fps:
             raise FrameError(f"'{self.name}' ends after {index} of the {self._total} frames that it announces.")
 
     def _by_opencv_frames(self) -> Iterator[tuple[int, av_file.Load]]:

@@ -58,6 +58,14 @@ def test_a_video_that_was_cut_short_gives_what_it_has_and_says_so(video):
     assert "of the 8 frames" in sequence.skipped[-1].reason
 
 
+@pytest.mark.parametrize(("rate", "skipped"), [(4.0, 0), (1.0, 1)], ids=["as_long_as_announced", "shorter"])
+def test_a_guessed_number_of_frames_does_not_make_a_video_cut_short(video, rate, skipped):
+    sequence = VideoSequence(video)
+    count = len(list(sequence))
+    sequence._total, sequence._fps = 4 * count, rate * sequence._fps
+    assert len(list(sequence)) == count and len(sequence.skipped) == skipped
+
+
 def test_what_is_no_video_says_so(tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
     for path, reason in ((tmp_path / "text.mp4", "not a video"), (tmp_path, "a folder"), (tmp_path / "absent.mp4", "no file")):
