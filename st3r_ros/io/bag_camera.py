@@ -86,7 +86,7 @@ class BagCameras:
 
     def __init__(self, recording: Recording, image_topic: str, info_topic: str, rectified: str, size: Size | None) -> None:
         recorded = {channel.topic for channel in recording.counts if channel.kind == INFO}
-        candidates = [info_topic] if info_topic else [topic for topic in _beside(image_topic) if topic in recorded]
+        candidates = [topic for topic in ([info_topic] if info_topic else _beside(image_topic)) if topic in recorded]
         self.topics = tuple(candidates[:1])
         self.first: Camera | None = None
         self.notes: tuple[str, ...] = ()
@@ -94,10 +94,11 @@ class BagCameras:
         self._before: list[Any] = []
         if self.topics:
             self.notes = tuple(self._look_ahead(recording, f"the images of {image_topic} are uncalibrated; {_WAY_OUT}"))
-        elif recorded:
+        elif recorded or info_topic:
+            absent = f"{info_topic} in the bag" if info_topic else f"beside {image_topic}"
+            others = f"name one with ?camera_info=<topic> (there are {', '.join(sorted(recorded))}), or " if recorded else ""
             self.notes = (
-                f"There is no camera_info beside {image_topic}, so its images are uncalibrated; name one with "
-                f"?camera_info=<topic> (there are {', '.join(sorted(recorded))}), or {_WAY_OUT}.",
+                f"There is no camera_info {absent}, so the images of {image_topic} are uncalibrated; {others}{_WAY_OUT}.",
             )
 
     def begin(self) -> CameraFollower:

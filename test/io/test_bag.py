@@ -144,6 +144,8 @@ def test_a_calibration_elsewhere_is_named(tmp_path):
     sequence = BagSequence(path)
     assert sequence.camera is None and "?camera_info=<topic> (there are /calibration/camera_info)" in sequence.notes[0]
     assert BagSequence(path, camera_info="/calibration/camera_info").camera is not None
+    note = BagSequence(path, camera_info="/misspelt").notes[0]
+    assert "no camera_info /misspelt in the bag" in note and "(there are /calibration/camera_info)" in note
 
 
 def test_bad_messages_are_skipped_and_counted(tmp_path):
