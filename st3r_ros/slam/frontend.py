@@ -26,6 +26,8 @@ FOUND_INLIERS = 3
 MAX_TURN_DEG = 60.0
 MAX_MOVE_DEPTHS = 1.0
 MAX_STEP_S = 0.5
+GAP_S, GAP_INTERVALS = 0.3, 3.0
+"""A pause in the stream of both so many seconds and so many times the interval before it is a gap."""
 SURE_INLIER_SHARE = 0.6
 
 
@@ -39,6 +41,7 @@ class Frontend:
         self._T_kf_cam = Sim3.identity()
         self._velocity: np.ndarray | None = None
         self._last_ns: int | None = None
+        self._interval_s = 0.0
         self._most_trusted = 0
 
     def enter(self, keyframe: Keyframe) -> None:
@@ -58,30 +61,41 @@ class Frontend:
     def forget_motion(self) -> None:
         """Marks the camera as lost."""
         self.previous, self._T_kf_cam, self._most_trusted = None, Sim3.identity(), 0
-        self._velocity, self._last_ns = None, None
+        self._velocity, self._last_ns, self._interval_s = None, None, 0.0
 
     def accept(self, frame: Frame, features: Any, tracked: Tracked) -> None:
         """Sets the start for the next frame."""
         self._most_trusted = max(self._most_trusted, tracked.trusted)
-        seconds = 0.0 if self._last_ns is None else (frame.stamp_ns - self._last_ns) * 1e-9
+        seconds = self._seconds_since(frame)
         if 0.0 < seconds < MAX_STEP_S:
             self._velocity = (self._T_kf_cam.se3().inverse() @ tracked.result.T_kf_cam.se3()).log() / seconds
-        self._T_kf_cam, self._last_ns = tracked.result.T_kf_cam, frame.stamp_ns
+        self._T_kf_cam, self._last_ns, self._interval_s = tracked.result.T_kf_cam, frame.stamp_ns, seconds
         self.previous = frame, features, tracked
 
     def follow(self, frame: Frame, features: Any) -> Tracked | None:
         """Tracks against the current keyframe; None with too little overlap or an impossible motion."""
         assert self.keyframe is not None
-        seed = self.previous[2].matches if self.previous else None
+        seed = self.previous[2].matches if self.previous is not None and not self._after_gap(frame) else None
         ahead = self._T_kf_cam @ self._step(frame).sim3(1.0)
         tracked = self._at.tracker.track(features, self.keyframe, self._at.store.of(self.keyframe), self._T_kf_cam, seed, ahead)
         if tracked is None or tracked.trusted < self._at.config.lost_match_fraction * self._most_trusted:
             return None
         return tracked if self.previous is None or self._plausible(tracked) else None
 
+    def _seconds_since(self, frame: Frame) -> float:
+        """Between the last accepted frame and this one; 0 without one."""
+        return 0.0 if self._last_ns is None else (frame.stamp_ns - self._last_ns) * 1e-9
+
+    def _after_gap(self, frame: Frame) -> bool:
+        """Whether images are missing before this one.
+
+        The matches of the last frame would then lead optical flow astray, and the few wrong tracks may still agree on a pose.
+        """
+        return self._interval_s > 0.0 and self._seconds_since(frame) > max(GAP_S, GAP_INTERVALS * self._interval_s)
+
     def _step(self, frame: Frame) -> SE3:
         """Predicted motion since the last frame, with constant velocity."""
-        seconds = 0.0 if self._last_ns is None else (frame.stamp_ns - self._last_ns) * 1e-9
+        seconds = self._seconds_since(frame)
         if self._velocity is None or not 0.0 < seconds < MAX_STEP_S:
             return SE3.identity()
         return SE3.exp(self._velocity * seconds)

@@ -19,6 +19,7 @@ from st3r_ros.types import Frame, FramePose, Keyframe, PairModel, PairPrediction
 
 MAX_PENDING = 300
 MAX_PASSED = 10
+SURE_SHARE = 0.3
 TINY_MAP_KEYFRAMES = 3
 TINY_MAP_GRACE_S, TINY_MAP_PATIENCE_S = 2.0, 5.0
 
@@ -87,6 +88,10 @@ class Initialization:
         model, config = self.workspace.model, self.workspace.config
         seed = self._pending[-1].prediction.matches if self._pending else None
         prediction = model.predict(features, first.features, seed=seed, dense=model.sees_depth_alone)
+        if seed is not None and len(prediction.matches) < SURE_SHARE * prediction.matches.possible:
+            # After a gap the seed may have led astray, and a map must not start from the few wrong matches that agree.
+            unseeded = model.predict(features, first.features, dense=model.sees_depth_alone)
+            prediction = max(prediction, unseeded, key=lambda found: len(found.matches))
         matches = len(prediction.matches)
         self._most_matches = max(self._most_matches, matches)
         fading = matches < 1.3 * config.keyframe_match_fraction * self._most_matches

@@ -224,8 +224,8 @@ def test_a_camera_that_stands_still_makes_no_map(frames):
 
 @pytest.mark.parametrize(
     "taken",
-    [range(0, 30, 2), [*range(3), *range(11, 22)], [*range(8), *range(16, 26)]],
-    ids=["four a second", "a gap of a second before there is depth", "a gap of a second after it"],
+    [range(0, 30, 2), [*range(3), *range(11, 22)], [*range(8), *range(16, 26)], [0, 1, 7, 8, 9, 12, 13, 19, 20, 21, 26, 27]],
+    ids=["four a second", "a gap of a second before there is depth", "a gap of a second after it", "bursts"],
 )
 def test_a_start_survives_a_low_or_irregular_rate(taken, frames, sequence):
     mapper = new_mapper()

@@ -33,7 +33,6 @@ FLOW_SUCCESS = 0.5
 FLOW_SURVIVAL, UNSEEDED_SURVIVAL = 0.1, 0.6
 """Minimum share of corners that flow must track. Without a seed and below it, half of the tracks may be wrong and still agree
 with one epipolar geometry."""
-SURE_SURVIVAL = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,26 +115,18 @@ class OpenCVPairModel:
         return PairPrediction(matches, parallax_deg, X_0_0, X_0_1, conf0, conf1)
 
     def _match(self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None) -> _View:
-        """Optical flow from the corners of image 1; descriptors when it finds no common geometry for most of them.
-
-        An outdated seed leads flow astray, and the few wrong tracks may still agree: below SURE_SURVIVAL descriptors are also
-        matched, and the larger number of inliers decides.
-        """
-        near: _View | None = None
+        """Optical flow from the corners of image 1; descriptors when it finds no common geometry for most of them."""
         if features0.gray.shape == features1.gray.shape:  # needed by optical flow
             followed = follow_points(features0, features1, self._finder.corners(features1), seed)
             survival = FLOW_SURVIVAL if seed is not None else UNSEEDED_SURVIVAL
             if len(followed.pixels0) >= max(3 * self._config.min_matches, survival * followed.possible):
-                view = self._view(followed, features0.K, features1.K, T_0_1)
-                near = view if view.count >= FLOW_SUCCESS * len(followed.pixels0) else None
-                if near is not None and near.count >= SURE_SURVIVAL * followed.possible:
+                near = self._view(followed, features0.K, features1.K, T_0_1)
+                if near.count >= FLOW_SUCCESS * len(followed.pixels0):
                     return near
         self._finder.describe(features0)
         self._finder.describe(features1)
         matched = match_keypoints(features0, features1, self._config.match_ratio)
         far = self._view(matched, features0.K, features1.K, T_0_1)
-        if near is not None and near.count >= far.count:
-            return near
         return far if far.count >= self._config.min_matches else _View(matched, None)
 
     def _view(self, pairs: PixelPairs, K0: np.ndarray, K1: np.ndarray, T_0_1: SE3 | None) -> _View:
