@@ -22,13 +22,16 @@ ASPECT_TOLERANCE = 0.01
 
 
 def mask_of(picture: Picture) -> np.ndarray:
-    """The mask (H, W) bool of a picture: True where its brightest channel is at least half of what its type holds; of numbers
-    that are 0 and 1 only, where it is 1.
+    """The mask (H, W) bool of a picture: True where its brightest channel is at least half of what its type holds.
+
+    16-bit pictures with values up to 255 are read as 8-bit; of values that are 0 and 1 only, 1 is True.
     """
     levels = picture.values.max(axis=2)
     largest = levels.max()
     if largest <= 1:
         return levels > 0.5
+    if levels.dtype == np.uint16 and largest <= 255:
+        levels = levels.astype(np.uint8)
     middle = np.iinfo(levels.dtype).max / 2 if levels.dtype.kind in "iu" else largest / 2
     return levels >= middle
 

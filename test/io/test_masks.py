@@ -30,6 +30,7 @@ def write(path, mask=USABLE, white: int = 255):
         USABLE[..., None].astype(np.uint8) * 128,
         USABLE[..., None].astype(np.uint8),
         USABLE[..., None].astype(np.uint16) * 65535,
+        USABLE[..., None].astype(np.uint16) * 255,
         USABLE[..., None].astype(np.float32),
         USABLE[..., None] * np.array([0, 200, 0], np.uint8),
     ],
