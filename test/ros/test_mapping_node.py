@@ -331,6 +331,8 @@ def test_live_parameters_change_the_map_that_is_published(robot: Robot) -> None:
         result = robot.mapping.set_parameters_atomically([Parameter("cloud.voxel_size", value=0.5)])
         assert result.successful
         wait_until(lambda: clouds[-1].width < clouds[0].width / 5, "a much thinner map")
+        robot.mapping.set_parameters_atomically([Parameter("cloud.voxel_size", value=0.02)])
+        wait_until(lambda: clouds[-1].width > clouds[0].width / 2, "the map as before, which other tests look at")
     finally:
         robot.mapping.set_parameters_atomically([Parameter("cloud.voxel_size", value=0.02)])
         ros.stop_nodes()
