@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real ROS for the tests: nodes that spin in a thread of their own, and waiting for what must happen."""
 
+import gc
 import os
 import threading
 import time
@@ -16,6 +17,7 @@ from st3r_ros.ros.isolation import isolated_environment
 
 # Before anything reads the environment, here or in a process that a test starts.
 os.environ.update(isolated_environment())
+gc.freeze()  # what the imports have made is not looked through again whenever ROS stops
 
 PATIENCE_S = 60.0
 
@@ -70,3 +72,4 @@ class Ros:
         """Stop all nodes and ROS."""
         self.stop_nodes()
         rclpy.try_shutdown()
+        gc.collect()  # lifecycle nodes are in a circle of references; until it goes, the next test sees them in the graph
