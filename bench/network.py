@@ -27,8 +27,8 @@ from network_bench.precision import HALVES, NeighbourAgreement, PrecisionError, 
 from network_bench.stages import MODES, STAGES
 from network_bench.sweep import HEADER, Choice, Row, speed_ups, sweep
 from network_bench.timing import DTYPES
+from st3r_ros.checkpoints.checkpoint import load_network
 from st3r_ros.errors import St3rError
-from st3r_ros.network.checkpoint import load_network
 from st3r_ros.network.network import PairNetwork
 
 WEIGHTS = {"full": "full_mast3r", "tiny": "tiny_mast3r"}

@@ -12,7 +12,7 @@ import torch
 
 from golden_checks.procedural import SETS, weight
 from golden_checks.results import Check, Result
-from st3r_ros.network.checkpoint import load_network
+from st3r_ros.checkpoints.checkpoint import load_network
 from st3r_ros.network.network import PairNetwork
 
 # What checkpoints have and inference does not use: a parameter of the training, a unit without input, second names of the same.

@@ -16,8 +16,8 @@ from golden_checks.network_files import check_network_file, set_of
 from golden_checks.preprocess_files import check_pixels, check_preprocess
 from golden_checks.procedural import SETS, procedural_network
 from golden_checks.results import Check, Result, Skipped
+from st3r_ros.checkpoints.checkpoint import load_network
 from st3r_ros.errors import St3rError
-from st3r_ros.network.checkpoint import load_network
 from st3r_ros.network.network import PairNetwork
 
 FUNCTION_KINDS = {

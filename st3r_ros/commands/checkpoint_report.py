@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from st3r_ros.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from st3r_ros.checkpoints.keys import listing
+from st3r_ros.checkpoints.published import license_note
 from st3r_ros.commands.byte_progress import byte_progress, megabytes
 from st3r_ros.errors import CheckpointError, CheckpointNotFoundError
 from st3r_ros.io.checksum import file_sha256, recorded_sha256
-from st3r_ros.network.checkpoint import Checkpoint, read_checkpoint
 from st3r_ros.network.config import Activation, NetworkConfig
-from st3r_ros.network.keys import listing
-from st3r_ros.network.published import license_note
 
 NOT_USABLE = 1
 TITLES = {"mast3r": "MASt3R", "dust3r": "DUSt3R", "croco": "CroCo v2, a trunk without heads"}

@@ -10,12 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
+from st3r_ros.checkpoints.published import NAMES, PublishedCheckpoint, find_published, license_note, weights_folder
+from st3r_ros.checkpoints.sources import fetch_from_hub, is_hub_id
 from st3r_ros.commands.byte_progress import byte_progress, megabytes
 from st3r_ros.errors import CheckpointError, DownloadError
 from st3r_ros.io.checksum import file_sha256
 from st3r_ros.io.download import download
-from st3r_ros.network.published import NAMES, PublishedCheckpoint, find_published, license_note, weights_folder
-from st3r_ros.network.sources import fetch_from_hub, is_hub_id
 
 HASH_LENGTH = 64
 

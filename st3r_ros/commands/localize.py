@@ -18,6 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.commands.interrupt import Interrupt
 from st3r_ros.commands.settings import Settings
 from st3r_ros.errors import ConfigError, FrameError, InputError, MapFileError
@@ -39,7 +40,6 @@ from st3r_ros.pair import load_pair_model
 from st3r_ros.sequences import open_sequence
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.types import Frame, LocalizationResult, PairModel
-from st3r_ros.weights import weights_sha256
 
 NONE_LOCALIZED = 1
 COLUMNS = (("x", 8), ("y", 8), ("z", 8), ("turn", 7), ("agree", 11), ("RMSE px", 8), ("ms", 6))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.commands.byte_progress import megabytes
 from st3r_ros.config import MapCommandConfig
 from st3r_ros.errors import ConfigError
@@ -17,7 +18,6 @@ from st3r_ros.slam.frame_log import FrameLog
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, PairModel
-from st3r_ros.weights import weights_sha256
 
 
 def check_map_options(config: MapCommandConfig) -> None:

@@ -19,7 +19,7 @@ def load_pair_model(
 ) -> PairModel:
     """The pair model called `name`, ready to use; "mast3r" runs the networks of MASt3R and DUSt3R.
 
-    checkpoint: the weights, "" for a model without: see `network.sources.locate`.
+    checkpoint: the weights, "" for a model without: see `checkpoints.sources.locate`.
 
     Raises:
         ConfigError: an unknown name, a missing or superfluous checkpoint, or an unavailable device.

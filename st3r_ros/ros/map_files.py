@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.config import EXPORT_FORMATS, CloudConfig, MappingNodeConfig
 from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError
 from st3r_ros.maps.export import export_cloud, export_map
@@ -16,7 +17,6 @@ from st3r_ros.maps.save import check_map_folder, save_map
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, PairModel, PointCloud
-from st3r_ros.weights import weights_sha256
 
 
 class MapFiles:

@@ -9,6 +9,7 @@ import numpy as np
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from sensor_msgs.msg import CameraInfo
 
+from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.config import RelocalizationNodeConfig
 from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError, St3rError
 from st3r_ros.eval.matches_picture import draw_matches
@@ -24,7 +25,6 @@ from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.srv import SetReference
 from st3r_ros.types import Frame, LocalizationResult
-from st3r_ros.weights import weights_sha256
 
 DEFAULT_NAME = "reference"
 

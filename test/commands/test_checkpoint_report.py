@@ -7,10 +7,10 @@ import json
 import pytest
 from checkpoint_files import LINEAR, make_state, save_hub, save_pth, save_sharded
 
+from st3r_ros.checkpoints.published import find_published
 from st3r_ros.cli import main
 from st3r_ros.commands.byte_progress import plain_report
 from st3r_ros.commands.progress import PLAIN_PERIOD_S
-from st3r_ros.network.published import find_published
 
 
 @pytest.fixture

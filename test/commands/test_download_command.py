@@ -10,11 +10,11 @@ import pytest
 from checkpoint_files import make_state, save_hub, save_pth
 from file_server import FileServer
 
+from st3r_ros.checkpoints.checkpoint import load_network
+from st3r_ros.checkpoints.published import CATALOGUE, find_published
 from st3r_ros.cli import main
 from st3r_ros.commands.download import DownloadOptions, run_download
 from st3r_ros.errors import DownloadError
-from st3r_ros.network.checkpoint import load_network
-from st3r_ros.network.published import CATALOGUE, find_published
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pytest
 
+from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.commands.saved_map import with_frames_from
 from st3r_ros.errors import CheckpointNotFoundError
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum
 from st3r_ros.maps.load import load_map
 from st3r_ros.maps.save import save_map
-from st3r_ros.weights import weights_sha256
 
 ROOM = "sim:room?width=320&height=240&fps=6&frames=14"
 

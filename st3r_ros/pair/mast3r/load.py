@@ -7,10 +7,10 @@ import logging
 
 import torch
 
+from st3r_ros.checkpoints.checkpoint import load_network
+from st3r_ros.checkpoints.retrieval import load_retrieval_head
 from st3r_ros.config import MASt3RPairConfig
 from st3r_ros.errors import ConfigError
-from st3r_ros.network.checkpoint import load_network
-from st3r_ros.network.retrieval import load_retrieval_head
 from st3r_ros.pair.mast3r.device_memory import naming_full_memory
 from st3r_ros.pair.mast3r.model import MASt3RPairModel
 

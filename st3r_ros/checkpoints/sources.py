@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locates weights by what a user names: a file, a folder, a published name, or a Hub id."""
+"""Locates weights by what a user names (a file, a folder, a published name, or a Hub id), and tells them apart."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from contextlib import suppress
 from pathlib import Path
 
-from st3r_ros.errors import CheckpointNotFoundError
-from st3r_ros.network.published import NAMES, find_published, weights_folder
+from st3r_ros.checkpoints.published import NAMES, find_published, weights_folder
+from st3r_ros.errors import CheckpointError, CheckpointNotFoundError
+from st3r_ros.io.checksum import file_sha256, recorded_sha256
 
 # Files of a folder from the Hub.
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -39,6 +41,27 @@ def locate(source: str | Path) -> Path:
     raise CheckpointNotFoundError(
         f"There is no checkpoint '{text}': give a file, a folder, a Hub id (owner/name) or one of {', '.join(NAMES)}."
     )
+
+
+def weights_sha256(checkpoint: str) -> str:
+    """The SHA-256 of the weights that `checkpoint` names, "" for "".
+
+    Of a folder with one file of weights it is that file's; with several, that of the lines `sha256sum` would print of them.
+
+    Raises:
+        CheckpointError: there are none, or they cannot be read.
+    """
+    if not checkpoint:
+        return ""
+    path = locate(checkpoint)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    try:
+        found = {file.name: recorded_sha256(file) or file_sha256(file) for file in files}
+    except OSError as error:
+        raise CheckpointError(f"'{error.filename}' cannot be read: {error.strerror}.") from error
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in found.items()).encode()).hexdigest()
 
 
 def is_hub_id(text: str) -> bool:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from st3r_ros.checkpoints.arguments import Arguments, parse_constructor, quote
+from st3r_ros.checkpoints.pickle_file import read_pickle
+from st3r_ros.checkpoints.sources import CONFIG, INDEX, SINGLE, SUFFIXES
 from st3r_ros.errors import CheckpointError
-from st3r_ros.network.arguments import Arguments, parse_constructor, quote
-from st3r_ros.network.pickle_file import read_pickle
-from st3r_ros.network.sources import CONFIG, INDEX, SINGLE, SUFFIXES
 
 _SNIFFED = 512
 _LFS = b"version https://git-lfs"

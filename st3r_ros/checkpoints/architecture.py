@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from st3r_ros.checkpoints.arguments import Arguments, quote
+from st3r_ros.checkpoints.keys import PATCH_WEIGHT, Shapes, listing
 from st3r_ros.errors import CheckpointError
-from st3r_ros.network.arguments import Arguments, quote
 from st3r_ros.network.config import HEADS, Activation, NetworkConfig
-from st3r_ros.network.keys import PATCH_WEIGHT, Shapes, listing
 
 CROCO = "croco"
 CROCO_CLASS = "CroCoNet"

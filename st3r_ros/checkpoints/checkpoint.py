@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
+from st3r_ros.checkpoints.architecture import CROCO, read_architecture
+from st3r_ros.checkpoints.keys import Shapes, compare, listing, resolve
+from st3r_ros.checkpoints.sources import locate
+from st3r_ros.checkpoints.weights_file import StoredWeights, open_weights
 from st3r_ros.errors import CheckpointError, ConfigError
-from st3r_ros.network.architecture import CROCO, read_architecture
 from st3r_ros.network.config import NetworkConfig
-from st3r_ros.network.keys import Shapes, compare, listing, resolve
 from st3r_ros.network.network import PairNetwork, laid_out
-from st3r_ros.network.sources import locate
-from st3r_ros.network.weights_file import StoredWeights, open_weights
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 STORED_DTYPES = (*DTYPES, torch.float64)

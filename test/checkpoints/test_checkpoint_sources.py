@@ -9,9 +9,8 @@ import huggingface_hub.errors
 import pytest
 from checkpoint_files import LINEAR, make_state, save_hub, save_pth
 
-from st3r_ros.errors import CheckpointError, CheckpointNotFoundError
-from st3r_ros.network.checkpoint import load_network
-from st3r_ros.network.published import (
+from st3r_ros.checkpoints.checkpoint import load_network
+from st3r_ros.checkpoints.published import (
     CATALOGUE,
     LICENSE_SUMMARY,
     UNKNOWN_LICENSE,
@@ -19,7 +18,8 @@ from st3r_ros.network.published import (
     license_note,
     weights_folder,
 )
-from st3r_ros.network.sources import is_hub_id, locate
+from st3r_ros.checkpoints.sources import is_hub_id, locate
+from st3r_ros.errors import CheckpointError, CheckpointNotFoundError
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ import torch
 from checkpoint_files import LINEAR_ARGUMENTS, constructor, make_state, save_hub, save_pth, save_sharded
 from safetensors.torch import save
 
+from st3r_ros.checkpoints.checkpoint import load_network, read_checkpoint
 from st3r_ros.errors import CheckpointError, CheckpointNotFoundError
-from st3r_ros.network.checkpoint import load_network, read_checkpoint
 
 
 class Planted:

@@ -18,9 +18,9 @@ from checkpoint_files import (
 )
 from safetensors.torch import save_file
 
+from st3r_ros.checkpoints import checkpoint as checkpoint_module
+from st3r_ros.checkpoints.checkpoint import load_network, read_checkpoint
 from st3r_ros.errors import CheckpointError, CheckpointNotFoundError, ConfigError
-from st3r_ros.network import checkpoint as checkpoint_module
-from st3r_ros.network.checkpoint import load_network, read_checkpoint
 from st3r_ros.network.config import Activation
 from st3r_ros.network.network import laid_out
 

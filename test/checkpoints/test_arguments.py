@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from st3r_ros.checkpoints.arguments import Arguments, parse_constructor
 from st3r_ros.errors import CheckpointError
-from st3r_ros.network.arguments import Arguments, parse_constructor
 
 NAMES = st.from_regex(r"[a-z][a-z_0-9]{0,12}", fullmatch=True).filter(lambda name: not keyword.iskeyword(name))
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
