@@ -3,26 +3,35 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import weakref
-from collections.abc import Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import islice, pairwise
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-import torch
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.changes import Seen
+from st3r_ros.slam.pieces import Block, Part, floats, joined, moved, pick, slices, take
 from st3r_ros.slam.steps import Steps, finish
-from st3r_ros.slam.voxels import best_of_cells, block_of, cell_numbers, draws, in_block, numbered, ranks
+from st3r_ros.slam.voxels import (
+    BLOCK_BITS,
+    FARTHEST_CELL,
+    best_of_cells,
+    block_bits,
+    block_of,
+    cell_numbers,
+    draws,
+    in_block,
+    numbered,
+    ranks,
+)
 from st3r_ros.types import Keyframe, PointCloud
 
 if TYPE_CHECKING:
@@ -35,41 +44,12 @@ UNNOTICED = 0.1
 """Share of a voxel by which the points of a keyframe may be off until they are computed again: each image moves some a little."""
 MAX_THREADS = 4
 _ALL_DRAWS = 1 << 32
-_AT_ONCE = 1 << 14
 
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Points of the cloud that lie together (of one keyframe where there are no voxels); share: of the voxels there are."""
-
-    cloud: PointCloud
-    share: float
-    voxel_size: float
-
-    @cached_property
-    def draw(self) -> np.ndarray:
-        """(N,) uint32: a choice of the cloud takes the points below a limit."""
-        return draws(self.cloud.points, self.voxel_size)
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """The points of one keyframe, of each voxel the most confident one. blocks: where those of a block are among them.
-
-    inside: (N,) int32, the number of each point's voxel in its block, in ascending order; empty without voxels. share: of the
-    voxels there are. reach: no point is farther from the camera, map units.
-    """
-
-    seen: Seen
-    cloud: PointCloud
-    inside: np.ndarray
-    share: float
-    blocks: dict[int, slice]
-    reach: float
+logger = logging.getLogger(__name__)
 
 
 class CloudBuilder:
-    """Keeps the thinned points of each keyframe, and of each block of 64 voxels the points of all keyframes merged.
+    """Keeps the thinned points of each keyframe, and of each block of voxels the points of all keyframes merged.
 
     When a keyframe has changed or moved, its points are computed again, and the blocks with old or new ones of it merged again.
     What is kept is bounded by `max_points`: of a larger map only an even share of the voxels is looked at.
@@ -81,6 +61,7 @@ class CloudBuilder:
         self._cloud: list[PointCloud] = []
         self._map: weakref.ref[KeyframeMap] | None = None
         self._settings: tuple = ()
+        self._warned = False
         self._forget()
 
     def _forget(self, share: float = 1.0) -> None:
@@ -88,6 +69,7 @@ class CloudBuilder:
         self._members: dict[int, set[int]] = {}  # block -> the keyframes with points in it
         self._blocks: dict[int, Block] = {}
         self._dirty: set[int] = set()
+        self._bits = BLOCK_BITS
         self._share = share
         self._merged = 0
 
@@ -118,13 +100,13 @@ class CloudBuilder:
             self._put(keyframe_id, None)
         changed = (of for of in taken if not self._is_seen(*of, UNNOTICED * config.voxel_size))
         while batch := list(islice(changed, MAX_THREADS if pool else 1)):
-            parts = (pool.map if pool else map)(lambda of: self._part(*of, config), batch)
-            for (keyframe, _), part in zip(batch, parts, strict=True):
+            for (keyframe, _), part in zip(batch, self._look(batch, config, pool), strict=True):
                 self._put(keyframe.id, part)
                 yield
             if 0 < KEPT_PER_POINT * config.max_points < self._kept:
                 self._share *= 0.5
                 yield from self._keep_share()
+        self._warn_of_points_beyond(config.voxel_size)
         for block in sorted(self._dirty):
             self._merge(block, config.voxel_size)
             yield
@@ -153,6 +135,18 @@ class CloudBuilder:
         if share != self._share:
             self._forget(share)
 
+    def _warn_of_points_beyond(self, voxel_size: float) -> None:
+        beyond = sum(part.beyond for part in self._parts.values())
+        if beyond and not self._warned:
+            logger.warning(
+                "%d points of the keyframes are left out of the cloud: with a voxel_size of %g it reaches %g from the origin "
+                "only. Set a larger voxel_size, or 0 to keep every point.",
+                beyond,
+                voxel_size,
+                voxel_size * FARTHEST_CELL,
+            )
+        self._warned = beyond > 0
+
     def _is_seen(self, keyframe: Keyframe, T_world_cam: Sim3, tolerance: float) -> bool:
         """Whether the points of a keyframe are where the last look at it has found them."""
         part = self._parts.get(keyframe.id)
@@ -168,30 +162,44 @@ class CloudBuilder:
     def _kept(self) -> int:
         return sum(len(part.cloud) for part in self._parts.values())
 
+    def _look(self, batch: list[tuple[Keyframe, Sim3]], config: CloudConfig, pool: Executor | None) -> list[Part]:
+        """The parts of some keyframes. The first points there are tell how large the blocks have to be."""
+        parts = list((pool.map if pool else map)(lambda of: self._part(*of, config), batch))
+        if config.voxel_size > 0 and self._kept == 0:
+            first = next((part.cloud.points for part in parts if len(part.cloud)), np.zeros((0, 3), np.float32))
+            bits = block_bits(first, config.voxel_size)
+            if bits != self._bits:
+                self._bits = bits
+                parts = list((pool.map if pool else map)(lambda of: self._part(*of, config), batch))
+        return parts
+
     @np.errstate(invalid="ignore", over="ignore")  # points that are not finite are left out
     def _part(self, keyframe: Keyframe, T_world_cam: Sim3, config: CloudConfig) -> Part:
         seen = Seen(keyframe, T_world_cam)
-        conf, X = _floats(keyframe.conf).reshape(-1), _floats(keyframe.X).reshape(-1, 3)
+        conf, X = floats(keyframe.conf).reshape(-1), floats(keyframe.X).reshape(-1, 3)
         pixels = np.flatnonzero(conf >= max(config.min_conf, 1e-9))
         if len(pixels) < len(X):
             X = X.take(pixels, 0)
-        points = _moved(X, T_world_cam)
+        points = moved(X, T_world_cam)
         keep = self._kept_points(X, points, float(T_world_cam.scale), config)
+        beyond = 0
         if not keep.all():
+            if config.voxel_size > 0:
+                beyond = np.count_nonzero(np.isfinite(points).all(1)) - np.count_nonzero(numbered(points, config.voxel_size))
             points, pixels = points[keep], pixels[keep]
         if config.voxel_size > 0:
-            best = best_of_cells(ranks(points, config.voxel_size), conf.take(pixels))
+            best = best_of_cells(ranks(points, config.voxel_size, self._bits), conf.take(pixels))
             points, pixels = points.take(best, 0), pixels.take(best)
         if self._share < 1.0:
             chosen = draws(points, config.voxel_size) < self._share * _ALL_DRAWS
             points, pixels = points[chosen], pixels[chosen]
         blocks, inside = {keyframe.id: slice(0, len(points))}, np.zeros(0, np.int32)
         if config.voxel_size > 0:
-            cells = cell_numbers(points, config.voxel_size)
-            blocks, inside = _slices(block_of(cells)), in_block(cells)
+            cells = cell_numbers(points, config.voxel_size, self._bits)
+            blocks, inside = slices(block_of(cells, self._bits)), in_block(cells, self._bits)
         cloud = PointCloud(points, keyframe.image.reshape(-1, 3).take(pixels, 0), conf.take(pixels))
         reach = math.hypot(*(np.abs(points[:, i] - T_world_cam.translation[i]).max(initial=0.0) for i in range(3)))
-        return Part(seen, cloud, inside, self._share, blocks, reach)
+        return Part(seen, cloud, inside, self._share, blocks, reach, beyond)
 
     def _kept_points(self, X: np.ndarray, points: np.ndarray, scale: float, config: CloudConfig) -> np.ndarray:
         """Which of the points (N, 3) in the world, X in the keyframe, are within the limits: (N,) bool."""
@@ -223,9 +231,9 @@ class CloudBuilder:
             del self._members[number]
             self._blocks.pop(number, None)
             return
-        cloud = joined(_at(part.cloud, at) for part, at in parts) if len(parts) > 1 else _at(parts[0][0].cloud, parts[0][1])
+        cloud = joined(pick(part.cloud, at) for part, at in parts) if len(parts) > 1 else pick(parts[0][0].cloud, parts[0][1])
         if len(parts) > 1:
-            cloud = _taken(cloud, best_of_cells(np.concatenate([part.inside[at] for part, at in parts]), cloud.conf))
+            cloud = take(cloud, best_of_cells(np.concatenate([part.inside[at] for part, at in parts]), cloud.conf))
         self._blocks[number] = Block(cloud, self._share, voxel_size)
 
     def _keep_share(self) -> Steps[None]:
@@ -236,12 +244,12 @@ class CloudBuilder:
                 keep = draws(part.cloud.points, self._settings[0].voxel_size) < limit
                 ends = np.append(0, np.cumsum(keep))
                 blocks = {number: slice(int(ends[at.start]), int(ends[at.stop])) for number, at in part.blocks.items()}
-                cloud, inside = _at(part.cloud, keep), part.inside[keep] if len(part.inside) else part.inside
+                cloud, inside = pick(part.cloud, keep), part.inside[keep] if len(part.inside) else part.inside
                 self._parts[keyframe_id] = replace(part, cloud=cloud, inside=inside, share=self._share, blocks=blocks)
                 yield
         for number, block in self._blocks.items():
             if block.share > self._share:
-                self._blocks[number] = Block(_at(block.cloud, block.draw < limit), self._share, block.voxel_size)
+                self._blocks[number] = Block(pick(block.cloud, block.draw < limit), self._share, block.voxel_size)
                 yield
 
     def _chosen(self, max_points: int) -> Steps[list[PointCloud]]:
@@ -259,7 +267,7 @@ class CloudBuilder:
             count = sum(np.count_nonzero(block.draw < limit) for block in blocks)
         chosen = []
         for block in blocks:
-            chosen.append(_at(block.cloud, block.draw < limit))
+            chosen.append(pick(block.cloud, block.draw < limit))
             yield
         return chosen
 
@@ -271,48 +279,5 @@ class CloudBuilder:
         return sum(owners.values()) + sum(block.draw.nbytes for block in self._blocks.values() if "draw" in vars(block))
 
 
-def joined(pieces: Iterable[PointCloud]) -> PointCloud:
-    """One cloud from many, which may be none."""
-    arrays = [(piece.points, piece.colors, piece.conf) for piece in pieces]
-    if not arrays:
-        return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), np.zeros(0, np.float32))
-    return PointCloud(*(np.concatenate(of_kind) for of_kind in zip(*arrays, strict=True)))
-
-
 def _crops_height(config: CloudConfig) -> bool:
     return config.min_height > CloudConfig.min_height or config.max_height < CloudConfig.max_height
-
-
-def _floats(tensor: torch.Tensor) -> np.ndarray:
-    """As float32. In pieces for which torch calls no other threads: waiting for them takes longer while the mapper uses them."""
-    tensor = tensor.cpu()
-    if tensor.dtype == torch.float32:
-        return tensor.numpy()
-    result = torch.empty(tensor.shape, dtype=torch.float32)
-    for to, of in zip(result.view(-1).split(_AT_ONCE), tensor.reshape(-1).split(_AT_ONCE), strict=True):
-        to.copy_(of)
-    return result.numpy()
-
-
-def _moved(X: np.ndarray, T_world_cam: Sim3) -> np.ndarray:
-    """Points (N, 3) float32 of a keyframe, in the world."""
-    if len(X) == 0:
-        return X
-    R, t = float(T_world_cam.scale) * T_world_cam.rotation, T_world_cam.translation
-    return cv2.transform(X[None], np.column_stack([R, t]).astype(np.float32))[0]
-
-
-def _at(cloud: PointCloud, index: slice | np.ndarray) -> PointCloud:
-    return PointCloud(cloud.points[index], cloud.colors[index], cloud.conf[index])
-
-
-def _taken(cloud: PointCloud, index: np.ndarray) -> PointCloud:
-    return PointCloud(cloud.points.take(index, 0), cloud.colors.take(index, 0), cloud.conf.take(index))
-
-
-def _slices(blocks: np.ndarray) -> dict[int, slice]:
-    """Where each number is among sorted ones."""
-    if len(blocks) == 0:
-        return {}
-    starts = np.append(np.flatnonzero(np.append(True, blocks[1:] != blocks[:-1])), len(blocks)).tolist()
-    return {int(blocks[start]): slice(start, end) for start, end in pairwise(starts)}

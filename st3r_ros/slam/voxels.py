@@ -6,10 +6,12 @@ from __future__ import annotations
 import numpy as np
 
 BLOCK_BITS = 6
-"""Cells are grouped in blocks of 64 x 64 x 64."""
+"""Cells are grouped in blocks of 64 x 64 x 64, larger ones where cells are so small that those would hold few points."""
 FARTHEST_CELL = 1 << 20
 """Cells along each axis on either side of the origin; what is farther has no number."""
-_BLOCK_AXIS_BITS = 21 - BLOCK_BITS
+_AXIS_BITS = 21
+_FEW_BLOCKS = 1000
+_POINTS_OF_BLOCK = 256
 _LAST = 0xFFFFFFFF
 
 
@@ -21,32 +23,41 @@ def numbered(points: np.ndarray, size: float) -> np.ndarray:
     return (np.abs(points) < limit).all(1)
 
 
-def cell_numbers(points: np.ndarray, size: float) -> np.ndarray:
+def block_bits(points: np.ndarray, size: float) -> int:
+    """The bits of a cell's place along an axis of its block with which these points (N, 3) lie in few blocks, or many in each."""
+    bits = BLOCK_BITS
+    enough = max(_FEW_BLOCKS, len(points) // _POINTS_OF_BLOCK)
+    while bits < _AXIS_BITS - 1 and len(np.unique(block_of(cell_numbers(points, size, bits), bits))) > enough:
+        bits += 1
+    return bits
+
+
+def cell_numbers(points: np.ndarray, size: float, bits: int = BLOCK_BITS) -> np.ndarray:
     """The number (N,) int64 of the cell of each point (N, 3) float32; `block_of` it is the same for all cells of a block."""
     planes = [plane + np.int32(FARTHEST_CELL) for plane in _cells(points, size)]
-    blocks = _joined([plane >> BLOCK_BITS for plane in planes], 3 * [1 << _BLOCK_AXIS_BITS], np.int64)
-    return blocks << 3 * BLOCK_BITS | _in_block(planes)
+    blocks = _joined([plane >> bits for plane in planes], 3 * [1 << _AXIS_BITS - bits], np.int64)
+    return blocks << 3 * bits | _in_block(planes, bits)
 
 
-def ranks(points: np.ndarray, size: float) -> np.ndarray:
+def ranks(points: np.ndarray, size: float, bits: int = BLOCK_BITS) -> np.ndarray:
     """Numbers (N,) of the cells, small ones in the order of `cell_numbers`: int32 where that is enough, or int64."""
     if len(points) == 0:
         return np.zeros(0, np.int32)
     planes = _cells(points, size)
-    blocks = [(plane >> BLOCK_BITS) - (plane.min() >> BLOCK_BITS) for plane in planes]
+    blocks = [(plane >> bits) - (plane.min() >> bits) for plane in planes]
     extents = [int(block.max()) + 1 for block in blocks]
-    large = extents[0] * extents[1] * extents[2] >= 1 << 31 - 3 * BLOCK_BITS
-    return _joined(blocks, extents, np.int64 if large else np.int32) << 3 * BLOCK_BITS | _in_block(planes)
+    large = extents[0] * extents[1] * extents[2] << 3 * bits >= 1 << 31
+    return _joined(blocks, extents, np.int64 if large else np.int32) << 3 * bits | _in_block(planes, bits)
 
 
-def block_of(cells: np.ndarray) -> np.ndarray:
+def block_of(cells: np.ndarray, bits: int = BLOCK_BITS) -> np.ndarray:
     """The number (N,) int64 of the block of each cell."""
-    return cells >> 3 * BLOCK_BITS
+    return cells >> 3 * bits
 
 
-def in_block(cells: np.ndarray) -> np.ndarray:
-    """The number (N,) int32 of each cell in its block."""
-    return (cells & (1 << 3 * BLOCK_BITS) - 1).astype(np.int32)
+def in_block(cells: np.ndarray, bits: int = BLOCK_BITS) -> np.ndarray:
+    """The number (N,) of each cell in its block: int32 where that is enough, or int64."""
+    return (cells & (1 << 3 * bits) - 1).astype(_kind_in_block(bits))
 
 
 def best_of_cells(cells: np.ndarray, conf: np.ndarray) -> np.ndarray:
@@ -95,9 +106,13 @@ def _cells(points: np.ndarray, size: float) -> list[np.ndarray]:
     return [np.floor(points[:, axis] / np.float32(size)).astype(np.int32) for axis in range(3)]
 
 
-def _in_block(planes: list[np.ndarray]) -> np.ndarray:
-    """The number (N,) int32 in their block of cells along each axis, three arrays (N,) int32, not negative."""
-    return _joined([plane & ((1 << BLOCK_BITS) - 1) for plane in planes], 3 * [1 << BLOCK_BITS], np.int32)
+def _in_block(planes: list[np.ndarray], bits: int) -> np.ndarray:
+    """The number (N,) in their block of cells along each axis, three arrays (N,) int32, not negative."""
+    return _joined([plane & ((1 << bits) - 1) for plane in planes], 3 * [1 << bits], _kind_in_block(bits))
+
+
+def _kind_in_block(bits: int) -> type:
+    return np.int32 if 3 * bits < 32 else np.int64
 
 
 def _joined(planes: list[np.ndarray], extents: list[int], kind: type) -> np.ndarray:

@@ -12,8 +12,10 @@ from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam import cloud as cloud_module
-from st3r_ros.slam.cloud import CloudBuilder, joined
+from st3r_ros.slam import voxels
+from st3r_ros.slam.cloud import CloudBuilder
 from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.pieces import joined
 from st3r_ros.slam.steps import finish
 from st3r_ros.slam.voxels import best_of_cells, cell_numbers, ranks
 from st3r_ros.types import Keyframe, PointCloud
@@ -228,6 +230,19 @@ def test_points_that_are_nowhere_do_no_harm() -> None:
         assert len(cloud) > 100 and np.isfinite(cloud.points).all()
 
 
+def test_points_too_far_for_tiny_voxels_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    m = make_map(1)
+    all_points = m.cloud(replace(CONFIG, voxel_size=0.0)).points
+    cloud = m.cloud(replace(CONFIG, voxel_size=2e-6))
+    reach = 2e-6 * 2**20
+    assert np.abs(cloud.points).max() <= reach
+    lost = np.count_nonzero((np.abs(all_points) >= reach).any(1))
+    assert (
+        f"{lost} points of the keyframes are left out of the cloud: with a voxel_size of 2e-06 it reaches 2.09715 from"
+        in caplog.text
+    )
+
+
 def test_the_best_of_each_cell_is_found_and_of_equal_ones_the_first() -> None:
     rng = np.random.default_rng(3)
     for cells in (rng.integers(0, 50, 3000), rng.integers(0, 1 << 30, 200).astype(np.int32).repeat(9), np.zeros(7, np.int32)):
@@ -242,3 +257,17 @@ def test_ranks_are_in_the_order_of_the_cells(spread: float) -> None:
     small, cells = ranks(points, 0.05), cell_numbers(points, 0.05)
     assert small.dtype == (np.int64 if spread > 1000 else np.int32) and small.min() >= 0
     np.testing.assert_array_equal(np.unique(small, return_inverse=True)[1], np.unique(cells, return_inverse=True)[1])
+    for bits in (7, 10, 11, 20):
+        small, cells = ranks(points, 0.05, bits), cell_numbers(points, 0.05, bits)
+        np.testing.assert_array_equal(np.unique(small, return_inverse=True)[1], np.unique(cells, return_inverse=True)[1])
+
+
+def test_tiny_voxels_lie_in_few_blocks_and_thin_as_larger_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    m, builder = make_map(), CloudBuilder()
+    m.keyframes[2].X, m.keyframes[2].T_world_cam = m.keyframes[1].X.clone(), m.keyframes[1].T_world_cam  # the same points twice
+    monkeypatch.setattr(voxels, "_FEW_BLOCKS", 20)
+    cloud = builder.whole(m, replace(CONFIG, voxel_size=1e-5))
+    assert len(builder._blocks) < 200
+    expected = len(np.unique(m.cloud(replace(CONFIG, voxel_size=0.0)).points, axis=0))
+    assert expected - 10 < len(cloud) <= expected  # a few points share a voxel
+    assert len(np.unique(cloud.points, axis=0)) == len(cloud)
