@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.io.ply import write_ply
@@ -18,7 +21,7 @@ from st3r_ros.maps.exported import (
     sources_table,
     working_images,
 )
-from st3r_ros.maps.nerfstudio import CLOUD_FILE, make_transforms
+from st3r_ros.maps.nerfstudio import CLOUD_FILE, level_world, make_transforms
 from st3r_ros.maps.parallel import in_parallel
 from st3r_ros.maps.pictures import encode_jpeg
 from st3r_ros.maps.staging import staged_folder, write_synced
@@ -115,14 +118,16 @@ def export_nerfstudio(
 ) -> str:
     """Writes images/, transforms.json, the cloud and keyframes.csv to a new folder. Returns what was written, as a phrase.
 
-    originals: instead of the keyframes' own images.
+    z is up in them. originals: instead of the keyframes' own images.
 
     Raises:
         OutputError: the folder cannot be written, or is not empty.
     """
+    T_up_world = level_world(keyframe_map)
     points = keyframe_map.cloud(cloud)
+    points = replace(points, points=(T_up_world @ points.points).astype(np.float32))
     with staged_folder(out, _is_ours) as folder:
-        transforms = make_transforms(keyframe_map, _write_images(folder, keyframe_map, originals))
+        transforms = make_transforms(keyframe_map, _write_images(folder, keyframe_map, originals), T_up_world)
         write_ply(folder / CLOUD_FILE, points)
         write_synced(folder / "transforms.json", (json.dumps(transforms, indent=1, allow_nan=False) + "\n").encode())
     return f"{len(keyframe_map.keyframes)} images and {len(points)} points"

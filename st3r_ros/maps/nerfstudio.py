@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Maps as transforms.json, which nerfstudio and other radiance-field programs read.
 
-Its cameras are those of OpenGL (x right, y up, z backward); the world is that of the map. As in COLMAP, the centre of the top
-left pixel is at (0.5, 0.5).
+Its cameras are those of OpenGL (x right, y up, z backward), and z is up in its world: that of the map, turned. As in COLMAP, the
+centre of the top left pixel is at (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from st3r_ros.geometry.axes import upright
+from st3r_ros.geometry.se3 import SE3
 from st3r_ros.maps.colmap import PIXEL_CENTRE
 from st3r_ros.maps.exported import ExportedImage, working_images
 from st3r_ros.maps.tracks import pinhole_intrinsics
@@ -22,12 +24,23 @@ CLOUD_FILE = "sparse_pc.ply"
 _CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def make_transforms(keyframe_map: KeyframeMap, exported: Sequence[ExportedImage] | None = None) -> dict[str, Any]:
+def level_world(keyframe_map: KeyframeMap) -> SE3:
+    """`T_up_world`: to a world with z up, the robot's map frame or, without a robot, one with the cameras upright on average."""
+    if keyframe_map.T_map_world is not None:
+        return keyframe_map.T_map_world
+    cameras = [keyframe.T_world_cam.se3() for keyframe in keyframe_map.keyframes.values()]
+    return upright(SE3(np.stack([T.rotation for T in cameras]), np.stack([T.translation for T in cameras])))
+
+
+def make_transforms(
+    keyframe_map: KeyframeMap, exported: Sequence[ExportedImage] | None = None, T_up_world: SE3 | None = None
+) -> dict[str, Any]:
     """The content of transforms.json; sizes and intrinsics are given per frame when they differ.
 
-    exported: the images of the keyframes; by default their own.
+    exported: the images of the keyframes; by default their own. T_up_world: by default `level_world`.
     """
     exported = working_images(keyframe_map.keyframes.values()) if exported is None else exported
+    T_up_world = level_world(keyframe_map) if T_up_world is None else T_up_world
     K = np.stack([image.to_intrinsics(one) for image, one in zip(exported, pinhole_intrinsics(keyframe_map), strict=True)])
     cameras = [_camera(image, one) for image, one in zip(exported, K, strict=True)]
     shared = all(camera == cameras[0] for camera in cameras)
@@ -36,12 +49,13 @@ def make_transforms(keyframe_map: KeyframeMap, exported: Sequence[ExportedImage]
             "file_path": f"images/{exported[row].name}",
             **({"original": keyframe.source} if keyframe.source else {}),
             **({} if shared else cameras[row]),
-            "transform_matrix": (keyframe.T_world_cam.se3().as_matrix() @ _CV_FROM_GL).tolist(),
+            "transform_matrix": ((T_up_world @ keyframe.T_world_cam.se3()).as_matrix() @ _CV_FROM_GL).tolist(),
         }
         for row, keyframe in enumerate(keyframe_map.keyframes.values())
     ]
     common = {"camera_model": "OPENCV", **(cameras[0] if shared else {})}
-    return {**common, "ply_file_path": CLOUD_FILE, "frames": frames}
+    applied = T_up_world.as_matrix()[:3].tolist()  # what turned the map into the world of these poses and of the cloud
+    return {**common, "applied_transform": applied, "ply_file_path": CLOUD_FILE, "frames": frames}
 
 
 def _camera(image: ExportedImage, K: np.ndarray) -> dict[str, float]:

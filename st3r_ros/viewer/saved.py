@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from st3r_ros.config import CloudConfig, ViewerConfig
+from st3r_ros.geometry.axes import upright
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.viewer.facts import facts_html
 from st3r_ros.viewer.frusta import KeyframeView
 from st3r_ros.viewer.pictures import picture
 from st3r_ros.viewer.scene import MapScene
-from st3r_ros.viewer.viewpoint import upright
 
 if TYPE_CHECKING:
     import viser

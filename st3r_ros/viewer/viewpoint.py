@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The initial view of a map and its up direction."""
+"""The initial view of a map."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from st3r_ros.geometry.axes import OPTICAL_FORWARD
 from st3r_ros.geometry.se3 import SE3
 
-OPTICAL_UP = np.array([0.0, -1.0, 0.0])
-OPTICAL_FORWARD = np.array([0.0, 0.0, 1.0])
 _SAMPLES = 50_000
 
 
@@ -53,17 +52,3 @@ def overview(seen: Extent, cameras: SE3 | None) -> Viewpoint:
     aim = 0.75 * seen.center + 0.25 * behind
     distance = max(0.65 * seen.size, 0.3 * seen.size + float((aim - behind) @ forward))
     return Viewpoint(aim - distance * forward + np.array([0.0, 0.0, 0.4 * seen.size]), aim)
-
-
-def upright(cameras: SE3) -> SE3:
-    """`T_up_world`: turns a world whose cameras (N,) are held upright on average so that z is up and the first looks along x."""
-    up = (cameras.rotation @ OPTICAL_UP).mean(0)
-    if np.linalg.norm(up) < 0.1:  # held every way: the first one counts
-        up = cameras.rotation[0] @ OPTICAL_UP
-    z = up / np.linalg.norm(up)
-    x = cameras.rotation[0] @ OPTICAL_FORWARD
-    x = x - (x @ z) * z
-    if np.linalg.norm(x) < 1e-3:  # it looks straight up or down
-        x = np.cross(cameras.rotation[0] @ np.array([1.0, 0.0, 0.0]), z)
-    x = x / np.linalg.norm(x)
-    return SE3(np.stack([x, np.cross(z, x), z]), np.zeros(3))

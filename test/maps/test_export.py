@@ -19,6 +19,7 @@ from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum
 from st3r_ros.maps.export import export_colmap, export_nerfstudio, export_ply, export_tum
 from st3r_ros.maps.tracks import MAX_REPROJECTION_PX, build_tracks, pinhole_intrinsics
+from st3r_ros.sequences import open_sequence
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.types import Edge, FramePose, Keyframe
 
@@ -226,6 +227,30 @@ def test_frames_have_intrinsics_of_their_own_where_they_differ(tmp_path):
     content = json.loads((tmp_path / "out" / "transforms.json").read_text())
     assert "fl_x" not in content
     assert content["frames"][1]["fl_x"] == pytest.approx(2 * content["frames"][0]["fl_x"])
+
+
+def test_z_is_up_in_the_poses_and_the_cloud_and_the_export_is_read_back_as_it_was(exact_map, tmp_path, monkeypatch):
+    for T_map_world in (None, SE3.exp(np.array([0.3, -1.0, 2.0, 0.2, 1.3, -0.4]))):
+        out = tmp_path / ("robot" if T_map_world else "camera")
+        monkeypatch.setattr(exact_map, "T_map_world", T_map_world)
+        export_nerfstudio(out, exact_map, CloudConfig(voxel_size=0.0))
+        content = json.loads((out / "transforms.json").read_text())
+        matrices = np.array([frame["transform_matrix"] for frame in content["frames"]])
+        cameras = [keyframe.T_world_cam.se3() for keyframe in exact_map.keyframes.values()]
+        if T_map_world is None:  # the cameras' up, y of OpenGL, is z on average
+            up = matrices[:, :3, 1].mean(0)
+            np.testing.assert_allclose(up / np.linalg.norm(up), [0.0, 0.0, 1.0], atol=1e-9)
+        else:
+            np.testing.assert_allclose(matrices[:, :3, 3], [(T_map_world @ T).translation for T in cameras], atol=1e-9)
+        T_up_world = SE3.from_matrix(np.vstack([content["applied_transform"], [0.0, 0.0, 0.0, 1.0]]))
+        expected = T_up_world @ exact_map.cloud(CloudConfig(voxel_size=0.0)).points
+        np.testing.assert_allclose(read_ply(out / content["ply_file_path"]).points, expected, atol=1e-5)
+        truth = open_sequence(str(out)).truth
+        assert truth is not None
+        np.testing.assert_allclose(truth.positions, [T.translation for T in cameras], atol=1e-9)
+        np.testing.assert_allclose(
+            SE3.from_quaternion_xyzw(truth.quaternions_xyzw, truth.positions).rotation, [T.rotation for T in cameras], atol=1e-9
+        )
 
 
 # Cloud and trajectories ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.viewer.facts import facts_html
 from st3r_ros.viewer.pictures import PICTURE_WIDTH, focal_of_points, picture
 from st3r_ros.viewer.thinning import layers
-from st3r_ros.viewer.viewpoint import OPTICAL_FORWARD, OPTICAL_UP, Extent, extent, overview, upright
+from st3r_ros.viewer.viewpoint import Extent, extent, overview
 
 
 def wall(count: int, seed: int = 0) -> np.ndarray:
@@ -97,28 +97,6 @@ def test_the_overview_is_above_and_behind_the_cameras_and_holds_the_cloud() -> N
         towards = (point - view.position) / np.linalg.norm(point - view.position)
         assert np.degrees(np.arccos(direction @ towards)) < 45.0  # 37 is half the height of the window, which is wider
     assert np.isfinite(overview(seen, None).position).all()
-
-
-@pytest.mark.parametrize("tilt", [0.0, 0.3, -0.5])
-def test_a_map_is_turned_so_that_its_cameras_stand_upright(tilt: float) -> None:
-    """The world of a saved map is its first camera, which may look down."""
-    up = np.array([0.0, -np.cos(tilt), -np.sin(tilt)])
-    forward = np.array([0.0, 0.0, 1.0])
-    positions = np.random.default_rng(0).normal(size=(6, 3))
-    turned = upright(cameras_looking(forward, up, positions))
-    cameras = turned.rotation @ cameras_looking(forward, up, positions).rotation
-    assert np.allclose((cameras @ OPTICAL_UP).mean(0), [0, 0, 1], atol=1e-9)
-    assert np.allclose((cameras[0] @ OPTICAL_FORWARD)[1], 0, atol=1e-9)
-    assert (cameras[0] @ OPTICAL_FORWARD)[0] > 0
-    assert np.allclose(turned.rotation @ turned.rotation.T, np.eye(3))
-    assert np.linalg.det(turned.rotation) == pytest.approx(1.0)
-
-
-def test_cameras_held_every_way_still_give_a_rotation() -> None:
-    flip = np.diag([-1.0, -1.0, 1.0])
-    R = upright(SE3(np.stack([np.eye(3), flip]), np.zeros((2, 3)))).rotation
-    assert np.allclose(R @ R.T, np.eye(3))
-    assert np.allclose(R @ OPTICAL_UP, [0, 0, 1])
 
 
 def test_the_field_of_view_is_read_from_the_points_of_a_keyframe() -> None:

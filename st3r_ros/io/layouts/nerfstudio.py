@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders with `transforms.json` of nerfstudio, instant-ngp or NeRF: images, intrinsics and T_world_cam with the axes of OpenGL.
 
-As in COLMAP, the centre of the top left pixel is at (0.5, 0.5). The frames stand in any order: the images' names give it.
+As in COLMAP, the centre of the top left pixel is at (0.5, 0.5). The frames stand in any order: the images' names give it. A world
+that was turned (`applied_transform`, to the poses of the file from those of the data) is turned back.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
     content, fps = _load(file), request.fps or DEFAULT_FPS
     frames = sorted(_frames(file), key=lambda frame: natural(str(frame["file_path"])))
     size = None
+    T_data_file = _turned_back(content)
     images, poses = [], {}
     for i, frame in enumerate(frames):
         image = _image(root, frame)
@@ -67,7 +69,7 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
                 numbers["w"], numbers["h"] = size
             camera = _camera(numbers, file)
         images.append(image_entry(frame_stamp(i, fps), image, camera, root=root))
-        poses[frame_stamp(i, fps)] = _pose(frame)
+        poses[frame_stamp(i, fps)] = _pose(frame, T_data_file)
     truth, notes = trajectory_of(poses)
     first = request.calibration or images[0].camera
     source = GIVEN if request.calibration is not None else file.name if first else ""
@@ -121,13 +123,24 @@ def _unlisted(root: Path, frames: list[dict[str, Any]]) -> tuple[str, ...]:
     return (f"Left out: {counted(len(unlisted), 'image')} in '{folder.name}' that {FILE} does not list.",) if unlisted else ()
 
 
-def _pose(frame: dict[str, Any]) -> np.ndarray | None:
+def _turned_back(content: dict[str, Any]) -> np.ndarray:
+    """The inverse of `applied_transform`; the identity where there is none, or one that is no rigid motion."""
+    try:
+        T_file_data = np.vstack([np.array(content["applied_transform"], dtype=np.float64)[:3].reshape(3, 4), [0, 0, 0, 1]])
+    except (KeyError, TypeError, ValueError, IndexError):
+        return np.eye(4)
+    R = T_file_data[:3, :3]
+    rigid = np.allclose(R @ R.T, np.eye(3), atol=1e-4) and np.linalg.det(R) > 0 and np.isfinite(T_file_data).all()
+    return np.linalg.inv(T_file_data) if rigid and "applied_scale" not in content else np.eye(4)
+
+
+def _pose(frame: dict[str, Any], T_data_file: np.ndarray) -> np.ndarray | None:
     try:
         matrix = np.array(frame["transform_matrix"], dtype=np.float64)
         matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]]) if matrix.shape == (3, 4) else matrix.reshape(4, 4)
     except (KeyError, TypeError, ValueError):
         return None
-    return matrix @ _GL_FROM_CV
+    return T_data_file @ matrix @ _GL_FROM_CV
 
 
 def _camera(numbers: dict[str, Any], file: Path) -> Camera | None:
