@@ -63,11 +63,12 @@ class BagSequence(ImageSequence):
         path = Path(path)
         self._recording = Recording(path)
         counts = self._recording.counts
-        self.topic = _choose_topic(path, list(counts), topic)
+        cut = "".join(f" {problem}" for problem in self._recording.problems)
+        self.topic = _choose_topic(path, list(counts), topic, cut)
         self._channels = {channel for channel in counts if channel.topic == self.topic and channel.kind in IMAGE_KINDS}
         total = sum(counts[channel] for channel in self._channels)
         if not total:
-            raise InputError(f"The topic {self.topic} of the bag '{path}' holds no messages.")
+            raise InputError(f"The topic {self.topic} of the bag '{path}' holds no messages.{cut}")
         for kind in sorted({channel.kind for channel in self._channels} - {IMAGE, COMPRESSED}):
             check_decoder(f"The topic {self.topic} ({kind}) is a video. Decoding it")
         self._recorded: BagCameras | None = None
@@ -84,6 +85,7 @@ class BagSequence(ImageSequence):
         self.source = f"{path.resolve()}?topic={self.topic}"
         if self._recorded is not None:
             self.camera, self.notes = self._recorded.first, self._recorded.notes
+        self.notes = (*self._recording.notes, *self.notes)
 
     def _settle_camera(self, source: str, image: np.ndarray) -> None:
         if self._recorded is None:  # the camera was given
@@ -126,7 +128,7 @@ class BagSequence(ImageSequence):
 def _entries_of(recorded: Message, source: str, decoder: VideoDecoder) -> Iterator[Entry]:
     """One image, or what a packet of a video completes: every packet is decoded, also where its image is left out."""
     if recorded.channel.kind == IMAGE:
-        yield Entry(source, partial(_load, recorded))
+        yield Entry(source, lambda: _load(recorded, read_message(recorded)))
         return
     try:
         message = read_message(recorded)
@@ -137,7 +139,7 @@ def _entries_of(recorded: Message, source: str, decoder: VideoDecoder) -> Iterat
         packet = video_packet(message, tag=(source, _stamp_ns(message) or recorded.recorded_ns))
         yield from map(_video_entry, decoder.decode(packet))
     else:
-        yield Entry(source, partial(_load, recorded))
+        yield Entry(source, partial(_load, recorded, message))
 
 
 def _video_entry(frame: VideoFrame) -> Entry:
@@ -149,8 +151,7 @@ def _fail(error: FrameError) -> NoReturn:
     raise error
 
 
-def _load(recorded: Message) -> StampedImage:
-    message = read_message(recorded)
+def _load(recorded: Message, message: Any) -> StampedImage:
     if recorded.channel.kind == COMPRESSED:
         image = decode_compressed(message.data, message.format)
     else:
@@ -170,20 +171,20 @@ def _stamp_ns(message: Any) -> int:
     return stamp.sec * NANOSECONDS + stamp.nanosec
 
 
-def _choose_topic(path: Path, channels: list[Channel], wanted: str | None) -> str:
+def _choose_topic(path: Path, channels: list[Channel], wanted: str | None, problems: str) -> str:
     images = sorted({channel.topic for channel in channels if channel.kind in IMAGE_KINDS and can_be_read(channel)})
     listed = ", ".join(images)
     others = ", ".join(sorted(_described(channel) for channel in channels)) or "none at all"
     if not images:
         raise InputError(
-            f"The bag '{path}' holds no images (sensor_msgs Image or CompressedImage, or video); its topics: {others}."
+            f"The bag '{path}' holds no images (sensor_msgs Image or CompressedImage, or video); its topics: {others}.{problems}"
         )
     if wanted is None and len(images) > 1:
         raise InputError(f"The bag '{path}' holds several image topics: {listed}; choose one with '{path}?topic={images[0]}'.")
     if wanted is not None and wanted not in images:
         other = ", ".join(_described(channel) for channel in channels if channel.topic == wanted)
         what = f"holds no images on {other}" if other else f"has no image topic {wanted}"
-        raise InputError(f"The bag '{path}' {what}; it has {listed}.")
+        raise InputError(f"The bag '{path}' {what}; it has {listed}.{problems}")
     return wanted or images[0]
 
 

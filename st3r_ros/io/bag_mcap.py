@@ -1,145 +1,187 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Storage files in mcap, read with the library mcap: by their index, or record by record where it is missing or damaged."""
+"""Storage files in mcap: by their index, or record by record where it is missing or damaged."""
 
 from __future__ import annotations
 
-import zlib
+import heapq
+import struct
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
+from io import SEEK_END, BytesIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from st3r_ros.errors import FrameError
-from st3r_ros.io.bag_storage import Channel, Message, Storage, kind_of
+from st3r_ros.io.bag_mcap_records import (
+    CHANNEL,
+    CHUNK,
+    DATA_END,
+    FOOTER,
+    MAGIC,
+    MESSAGE,
+    PACKINGS,
+    SCHEMA,
+    MessageHead,
+    Record,
+    check_packing,
+    message_head,
+    read,
+    read_channel,
+    read_chunk,
+    read_schema,
+    records,
+)
+from st3r_ros.io.bag_storage import Channel, Contents, Message, Storage, kind_of, places_written
 
 if TYPE_CHECKING:
-    from mcap.records import Chunk, McapRecord
     from mcap.summary import Summary
 
 
-_PACKINGS = ("", "lz4", "zstd")
+class _Found(NamedTuple):
+    """A message, whose data is not yet read from the file or the chunk that it is in."""
+
+    channel: Channel
+    head: MessageHead
+    stream: BinaryIO
+
+    def message(self) -> Message:
+        self.stream.seek(self.head.begin)
+        return Message(self.channel, self.head.recorded_ns, self.stream.read(self.head.end - self.head.begin))
 
 
 class McapStorage(Storage):
-    """By its index where there is a whole one; else record by record, as far as the file goes."""
+    """By its index where there is a whole one; else record by record, as far as the file goes. A damaged chunk is left out."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file, self._name = file, name
-        self._index = _mcap_index(file)
+        self._index = _read_index(file)
+        self._size = file.seek(0, SEEK_END)
+        self._damaged: list[Record] = []
+
+    def contents(self) -> Contents:
         if self._index is not None and self._index.statistics is not None:
-            channels, counts = _channels(self._index), self._index.statistics.channel_message_counts
-            self.counts = Counter(dict.fromkeys(channels.values(), 0))
+            statistics, channels = self._index.statistics, _channels(self._index)
+            counts = Counter(dict.fromkeys(channels.values(), 0))
             for number, channel in channels.items():
-                self.counts[channel] += counts.get(number, 0)
-            self.start_ns = self._index.statistics.message_start_time
-        else:
-            self.counts, self.start_ns = Counter(), 0
-            try:
-                for message in self._scan(None):
-                    self.start_ns = self.start_ns or message.recorded_ns
-            except FrameError:
-                pass  # `messages` comes there again
+                counts[channel] += statistics.channel_message_counts.get(number, 0)
+            return Contents(counts, statistics.message_start_time)
+        known = _Known()
+        counts, start_ns, problem = Counter(), 0, ""
+        try:
+            for found in self._scan(known):
+                counts[found.channel] += 1
+                start_ns = start_ns or found.head.recorded_ns
+        except FrameError as error:
+            problem = str(error)
+        counts.update(dict.fromkeys(known.channels.values(), 0))
+        return Contents(counts, start_ns, problem)
 
     def messages(self, topics: Collection[str]) -> Iterator[Message]:
-        return self._scan(topics) if self._index is None else self._indexed(topics)
+        if self._index is not None:
+            yield from self._indexed(self._index, topics)
+        else:
+            for found in self._scan(_Known()):
+                if found.channel.topic in topics:
+                    yield found.message()
 
-    def _indexed(self, topics: Collection[str]) -> Iterator[Message]:
-        from mcap.reader import SeekingReader
+    def _indexed(self, index: Summary, topics: Collection[str]) -> Iterator[Message]:
+        """By time: a chunk is read when no earlier message can be in the ones before it."""
+        known = _Known(_channels(index))
+        wanted = {number for number, channel in known.channels.items() if channel.topic in topics}
+        waiting: list[tuple[int, int, int, Message]] = []
+        self._damaged = []
+        chunks = [chunk for chunk in index.chunk_indexes if wanted & chunk.message_index_offsets.keys()]
+        for chunk in sorted(chunks, key=lambda chunk: (chunk.message_start_time, chunk.chunk_start_offset)):
+            while waiting and waiting[0][0] < chunk.message_start_time:
+                yield heapq.heappop(waiting)[-1]
+            begin = chunk.chunk_start_offset
+            record = next(records(self._file, begin, self._size), Record(0, begin, self._size, False))
+            for number, found in enumerate(self._chunk(record, known)):
+                if found.channel.topic in topics:
+                    heapq.heappush(waiting, (found.head.recorded_ns, begin, number, found.message()))
+        while waiting:
+            yield heapq.heappop(waiting)[-1]
+        if self._damaged:
+            raise FrameError(self._damage())
 
-        assert self._index is not None
-        channels = _channels(self._index)
-        try:
-            for _, channel, message in SeekingReader(self._file, validate_crcs=True).iter_messages(list(topics)):
-                yield Message(channels[channel.id], message.log_time, message.data)
-        except Exception as error:  # the libraries that unpack have errors of their own
-            raise self._damaged() from error
-
-    def _scan(self, topics: Collection[str] | None) -> Iterator[Message]:
-        """Record by record; without topics, what is met is counted."""
-        from mcap.records import Channel as McapChannel
-        from mcap.records import Message as McapMessage
-        from mcap.records import Schema
-
-        schemas: dict[int, str] = {}
-        channels: dict[int, Channel] = {}
-        for record in self._records():
-            if isinstance(record, Schema):
-                schemas[record.id] = record.name
-            elif isinstance(record, McapChannel):
-                channel = Channel(record.topic, kind_of(schemas.get(record.schema_id, "")), record.message_encoding)
-                channels[record.id] = channel
-                if topics is None:
-                    self.counts[channel] += 0
-            elif isinstance(record, McapMessage) and record.channel_id in channels:
-                channel = channels[record.channel_id]
-                if topics is None:
-                    self.counts[channel] += 1
-                if topics is None or channel.topic in topics:
-                    yield Message(channel, record.log_time, record.data)
-
-    def _records(self) -> Iterator[McapRecord]:
-        from mcap.records import Chunk, DataEnd
-        from mcap.stream_reader import StreamReader
-
-        self._file.seek(0)
-        records = StreamReader(self._file, emit_chunks=True).records
-        while True:
-            begin = self._file.tell()
-            try:
-                record = next(records)
-            except Exception as error:
-                damage = self._damaged()
-                yield from self._chunk_cut_off(begin)
-                raise damage from error
-            if isinstance(record, DataEnd):
+    def _scan(self, known: _Known) -> Iterator[_Found]:
+        """All messages, record by record."""
+        self._damaged = []
+        is_there = places_written(self._file)
+        record = Record(0, len(MAGIC), self._size, False)
+        for record in records(self._file, len(MAGIC), self._size, is_there):
+            if record.kind == CHUNK:
+                yield from self._chunk(record, known, is_there)
+            elif record.whole and record.kind in (DATA_END, FOOTER):
+                if self._damaged:
+                    raise FrameError(self._damage())
                 return
-            if isinstance(record, Chunk):
-                yield from self._chunk_records(record)
-            else:
-                yield record
+            elif record.whole:
+                yield from known.take(self._file, record)
+        left = "" if record.whole else f"; its last {self._size - record.begin} bytes are not a whole record"
+        damage = f" {self._damage()}" if self._damaged else ""
+        raise FrameError(f"'{self._name}' was cut off: its end is missing, as after a recorder that was killed{left}.{damage}")
 
-    def _chunk_cut_off(self, begin: int) -> Iterator[McapRecord]:
-        """The records of the last chunk that are before the end of the file."""
-        from mcap.data_stream import ReadDataStream
-        from mcap.opcode import Opcode
-        from mcap.records import Chunk
-
-        self._file.seek(begin)
-        if self._file.read(1) == bytes([Opcode.CHUNK]):
-            self._file.seek(begin + 9)
-            with suppress(Exception):
-                yield from self._chunk_records(Chunk.read(ReadDataStream(self._file)))
-
-    def _chunk_records(self, chunk: Chunk) -> Iterator[McapRecord]:
-        from mcap.exceptions import EndOfFile
-        from mcap.stream_reader import StreamReader
-
-        if chunk.compression not in _PACKINGS:
-            packing = f"'{self._name}' is compressed with {chunk.compression!r}"
-            raise FrameError(f"{packing}, which is not supported; recompress it with: mcap compress '{self._name}'")
+    def _chunk(self, record: Record, known: _Known, is_there: Callable[[int], bool] = lambda after: True) -> Iterator[_Found]:
+        """The messages of a chunk. One that is damaged is noted."""
+        stream, begin, end = self._file, record.begin, record.end
         try:
-            data = _chunk_data(chunk)
-            whole = len(data) == chunk.uncompressed_size
-            if whole and chunk.uncompressed_crc and zlib.crc32(data) != chunk.uncompressed_crc:
-                raise ValueError("checksum")
-            yield from StreamReader(BytesIO(data), skip_magic=True).records
-        except EndOfFile as error:
-            if not whole:
-                raise self._damaged() from error
-        except Exception as error:
-            raise self._damaged() from error
+            if record.kind != CHUNK:
+                raise ValueError("there is no chunk where the index says so")
+            chunk = read_chunk(self._file, record)
+            check_packing(chunk.packing, self._name)
+            if not record.whole and not chunk.packing:
+                begin = chunk.begin
+            else:
+                data = chunk.unpack() if record.whole else chunk.unpack_beginning()
+                stream, begin, end, is_there = BytesIO(data), 0, len(data), lambda after: True
+        except FrameError:
+            raise
+        except Exception:  # the libraries that unpack have errors of their own
+            if record.whole or record.kind != CHUNK:
+                self._damaged.append(record)
+            return
+        for part in records(stream, begin, end, is_there):
+            if part.whole:
+                yield from known.take(stream, part)
+            elif record.whole:
+                self._damaged.append(record)
 
-    def _damaged(self) -> FrameError:
-        position = self._file.tell()
-        if not self._file.read(1):
-            return FrameError(
-                f"'{self._name}' was cut off: its end is missing, which happens when a recording is not stopped properly."
-            )
-        return FrameError(f"'{self._name}' is damaged before byte {position}.")
+    def _damage(self) -> str:
+        size = sum(record.end - record.begin for record in self._damaged)
+        return (
+            f"'{self._name}' is damaged: {len(self._damaged)} of its chunks, {size} bytes from byte {self._damaged[0].begin} on, "
+            "cannot be unpacked; the messages in them are lost."
+        )
 
 
-def _mcap_index(file: BinaryIO) -> Summary | None:
+class _Known:
+    """The channels that were met so far."""
+
+    def __init__(self, channels: dict[int, Channel] | None = None) -> None:
+        self.channels = channels or {}
+        self._types: dict[int, str] = {}
+
+    def take(self, stream: BinaryIO, record: Record) -> Iterator[_Found]:
+        """Learns from a record, or gives the message that it is. One that is damaged is left out."""
+        with suppress(struct.error):
+            if record.kind == MESSAGE:
+                head = message_head(stream, record)
+                channel = self.channels.get(head.channel)
+                if channel is not None:
+                    yield _Found(channel, head, stream)
+                return
+        with suppress(Exception):  # the library mcap reports damaged records by many types of error
+            if record.kind == SCHEMA:
+                schema = read_schema(read(stream, record))
+                self._types[schema.id] = schema.name
+            elif record.kind == CHANNEL:
+                channel_record = read_channel(read(stream, record))
+                kind = kind_of(self._types.get(channel_record.schema_id, ""))
+                self.channels[channel_record.id] = Channel(channel_record.topic, kind, channel_record.message_encoding)
+
+
+def _read_index(file: BinaryIO) -> Summary | None:
     """The summary at the end of the file; None where it is missing or lacks what is needed to read the messages by it."""
     from mcap.reader import SeekingReader
 
@@ -153,7 +195,7 @@ def _mcap_index(file: BinaryIO) -> Summary | None:
     known = all(channel.schema_id in {0, *summary.schemas} for channel in summary.channels.values())
     indexed = all(chunk.message_index_offsets for chunk in summary.chunk_indexes)
     packed = {chunk.compression for chunk in summary.chunk_indexes}
-    return summary if known and indexed and used <= set(summary.channels) and packed <= set(_PACKINGS) else None
+    return summary if known and indexed and used <= set(summary.channels) and packed <= set(PACKINGS) else None
 
 
 def _channels(summary: Summary) -> dict[int, Channel]:
@@ -162,16 +204,3 @@ def _channels(summary: Summary) -> dict[int, Channel]:
         number: Channel(channel.topic, kind_of(names.get(channel.schema_id, "")), channel.message_encoding)
         for number, channel in summary.channels.items()
     }
-
-
-def _chunk_data(chunk: Chunk) -> bytes:
-    """The records of a chunk, those before a cut too."""
-    if chunk.compression == "zstd":
-        import zstandard
-
-        return zstandard.ZstdDecompressor().decompressobj().decompress(chunk.data)
-    if chunk.compression == "lz4":
-        from lz4.frame import LZ4FrameDecompressor
-
-        return LZ4FrameDecompressor().decompress(chunk.data)
-    return chunk.data

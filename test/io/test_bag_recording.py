@@ -133,7 +133,7 @@ def test_every_kind_of_mcap_is_read_and_a_cut_one_as_far_as_it_goes(tmp_path, co
     assert found[0] >= 7 and found[1] >= 5 and found[2] >= 2
 
 
-def test_a_damaged_chunk_ends_the_file_with_a_reason(tmp_path):
+def test_a_damaged_chunk_is_said(tmp_path):
     path = write_mcap(tmp_path / "a.mcap", [image_topic(10)], compression=CompressionType.NONE, chunk_size=9000)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
@@ -363,9 +363,6 @@ def test_bags_of_ros_1_are_read_too(tmp_path):
     assert [(frame.stamp_ns, number_of(frame.image)) for frame in sequence] == [(START + i * STEP, i) for i in range(COUNT)]
     assert sequence.camera is not None and sequence.camera.K[0, 0] == 40.0
     assert [number_of(frame.image) for frame in BagSequence(path, topic="/rear/image/compressed")] == [3]
-    path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(InputError, match=r"'old\.bag' has no complete index.*rosbag reindex"):
-        BagSequence(path)
 
 
 @pytest.mark.parametrize("kind", ["sensor_msgs/Image", "sensor_msgs::msg::Image", "sensor_msgs::msg::dds_::Image_"])
