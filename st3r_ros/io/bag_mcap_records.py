@@ -51,10 +51,10 @@ class Chunk:
     size: int
     checksum: int
     packing: str
-    data: memoryview
+    data: bytes
     begin: int
 
-    def unpack(self) -> bytes | memoryview:
+    def unpack(self) -> bytes:
         """Its records. Raises ValueError or an error of the library that unpacks where it is damaged."""
         data = _unpacked(self.packing, self.data, self.size)
         if len(data) != self.size or (self.checksum and zlib.crc32(data) != self.checksum):
@@ -106,12 +106,14 @@ def message_head(stream: BinaryIO, record: Record) -> MessageHead:
 
 def read_chunk(stream: BinaryIO, record: Record) -> Chunk:
     """A chunk, or its beginning. Raises struct.error or UnicodeDecodeError where that is damaged or cut off."""
-    content = read(stream, record)
-    _, _, size, checksum, name_length = _CHUNK.unpack_from(content)
-    packing = content[_CHUNK.size : _CHUNK.size + name_length].decode()
-    (length,) = _LENGTH.unpack_from(content, _CHUNK.size + name_length)
-    begin = _CHUNK.size + name_length + _LENGTH.size
-    return Chunk(size, checksum, packing, memoryview(content)[begin : begin + length], record.begin + begin)
+    stream.seek(record.begin)
+    _, _, size, checksum, name_length = _CHUNK.unpack(stream.read(_CHUNK.size))
+    packing = stream.read(min(name_length, record.end - record.begin)).decode()
+    (length,) = _LENGTH.unpack(stream.read(_LENGTH.size))
+    begin = stream.tell()
+    if begin > record.end:
+        raise struct.error("the chunk ends in its header")
+    return Chunk(size, checksum, packing, stream.read(min(length, record.end - begin)), begin)
 
 
 def read_schema(content: bytes) -> Schema:
@@ -138,7 +140,7 @@ def check_packing(packing: str, name: str) -> None:
         )
 
 
-def _unpacked(packing: str, data: memoryview, size: int) -> bytes | memoryview:
+def _unpacked(packing: str, data: bytes, size: int) -> bytes:
     if packing == "zstd":
         import zstandard
 
@@ -146,7 +148,8 @@ def _unpacked(packing: str, data: memoryview, size: int) -> bytes | memoryview:
     if packing == "lz4":
         import lz4.frame
 
-        return lz4.frame.decompress(data)
+        unpacked: bytes = lz4.frame.decompress(data)
+        return unpacked
     return data
 
 
