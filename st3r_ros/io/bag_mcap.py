@@ -117,7 +117,9 @@ class McapStorage(Storage):
                     raise FrameError(self._damage())
                 return
             elif record.whole:
-                yield from known.take(self._file, record)
+                found = known.take(self._file, record)
+                if found is not None:
+                    yield found
         left = "" if record.whole else f"; its last {self._size - record.begin} bytes are not a whole record"
         damage = f" {self._damage()}" if self._damaged else ""
         raise FrameError(f"'{self._name}' was cut off: its end is missing, as after a recorder that was killed{left}.{damage}")
@@ -143,7 +145,9 @@ class McapStorage(Storage):
             return
         for part in records(stream, begin, end, is_there):
             if part.whole:
-                yield from known.take(stream, part)
+                found = known.take(stream, part)
+                if found is not None:
+                    yield found
             elif record.whole:
                 self._damaged.append(record)
 
@@ -162,15 +166,15 @@ class _Known:
         self.channels = channels or {}
         self._types: dict[int, str] = {}
 
-    def take(self, stream: BinaryIO, record: Record) -> Iterator[_Found]:
-        """Learns from a record, or gives the message that it is. One that is damaged is left out."""
-        with suppress(struct.error):
-            if record.kind == MESSAGE:
+    def take(self, stream: BinaryIO, record: Record) -> _Found | None:
+        """The message that a record is, or None: learns from a channel or a schema. One that is damaged is left out."""
+        if record.kind == MESSAGE:
+            try:
                 head = message_head(stream, record)
-                channel = self.channels.get(head.channel)
-                if channel is not None:
-                    yield _Found(channel, head, stream)
-                return
+            except struct.error:
+                return None
+            channel = self.channels.get(head.channel)
+            return None if channel is None else _Found(channel, head, stream)
         with suppress(Exception):  # the library mcap reports damaged records by many types of error
             if record.kind == SCHEMA:
                 schema = read_schema(read(stream, record))
@@ -179,6 +183,7 @@ class _Known:
                 channel_record = read_channel(read(stream, record))
                 kind = kind_of(self._types.get(channel_record.schema_id, ""))
                 self.channels[channel_record.id] = Channel(channel_record.topic, kind, channel_record.message_encoding)
+        return None
 
 
 def _read_index(file: BinaryIO) -> Summary | None:

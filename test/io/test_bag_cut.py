@@ -75,6 +75,15 @@ def write_split(folder: Path, storage: str, files: int = 3, each: int = 2) -> li
     return written
 
 
+@pytest.fixture(scope="module")
+def split(tmp_path_factory) -> dict[str, Path]:
+    """A recording in several files, in each kind of storage; to be copied."""
+    folders = {storage: tmp_path_factory.mktemp("split") / storage for storage in ("mcap", "sqlite3")}
+    for storage, folder in folders.items():
+        write_split(folder, storage)
+    return folders
+
+
 def cut(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
@@ -167,10 +176,10 @@ def test_chunks_after_a_damaged_one_are_read(tmp_path, indexed):
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 @pytest.mark.parametrize("kept", [0, 6, 60, 0.7])
 @pytest.mark.parametrize("with_metadata", [True, False])
-def test_whole_files_beside_one_that_was_cut_off_are_read(tmp_path, storage, kept, with_metadata):
+def test_whole_files_beside_one_that_was_cut_off_are_read(tmp_path, split, storage, kept, with_metadata):
     for number in range(3):
-        folder = tmp_path / f"drive{number}"
-        files = write_split(folder, storage)
+        folder = Path(shutil.copytree(split[storage], tmp_path / f"drive{number}"))
+        files = sorted(folder.glob("drive_*"))
         cut(files[number], int(kept * files[number].stat().st_size) if kept == 0.7 else int(kept))
         if not with_metadata:
             (folder / "metadata.yaml").unlink()
