@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile
 from rclpy.serialization import serialize_message
@@ -17,6 +16,7 @@ from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import CameraChoice, calibration_from_info
 from st3r_ros.io.image_size import size_of_message
+from st3r_ros.ros.clocks import steady_timer
 from st3r_ros.ros.qos import OVERRIDABLE, SubscriptionEventCallbacks, images
 
 _LOOK_S = 0.25
@@ -54,7 +54,7 @@ class CalibrationInput:
             CameraInfo, info_topic, self._on_info, images("best_effort"), qos_overriding_options=OVERRIDABLE
         )
         self._latched: Any = None
-        self._timer = node.create_timer(_LOOK_S, self._look_for_latched, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer = steady_timer(node, _LOOK_S, self._look_for_latched)
 
     def close(self) -> None:
         """Stop listening."""

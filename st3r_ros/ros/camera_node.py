@@ -24,6 +24,7 @@ from st3r_ros.config import CameraNodeConfig
 from st3r_ros.errors import ConfigError, St3rError
 from st3r_ros.io.calibration import read_calibration
 from st3r_ros.ros import parameters
+from st3r_ros.ros.clocks import ClockWatch
 from st3r_ros.ros.conversions import camera_message, header, image_message, stamp_from_ns
 from st3r_ros.ros.process import Stop, run
 from st3r_ros.ros.qos import stream
@@ -105,6 +106,8 @@ class CameraNode(Node):
         frames = self._opened(sequence)
         if self._config.wait_for_subscriber and not self._subscriber_came(sequence.name):
             return
+        if self._config.stamp_now and not self._clock_runs():
+            return
         self.get_logger().info(f"Playing {sequence.name}.")
         begin = time.monotonic()
         while not self._closing.is_set():
@@ -145,7 +148,7 @@ class CameraNode(Node):
         height, width = frame.image.shape[:2]
         frame_id = self._config.frame_id
         if self._config.stamp_now:
-            frame = replace(frame, stamp_ns=self.get_clock().now().nanoseconds)
+            frame = replace(frame, stamp_ns=self._now_ns())
         if self._clock_publisher is not None:
             self._clock_publisher.publish(Clock(clock=stamp_from_ns(frame.stamp_ns)))
         self._infos.publish(camera_message(frame.camera, frame.stamp_ns, frame_id, width, height))
@@ -162,6 +165,20 @@ class CameraNode(Node):
             if self._closing.wait(0.05):
                 return False
         return not self._closing.wait(_SETTLE_S)
+
+    def _clock_runs(self) -> bool:
+        """Waits for simulated time; False when the process ends before."""
+        watch = ClockWatch(self)
+        while not self._now_ns():
+            if watch.complaint:
+                self.get_logger().warning(f"The images wait: {watch.complaint}", throttle_duration_sec=10.0)
+            if self._closing.wait(0.05):
+                return False
+        return True
+
+    def _now_ns(self) -> int:
+        """The time for `stamp_now`, which is not that of /clock where this node publishes it."""
+        return time.time_ns() if self._clock_publisher is not None else self.get_clock().now().nanoseconds
 
 
 def compressed_image_message(frame: Frame, frame_id: str, quality: int) -> CompressedImage:

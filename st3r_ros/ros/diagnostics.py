@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode
 
+from st3r_ros.ros.clocks import steady_timer
 from st3r_ros.ros.image_input import ImageCounts, ImageSource
 from st3r_ros.ros.qos import OVERRIDABLE, stream
 from st3r_ros.ros.situation import NOT_ACTIVE, PAUSED
@@ -30,7 +31,7 @@ class Diagnostics:
     def __init__(self, node: LifecycleNode, report: Callable[[], list[DiagnosticStatus]]) -> None:
         self._node, self._report = node, report
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", stream(1), qos_overriding_options=OVERRIDABLE)
-        self.timer = node.create_timer(PERIOD_S, self.publish)
+        steady_timer(node, PERIOD_S, self.publish)
 
     def publish(self) -> None:
         """Publishes the current state."""

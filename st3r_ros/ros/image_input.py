@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSPolicyKind, ReliabilityPolicy
-from rclpy.topic_endpoint_info import TopicEndpointInfo
+from rclpy.qos import QoSPolicyKind
 from sensor_msgs.msg import CompressedImage, Image
 
 from st3r_ros.config import MappingNodeConfig
@@ -20,15 +19,19 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.video_messages import is_video
 from st3r_ros.ros.calibration_input import CalibrationInput
 from st3r_ros.ros.camera_placement import CameraPlacement
-from st3r_ros.ros.image_stamps import StampWatch
+from st3r_ros.ros.clocks import ImageTime, steady_timer
+from st3r_ros.ros.image_stamps import HOLD_S, StampedImage, StampWatch
 from st3r_ros.ros.odometry import Odometry
 from st3r_ros.ros.qos import OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images, packets
+from st3r_ros.ros.silence import explain_silence
 from st3r_ros.ros.transforms import MapAnchor
-from st3r_ros.ros.transports import TYPES, VIDEOS, message_type, topic_of
+from st3r_ros.ros.transports import VIDEOS, message_type, topic_of
 from st3r_ros.ros.video_input import VideoImage, VideoInput
 
 SILENCE_S = 3.0
 """Seconds without an image that count as an error."""
+_LOOK_S = 0.5
+"""Seconds between two checks of whether images arrive and time goes on."""
 _ODOMETRY_HINT = "Set odom_frame to the frame of odometry to have map_frame -> odom_frame instead."
 
 
@@ -36,7 +39,8 @@ _ODOMETRY_HINT = "Set odom_frame to the frame of odometry to have map_frame -> o
 class ImageInput:
     """An image message with its camera. error: why it cannot be used, or None.
 
-    odometry: looked up at the stamp of the image. parent: another parent of the anchor's frame in TF.
+    odometry: looked up at the stamp of the image. parent: another parent of the anchor's frame in TF. time: of its arrival; None
+    for an image of a request. waited: whether it has waited for the next image, which follows at once and must not replace it.
     """
 
     message: Image | CompressedImage | VideoImage
@@ -45,6 +49,8 @@ class ImageInput:
     error: St3rError | None = None
     odometry: Odometry | None = None
     parent: str | None = None
+    time: ImageTime | None = None
+    waited: bool = False
 
 
 @dataclass
@@ -65,6 +71,7 @@ class ImageSource:
 
     The first images wait up to `input_wait` seconds for a camera_info and for the TF of camera and odometry; newer ones replace
     them. Then the camera is taken as uncalibrated until `restart`, at the base frame and looking forward.
+    Silence, and a clock that stands still, are reported in the log.
     owns_transform: whether this node has broadcast the transform of a frame at a stamp (nanoseconds).
     parent_hint: what to do when TF already has another parent of the frame whose pose is broadcast.
     one_map: whether all images are taken as uncalibrated after the first uncalibrated one, until `restart`.
@@ -84,17 +91,18 @@ class ImageSource:
         self.muted = False
         self.last_image = time.monotonic()
         self._first_image: float | None = None
-        image = node.resolve_topic_name("image")
-        self.topic = topic_of(image, config.image_transport)
-        self.info_topic = _info_topic(node, image)
-        self._type = TYPES[config.image_transport]
+        self._image = node.resolve_topic_name("image")
+        self.topic = topic_of(self._image, config.image_transport)
+        self.info_topic = _info_topic(node, self._image)
         self._video: VideoInput | None = None
         video = config.image_transport in VIDEOS
         self._calibration = CalibrationInput(node, self.topic, self.info_topic, config.rectified, one_map=one_map)
         self._placement = CameraPlacement(node, config, owns_transform, parent_hint)
         self._tf = self._placement.watch.tf
-        self.stamps = StampWatch(node, config)
+        self.stamps = StampWatch(node)
         self.holding = ""
+        self._was_silent, self._complaint = False, ""
+        self._timer = steady_timer(node, _LOOK_S, self._look)
         self._subscriptions = [
             node.create_subscription(
                 message_type(config.image_transport),
@@ -108,6 +116,8 @@ class ImageSource:
 
     def close(self) -> None:
         """Stop listening."""
+        self._node.destroy_timer(self._timer)
+        self._counts.dropped += self.stamps.restart()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         if self._video is not None:
@@ -124,7 +134,7 @@ class ImageSource:
         """Resets calibration and time for a new map."""
         self._calibration.restart()
         self._first_image = None
-        self.stamps.restart()
+        self._counts.dropped += self.stamps.restart()
 
     def find_anchor(self, camera_frame: str) -> MapAnchor | None:
         """The anchor of any camera frame; None while TF does not have it."""
@@ -160,22 +170,21 @@ class ImageSource:
         return not self.muted and self.waiting_s > SILENCE_S
 
     def silence(self) -> str:
-        """One sentence about why no images arrive."""
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
-        since = f"No images on {self.topic} for {self.waiting_s:.0f} s"
-        wanted = self._type
-        others = sorted({publisher.topic_type for publisher in publishers} - {wanted})
-        if others:
-            return f"{since}: it carries {', '.join(others)}, not {wanted}; check image_transport and the topic."
-        if publishers and self._config.image_reliability == "reliable" and not any(map(_is_reliable, publishers)):
-            return f"{since}: its publisher is best effort, but image_reliability is reliable; make them the same."
-        if self._video is not None and self._video.problem:
-            return f"{since}: its packets give none. {self._video.problem}"
-        if publishers:
-            return f"{since}: its publisher does not publish."
-        topics = sorted(name for name, types in self._node.get_topic_names_and_types() if wanted in types and name != self.topic)
-        hint = f"images are on {', '.join(topics)}" if topics else "no other topic has images either"
-        return f"{since}: it has no publisher; {hint}."
+        """Why no images arrive, and what is wrong with /clock."""
+        reason = f"its packets give none. {self._video.problem}" if self._video is not None and self._video.problem else ""
+        reason = reason or explain_silence(self._node, self._image, self._config.image_transport, self._config.image_reliability)
+        said = f"No images on {self.topic} for {self.waiting_s:.0f} s: {reason}"
+        return f"{said} {self.stamps.clock_complaint}".rstrip()
+
+    def _look(self) -> None:
+        """Reports silence and a clock that stands still, each when it begins; passes on an image that has waited too long."""
+        self._pass_on(self.stamps.release(HOLD_S))
+        was_silent, self._was_silent = self._was_silent, self.is_silent
+        before, self._complaint = self._complaint, self.stamps.clock_complaint
+        if self._was_silent and not was_silent:
+            self._node.get_logger().warning(self.silence())
+        elif self._complaint and not before:
+            self._node.get_logger().warning(self._complaint)
 
     def _on_message(self, message: Image | CompressedImage) -> None:
         if isinstance(message, CompressedImage) and is_video(message):
@@ -204,22 +213,28 @@ class ImageSource:
         self.last_image = time.monotonic()
         if self.muted:
             return
-        stray = self.stamps.look(message.header.stamp)
         if self._first_image is None:
             self._first_image = self.last_image
-        waited = self.last_image - self._first_image
-        patient = waited < self._config.input_wait
-        anchor = self._placement.of_image(frame_name(message.header.frame_id), patient=patient)
-        image_camera = self._calibration.of_image(message, waited, self._config.input_wait)
-        if anchor is None or image_camera is None:
-            self._counts.dropped += 1
-            missing = self._placement.missing if anchor is None else f"camera_info on {self.info_topic}"
-            self.holding = f"Images wait up to {self._config.input_wait:g} s for {missing}."
-            return
-        self.holding = ""
-        self._placement.watch.look(anchor.frame_id, waited)
-        error, odometry, parent = stray or image_camera.error, self._placement.odometry, self._placement.watch.parent
-        self._deliver(ImageInput(message, image_camera.camera, anchor, error, odometry, parent))
+        self._pass_on(self.stamps.take(message))
+        self._pass_on(self.stamps.release(min(HOLD_S, self._config.input_wait)))
+
+    def _pass_on(self, stamped: list[StampedImage]) -> None:
+        """Passes on images with the calibration and the pose of their camera, once these are known."""
+        for image in stamped:
+            waited = self.last_image - (self._first_image or self.last_image)
+            patient = waited < self._config.input_wait
+            anchor = self._placement.of_image(frame_name(image.message.header.frame_id), patient=patient)
+            image_camera = self._calibration.of_image(image.message, waited, self._config.input_wait)
+            if anchor is None or image_camera is None:
+                self._counts.dropped += 1
+                missing = self._placement.missing if anchor is None else f"camera_info on {self.info_topic}"
+                self.holding = f"Images wait up to {self._config.input_wait:g} s for {missing}."
+                continue
+            self.holding = ""
+            self._placement.watch.look(anchor.frame_id, waited)
+            error, odometry, parent = image.error or image_camera.error, self._placement.odometry, self._placement.watch.parent
+            camera = image_camera.camera
+            self._deliver(ImageInput(image.message, camera, anchor, error, odometry, parent, image.time, image.waited))
 
     def _on_deadline(self, event: Any) -> None:
         self._counts.late += event.total_count_change
@@ -233,10 +248,6 @@ class ImageSource:
             f"A publisher of {self.topic} offers less than this node requests: {policy}. No images arrive from it; set "
             f"image_reliability, or qos_overrides.{self.topic}.subscription.{policy}."
         )
-
-
-def _is_reliable(publisher: TopicEndpointInfo) -> bool:
-    return publisher.qos_profile.reliability == ReliabilityPolicy.RELIABLE
 
 
 def _info_topic(node: Node, image_topic: str) -> str:

@@ -1,151 +1,191 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares the stamps of images with the clock and with each other: warns about a steady offset, skips single outliers."""
+"""Compares the stamps of images with each other and with the clock: skips single outliers, warns about what is steady."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
+from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
 
-from builtin_interfaces.msg import Time
 from rclpy.node import Node
 
-from st3r_ros.config import MappingNodeConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.io.stamps import format_stamp
+from st3r_ros.ros.clocks import AHEAD_S, BEHIND_S, ClockWatch, ImageTime
 from st3r_ros.ros.conversions import stamp_to_ns
+from st3r_ros.ros.stamp_order import StampOrder, Verdict
 
-AHEAD_S = 1.0
-"""Seconds ahead of the clock beyond which stamps are of another clock."""
-BEHIND_S = 10.0
-"""Seconds behind the clock beyond which stamps are of another clock or of a recording; network delays are shorter."""
 STEADY = 5
-"""Number of consecutive images that confirm an offset."""
-STEP_S = 10.0
-"""Maximum step to the next stamp, seconds, for a steady stream."""
-BACK_S = 1.0
-"""Maximum step backwards, seconds."""
+"""Number of consecutive images that confirm an offset or a unit."""
+HOLD_S = 1.0
+"""Seconds that an image with a doubtful stamp waits for the next one."""
+
+
+@dataclass(frozen=True, eq=False)
+class StampedImage:
+    """An image message that is passed on. error: why it is skipped. waited: for the next one, which is passed on with it."""
+
+    message: Any
+    time: ImageTime
+    error: FrameError | None = None
+    waited: bool = False
 
 
 class StampWatch:
-    """Checks the stamp of every image. complaint: the current problem of the stamps, "" for none."""
+    """Checks the stamp of every image. An image whose stamp agrees neither with the images before nor with the clock waits for
+    the next one, which agrees with it (time has jumped) or not (it is skipped)."""
 
-    def __init__(self, node: Node, config: MappingNodeConfig) -> None:
+    def __init__(self, node: Node) -> None:
         self._clock, self._logger = node.get_clock(), node.get_logger()
-        self._map_odom = f"{config.map_frame} -> {config.odom_frame}" if config.odom_frame else ""
-        self._simulated = bool(node.get_parameter("use_sim_time").value)
-        self._order, self._offset = StampOrder(), ClockOffset()
-        self.complaint = ""
+        self._clock_watch = ClockWatch(node)
+        self._order, self._manner = StampOrder(), StampManner()
+        self._held: StampedImage | None = None
+        self._complaint = ""
 
     @property
     def offset_s(self) -> float | None:
         """Offset of the stamps from the clock, seconds, positive ahead; None while unknown."""
-        return self._offset.seconds
+        return self._manner.offset_s
 
-    def look(self, stamp: Time) -> FrameError | None:
-        """Why an image with this stamp is skipped, None when it is not."""
-        try:
-            stamp_ns = stamp_to_ns(stamp)
-        except FrameError as error:
-            return error
+    @property
+    def clock_complaint(self) -> str:
+        """The current problem of /clock, "" for none."""
+        return self._clock_watch.complaint
+
+    @property
+    def complaint(self) -> str:
+        """The current problem of the stamps or of /clock, "" for none."""
+        return self.clock_complaint or self._complaint
+
+    def take(self, message: Any) -> list[StampedImage]:
+        """The images to pass on now, in order: without this one while its stamp is in doubt."""
         now_ns = self._clock.now().nanoseconds
-        offset_s = (stamp_ns - now_ns) * 1e-9
-        reason = self._order.check(stamp_ns, time.monotonic(), fits_clock=abs(offset_s) < AHEAD_S)
-        if reason:
-            return FrameError(reason)
-        if self._offset.look(offset_s if now_ns else None):
+        try:
+            moment = ImageTime(stamp_to_ns(message.header.stamp), now_ns)
+        except FrameError as error:
+            return [StampedImage(message, ImageTime(0, now_ns), error)]
+        reference_ns = self._order.last_ns
+        fits = moment.offset_s is not None and abs(moment.offset_s) < AHEAD_S
+        verdict = self._order.check(moment.stamp_ns, moment.arrived_ns * 1e-9, fits_clock=fits)
+        if verdict is not Verdict.DOUBTFUL and self._manner.look(moment):
             self._say()
-        return None
+        held = None if self._held is None else replace(self._held, waited=True)
+        self._held = None
+        passed = [StampedImage(message, moment)]
+        if verdict is Verdict.DOUBTFUL:
+            self._held = passed.pop()
+        if held is None:
+            return passed
+        if verdict is Verdict.CONFIRMS:
+            return [held, *passed]
+        far = _stray(held, moment.stamp_ns, "next") if reference_ns is None else _stray(held, reference_ns, "last")
+        return [far, *passed]
 
-    def restart(self) -> None:
-        """The next stamp may be any."""
+    def release(self, patience_s: float = HOLD_S) -> list[StampedImage]:
+        """The image that has waited in vain for the next one: passed on if it is the first, otherwise skipped."""
+        held = self._held
+        if held is None or (time.monotonic_ns() - held.time.arrived_ns) * 1e-9 < patience_s:
+            return []
+        self._held = None
+        if self._order.last_ns is not None:
+            return [_stray(held, self._order.last_ns, "last")]
+        self._order.believe()
+        return [held]
+
+    def restart(self) -> int:
+        """The next stamp may be any. Returns how many images are dropped that waited: 0 or 1."""
+        dropped, self._held = int(self._held is not None), None
         self._order = StampOrder()
+        return dropped
 
     def _say(self) -> None:
-        """The offset has changed."""
-        kind, seconds = self._offset.kind, abs(self._offset.seconds or 0.0)
-        self.complaint = ""
-        log = self._logger.warning
-        if kind == "no clock":
-            self.complaint = "use_sim_time is true, but /clock has no publisher; play with --clock, or set use_sim_time to false."
-        elif kind == "ahead":
-            clock, way_out = "this node's clock", "synchronise the clocks (chrony), or set the driver's"
-            if self._simulated:
-                clock, way_out = "/clock", "let images and /clock come from the same recording"
-            self.complaint = (
-                f"The images' stamps are {span(seconds)} ahead of {clock}, and so are the poses and TF published for them, which "
-                f"other nodes cannot use yet: {way_out}."
+        """The manner of the stamps has changed."""
+        manner, simulated = self._manner, self._clock_watch.simulated
+        away = span(abs(manner.offset_s or 0.0))
+        clock = "/clock" if simulated else "this node's clock"
+        way_out = "synchronise the clocks (chrony), or set the driver's"
+        if simulated:
+            way_out = "let images and /clock come from the same recording or simulation"
+        self._complaint = ""
+        if manner.kind == "same":
+            self._complaint = "All images have the same stamp; the driver must set header.stamp to the time of the exposure."
+        elif manner.kind == "unit":
+            self._complaint = (
+                f"The images' stamps advance by {manner.pace:.3g} s per second; are they in another unit? The driver must set "
+                "header.stamp in seconds (sec) and nanoseconds (nanosec)."
             )
-        elif kind == "behind" and self._map_odom:
-            log = self._logger.info
-            self.complaint = (
-                f"The images' stamps are {span(seconds)} behind the clock by which {self._map_odom} is stamped: for a recording "
-                "play it with --clock and set use_sim_time to true; for a live camera synchronise the clocks (chrony)."
+        elif manner.kind == "ahead":
+            self._complaint = (
+                f"The images' stamps are {away} ahead of {clock}, and so are the poses and TF published for them, which other "
+                f"nodes cannot use yet: {way_out}."
             )
-        elif kind == "behind":
-            clock = "/clock" if self._simulated else "the clock"
+        elif manner.kind == "behind" and simulated:
+            self._complaint = f"The images' stamps are {away} behind {clock}: {way_out}."
+        elif manner.kind == "behind":
             self._logger.info(
-                f"The images' stamps are {span(seconds)} behind {clock}, as in a recording that is played without use_sim_time. "
-                "What this node publishes carries the same stamps."
+                f"The images' stamps are {away} behind {clock}, as in a recording that is played without use_sim_time. What this "
+                "node publishes carries the same stamps."
             )
-        if self.complaint:
-            log(self.complaint)
+        if self._complaint:
+            self._logger.warning(self._complaint)
 
 
-class ClockOffset:
-    """Offset of stamps from a clock, once `STEADY` of them agree. kind: "", "ahead", "behind" or "no clock"."""
+class StampManner:
+    """What the stamps of the last images have in common. kind: "", "ahead" or "behind" (the clock), "same" or "unit"."""
 
     def __init__(self) -> None:
-        self._offsets: deque[float | None] = deque(maxlen=STEADY)
+        self._recent: deque[ImageTime] = deque(maxlen=STEADY)
+        self._before: list[str] = []
         self.kind = ""
 
     @property
-    def seconds(self) -> float | None:
-        """The median of the last offsets, seconds; None without."""
-        known = [offset for offset in self._offsets if offset is not None]
+    def offset_s(self) -> float | None:
+        """The median of the last offsets from the clock, seconds; None without."""
+        known = [moment.offset_s for moment in self._recent if moment.offset_s is not None]
         return median(known) if known else None
 
-    def look(self, offset_s: float | None) -> bool:
-        """Note the offset of a stamp, None without a clock; whether `kind` has changed."""
-        self._offsets.append(offset_s)
-        kinds = {_kind(offset) for offset in self._offsets}
+    @property
+    def pace(self) -> float:
+        """Seconds by which the stamps advance in a second; NaN while unknown."""
+        if len(self._recent) < 2:
+            return math.nan
+        first, last = self._recent[0], self._recent[-1]
+        return (last.stamp_ns - first.stamp_ns) / max(last.arrived_ns - first.arrived_ns, 1)
+
+    def look(self, moment: ImageTime) -> bool:
+        """Notes the time of an image; whether `kind` has changed, which needs STEADY images that agree."""
+        self._recent.append(moment)
+        self._before = [*self._before[1 - STEADY :], self._look()]
         before = self.kind
-        if len(self._offsets) == STEADY and len(kinds) == 1:
-            self.kind = kinds.pop()
+        if len(self._before) == STEADY and len(set(self._before)) == 1:
+            self.kind = self._before[-1]
         return self.kind != before
 
+    def _look(self) -> str:
+        if self.pace == 0.0:
+            return "same"
+        if self.pace > 0.0 and any(abs(math.log10(self.pace) - power) < 0.15 for power in (-9, -6, -3, 3, 6, 9)):
+            return "unit"
+        first, last = self._recent[0], self._recent[-1]
+        if first.clock_ns == last.clock_ns and first is not last:
+            return self.kind  # simulated time stands still, or ticks less often than images arrive
+        offset_s = last.offset_s
+        if offset_s is None:
+            return ""
+        if offset_s > AHEAD_S:
+            return "ahead"
+        return "behind" if offset_s < -BEHIND_S else ""
 
-def _kind(offset_s: float | None) -> str:
-    if offset_s is None:
-        return "no clock"
-    if offset_s > AHEAD_S:
-        return "ahead"
-    return "behind" if offset_s < -BEHIND_S else ""
 
-
-class StampOrder:
-    """Distinguishes a single wrong stamp from a jump in time, after which further images have the new time."""
-
-    def __init__(self) -> None:
-        self._last_ns: int | None = None
-        self._arrived_s = self._step_s = 0.0
-        self._suspicious = False
-
-    def check(self, stamp_ns: int, arrived_s: float, *, fits_clock: bool = False) -> str:
-        """Why the image with this stamp is skipped, "" when it is not.
-
-        arrived_s: time of arrival on a steady clock, seconds. fits_clock: whether the stamp agrees with the node's clock.
-        """
-        last_ns = self._last_ns
-        step_s = 0.0 if last_ns is None else (stamp_ns - last_ns) * 1e-9
-        longest_s = max(STEP_S, 3.0 * self._step_s) + 2.0 * (arrived_s - self._arrived_s)
-        if last_ns is not None and not (-BACK_S <= step_s <= longest_s or fits_clock or self._suspicious):
-            self._suspicious = True
-            where = f"{span(step_s)} after" if step_s > 0 else f"{span(-step_s)} before"
-            return f"Its stamp {format_stamp(stamp_ns)} s is {where} the last image's; if the next image agrees, time has jumped."
-        self._last_ns, self._arrived_s, self._step_s = stamp_ns, arrived_s, max(0.0, step_s)
-        self._suspicious = False
-        return ""
+def _stray(image: StampedImage, other_ns: int, neighbour: str) -> StampedImage:
+    """The image, skipped because its stamp is far from that of the last or the next one."""
+    step_s = (image.time.stamp_ns - other_ns) * 1e-9
+    where = f"{span(step_s)} after" if step_s > 0 else f"{span(-step_s)} before"
+    reason = f"Its stamp {format_stamp(image.time.stamp_ns)} s is {where} the {neighbour} image's."
+    return replace(image, error=FrameError(reason))
 
 
 def span(seconds: float) -> str:

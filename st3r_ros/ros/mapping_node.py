@@ -27,6 +27,7 @@ from st3r_ros.errors import ConfigError
 from st3r_ros.msg import MappingStatus
 from st3r_ros.results import RunInfo, check_output_folder
 from st3r_ros.ros import parameters
+from st3r_ros.ros.clocks import steady_timer
 from st3r_ros.ros.diagnostics import InputHealth
 from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.managed_node import ManagedNode
@@ -60,7 +61,6 @@ class MappingNode(ManagedNode):
     def __init__(self, stop: Stop) -> None:
         self.session: MappingSession | None = None
         self.source: ImageSource | None = None
-        self._silent = False
         self._optimizer: ThreadPoolExecutor | None = None
         super().__init__("st3r_mapping", stop, _GROUPS)
         self._offer(Trigger, "reset", self._on_reset)
@@ -96,7 +96,7 @@ class MappingNode(ManagedNode):
         self.session = MappingSession(mapper, files, outputs, info, self.get_logger())
         self.session.say(begun or (NO_MAP if mapper.frozen else ""))
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
-        self.create_timer(self._config.status_period, self._publish_status)
+        steady_timer(self, self._config.status_period, self._publish_status)
         session = self.session
         self._worker = Worker(self._process, idle=session.idle, spare=session.spare, report=self._report, name="mapping")
         self.worker.start()
@@ -135,7 +135,7 @@ class MappingNode(ManagedNode):
 
     def _deliver(self, item: ImageInput) -> None:
         """On the executor: passes an image to the worker."""
-        self._counts.dropped += self.worker.submit(item)
+        self._counts.dropped += self.worker.submit(item, surely=item.waited)
 
     def _process(self, item: ImageInput) -> None:
         """On the worker: maps an image."""
@@ -152,15 +152,8 @@ class MappingNode(ManagedNode):
             self.session.say(f"Internal error: {error!r}; the log has the details.")
 
     def _publish_status(self) -> None:
-        session, source = self.session, self.source
-        if session is None:
-            return
-        message = status_message(session, source, self._counts, self._config.map_frame)
-        silent = source is not None and source.is_silent
-        if silent and not self._silent:
-            self.get_logger().warning(message.message)
-        self._silent = silent
-        self._status.publish(message)
+        if self.session is not None:
+            self._status.publish(status_message(self.session, self.source, self._counts, self._config.map_frame))
 
     def _health(self) -> list[DiagnosticStatus]:
         session = self.session

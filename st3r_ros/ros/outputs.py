@@ -18,6 +18,7 @@ from st3r_ros.config import CloudConfig, GridConfig, MappingNodeConfig
 from st3r_ros.geometry.covariance import moved_covariance
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import Keyframe, KeyframeEdge, KeyframeGraph
+from st3r_ros.ros.clocks import ImageTime
 from st3r_ros.ros.clouds import MapCloud, cloud_message
 from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
 from st3r_ros.ros.grid import MapGrid
@@ -37,11 +38,13 @@ UNKNOWN_VARIANCE = 1e9
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Origin of an image. T_odom_cam: the camera pose by odometry. has_parent: whether TF has another parent of its frame."""
+    """Origin of an image. T_odom_cam: the camera pose by odometry. has_parent: whether TF has another parent of its frame.
+    time: of its arrival."""
 
     anchor: MapAnchor
     T_odom_cam: SE3 | None = None
     has_parent: bool = False
+    time: ImageTime | None = None
 
 
 class MappingOutputs:
@@ -84,7 +87,7 @@ class MappingOutputs:
 
     def publish(self, update: MappingUpdate, view: View) -> None:
         """Publishes the results of one frame, with the stamp of its image."""
-        self._view, self._stamp_ns = view, update.stamp_ns
+        self._view, self._stamp_ns, self._transforms.time = view, update.stamp_ns, view.time
         if update.T_world_cam is not None and update.covariance is not None:
             self._publish_pose(update.T_world_cam, update.covariance)
         if update.new_keyframe is not None and self._keyframe_cloud.get_subscription_count():

@@ -183,8 +183,12 @@ def _spin(executor: SingleThreadedExecutor, stop: Stop) -> None:
 
 
 def make_room_for_images() -> None:
-    """Let Fast DDS take more shared memory, unless the user has configured it; other middlewares ignore this."""
-    variables = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    """Let Fast DDS take more shared memory, unless the user has configured it; other middlewares ignore this.
+
+    Fast DDS 2 (Humble, Jazzy) reads only FASTRTPS_DEFAULT_PROFILES_FILE, Fast DDS 3 only FASTDDS_DEFAULT_PROFILES_FILE: a user
+    who has set the other name has configured nothing.
+    """
     profile = Path(get_package_share_directory("st3r_ros"), "config", "fastdds_images.xml")
-    if profile.exists() and not any(os.environ.get(name) for name in variables):
-        os.environ.update(dict.fromkeys(variables, str(profile)))
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        if profile.exists() and not os.environ.get(name):
+            os.environ[name] = str(profile)

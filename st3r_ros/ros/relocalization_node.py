@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.clock import Clock, ClockType
 from rclpy.task import Future
 
 from st3r_ros.config import MASt3RPairConfig, OpenCVPairConfig, RelocalizationNodeConfig, RelocalizerConfig, Validated
@@ -16,6 +17,7 @@ from st3r_ros.io.calibration import told_rectified
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.results import check_output_folder
 from st3r_ros.ros import parameters, queries
+from st3r_ros.ros.clocks import steady_timer
 from st3r_ros.ros.diagnostics import OK, WARN, InputHealth, health
 from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.managed_node import ManagedNode
@@ -74,7 +76,7 @@ class RelocalizationNode(ManagedNode):
         self._warm_up(model)
 
     def _listen(self) -> None:
-        self._processed_ns: int | None = None
+        self._processed = -math.inf
         assert self.session is not None
         self._input_health = InputHealth()
         self.source = ImageSource(
@@ -106,12 +108,9 @@ class RelocalizationNode(ManagedNode):
         """On the executor: passes an image to waiting requests and, when due, to the worker."""
         self._latest = item
         self._hand_out(item)
-        rate, now_ns = self._config.rate, self.get_clock().now().nanoseconds
-        if rate == 0.0:
-            return
-        last_ns = self._processed_ns
-        if last_ns is None or not 0 <= now_ns - last_ns < 1e9 / rate:
-            self._processed_ns = now_ns
+        rate, now = self._config.rate, time.monotonic()
+        if rate and now - self._processed >= 1.0 / rate:
+            self._processed = now
             self._counts.dropped += self.worker.submit(item)
 
     def _hand_out(self, item: ImageInput | None) -> None:
@@ -203,8 +202,7 @@ class RelocalizationNode(ManagedNode):
         """The next live image, None when none arrives in time."""
         image = Future()
         self._waiting.append(image)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still
-        timer = self.create_timer(self._config.image_wait, partial(self._give_up, image), clock=steady)
+        timer = steady_timer(self, self._config.image_wait, partial(self._give_up, image))
         item: ImageInput | None = await image
         self.destroy_timer(timer)
         return item

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from st3r_ros.ros.transforms import MapAnchor
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, MappingState, MappingUpdate
 
+REPEAT_S = 5.0
+"""Seconds after which the log repeats what an initializing or lost camera waits for."""
 TIME_JUMP_NS = 1_000_000_000
 """Step backwards of the stamps, seconds, that counts as a restart of time (a looping recording)."""
 
@@ -44,7 +48,7 @@ class MappingSession:
     def _begin(self) -> None:
         self.recorder = RunRecorder()
         self._situation = Situation()
-        self._logged = ""
+        self._told, self._told_state, self._told_s = "", MappingState.WAITING, -math.inf
         self.stamp_ns = 0
         self._images = 0
         self._tones = ToneRange()
@@ -52,10 +56,9 @@ class MappingSession:
         self._expected: PoseWithCovarianceStamped | None = None
         self.outputs.begin_anew()
 
-    @property
-    def message(self) -> str:
-        """One sentence about the current state."""
-        return self._situation.text(self.mapper.state)
+    def message(self, state: MappingState) -> str:
+        """One sentence about a state, which is the mapper's unless that has just changed."""
+        return self._situation.text(state)
 
     def say(self, condition: str) -> None:
         """How things are until the next image or another state; "" for as the state says."""
@@ -139,7 +142,7 @@ class MappingSession:
         self.stamp_ns = frame.stamp_ns
         self.recorder.record(update, frame.source)
         self._tell(update)
-        view = View(self._anchored(frame, item.anchor), frame.T_odom_cam, item.parent is not None)
+        view = View(self._anchored(frame, item.anchor), frame.T_odom_cam, item.parent is not None, item.time)
         self.outputs.publish(update, view)
 
     def _tell(self, update: MappingUpdate) -> None:
@@ -148,11 +151,12 @@ class MappingSession:
             self._situation.set_event(update.message)
         else:
             self.say(update.message)
-        if update.state is MappingState.LOST:  # this is the message of every image
-            self._logger.info(self.message, throttle_duration_sec=5.0)
-        elif update.message and update.message != self._logged:
+        now, tracked = time.monotonic(), update.state in TRACKED
+        is_new = update.message != self._told if tracked else update.state is not self._told_state
+        if update.message and (is_new or (not tracked and now - self._told_s > REPEAT_S)):
             self._logger.info(update.message)
-        self._logged = update.message
+            self._told_s = now
+        self._told, self._told_state = update.message, update.state
 
     def _skip(self, index: int, reason: str) -> None:
         """Counts an unusable image."""

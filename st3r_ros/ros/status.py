@@ -14,7 +14,7 @@ from st3r_ros.ros.conversions import header
 from st3r_ros.ros.diagnostics import OK, WARN, health
 from st3r_ros.ros.image_input import ImageCounts, ImageSource
 from st3r_ros.ros.session import MappingSession
-from st3r_ros.ros.situation import NOT_ACTIVE, PAUSED
+from st3r_ros.ros.situation import NOT_ACTIVE, PAUSED, TRACKED
 from st3r_ros.slam.memory import gpu_bytes, map_bytes
 from st3r_ros.types import MappingState
 
@@ -28,11 +28,12 @@ def status_message(session: MappingSession, source: ImageSource | None, counts: 
     """
     recorder, keyframe_map = session.recorder, session.mapper.map
     latencies, scale = recorder.latencies(), keyframe_map.scale
-    state = MappingState.PAUSED if source is None or source.muted else session.mapper.state
+    mapper_state = session.mapper.state
+    state = MappingState.PAUSED if source is None or source.muted else mapper_state
     return MappingStatus(
         header=header(session.stamp_ns, map_frame),
         state=_STATES[state],
-        message=situation(session, source),
+        message=situation(session, source, mapper_state),
         frames_received=counts.received,
         frames_processed=recorder.frames,
         frames_tracked=max(len(keyframe_map.frames) - session.loaded_frames, 0),  # not yet while a map is replaced
@@ -54,23 +55,23 @@ def status_message(session: MappingSession, source: ImageSource | None, counts: 
     )
 
 
-def situation(session: MappingSession, source: ImageSource | None) -> str:
-    """One sentence about the current state."""
+def situation(session: MappingSession, source: ImageSource | None, state: MappingState) -> str:
+    """One sentence about the current state of the mapper."""
     if source is None:
         return NOT_ACTIVE
     if source.muted:
         return PAUSED
     if source.is_silent:
         return source.silence()
-    return source.holding or session.message
+    return source.holding or session.message(state)
 
 
 def tracking_health(session: MappingSession, source: ImageSource | None, mode: str, last_error: str) -> DiagnosticStatus:
     """The line `tracking`. A lost camera is a warning only while subscribed to images."""
-    mapper, recorder = session.mapper, session.recorder
+    mapper, recorder, state = session.mapper, session.recorder, session.mapper.state
     keyframe_map, scale = mapper.map, mapper.map.scale
     values = {
-        "state": mapper.state.value,
+        "state": state.value,
         "mode": mode,
         "keyframes": len(keyframe_map.keyframes),
         "loops": keyframe_map.loops,
@@ -81,8 +82,8 @@ def tracking_health(session: MappingSession, source: ImageSource | None, mode: s
         "last error": last_error,
     }
     listening = source is not None and not source.muted
-    good = mapper.state in (MappingState.TRACKING, MappingState.RELOCALIZED) or not listening
-    return health("tracking", OK if good else WARN, situation(session, source), values)
+    good = state in TRACKED or not listening
+    return health("tracking", OK if good else WARN, situation(session, source, state), values)
 
 
 def processing_health(session: MappingSession) -> DiagnosticStatus:

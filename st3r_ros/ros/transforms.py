@@ -16,6 +16,7 @@ from st3r_ros.config import MappingNodeConfig
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.axes import OPTICAL, same_axes
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.ros.clocks import ImageTime, steady_timer
 from st3r_ros.ros.conversions import transform_message
 from st3r_ros.ros.qos import OVERRIDABLE, stream
 
@@ -83,20 +84,22 @@ class TransformBroadcaster:
     """Broadcasts the pose of the robot in the map while the node is active.
 
     Without odometry this is map -> base at the stamp of each image. With odometry, the parent of base, it is map -> odom,
-    repeated periodically so that TF always has it. Nothing is broadcast when `publish_tf` is off.
+    repeated periodically so that TF always has it, at the current time of the images. Nothing is broadcast when `publish_tf` is
+    off. time: of the newest image; None for the time of the node.
     """
 
     def __init__(self, node: LifecycleNode) -> None:
         self._node = node
         self._publisher = node.create_lifecycle_publisher(TFMessage, "/tf", stream(100), qos_overriding_options=OVERRIDABLE)
         self._T_map_odom: SE3 | None = None
+        self.time: ImageTime | None = None
         self._last_ns = 0
         self._sent: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
         self._timer: Timer | None = None
 
     def repeat_every(self, period: float, config: Callable[[], MappingNodeConfig]) -> None:
         """Repeats the last transform of `send_odometry` every `period` seconds; config: the current configuration."""
-        self._timer = self._node.create_timer(period, lambda: self._repeat(config()))
+        self._timer = steady_timer(self._node, period, lambda: self._repeat(config()))
         self._timer.cancel()  # nothing to repeat; an idle node must not use CPU
 
     def owns(self, child: str, stamp_ns: int) -> bool:
@@ -121,7 +124,9 @@ class TransformBroadcaster:
         """Broadcasts with a stamp slightly in the future."""
         T_map_odom = self._T_map_odom
         if T_map_odom is not None and config.publish_tf:
-            stamp_ns = self._node.get_clock().now().nanoseconds + int(config.transform_tolerance * 1e9)
+            clock, at = self._node.get_clock(), self.time
+            now_ns = clock.now().nanoseconds if at is None else at.now_ns(clock)
+            stamp_ns = now_ns + int(config.transform_tolerance * 1e9)
             if stamp_ns != self._last_ns:  # simulated time stands still between two ticks, and TF warns about repeated stamps
                 self._send(T_map_odom, stamp_ns, config.map_frame, config.odom_frame)
             self._last_ns = stamp_ns

@@ -46,8 +46,14 @@ class Worker(Generic[Item]):
         """Start the thread. A worker runs once: make a new one to run again."""
         self._thread.start()
 
-    def submit(self, item: Item) -> int:
-        """Put an item into the slot. Returns how many items that waited there were dropped: 0 or 1."""
+    def submit(self, item: Item, *, surely: bool = False) -> int:
+        """Put an item into the slot. Returns how many items that waited there were dropped: 0 or 1.
+
+        surely: it is processed like a job, before the item in the slot and whatever comes after it.
+        """
+        if surely:
+            self.run(lambda: self._guarded(self._process, item))
+            return 0
         with self._condition:
             dropped = self._empty_slot()
             self._slot = item

@@ -116,6 +116,7 @@ class Mapper:
         self._frontend.enter(first)
         self.state = MappingState.TRACKING
         step.changed.add(first.id)
+        step.message = "The map has begun."
         if start.lost:
             self._lose(step)
         elif start.tracked is not None:
@@ -194,7 +195,7 @@ class Mapper:
         change = None if self.frozen else self._scale.update(self.map)
         if change is not None:
             step.changed |= set(self.map.keyframes)
-            step.rescaled, step.message = change.factor, change.message
+            step.rescaled, step.message = change.factor, f"{step.message} {change.message}".lstrip()
 
     def _has_room(self, step: _Step) -> bool:
         """Whether the map can take another keyframe; drops redundant ones if full."""

@@ -158,7 +158,8 @@ class Robot:
             frame, session = self.show(camera=camera), self.node.session
             if session.stamp_ns == frame.stamp_ns and session.mapper.state.name in ("TRACKING", "RELOCALIZED"):
                 return frame
-        pytest.fail(f"The camera was not found: {self.node.session.mapper.state}, {self.node.session.message}")
+        state = self.node.session.mapper.state
+        pytest.fail(f"The camera was not found: {state}, {self.node.session.message(state)}")
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
@@ -210,7 +211,7 @@ def test_stamps_that_stand_still_are_named_and_tracking_goes_on_with_those_that_
     last = robot.track()
     for _ in range(3):
         robot.show(last)
-    wait_until(lambda: "not later" in robot.node.session.message, "the reason")
+    wait_until(lambda: "not later" in robot.node.session.message(robot.node.session.mapper.state), "the reason")
     assert robot.node.session.recorder.skipped == 3
     robot.track()
 
@@ -220,7 +221,7 @@ def test_stamps_of_zero_are_one_image(ros: Ros) -> None:
     for _ in range(4):
         robot.show(dataclasses.replace(robot.next_frame(), stamp_ns=0))
     wait_until(lambda: robot.node.session.recorder.skipped == 3, "the images without a stamp to be refused")
-    assert "set the stamps" in robot.node.session.message
+    assert "set the stamps" in robot.node.session.message(robot.node.session.mapper.state)
     robot.track()
 
 

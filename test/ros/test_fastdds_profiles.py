@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The profiles in config/: Fast DDS reads them without complaint, and images pass."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CompressedImage
 
 from st3r_ros.ros.child import Child
+from st3r_ros.ros.process import make_room_for_images
 from st3r_ros.ros.qos import images
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -42,3 +44,14 @@ def test_a_profile_is_read_and_large_images_pass(ros: Ros, tmp_path: Path, file:
     assert len(heard[0].data) > 65_535, "the image does not need fragments"
     assert child.exit_code == 0, child.lines
     assert not [line for line in child.lines if "XML" in line or "Error" in line]
+
+
+def test_each_name_that_the_user_has_not_set_gets_the_profile_for_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One version of Fast DDS reads one of the names only."""
+    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    for given in ((), names[:1], names[1:], names):
+        for name in names:
+            monkeypatch.setenv(name, "/mine.xml" if name in given else "")
+        make_room_for_images()
+        for name in names:
+            assert Path(os.environ[name]).name == ("mine.xml" if name in given else "fastdds_images.xml")

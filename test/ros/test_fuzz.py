@@ -82,8 +82,9 @@ class Fed:
         assert processed + skipped == 1
         if skipped:
             self.refused += 1
-            assert self._session.message.startswith("Skipped an image: ")
-            assert 30 < len(self._session.message) < 700
+            message = self._session.message(self._session.mapper.state)
+            assert message.startswith("Skipped an image: ")
+            assert 30 < len(message) < 700
 
     def feed_good(self) -> MappingState:
         """A good image; the state after it."""

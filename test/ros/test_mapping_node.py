@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Path
+from rcl_interfaces.msg import Log
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -44,6 +45,7 @@ TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "/st3r_mapping/keyframes": (KeyframeGraph, latched()),
     "/st3r_mapping/keyframe_cloud": (PointCloud2, stream(100)),
     "/tf": (TFMessage, stream(100)),
+    "/rosout": (Log, latched(1000)),
 }
 
 
@@ -170,6 +172,11 @@ def test_the_status_tells_what_happened(walk: Walk) -> None:
     assert MappingStatus.INITIALIZING in states
     for message in walk.heard["/st3r_mapping/status"]:  # the message of a state ends with it
         assert ("sideways" in message.message) == (message.state == MappingStatus.INITIALIZING)
+    lines = [line.msg for line in walk.heard["/rosout"]]
+    assert "The map has begun." in lines
+    waits = [line for line in lines if "sideways" in line]
+    assert 1 <= len(waits) < states.count(MappingStatus.INITIALIZING)  # not with every image
+    assert lines.index("The map has begun.") > lines.index(waits[0])
 
 
 def test_pose_tf_and_path_carry_the_stamps_of_the_images(walk: Walk) -> None:
