@@ -146,7 +146,9 @@ class Recording:
 
 
 def _shares(read: Mapping[str, int], there: Mapping[str, int]) -> str:
-    return ", ".join(f"{read[topic]} of {max(there[topic], read[topic])} messages on {topic}" for topic in sorted(there))
+    """How many messages of each topic were read; of how many, where that is known and they were not all."""
+    of = {topic: f" of {there[topic]}" if there[topic] > read[topic] else "" for topic in there}
+    return ", ".join(f"{read[topic]}{of[topic]} messages on {topic}" for topic in sorted(there))
 
 
 def _open(path: Path, name: str, stack: ExitStack) -> Storage:

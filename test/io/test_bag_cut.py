@@ -125,7 +125,7 @@ def test_every_message_before_the_cut_of_an_mcap_is_read(tmp_path, compression, 
         assert numbers == list(range(len(numbers)))
         assert len(numbers) >= sum(end <= place for end in ends)
         assert len(numbers) == 8 or "was cut off" in reasons[0]
-        assert not numbers or len(numbers) == 8 or f"{len(numbers)} of {len(numbers)} messages on {TOPIC} were read" in reasons[0]
+        assert not numbers or len(numbers) == 8 or f" {len(numbers)} messages on {TOPIC} were read" in reasons[0]
 
 
 @pytest.mark.parametrize("compression", [CompressionType.LZ4, CompressionType.ZSTD])
@@ -401,4 +401,4 @@ def test_the_chunk_of_ros_1_that_was_being_written_is_read(tmp_path, compression
     numbers, reasons = read(path)
     assert numbers == [0, 1]
     assert "'drive.bag.active' has no complete index" in reasons[0]
-    assert f"2 of 2 messages on {TOPIC} were read" in reasons[0]
+    assert f" 2 messages on {TOPIC} were read" in reasons[0]
