@@ -25,9 +25,8 @@ from network_bench.timing import measure
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.alignment import umeyama
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam import pose_graph
 from st3r_ros.slam.graph_problem import GraphProblem, make_graph_problem
-from st3r_ros.slam.pose_graph import GraphResult, edge_informations, solve_graph
+from st3r_ros.slam.pose_graph import GraphEstimate, GraphResult, edge_informations, solve_graph
 from st3r_ros.slam.projection import observations_at, points_at
 from st3r_ros.slam.tracking import TrackingProblem, track
 from st3r_ros.slam.window import optimize_window
@@ -266,14 +265,13 @@ def time_graph(chosen: argparse.Namespace, device: torch.device) -> GraphBench:
         return make_graph_problem(scene.keyframes, scene.edges, DEPTH_SIGMA, matches_per_edge=chosen.matches)
 
     problem = make()
-    view = pose_graph._first_look(problem)
-    width, votes = pose_graph._widths(problem, view), torch.ones(len(problem.pairs), dtype=torch.float64, device=device)
+    first = GraphEstimate.first(problem)
     stages: dict[str, Callable[[], object]] = {
         "graph, problem": make,
         "graph, solved": lambda: solve_graph(problem),
         "graph, both": lambda: solve_graph(make()),
-        "  one look at all matches": lambda: pose_graph._look(problem, view.poses, view.delta, width),
-        "  one linear system": lambda: pose_graph._system(problem, view, votes, 1e-9).solve(),
+        "  one look at all matches": lambda: first.at(first.poses, first.delta),
+        "  one linear system": lambda: first.system(first.eliminated(), 1e-9).solve(),
         "  all edges' information": lambda: edge_informations(problem),
     }
     timings = {name: timed(run, device, chosen.runs) for name, run in stages.items()}

@@ -13,7 +13,9 @@ import torch
 from torch.nn.functional import normalize
 
 from st3r_ros.slam.projection import joint_points
-from st3r_ros.slam.residuals import Observations, PixelObservations, RayObservations
+from st3r_ros.solver.points import SeenPoints
+from st3r_ros.solver.poses import Pairs
+from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations
 from st3r_ros.types import EDGE_PIXEL_STEP, Edge, Keyframe
 
 MATCHES_PER_EDGE = 128
@@ -28,29 +30,20 @@ class GraphProblem:
     """n keyframes, E edges, D = 2 E directions (first every edge's i -> j, then every j -> i) with m matches each.
 
     ids: of the keyframes. pairs: ids (i, j) of the edges. poses: (n, 4, 4) float64 T_world_cam. fixed: number of the keyframe
-    that stays where it is.
-    source, target: (D,) numbers of keyframes. loop: (E,) bool, whether an edge may be voted down. share: (E,) what a match
-    counts. scale_sigma: see `make_graph_problem`.
-    All of type float32: X (D, m, 3), points in their source, information (D, m), 1 / variance of their log-depth; seen: where
-    the targets see them; log_claim, claim: (D, m) the log-depth there by the target's pointmap, and its information, 0 without;
-    weight: (D, m), 0 where there is no match.
+    that stays where it is. directions: numbers of the keyframes (D,).
+    loop: (E,) bool, whether an edge may be voted down. share: (E,) what a match counts. scale_sigma: see `make_graph_problem`.
+    points: (D, m) of type float32, in the source of their direction; weight 0 where there is no match.
     """
 
     ids: list[int]
     pairs: list[tuple[int, int]]
     poses: torch.Tensor
     fixed: int
-    source: torch.Tensor
-    target: torch.Tensor
+    directions: Pairs
     loop: torch.Tensor
     share: torch.Tensor
     scale_sigma: float | None
-    X: torch.Tensor
-    information: torch.Tensor
-    seen: Observations
-    log_claim: torch.Tensor
-    claim: torch.Tensor
-    weight: torch.Tensor
+    points: SeenPoints
 
 
 def make_graph_problem(
@@ -97,22 +90,25 @@ def make_graph_problem(
     information = (conf / depth_sigma**2).clamp_max(BEST_DEPTH_SIGMA**-2)
     claim = (conf_target / depth_sigma**2).clamp_max(BEST_DEPTH_SIGMA**-2)
     both = (weight > 0).sum(1).view(2, -1).sum(0)
+    points = SeenPoints(
+        X=_packed(torch.where(usable[..., None], X, 1.0)),
+        information=torch.where(weight > 0, weight * information, 0.0).float(),
+        seen=seen,
+        weight=weight.float(),
+        log_claim=torch.where(claimed, measured, 1.0).log().float(),
+        claim=torch.where(claimed, 0.5 * claim, 0.0).float(),
+        claim_weight=weight.float(),
+    )
     return GraphProblem(
         ids=[k.id for k in keyframes],
         pairs=[(e.i, e.j) for e in edges],
         poses=torch.tensor(np.array([k.T_world_cam.as_matrix() for k in keyframes]), device=device),
         fixed=0 if fixed is None else number[fixed],
-        source=owner,
-        target=target,
+        directions=Pairs(owner, target),
         loop=torch.tensor([e.kind == "loop" for e in edges], dtype=torch.bool, device=device),
         share=(INDEPENDENT_MATCHES / both.clamp_min(1).double()).clamp_max(1.0),
         scale_sigma=scale_sigma,
-        X=_packed(torch.where(usable[..., None], X, 1.0)),
-        information=torch.where(weight > 0, information, 1.0).float(),
-        seen=seen,
-        log_claim=torch.where(claimed, measured, 1.0).log().float(),
-        claim=torch.where(claimed, 0.5 * claim, 0.0).float(),
-        weight=weight.float(),
+        points=points,
     )
 
 

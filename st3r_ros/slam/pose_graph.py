@@ -13,26 +13,26 @@ Carlone, Graduated Non-Convexity for Robust Spatial Perception, RA-L 2020): they
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.block_solver import BlockSystem
 from st3r_ros.slam.graph_problem import GraphProblem, make_graph_problem
-from st3r_ros.slam.residuals import LogDepth, geman_mcclure, linear_rows, sim3_adjoint, sim3_exp
+from st3r_ros.solver.blocks import BlockSystem
+from st3r_ros.solver.damped import Estimate, Schedule, minimize
+from st3r_ros.solver.points import Eliminated, Equations, Noise, eliminate, linearize, robust_cost
+from st3r_ros.solver.poses import sim3_adjoint, sim3_exp
+from st3r_ros.solver.residuals import geman_mcclure
 from st3r_ros.types import Edge, Keyframe
 
 PIXEL_SIGMA = 1.0
+NOISE = Noise(PIXEL_SIGMA, hidden_px=200.0)
 EDGE_SIGMA_PX = 4.0
-ITERATIONS = 25
+SCHEDULE = Schedule(iterations=25, share=1e-3, damping=3e-8, least=3e-8, most=1.0, raised=30.0)
 NARROWING = 4.0
-CONVERGED = 1e-3
-FIRST_DAMPING, LAST_DAMPING = 1e-9, 1.0
-HIDDEN_PX = 200.0
 MAX_LOG_DEPTH = 1.0
-CPU_CHUNK = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,24 +55,9 @@ class GraphResult:
 
 def solve_graph(problem: GraphProblem) -> GraphResult:
     """Levenberg-Marquardt from the problem's poses; one keyframe holds position, orientation and scale. Free of side effects."""
-    start = best = _first_look(problem)
-    width, narrowness, damping = _widths(problem, best), _first_narrowness(problem, best), FIRST_DAMPING
-    converged, iteration = False, 0
-    while not converged and iteration < ITERATIONS:
-        iteration += 1
-        votes = _edge_weights(problem, best, narrowness)
-        tried = _look(problem, *_step(problem, best, votes, damping), width)
-        gain = 1.0 - _cost(problem, tried, votes, width, best) / max(_cost(problem, best, votes, width, best), 1e-12)
-        if gain > 0.0:
-            best, damping = tried, max(0.1 * damping, FIRST_DAMPING)
-            width = _widths(problem, best)
-        else:
-            damping = max(30.0 * damping, 1e-6)
-        stuck = damping > LAST_DAMPING
-        if gain > 0.0 or stuck:
-            converged = gain < CONVERGED and narrowness >= 1.0
-            narrowness, damping = min(narrowness * NARROWING, 1.0), FIRST_DAMPING if stuck else damping
-    return _result(problem, start, best, iteration, converged)
+    start = GraphEstimate.first(problem)
+    found = minimize(start, SCHEDULE)
+    return _result(problem, start, found.estimate, found.iterations, found.converged)
 
 
 def edge_informations(problem: GraphProblem) -> np.ndarray:
@@ -81,10 +66,10 @@ def edge_informations(problem: GraphProblem) -> np.ndarray:
     Of the tangent (translation, rotation, log-scale) that acts left of T_j_i, in the axes and unit of keyframe j:
     T_j_i <- exp(tangent) @ T_j_i. The inverse of such a matrix is the covariance.
     """
-    view = _first_look(problem)
-    view = _look(problem, view.poses, view.delta + view.seen.moved, _widths(problem, view))
-    half, B = len(problem.loop), view.seen.B.double()
-    Ad = view.Ad[half:]  # of T_i_j, which a tangent left of T_j_i moves by minus Ad times it
+    first = GraphEstimate.first(problem)
+    settled = first.at(first.poses, first.delta + first.eliminated().step)
+    half, B = len(problem.loop), settled.eliminated().B.double()
+    Ad = sim3_adjoint(settled.T)[half:]  # of T_i_j, which a tangent left of T_j_i moves by minus Ad times it
     both = B[:half] + Ad.transpose(1, 2) @ B[half:] @ Ad
     return (problem.share[:, None, None] * both).cpu().numpy()
 
@@ -94,115 +79,96 @@ def relative_information(keyframe_i: Keyframe, keyframe_j: Keyframe, edge: Edge,
     return edge_informations(make_graph_problem([keyframe_i, keyframe_j], [edge], depth_sigma))[0]
 
 
-# One look at all matches ------------------------------------------------------------------------------------------------
+# The estimate -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """What the matches of some directions (d) say, in the problem's precision.
+class Weighing:
+    """How the matches and edges count.
 
-    off: (d, 2, m) in standard deviations: the distance in the image, and the log-depth from the claimed one. held: (d,) cost of
-    the changed log-depths. B (d, 7, 7), b (d, 7): normal equations by the tangents left of T_target_source, depths eliminated.
-    moved (d, m), gain (d, 7, m): the log-depths' own step, and what a tangent takes from it.
+    width: (D, 2) of the matches' kernels, in standard deviations: of distances in the image, and of log-depths. As far as the
+    direction is off, at least 1. narrowness: of the loop edges' kernel, up to 1; the smaller, the more is forgiven.
+    votes: (E,) in (0, 1], the trust in each loop edge, 1 for others. log_scale: () the common unit of the keyframes.
     """
 
-    off: torch.Tensor
-    held: torch.Tensor
-    B: torch.Tensor
-    b: torch.Tensor
-    moved: torch.Tensor
-    gain: torch.Tensor
+    width: torch.Tensor
+    narrowness: float
+    votes: torch.Tensor
+    log_scale: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
-    """An estimate, poses (n, 4, 4) float64 and log-depths delta (D, m), and what is seen there.
+class GraphEstimate(Estimate):
+    """Poses (n, 4, 4) float64 and log-depths delta (D, m), T_target_source (D, 4, 4) float64, and what is seen there."""
 
-    Ad: (D, 7, 7) float64 adjoints of T_target_source.
-    """
-
+    problem: GraphProblem
+    weighing: Weighing
     poses: torch.Tensor
     delta: torch.Tensor
-    Ad: torch.Tensor
-    seen: _Seen
+    T: torch.Tensor
+    equations: Equations
+    cost: torch.Tensor
+
+    @staticmethod
+    def first(problem: GraphProblem) -> GraphEstimate:
+        """The problem as it is, with kernels as wide as its edges are off, so that even the worst loop edge counts about half."""
+        T, delta = problem.directions.relative(problem.poses), torch.zeros_like(problem.points.information)
+        off = _off(problem, linearize(problem.points, T.to(delta.dtype), delta, NOISE))
+        loops_off = torch.where(problem.loop, _edges_off(problem, off), 0.0)
+        narrowness = min(1.0, 0.5 / max(float(loops_off.square().max()) if len(loops_off) else 0.0, 0.5))
+        return _estimate(problem, _weighing(problem, off, narrowness, problem.poses), problem.poses, delta)
+
+    def at(self, poses: torch.Tensor, delta: torch.Tensor) -> GraphEstimate:
+        """The estimate elsewhere, weighed as here."""
+        return _estimate(self.problem, self.weighing, poses, delta)
+
+    @property
+    def final(self) -> bool:  # type: ignore[override]
+        return self.weighing.narrowness >= 1.0
+
+    def stepped(self, damping: float | torch.Tensor) -> GraphEstimate:
+        rest = self.eliminated()
+        x = self.system(rest, damping).solve()
+        tangents = self.problem.directions.moved(sim3_adjoint(self.T), x)
+        change = rest.depth_step(tangents.to(self.delta.dtype))
+        delta = (self.delta + change.clamp(-0.5, 0.5)).clamp(-MAX_LOG_DEPTH, MAX_LOG_DEPTH)
+        return self.at(self.poses @ sim3_exp(x), delta)
+
+    def reweighed(self) -> GraphEstimate:
+        narrowness = min(NARROWING * self.weighing.narrowness, 1.0)
+        weighing = _weighing(self.problem, _off(self.problem, self.equations), narrowness, self.poses)
+        by_direction = robust_cost(self.problem.points, self.equations, self.delta, NOISE, weighing.width)
+        return replace(self, weighing=weighing, cost=_cost(self.problem, weighing, self.poses, by_direction))
+
+    def eliminated(self) -> Eliminated:
+        """Of each direction, without its log-depths."""
+        return eliminate(self.equations, self.problem.points.information, self.delta)
+
+    def system(self, rest: Eliminated, damping: float | torch.Tensor) -> BlockSystem:
+        """The damped normal equations by tangents right of the poses."""
+        problem, log_scales = self.problem, _log_scales(self.poses)
+        share = (self.weighing.votes * problem.share).repeat(2)
+        B, b = share[:, None, None] * rest.B, share[:, None] * rest.b
+        system = problem.directions.system(sim3_adjoint(self.T), B, b, len(self.poses))
+        if problem.scale_sigma is not None:
+            system.diagonal[:, 6, 6] += problem.scale_sigma**-2
+            system.g[:, 6] += (log_scales - self.weighing.log_scale) / problem.scale_sigma**2
+        free = torch.arange(len(self.poses), device=self.poses.device) != problem.fixed
+        return replace(system.damped(damping).fixed(free), g=-system.g * free[:, None])
 
 
-def _first_look(problem: GraphProblem) -> _View:
-    """The problem as it is, with kernels as wide as the edges are off."""
-    unchanged = torch.zeros_like(problem.information)
-    view = _look(problem, problem.poses, unchanged, unchanged.new_ones(len(unchanged), 2))
-    return _look(problem, problem.poses, unchanged, _widths(problem, view))
+def _estimate(problem: GraphProblem, weighing: Weighing, poses: torch.Tensor, delta: torch.Tensor) -> GraphEstimate:
+    T = problem.directions.relative(poses)
+    equations = linearize(problem.points, T.to(delta.dtype), delta, NOISE, weighing.width)
+    cost = _cost(problem, weighing, poses, equations.cost)
+    return GraphEstimate(problem, weighing, poses, delta, T, equations, cost)
 
 
-def _look(problem: GraphProblem, poses: torch.Tensor, delta: torch.Tensor, width: torch.Tensor) -> _View:
-    """width: (D, 2) of the kernels, in standard deviations: of distances in the image, and of log-depths."""
-    T = torch.linalg.inv(poses)[problem.target] @ poses[problem.source]
-    directions, matches = delta.shape
-    # Parts that fit a CPU's cache; a GPU takes everything at once.
-    chunk = max(directions if delta.is_cuda else CPU_CHUNK // max(matches, 1), 1)
-    starts = range(0, max(directions, 1), chunk)
-    parts = [_look_at(problem, slice(a, a + chunk), T[a : a + chunk], delta[a : a + chunk], width[a : a + chunk]) for a in starts]
-    seen = _Seen(*(torch.cat(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
-    return _View(poses, delta, sim3_adjoint(T), seen)
-
-
-def _look_at(problem: GraphProblem, part: slice, T: torch.Tensor, delta: torch.Tensor, width: torch.Tensor) -> _Seen:
-    """At the directions `part`, with T_target_source (d, 4, 4), log-depths delta (d, m) and kernels width (d, 2)."""
-    T, observed, weight, claim = T.to(delta.dtype), problem.seen[part], problem.weight[part], problem.claim[part]
-    offset = (T[:, :3, :3].permute(1, 2, 0)[..., None] * (problem.X[part].movedim(-1, 0) * delta.exp())).sum(1).movedim(0, -1)
-    points = offset + T[:, None, :3, 3]
-    seen, there = observed.residuals(points), observed.log_depth(points)
-    difference = there.values - problem.log_claim[part]
-    distance = torch.where(seen.visible, seen.distance, HIDDEN_PX) / PIXEL_SIGMA
-    off = torch.stack([distance, difference.abs() * claim.sqrt()], dim=1)
-    trust = geman_mcclure(off / width[:, :, None]).weight * (weight * seen.visible)[:, None]
-    squares = [trust[:, 0] / PIXEL_SIGMA**2] * seen.values.shape[-1] + [trust[:, 1] * claim]
-    rows = linear_rows(seen.with_row(LogDepth(difference, there.J)), points, offset) * torch.stack(squares).sqrt()
-    rows = rows.permute(2, 0, 1, 3)  # (d, 9, R + 1, m)
-    by_depth, flat = (rows[:, 7:8] * rows).sum(2), rows.flatten(2)
-    normal = flat[:, :7] @ flat.transpose(1, 2)
-    information = weight * problem.information[part]
-    inverse_h = (by_depth[:, 7] + information).clamp_min(1e-9).reciprocal()
-    moved = -inverse_h * (by_depth[:, 8] + information * delta)
-    E = by_depth[:, :7]
-    gain = E * inverse_h[:, None]
-    B = normal[:, :, :7] - gain @ E.transpose(1, 2)
-    b = normal[:, :, 8] + (E @ moved[:, :, None])[..., 0]
-    return _Seen(off, 0.5 * (information * delta.square()).sum(1), B, b, moved, gain)
-
-
-def _medians(problem: GraphProblem, view: _View) -> torch.Tensor:
-    """Medians (D, 2) of how far off the matches of each direction are, in standard deviations; 0 without any."""
-    counts = torch.stack([problem.weight > 0, problem.claim > 0], dim=1)
-    return torch.where(counts, view.seen.off, torch.nan).nanmedian(dim=2).values.nan_to_num(0.0)
-
-
-def _widths(problem: GraphProblem, view: _View) -> torch.Tensor:
-    """How wide the kernels (D, 2) of the matches are, in standard deviations: as far as their edge is off, at least 1."""
-    return _medians(problem, view).clamp_min(1.0)
-
-
-# Votes of the edges -----------------------------------------------------------------------------------------------------
-
-
-def _edges_off(problem: GraphProblem, view: _View) -> torch.Tensor:
-    """How far off each edge (E,) is, in EDGE_SIGMA_PX."""
-    return _medians(problem, view)[:, 0].view(2, len(problem.loop)).mean(0).double() * (PIXEL_SIGMA / EDGE_SIGMA_PX)
-
-
-def _edge_weights(problem: GraphProblem, view: _View, narrowness: float) -> torch.Tensor:
-    """(E,) in (0, 1]: the trust in each loop edge, 1 for others. narrowness: up to 1; the smaller, the more is forgiven."""
-    weight = (1.0 + narrowness * _edges_off(problem, view).square()) ** -2
-    return torch.where(problem.loop, weight, 1.0)
-
-
-def _first_narrowness(problem: GraphProblem, view: _View) -> float:
-    """That at which even the loop edge that is furthest off counts about half."""
-    off = torch.where(problem.loop, _edges_off(problem, view), 0.0)
-    return min(1.0, 0.5 / max(float(off.square().max()) if len(off) else 0.0, 0.5))
-
-
-# The steps --------------------------------------------------------------------------------------------------------------
+def _cost(problem: GraphProblem, weighing: Weighing, poses: torch.Tensor, by_direction: torch.Tensor) -> torch.Tensor:
+    total = (weighing.votes * problem.share).repeat(2) @ by_direction.double()
+    if problem.scale_sigma is not None:
+        total = total + 0.5 * (_log_scales(poses) - weighing.log_scale).square().sum() / problem.scale_sigma**2
+    return total
 
 
 def _log_scales(poses: torch.Tensor) -> torch.Tensor:
@@ -210,61 +176,45 @@ def _log_scales(poses: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(poses[:, :3, 0], dim=1).log()
 
 
-def _cost(problem: GraphProblem, view: _View, votes: torch.Tensor, width: torch.Tensor, prior_at: _View) -> float:
-    """The robust cost. prior_at: source of the common unit of the keyframes."""
-    square = width.square()
-    matches = problem.weight[:, None] * geman_mcclure(view.seen.off / width[:, :, None]).cost * square[:, :, None]
-    total = (votes * problem.share).repeat(2) @ (matches.sum((1, 2)) + view.seen.held).double()
-    if problem.scale_sigma is not None:
-        common = _log_scales(prior_at.poses).median()
-        total = total + 0.5 * (_log_scales(view.poses) - common).square().sum() / problem.scale_sigma**2
-    return float(total)
+# How matches and edges count ----------------------------------------------------------------------------------------------
 
 
-def _step(problem: GraphProblem, view: _View, votes: torch.Tensor, damping: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Poses (n, 4, 4) and log-depths (D, m) after one damped step."""
-    x = _system(problem, view, votes, damping).solve()
-    by_direction = (view.Ad @ x[problem.source][..., None])[..., 0] - x[problem.target]
-    change = view.seen.moved - (by_direction[:, None].to(view.delta.dtype) @ view.seen.gain)[:, 0]
-    delta = (view.delta + change.clamp(-0.5, 0.5)).clamp(-MAX_LOG_DEPTH, MAX_LOG_DEPTH)
-    return view.poses @ sim3_exp(x), delta
+def _weighing(problem: GraphProblem, off: torch.Tensor, narrowness: float, poses: torch.Tensor) -> Weighing:
+    votes = _votes(problem, off, narrowness)
+    return Weighing(off.clamp_min(1.0), narrowness, votes, _log_scales(poses).median())
 
 
-def _system(problem: GraphProblem, view: _View, votes: torch.Tensor, damping: float) -> BlockSystem:
-    """The damped normal equations by tangents right of the poses.
+def _off(problem: GraphProblem, equations: Equations) -> torch.Tensor:
+    """Medians (D, 2) of how far off the matches of each direction are, in standard deviations; 0 without any."""
+    assert equations.difference is not None and problem.points.claim is not None
+    off = torch.stack([equations.distance, equations.difference], dim=1)
+    counts = torch.stack([problem.points.weight > 0, problem.points.claim > 0], dim=1)
+    return torch.where(counts, off, torch.nan).nanmedian(dim=2).values.nan_to_num(0.0)
 
-    A tangent right of the source's pose moves a direction by Ad times it, one right of the target's by minus it.
-    """
-    s, t, n = problem.source, problem.target, len(problem.poses)
-    share = (votes * problem.share).repeat(2)
-    B, b, Ad = share[:, None, None] * view.seen.B, share[:, None] * view.seen.b, view.Ad
-    from_source = Ad.transpose(1, 2) @ B
-    H = B.new_zeros(n, 7, 7).index_add_(0, s, from_source @ Ad).index_add_(0, t, B)
-    g = B.new_zeros(n, 7).index_add_(0, s, (Ad.transpose(1, 2) @ b[..., None])[..., 0]).index_add_(0, t, -b)
-    if problem.scale_sigma is not None:
-        log_scales = _log_scales(view.poses)
-        H[:, 6, 6] += problem.scale_sigma**-2
-        g[:, 6] += (log_scales - log_scales.median()) / problem.scale_sigma**2
-    diagonal = H.diagonal(dim1=1, dim2=2)
-    diagonal += damping * diagonal + 1e-9
-    H[problem.fixed], g[problem.fixed] = torch.eye(7, dtype=H.dtype, device=H.device), 0.0
-    tied = ((s != problem.fixed) & (t != problem.fixed)).double()
-    return BlockSystem(H, -from_source * tied[:, None, None], s, t, -g)
+
+def _edges_off(problem: GraphProblem, off: torch.Tensor) -> torch.Tensor:
+    """How far off each edge (E,) is, in EDGE_SIGMA_PX."""
+    return off[:, 0].view(2, len(problem.loop)).mean(0).double() * (PIXEL_SIGMA / EDGE_SIGMA_PX)
+
+
+def _votes(problem: GraphProblem, off: torch.Tensor, narrowness: float) -> torch.Tensor:
+    weight = (1.0 + narrowness * _edges_off(problem, off).square()) ** -2
+    return torch.where(problem.loop, weight, 1.0)
 
 
 # The end ----------------------------------------------------------------------------------------------------------------
 
 
-def _edge_rmse(problem: GraphProblem, view: _View) -> torch.Tensor:
+def _edge_rmse(problem: GraphProblem, estimate: GraphEstimate) -> torch.Tensor:
     """(E,) pixels, of the better matches of each edge."""
-    distance = view.seen.off[:, 0]
-    weight = problem.weight * geman_mcclure(distance / _widths(problem, view)[:, :1]).weight
+    distance, width = estimate.equations.distance, _off(problem, estimate.equations)[:, :1].clamp_min(1.0)
+    weight = problem.points.weight * geman_mcclure(distance / width).weight
     sums = torch.stack([(weight * distance.square()).sum(1), weight.sum(1)]).view(2, 2, len(problem.loop)).sum(1)
     return (sums[0] / sums[1].clamp_min(1e-12)).sqrt().double() * PIXEL_SIGMA
 
 
-def _result(problem: GraphProblem, start: _View, best: _View, iterations: int, converged: bool) -> GraphResult:
-    votes = _edge_weights(problem, best, 1.0)
+def _result(problem: GraphProblem, start: GraphEstimate, best: GraphEstimate, iterations: int, converged: bool) -> GraphResult:
+    votes = _votes(problem, _off(problem, best.equations), 1.0)
     before, after = _edge_rmse(problem, start), _edge_rmse(problem, best)
     total = votes.sum().clamp_min(1e-12)
     numbers = torch.stack([before, after, votes, votes * before.square() / total, votes * after.square() / total]).cpu().numpy()

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import normalize
 
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.residuals import Observations, PixelObservations, RayObservations
+from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations
 from st3r_ros.types import Keyframe
 
 INDEPENDENT_CLAIMS = 16

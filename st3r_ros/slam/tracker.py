@@ -22,28 +22,31 @@ from st3r_ros.slam.projection import (
     rays,
     sample,
 )
-from st3r_ros.slam.residuals import Observations, PixelObservations, RayObservations
-from st3r_ros.slam.tracking import TrackingProblem, TrackingResult, track
+from st3r_ros.slam.tracking import KNOWN_INFORMATION, TrackingProblem, TrackingResult, track
+from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations
 from st3r_ros.types import Features, Keyframe, Matches, PairModel, PairPrediction
 
 UNKNOWN_DEPTH_INFORMATION = 1.0
-KNOWN_DEPTH_INFORMATION = 25.0
 MIN_INLIER_SHARE = 0.3
 
 
 @dataclass(frozen=True, eq=False)
 class Tracked:
-    """A solved frame. `result` refers to `matches` (0 = frame, 1 = keyframe); trusted: inliers whose depth was known before."""
+    """A solved frame. `result` refers to `matches` (0 = frame, 1 = keyframe)."""
 
     prediction: PairPrediction
     problem: TrackingProblem
     result: TrackingResult
-    trusted: int
 
     @property
     def matches(self) -> Matches:
         """Matches of the frame (0) with the keyframe (1)."""
         return self.prediction.matches
+
+    @property
+    def trusted(self) -> int:
+        """Matches that agree on the pose and whose depth was known before."""
+        return self.result.trusted
 
     @property
     def inlier_share(self) -> float:
@@ -142,12 +145,11 @@ class Tracker:
             frame_information = frame_information * min(1.0, INDEPENDENT_CLAIMS / len(pixels))
         problem = TrackingProblem(points, information, seen, weight, frame_depth, frame_information)
         result = track(problem, *guesses)
-        trusted = int((result.inliers & (problem.information > KNOWN_DEPTH_INFORMATION)).sum())
         share = float(result.inliers.double().mean())
         finite = np.isfinite(result.T_kf_cam.as_matrix()).all()
-        if trusted < self.config.min_inliers or share < MIN_INLIER_SHARE or not finite:
+        if result.trusted < self.config.min_inliers or share < MIN_INLIER_SHARE or not finite:
             return None
-        return Tracked(prediction, problem, result, trusted)
+        return Tracked(prediction, problem, result)
 
     def fuse(self, keyframe: Keyframe, tracked: Tracked) -> float | None:
         """Updates the keyframe's pointmap from a tracked frame: matched points by their parallax, all by the prediction.
@@ -194,7 +196,7 @@ class CarriedPoints:
 def carried_points(tracked: Tracked) -> CarriedPoints:
     """The keyframe's points of known depth in the tracked frame."""
     result = tracked.result
-    chosen = result.inliers & (tracked.problem.information > KNOWN_DEPTH_INFORMATION)
+    chosen = result.inliers & (tracked.problem.information > KNOWN_INFORMATION)
     T_cam_kf = result.T_kf_cam.se3().inverse()
     points = tracked.problem.points[chosen] * result.log_depth[chosen].exp()[:, None]
     X = torch.from_numpy(T_cam_kf.act(points.cpu().numpy())).to(points.device)

@@ -13,7 +13,7 @@ for nothing before it is done.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,31 +21,25 @@ import torch
 from st3r_ros.geometry.pnp import solve_pnp
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.projection import rays
-from st3r_ros.slam.residuals import (
-    LogDepth,
-    Observations,
-    PixelObservations,
-    Residuals,
-    geman_mcclure,
-    huber,
-    linear_rows,
-    sim3_exp,
-)
+from st3r_ros.solver.blocks import solve_dense
+from st3r_ros.solver.damped import Estimate, Schedule, minimize, minimize_unseen
+from st3r_ros.solver.points import Equations, Noise, SeenPoints, eliminate, linearize, look
+from st3r_ros.solver.poses import sim3_exp
+from st3r_ros.solver.residuals import Observations, PixelObservations, huber
 from st3r_ros.types import Matches
 
 PIXEL_SIGMA = 1.0
 INLIER_PX = 4.0
 SOLVED_MATCHES = 1500
-DRAW_IN = 4
-ITERATIONS = 9
-ENOUGH, ENOUGH_TO_DRAW_IN = 0.01, 1.0
-"""A step that lowers the cost, half a sum of squares in standard deviations, by less than this is the last one."""
+GUESSED, SETTLED = Noise(PIXEL_SIGMA, hidden_px=100.0, kernel=huber), Noise(PIXEL_SIGMA, hidden_px=100.0)
+"""While the guess may be wrong, outliers still have influence."""
+DRAW_IN = Schedule(iterations=4, enough=1.0)
+REFINE, REFINE_WELL = Schedule(iterations=5, enough=0.01), Schedule(iterations=9, enough=0.01)
 SETTLE_ITERATIONS = 3
 MAX_LOG_DEPTH_STEP = 0.5
 MAX_LOG_DEPTH = 3.0
 MAX_TURN = 0.5
 SCALE_PRIOR = 1e-3
-HIDDEN_PX = 100.0
 KNOWN_INFORMATION = 25.0
 GOOD_SHARE = 0.6
 
@@ -67,17 +61,17 @@ class TrackingProblem:
     frame_depth: torch.Tensor | None = None
     frame_information: torch.Tensor | None = None
 
-    def __getitem__(self, index: torch.Tensor) -> TrackingProblem:
-        """A subset of the matches."""
-        depth, information = self.frame_depth, self.frame_information
-        return TrackingProblem(
-            self.points[index],
-            self.information[index],
-            self.seen[index],
-            self.weight[index],
-            None if depth is None else depth[index],
-            None if information is None else information[index],
-        )
+    def stated(self) -> SeenPoints:
+        """What is minimised: points that are not finite without weight, claimed depths that are invalid left out."""
+        finite = torch.isfinite(self.points).all(dim=1)
+        weight = torch.where(finite, self.weight, 0.0)
+        points = torch.where(finite, self.points.T, 1.0).contiguous().T  # by components in memory, see solver/residuals.py
+        if self.frame_depth is None or self.frame_information is None:
+            return SeenPoints(points, self.information, self.seen, weight)
+        claimed = (self.frame_depth > 0) & (self.frame_depth < torch.inf) & (self.frame_information > 0) & (weight > 0)
+        log_claim = torch.where(claimed, self.frame_depth, 1.0).log()
+        claim = torch.where(claimed, self.frame_information, 0.0)
+        return SeenPoints(points, self.information, self.seen, weight, log_claim, claim)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +79,8 @@ class TrackingResult:
     """T_kf_cam; covariance (7, 7) of the tangent applied left of T_cam_kf; inliers (N,) bool.
 
     log_depth: (N,) change of each point's log-depth. information: (N,) what the frame's view of the point adds to it.
-    rmse_px: of the inliers, infinite without any.
+    rmse_px: of the inliers, infinite without any. known: number of points whose depth was known before; trusted: of those that
+    are inliers too.
     """
 
     T_kf_cam: Sim3
@@ -94,6 +89,8 @@ class TrackingResult:
     log_depth: torch.Tensor
     information: torch.Tensor
     rmse_px: float
+    known: int
+    trusted: int
 
 
 def make_problem(
@@ -107,227 +104,152 @@ def make_problem(
 
 def track(problem: TrackingProblem, T_kf_cam: Sim3, *others: Sim3) -> TrackingResult:
     """The pose with the smallest residuals, starting from the best guess; from PnP when the result is too far off."""
-    problem = _clean(problem)
-    count, device = len(problem.weight), problem.points.device
+    points = problem.stated()
+    count, device = len(points.weight), points.X.device
     chosen = torch.linspace(0, count - 1, min(count, SOLVED_MATCHES), device=device, dtype=torch.float64).long()
-    sampled = problem[chosen] if count > SOLVED_MATCHES else problem
-    found = _solve(problem, sampled, _nearest(sampled, T_kf_cam, *others), DRAW_IN)
+    sampled = points[chosen] if count > SOLVED_MATCHES else points
+    found = solve(points, sampled, _nearest(sampled, T_kf_cam, *others)).read()
     if found.trusted > GOOD_SHARE * found.known and found.known >= 6:
-        return found.result
+        return found
     guess = _pose_by_pnp(sampled, float(T_kf_cam.scale))
     if guess is None:
-        return found.result
-    other = _solve(problem, sampled, _nearest(sampled, guess), 0)
-    return other.result if other.inliers > found.inliers else found.result
+        return found
+    other = solve(points, sampled, _nearest(sampled, guess), guessed=False).read()
+    return other if other.inliers.sum() > found.inliers.sum() else found
 
 
-def _nearest(problem: TrackingProblem, *guesses: Sim3) -> torch.Tensor:
+def _nearest(points: SeenPoints, *guesses: Sim3) -> torch.Tensor:
     """T_cam_kf (4, 4) of the guess with the smallest reprojection errors."""
-    matrices = [torch.tensor(guess.inverse().as_matrix(), device=problem.points.device) for guess in guesses]
+    matrices = [torch.tensor(guess.inverse().as_matrix(), device=points.X.device) for guess in guesses]
     if len(matrices) == 1:
         return matrices[0]
-    delta = torch.zeros_like(problem.information)
-    costs = torch.stack([_view(problem, T, delta, redescend=False).cost for T in matrices])
+    delta = torch.zeros_like(points.information)
+    costs = torch.stack([look(points, T, delta, GUESSED).cost for T in matrices])
     return torch.stack(matrices).index_select(0, costs.argmin()[None])[0]
 
 
-def _clean(problem: TrackingProblem) -> TrackingProblem:
-    """Removes the weight of points that are not finite, and claimed depths that are invalid."""
-    finite = torch.isfinite(problem.points).all(dim=1)
-    weight = torch.where(finite, problem.weight, 0.0)
-    points = torch.where(finite, problem.points.T, 1.0).contiguous().T  # by components in memory, see residuals.py
-    if problem.frame_depth is None or problem.frame_information is None:
-        return replace(problem, points=points, weight=weight)
-    claimed = (problem.frame_depth > 0) & (problem.frame_depth < torch.inf) & (problem.frame_information > 0) & (weight > 0)
-    depth, information = (torch.where(claimed, a, b) for a, b in ((problem.frame_depth, 1.0), (problem.frame_information, 0.0)))
-    return TrackingProblem(points, problem.information, problem.seen, weight, depth, information)
-
-
-def _pose_by_pnp(problem: TrackingProblem, scale: float) -> Sim3 | None:
+def _pose_by_pnp(points: SeenPoints, scale: float) -> Sim3 | None:
     """T_kf_cam without an initial guess, from the points of known depth."""
-    known = (problem.information > KNOWN_INFORMATION) & (problem.weight > 0)
-    seen = problem.seen[known]
+    known = (points.information > KNOWN_INFORMATION) & (points.weight > 0)
+    X, seen = points.X[known], points.seen[known]
     if isinstance(seen, PixelObservations):
-        found = solve_pnp(problem.points[known].cpu().numpy(), seen.pixels.cpu().numpy(), seen.K.cpu().numpy(), INLIER_PX)
+        found = solve_pnp(X.cpu().numpy(), seen.pixels.cpu().numpy(), seen.K.cpu().numpy(), INLIER_PX)
     else:
         forward = seen.rays[:, 2] > 0.1
-        points, at = problem.points[known][forward].cpu().numpy(), seen.normalized()[forward].cpu().numpy()
-        found = solve_pnp(points, at, np.eye(3), INLIER_PX / float(seen.pixels_per_radian))
+        at = seen.normalized()[forward].cpu().numpy()
+        found = solve_pnp(X[forward].cpu().numpy(), at, np.eye(3), INLIER_PX / float(seen.pixels_per_radian))
     return None if found is None else found.T_cam_points.inverse().sim3(scale)
 
 
-# The solver -------------------------------------------------------------------------------------------------------------
+# On the device ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Solution:
-    """A result with its numbers of inliers, of points whose depth was known before (known), and of both (trusted)."""
+def solve(points: SeenPoints, sampled: SeenPoints, T: torch.Tensor, *, guessed: bool = True) -> Solution:
+    """The pose and depths of all points, from some of them and T_cam_kf (4, 4). Only on a CPU is any value looked at.
 
-    result: TrackingResult
-    inliers: int
-    known: int
-    trusted: int
-
-
-@dataclass(frozen=True, eq=False)
-class _System:
-    """An estimate, T_cam_kf (4, 4) and log-depths delta (M,), its robust cost (), and the normal equations there.
-
-    normal: (9, 9), rows and columns of pose tangent (7), common log-depth, residual. coupling: (9, M), the same of each point
-    with its own log-depth: by pose (7), its own curvature, its gradient; the hold of its depth not counted.
-    """
-
-    T: torch.Tensor
-    delta: torch.Tensor
-    cost: torch.Tensor
-    normal: torch.Tensor
-    coupling: torch.Tensor
-
-    def or_better(self, other: _System) -> tuple[_System, torch.Tensor]:
-        """The system of lower cost, and whether that is the other one."""
-        better = other.cost < self.cost
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return _System(*(torch.where(better, new, old) for old, new in pairs)), better
-
-
-def _solve(problem: TrackingProblem, sampled: TrackingProblem, T: torch.Tensor, draw_in: int) -> _Solution:
-    """T: T_cam_kf (4, 4) of the guess.
-
-    draw_in: iterations in which outliers still have influence, because the guess may be wrong; later they are excluded.
+    guessed: the initial pose may be wrong, so that outliers keep their influence for a while.
     """
     delta = torch.zeros_like(sampled.information)
-    if sampled.frame_depth is not None:
+    if sampled.log_claim is not None:
         T = _in_claimed_scale(sampled, T)
-    system = _descend(sampled, T, delta, iterations=draw_in, redescend=False)
-    system = _descend(sampled, system.T, system.delta, iterations=ITERATIONS - draw_in, redescend=True)
-    return _finish(problem, sampled, system)
+    if guessed:
+        start = _descend(_Pose.at(sampled, T, delta, GUESSED), DRAW_IN)
+        T, delta = start.T, start.delta
+    found = _descend(_Pose.at(sampled, T, delta, SETTLED), REFINE if guessed else REFINE_WELL)
+    return _settle(points, found, found.delta if sampled is points else torch.zeros_like(points.information))
 
 
-def _in_claimed_scale(problem: TrackingProblem, T: torch.Tensor) -> torch.Tensor:
+def _in_claimed_scale(points: SeenPoints, T: torch.Tensor) -> torch.Tensor:
     """T_cam_kf (4, 4) in the unit of the depths that the pair model claims; what is seen where does not change."""
-    assert problem.frame_depth is not None and problem.frame_information is not None
-    points = problem.points @ T[:3, :3].T + T[:3, 3]
-    ratio = problem.frame_depth.log() - problem.seen.log_depth(points).values
-    usable = (problem.frame_information > 0) & (problem.information > KNOWN_INFORMATION)
+    assert points.log_claim is not None and points.claim is not None
+    ratio = points.log_claim - points.seen.log_depth(points.X @ T[:3, :3].T + T[:3, 3]).values
+    usable = (points.claim > 0) & (points.information > KNOWN_INFORMATION)
     shift = torch.where(usable, ratio, torch.nan).nanmedian().nan_to_num(0.0)
     return torch.cat([shift.exp() * T[:3], T[3:]])
 
 
-def _descend(problem: TrackingProblem, T: torch.Tensor, delta: torch.Tensor, iterations: int, redescend: bool) -> _System:
-    """Levenberg-Marquardt: each step keeps the better result. No value leaves the device, so only a CPU can stop early."""
-    best = _linearize(problem, T, delta, redescend)
-    damping = torch.full_like(best.cost, 1e-4)
-    for _ in range(iterations):
-        tried = _linearize(problem, *_step(problem, best, damping), redescend)
-        if T.device.type == "cpu" and 0.0 <= best.cost - tried.cost < (ENOUGH if redescend else ENOUGH_TO_DRAW_IN):
-            return tried
-        best, better = best.or_better(tried)
-        damping = torch.where(better, 0.1 * damping, 10.0 * damping).clamp(1e-8, 1e6)
-    return best
-
-
-def _step(problem: TrackingProblem, system: _System, damping: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """T_cam_kf (4, 4) and log-depths (M,) after one damped step."""
-    E, h_point, g_point = system.coupling[:7], system.coupling[7], system.coupling[8]
-    g_point = g_point + problem.information * system.delta
-    inverse_h = ((1.0 + damping) * (h_point + problem.information)).reciprocal()
-    scaled = E * inverse_h
-    H = system.normal[:7, :7] - scaled @ E.T
-    H.diagonal().add_(damping * system.normal.diagonal()[:7] + SCALE_PRIOR)
-    g = system.normal[:7, 8] - scaled @ g_point
-    step = -torch.linalg.solve_ex(H, g)[0]
-    step = step * (MAX_TURN / step[3:].abs().max().clamp_min(MAX_TURN))
-    moved = -inverse_h * (g_point + step @ E)
-    delta = system.delta + moved.clamp(-MAX_LOG_DEPTH_STEP, MAX_LOG_DEPTH_STEP)
-    return sim3_exp(step) @ system.T, delta.clamp(-MAX_LOG_DEPTH, MAX_LOG_DEPTH)
-
-
 @dataclass(frozen=True, eq=False)
-class _View:
-    """The matches at an estimate. seen: their residual rows, the last one that of log-depth where depth is claimed.
+class _Pose(Estimate):
+    """T_cam_kf (4, 4) and log-depths delta (M,)."""
 
-    root: (R, M) square roots of the rows' robust weights. points, offset: (M, 3) in the frame's camera and their derivative by
-    the log-depth. distance: (M,) in standard deviations. cost: the robust cost ().
-    """
-
-    seen: Residuals
-    root: torch.Tensor
-    points: torch.Tensor
-    offset: torch.Tensor
-    distance: torch.Tensor
+    points: SeenPoints
+    noise: Noise
+    T: torch.Tensor
+    delta: torch.Tensor
+    equations: Equations
     cost: torch.Tensor
 
+    @staticmethod
+    def at(points: SeenPoints, T: torch.Tensor, delta: torch.Tensor, noise: Noise) -> _Pose:
+        equations = linearize(points, T, delta, noise)
+        return _Pose(points, noise, T, delta, equations, equations.cost)
 
-def _view(problem: TrackingProblem, T: torch.Tensor, delta: torch.Tensor, redescend: bool) -> _View:
-    kernel = geman_mcclure if redescend else huber
-    offset = (T[:3, :3] @ problem.points.T * delta.exp()).T
-    points = offset + T[:3, 3]
-    seen = problem.seen.residuals(points)
-    distance = torch.where(seen.visible, seen.distance / PIXEL_SIGMA, HIDDEN_PX)
-    robust = kernel(distance)
-    cost = problem.weight @ robust.cost + 0.5 * (problem.information @ delta.square())
-    root = (problem.weight * robust.weight * seen.visible).sqrt() / PIXEL_SIGMA
-    root = root.expand(seen.values.shape[1], -1)
-    if problem.frame_depth is not None and problem.frame_information is not None:
-        there = problem.seen.log_depth(points)
-        difference = there.values - problem.frame_depth.log()
-        sqrt_information = problem.frame_information.sqrt()
-        robust = kernel(difference.abs() * sqrt_information)
-        cost = cost + robust.cost.sum()
-        seen = seen.with_row(LogDepth(difference, there.J))
-        root = torch.cat([root, ((robust.weight * seen.visible).sqrt() * sqrt_information)[None]])
-    return _View(seen, root, points, offset, distance, cost)
+    def stepped(self, damping: float | torch.Tensor) -> _Pose:
+        rest = eliminate(self.equations, self.points.information, self.delta, damping)
+        H = rest.B + torch.diag_embed(damping * self.equations.normal.diagonal()[:7] + SCALE_PRIOR)
+        step = -solve_dense(H, rest.b)
+        step = step * (MAX_TURN / step[3:].abs().max().clamp_min(MAX_TURN))
+        return _Pose.at(self.points, sim3_exp(step) @ self.T, _within(self.delta, rest.depth_step(step)), self.noise)
 
 
-def _linearize(problem: TrackingProblem, T: torch.Tensor, delta: torch.Tensor, redescend: bool) -> _System:
-    view = _view(problem, T, delta, redescend)
-    rows = linear_rows(view.seen, view.points, view.offset) * view.root
-    flat = rows.flatten(1)
-    return _System(T, delta, view.cost, flat @ flat.T, (rows[7] * rows).sum(1))
+def _within(delta: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    """Log-depths (N,) after a step, neither of them too large."""
+    return (delta + step.clamp(-MAX_LOG_DEPTH_STEP, MAX_LOG_DEPTH_STEP)).clamp(-MAX_LOG_DEPTH, MAX_LOG_DEPTH)
+
+
+def _descend(pose: _Pose, schedule: Schedule) -> _Pose:
+    """Only a CPU can stop early."""
+    return minimize(pose, schedule).estimate if pose.T.device.type == "cpu" else minimize_unseen(pose, schedule)
 
 
 # The end ----------------------------------------------------------------------------------------------------------------
 
 
-def _finish(problem: TrackingProblem, sampled: TrackingProblem, system: _System) -> _Solution:
-    """Inliers, depths and statistics of all matches at the resulting pose, in one transfer."""
-    settled = _settle(problem, system.T, system.delta if sampled is problem else torch.zeros_like(problem.information))
-    distance = settled.distance_px
-    inliers = (distance < INLIER_PX) & (problem.weight > 0)
-    known = problem.information > KNOWN_INFORMATION
-    E = system.coupling[:7]
-    H = system.normal[:7, :7] - (E / (system.coupling[7] + sampled.information)) @ E.T
-    sums = torch.stack([inliers.sum(), known.sum(), (inliers & known).sum(), torch.where(inliers, distance, 0.0).square().sum()])
-    numbers = torch.cat([system.T.reshape(-1), H.reshape(-1), sums]).cpu().numpy()
-    count, square = numbers[65], numbers[68]
-    variance = max(1.0, square / (2 * max(count, 1)) / PIXEL_SIGMA**2)
-    covariance = np.linalg.pinv(numbers[16:65].reshape(7, 7) + SCALE_PRIOR * np.eye(7), hermitian=True) * variance
-    rmse = float(np.sqrt(square / count)) if count else float("inf")
-    result = TrackingResult(
-        Sim3.from_matrix(numbers[:16].reshape(4, 4)).inverse(), covariance, inliers, settled.log_depth, settled.information, rmse
-    )
-    return _Solution(result, *(int(number) for number in numbers[65:68]))
-
-
 @dataclass(frozen=True, eq=False)
-class _Settled:
-    """All matches at a pose: log_depth (N,), distance_px (N,), and information (N,) of the depth from the frame."""
+class Solution:
+    """On the device: T_cam_kf (4, 4), information (7, 7) of the tangent left of it, and all points (N) there.
 
-    log_depth: torch.Tensor
-    distance_px: torch.Tensor
+    log_depth, log_depth_information, distance_px: (N,) as in `TrackingResult`, and from where they are seen.
+    """
+
+    points: SeenPoints
+    T_cam_kf: torch.Tensor
     information: torch.Tensor
+    log_depth: torch.Tensor
+    log_depth_information: torch.Tensor
+    distance_px: torch.Tensor
+
+    def read(self) -> TrackingResult:
+        """The result, in one transfer."""
+        inliers = (self.distance_px < INLIER_PX) & (self.points.weight > 0)
+        known = self.points.information > KNOWN_INFORMATION
+        squares = torch.where(inliers, self.distance_px, 0.0).square().sum()
+        sums = torch.stack([inliers.sum(), known.sum(), (inliers & known).sum(), squares])
+        numbers = torch.cat([self.T_cam_kf.reshape(-1), self.information.reshape(-1), sums]).cpu().numpy()
+        count, squares = numbers[65], numbers[68]
+        variance = max(1.0, squares / (2 * max(count, 1)) / PIXEL_SIGMA**2)
+        return TrackingResult(
+            T_kf_cam=Sim3.from_matrix(numbers[:16].reshape(4, 4)).inverse(),
+            covariance=np.linalg.pinv(numbers[16:65].reshape(7, 7) + SCALE_PRIOR * np.eye(7), hermitian=True) * variance,
+            inliers=inliers,
+            log_depth=self.log_depth,
+            information=self.log_depth_information,
+            rmse_px=float(np.sqrt(squares / count)) if count else float("inf"),
+            known=int(numbers[66]),
+            trusted=int(numbers[67]),
+        )
 
 
-def _settle(problem: TrackingProblem, T: torch.Tensor, delta: torch.Tensor) -> _Settled:
-    """The best depth of every match at the pose T_cam_kf (4, 4), from log-depths delta (N,)."""
+def _settle(points: SeenPoints, pose: _Pose, delta: torch.Tensor) -> Solution:
+    """The best depth of every point at a pose, from log-depths delta (N,)."""
     for iteration in range(SETTLE_ITERATIONS + 1):
-        view = _view(problem, T, delta, redescend=iteration >= SETTLE_ITERATIONS - 1)
-        by_depth = (view.seen.J.movedim((-1, -2), (0, 1)) * view.offset.T[:, None]).sum(0) * view.root
+        at = look(points, pose.T, delta, SETTLED if iteration >= SETTLE_ITERATIONS - 1 else GUESSED)
+        by_depth = at.by_depth()
         square = by_depth.square()
         if iteration == SETTLE_ITERATIONS:
             break
-        gradient = (by_depth * view.root * view.seen.values.T).sum(0) + problem.information * delta
-        moved = gradient / (square.sum(0) + problem.information)
-        delta = (delta - moved.clamp(-MAX_LOG_DEPTH_STEP, MAX_LOG_DEPTH_STEP)).clamp(-MAX_LOG_DEPTH, MAX_LOG_DEPTH)
-    seen = square if problem.frame_depth is None else square[:-1]
-    return _Settled(delta, view.distance * PIXEL_SIGMA, seen.sum(0))
+        gradient = (by_depth * at.root * at.rows.values.T).sum(0) + points.information * delta
+        delta = _within(delta, -gradient / (square.sum(0) + points.information))
+    seen = square if points.claim is None else square[:-1]
+    information = eliminate(pose.equations, pose.points.information, pose.delta).B
+    return Solution(points, pose.T, information, delta, seen.sum(0), at.distance * PIXEL_SIGMA)

@@ -18,16 +18,15 @@ import torch
 
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.projection import INDEPENDENT_CLAIMS, joint_conf, joint_observations, joint_points, pixel_indices
-from st3r_ros.slam.residuals import LogDepth, Observations, geman_mcclure, linear_rows, sim3_adjoint, sim3_exp
+from st3r_ros.solver.damped import Estimate, Schedule, minimize
+from st3r_ros.solver.points import Equations, Noise, SeenPoints, linearize, look
+from st3r_ros.solver.poses import Pairs, bundle_step, sim3_exp
 from st3r_ros.types import Edge, Keyframe
 
 PIXEL_SIGMA = 0.6
-ITERATIONS = 8
-FIRST_DAMPING = 1e-4
-LAST_DAMPING = 1e3
-CONVERGED = 1e-4
+NOISE = Noise(PIXEL_SIGMA, hidden_px=100.0)
+SCHEDULE = Schedule(iterations=8, share=1e-4, most=1e3)
 POINTS_PER_KEYFRAME = 600
-HIDDEN_PX = 100.0
 FAR_OFF = 10.0
 
 
@@ -63,32 +62,21 @@ def optimize_window(
     problem = _collect(keyframes, edges, fixed, depth_sigma, max_conf)
     if problem is None:
         return None
-    poses = torch.tensor(np.array([k.T_world_cam.as_matrix() for k in keyframes]), device=problem.X.device)
-    first = best = _linearize(problem, poses, torch.zeros_like(problem.prior))
-    if not np.isfinite(first.cost):
+    poses = torch.tensor(np.array([k.T_world_cam.as_matrix() for k in keyframes]), device=problem.owner.device)
+    first = _Estimate.at(problem, poses, torch.zeros_like(problem.points.information))
+    if not np.isfinite(float(first.cost)):
         return None
-    damping = FIRST_DAMPING
-    for _ in range(ITERATIONS):
-        tried = _linearize(problem, *_step(problem, best, damping))
-        if tried.cost < best.cost:
-            gain, best, damping = 1.0 - tried.cost / best.cost, tried, 0.1 * damping
-            if gain < CONVERGED:
-                break
-        else:
-            damping *= 10.0
-            if damping > LAST_DAMPING:
-                break
-    return _result(keyframes, fixed, problem, first, best)
+    return _result(keyframes, fixed, first, minimize(first, SCHEDULE).estimate)
 
 
-def _result(keyframes: list[Keyframe], fixed: set[int], problem: _Problem, first: _System, best: _System) -> WindowResult:
-    T_world_cam = best.poses.cpu().numpy()
+def _result(keyframes: list[Keyframe], fixed: set[int], first: _Estimate, best: _Estimate) -> WindowResult:
+    problem, T_world_cam, seen = best.problem, best.poses.cpu().numpy(), best.seen_information()
     poses, points = {}, {}
     for number, keyframe in enumerate(keyframes):
         own = problem.owner == number
         moved = keyframe.id not in fixed
         poses[keyframe.id] = Sim3.from_matrix(T_world_cam[number]) if moved else keyframe.T_world_cam
-        points[keyframe.id] = PointUpdate(problem.rows[own], problem.columns[own], best.delta[own], best.seen[own])
+        points[keyframe.id] = PointUpdate(problem.rows[own], problem.columns[own], best.delta[own], seen[own])
     return WindowResult(poses, points, first.rmse_px, best.rmse_px)
 
 
@@ -97,27 +85,16 @@ def _result(keyframes: list[Keyframe], fixed: set[int], problem: _Problem, first
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """Points (P, ...) and observations (M, ...) of them, sorted by pairs (L, ...) of keyframes, source to target.
+    """Points (P, ...) and views of them, by pairs of keyframes, source to target.
 
-    X: (P, 3) in their keyframe, number owner (P,), pixel rows, columns (P,). prior: (P,) what holds their log-depth.
-    point: (M,) which point. seen: where. log_claim, claim: (M,) the log-depth there that the target's pointmap claims, and its
-    information. weight: (M,). source, target: (L,) numbers of keyframes. sizes: how many observations each pair has.
-    free: (n,) bool, which keyframes may move.
+    owner: (P,) number of their keyframe. rows, columns: (P,) of their pixel. free: (n,) bool, which keyframes may move.
     """
 
-    X: torch.Tensor
-    prior: torch.Tensor
+    points: SeenPoints
+    pairs: Pairs
     owner: torch.Tensor
     rows: torch.Tensor
     columns: torch.Tensor
-    point: torch.Tensor
-    seen: Observations
-    log_claim: torch.Tensor
-    claim: torch.Tensor
-    weight: torch.Tensor
-    source: torch.Tensor
-    target: torch.Tensor
-    sizes: list[int]
     free: torch.Tensor
 
 
@@ -158,22 +135,18 @@ def _collect(
     # Each direction of an edge compares the two depths of a match: half of what they tell each.
     alike = (INDEPENDENT_CLAIMS / sizes.double()).clamp_max(1.0).repeat_interleave(sizes)
     claim = torch.where(torch.isfinite(log_claim), 0.5 * alike * there.conf.clamp(0, max_conf) / depth_sigma**2, 0.0)
-    return _Problem(
+    points = SeenPoints(
         X=joint_points(keyframes, source[first], pixels[first]).points,
-        prior=conf[first].clamp_max(max_conf) / depth_sigma**2,
-        owner=source[first],
-        rows=at.row[first],
-        columns=at.column[first],
-        point=point,
+        information=conf[first].clamp_max(max_conf) / depth_sigma**2,
         seen=seen,
+        weight=weight[kept],
         log_claim=torch.where(claim > 0, log_claim, 0.0),
         claim=claim,
-        weight=weight[kept],
-        source=pairs // n,
-        target=pairs % n,
+        point=point,
         sizes=sizes.tolist(),
-        free=torch.tensor([k.id not in fixed for k in keyframes], device=device),
     )
+    free = torch.tensor([k.id not in fixed for k in keyframes], device=device)
+    return _Problem(points, Pairs(pairs // n, pairs % n), source[first], at.row[first], at.column[first], free)
 
 
 def _most_seen(seen: torch.Tensor, owner: torch.Tensor, keyframes: int) -> torch.Tensor:
@@ -191,97 +164,34 @@ def _most_seen(seen: torch.Tensor, owner: torch.Tensor, keyframes: int) -> torch
 
 
 @dataclass(frozen=True, eq=False)
-class _System:
-    """An estimate, poses (n, 4, 4) and log-depths delta (P,), its robust cost, and the normal equations there.
+class _Estimate(Estimate):
+    """Poses (n, 4, 4) and log-depths delta (P,)."""
 
-    H (7n, 7n), g (7n,) by tangents right of the poses; h_point, g_point (P,); E (7n, P) couples them. seen: (P,) information
-    that the views add to each depth. rmse_px: of the observations, those far off counting little.
-    """
-
+    problem: _Problem
     poses: torch.Tensor
     delta: torch.Tensor
-    cost: float
-    H: torch.Tensor
-    g: torch.Tensor
-    E: torch.Tensor
-    h_point: torch.Tensor
-    g_point: torch.Tensor
-    seen: torch.Tensor
-    rmse_px: float
+    T: torch.Tensor
+    equations: Equations
+    cost: torch.Tensor
 
+    @staticmethod
+    def at(problem: _Problem, poses: torch.Tensor, delta: torch.Tensor) -> _Estimate:
+        T = problem.pairs.relative(poses)
+        equations = linearize(problem.points, T, delta, NOISE)
+        return _Estimate(problem, poses, delta, T, equations, equations.cost)
 
-def _linearize(problem: _Problem, poses: torch.Tensor, delta: torch.Tensor) -> _System:
-    T = torch.linalg.inv(poses)[problem.target] @ poses[problem.source]  # (L, 4, 4), target from source
-    X = (problem.X * delta.exp()[:, None])[problem.point]
-    offset = torch.cat([a @ x.T for a, x in zip(T[:, :3, :3], X.split(problem.sizes), strict=True)], dim=1).T
-    sizes = torch.tensor(problem.sizes, device=T.device)
-    Y = offset + T[:, :3, 3].repeat_interleave(sizes, dim=0)
-    seen = problem.seen.residuals(Y)
-    distance = torch.where(seen.visible, seen.distance, HIDDEN_PX) / PIXEL_SIGMA
-    robust = geman_mcclure(distance)
-    there = problem.seen.log_depth(Y)
-    difference = there.values - problem.log_claim
-    claimed = geman_mcclure(difference.abs() * problem.claim.sqrt())
-    cost = problem.weight @ robust.cost + claimed.cost.sum() + 0.5 * (problem.prior @ delta.square())
-    squares = problem.weight * robust.weight * seen.visible / PIXEL_SIGMA**2
-    count = seen.values.shape[-1]
-    root = torch.cat([squares.expand(count, -1), (claimed.weight * problem.claim * seen.visible)[None]]).sqrt()
-    rows = linear_rows(seen.with_row(LogDepth(difference, there.J)), Y, offset) * root  # (9, R + 1, M)
-    blocks = torch.stack([part.flatten(1) @ part.flatten(1).T for part in rows.split(problem.sizes, dim=2)])
-    coupling = (rows[7] * rows).sum(1)  # (9, M)
-    by_point = torch.stack([coupling[7], coupling[8], rows[7, :count].square().sum(0)])
-    by_point = by_point.new_zeros(3, len(delta)).index_add_(1, problem.point, by_point)
-    numbers = torch.stack([cost, distance.clamp_max(FAR_OFF).square().mean()]).tolist()
-    Ad = sim3_adjoint(T)
-    return _System(
-        poses,
-        delta,
-        numbers[0],
-        *_by_pose(problem, blocks, Ad),
-        E=_coupling(problem, coupling[:7], Ad),
-        h_point=problem.prior + by_point[0],
-        g_point=problem.prior * delta + by_point[1],
-        seen=by_point[2],
-        rmse_px=numbers[1] ** 0.5 * PIXEL_SIGMA,
-    )
+    def stepped(self, damping: float | torch.Tensor) -> _Estimate:
+        problem = self.problem
+        step = bundle_step(problem.pairs, problem.free, problem.points, self.T, self.equations, self.delta, damping)
+        poses, delta = self.poses @ sim3_exp(step.poses), self.delta + step.depths.clamp(-0.5, 0.5)
+        return _Estimate.at(problem, poses, delta.clamp(-2.0, 2.0))
 
+    @property
+    def rmse_px(self) -> float:
+        """Of the views, those far off counting little."""
+        return float(self.equations.distance.clamp_max(FAR_OFF).square().mean()) ** 0.5 * PIXEL_SIGMA
 
-def _by_pose(problem: _Problem, blocks: torch.Tensor, Ad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """H (7n, 7n) and g (7n,) from the blocks (L, 9, 9) of the pairs, by the tangents left of T_target_source.
-
-    Ad: (L, 7, 7). A tangent right of the source's pose moves the pair by Ad times it, one of the target's by minus it.
-    """
-    n, s, t = len(problem.free), problem.source, problem.target
-    B, b = blocks[:, :7, :7], blocks[:, :7, 8]
-    from_source = Ad.transpose(1, 2) @ B
-    H, g = B.new_zeros(n * n, 7, 7), B.new_zeros(n, 7)
-    H.index_add_(0, s * n + s, from_source @ Ad).index_add_(0, t * n + t, B)
-    H.index_add_(0, s * n + t, -from_source).index_add_(0, t * n + s, -from_source.transpose(1, 2))
-    g.index_add_(0, s, (Ad.transpose(1, 2) @ b[:, :, None])[..., 0]).index_add_(0, t, -b)
-    return H.view(n, n, 7, 7).transpose(1, 2).reshape(7 * n, 7 * n), g.view(-1)
-
-
-def _coupling(problem: _Problem, by_pair: torch.Tensor, Ad: torch.Tensor) -> torch.Tensor:
-    """E (7n, P) from what couples each observation's depth with its pair, (7, M)."""
-    n, P = len(problem.free), len(problem.prior)
-    sizes = torch.tensor(problem.sizes, device=Ad.device)
-    by_source = torch.cat([A.T @ e for A, e in zip(Ad, by_pair.split(problem.sizes, dim=1), strict=True)], dim=1)
-    E = by_pair.new_zeros(7, n * P)
-    E.index_add_(1, problem.source.repeat_interleave(sizes) * P + problem.point, by_source)
-    E.index_add_(1, problem.target.repeat_interleave(sizes) * P + problem.point, -by_pair)
-    return E.view(7, n, P).transpose(0, 1).reshape(7 * n, P)
-
-
-def _step(problem: _Problem, system: _System, damping: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Poses (n, 4, 4) and log-depths (P,) after one damped step."""
-    free = torch.nonzero(problem.free.repeat_interleave(7))[:, 0]
-    E, inverse_h = system.E[free], ((1.0 + damping) * system.h_point).reciprocal()
-    scaled = E * inverse_h
-    H = system.H[free][:, free]
-    hold = damping * H.diagonal() + 1e-9
-    H = H - scaled @ E.T
-    H.diagonal().add_(hold)
-    step = torch.zeros_like(system.g)
-    step[free] = -torch.linalg.solve_ex(H, system.g[free] - scaled @ system.g_point)[0]
-    moved = -inverse_h * (system.g_point + step @ system.E)
-    return system.poses @ sim3_exp(step.view(-1, 7)), (system.delta + moved.clamp(-0.5, 0.5)).clamp(-2.0, 2.0)
+    def seen_information(self) -> torch.Tensor:
+        """What the views add to each depth (P,)."""
+        at = look(self.problem.points, self.T, self.delta, NOISE)
+        return self.problem.points.gathered(at.by_depth()[:-1].square().sum(0))

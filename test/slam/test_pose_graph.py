@@ -10,11 +10,10 @@ from optimization import EXACT, Errors, Room, Scene, circular_scene, tie
 
 from st3r_ros.geometry.alignment import umeyama
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam import pose_graph
-from st3r_ros.slam.block_solver import BlockSystem
 from st3r_ros.slam.graph_problem import GraphProblem, make_graph_problem
-from st3r_ros.slam.pose_graph import GraphResult, edge_informations, relative_information, solve_graph
-from st3r_ros.slam.residuals import PixelObservations
+from st3r_ros.slam.pose_graph import GraphEstimate, GraphResult, edge_informations, relative_information, solve_graph
+from st3r_ros.solver.blocks import BlockSystem
+from st3r_ros.solver.residuals import PixelObservations
 from st3r_ros.types import Edge
 
 DEPTH_SIGMA = 0.03
@@ -177,8 +176,8 @@ def test_edges_of_any_number_of_matches():
     scene = walk(12, 21, arc=1.2)
     short = [replace(e, **{n: getattr(e, n)[: 20 + 9 * k] for n in FIELDS}) for k, e in enumerate(scene.edges)]
     problem = make_graph_problem(scene.keyframes, short, DEPTH_SIGMA, matches_per_edge=100)
-    assert problem.weight.shape == (42, 100)
-    assert (problem.weight > 0).sum(1).tolist() == [min(len(e), 100) for e in short] * 2
+    assert problem.points.weight.shape == (42, 100)
+    assert (problem.points.weight > 0).sum(1).tolist() == [min(len(e), 100) for e in short] * 2
     assert scene.errors(list(solve_graph(problem).poses.values())).max() < 0.02
 
 
@@ -187,20 +186,23 @@ def test_edges_of_any_number_of_matches():
 
 def in_double(problem: GraphProblem) -> GraphProblem:
     """The same problem with matches in float64."""
-    tensors = {
-        name: value for name, value in vars(problem).items() if isinstance(value, torch.Tensor) and value.is_floating_point()
-    }
-    seen = {name: value.double() for name, value in vars(problem.seen).items()}
-    return replace(problem, **{k: v.double() for k, v in tensors.items()}, seen=replace(problem.seen, **seen))
+    points = problem.points
+    tensors = {name: value.double() for name, value in vars(points).items() if isinstance(value, torch.Tensor)}
+    seen = replace(points.seen, **{name: value.double() for name, value in vars(points.seen).items()})
+    return replace(problem, points=replace(points, **tensors, seen=seen))
 
 
-def settled(problem: GraphProblem, poses: torch.Tensor, width: torch.Tensor, rounds: int = 4) -> pose_graph._View:
+def settled(estimate: GraphEstimate, poses: torch.Tensor, rounds: int = 4) -> GraphEstimate:
     """At the best depths for these poses."""
-    delta = torch.zeros_like(problem.information)
-    for _ in range(rounds):
-        view = pose_graph._look(problem, poses, delta, width)
-        delta = view.delta + view.seen.moved
-    return view
+    estimate = estimate.at(poses, torch.zeros_like(estimate.delta))
+    for _ in range(rounds - 1):
+        estimate = estimate.at(poses, estimate.delta + estimate.eliminated().step)
+    return estimate
+
+
+def weighed(estimate: GraphEstimate, votes: torch.Tensor, width: torch.Tensor | None = None) -> GraphEstimate:
+    width = estimate.weighing.width if width is None else width
+    return replace(estimate, weighing=replace(estimate.weighing, votes=votes, width=width))
 
 
 @pytest.fixture(params=[True, False], ids=["calibrated", "not calibrated"])
@@ -221,73 +223,64 @@ def derivative(function: Callable[[torch.Tensor], np.ndarray], poses: torch.Tens
     return np.array(columns)
 
 
-def test_the_gradient_is_that_of_the_robust_cost_over_the_best_depths(small):
-    width = pose_graph._widths(small, pose_graph._first_look(small))
-    votes = torch.linspace(0.5, 1, len(small.loop), dtype=torch.float64)
-    view = settled(small, small.poses, width, rounds=40)
-    small = replace(small, fixed=-1)  # nobody
-
-    def cost(poses: torch.Tensor) -> np.ndarray:
-        return np.array(pose_graph._cost(small, pose_graph._look(small, poses, view.delta, width), votes, width, view))
-
-    numeric = derivative(cost, small.poses, 1e-6)
-    b, share = view.seen.b, (votes * small.share).repeat(2)[:, None]
-    found = torch.zeros(len(small.poses), 7, dtype=torch.float64)
-    found.index_add_(0, small.source, (view.Ad.transpose(1, 2) @ (share * b)[..., None])[..., 0]).index_add_(
-        0, small.target, -share * b
-    )
-    np.testing.assert_allclose(found.view(-1), numeric, rtol=1e-5, atol=1e-5 * np.abs(numeric).max())
-    system = pose_graph._system(replace(small, fixed=0), view, votes, 0.0)
-    np.testing.assert_allclose(system.g[1:].reshape(-1), -numeric[7:], rtol=1e-5, atol=1e-5 * np.abs(numeric).max())
+@pytest.mark.parametrize("scale_sigma", [None, 0.05])
+def test_the_gradient_is_that_of_the_robust_cost_over_the_best_depths(small, scale_sigma):
+    problem = replace(small, scale_sigma=scale_sigma)
+    votes = torch.linspace(0.5, 1, len(problem.loop), dtype=torch.float64)
+    estimate = settled(weighed(GraphEstimate.first(problem), votes), problem.poses, rounds=40)
+    numeric = derivative(lambda poses: estimate.at(poses, estimate.delta).cost.numpy(), problem.poses, 1e-6)
+    for fixed in (0, 3):
+        held = replace(estimate, problem=replace(problem, fixed=fixed))
+        found, moving = held.system(held.eliminated(), 0.0).g, [n for n in range(5) if n != fixed]
+        expected = numeric.reshape(5, 7)[moving]
+        np.testing.assert_allclose(found[moving], -expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+        assert not found[fixed].any()
 
 
 def exact(problem: GraphProblem) -> GraphProblem:
     """The problem with matches where the points are."""
-    T = torch.linalg.inv(problem.poses)[problem.target] @ problem.poses[problem.source]
-    points = problem.X @ T[:, :3, :3].transpose(1, 2) + T[:, None, :3, 3]
-    if isinstance(problem.seen, PixelObservations):
-        K = problem.seen.K[:, 0]
-        seen = replace(problem.seen, pixels=((points / points[..., 2:]) @ K.transpose(1, 2))[..., :2])
+    seen, T = problem.points.seen, problem.directions.relative(problem.poses)
+    points = problem.points.X @ T[:, :3, :3].transpose(1, 2) + T[:, None, :3, 3]
+    if isinstance(seen, PixelObservations):
+        seen = replace(seen, pixels=((points / points[..., 2:]) @ seen.K[:, 0].transpose(1, 2))[..., :2])
     else:
-        seen = replace(problem.seen, rays=points / points.norm(dim=-1, keepdim=True))
-    return replace(problem, seen=seen, log_claim=torch.where(problem.claim > 0, seen.log_depth(points).values, 0.0))
+        seen = replace(seen, rays=points / points.norm(dim=-1, keepdim=True))
+    log_claim = torch.where(problem.points.claim > 0, seen.log_depth(points).values, 0.0)
+    return replace(problem, points=replace(problem.points, seen=seen, log_claim=log_claim))
+
+
+def plain(problem: GraphProblem, votes: torch.Tensor | None = None) -> GraphEstimate:
+    """Kernels of width 1, all edges trusted."""
+    votes = torch.ones(len(problem.loop), dtype=torch.float64) if votes is None else votes
+    return weighed(GraphEstimate.first(problem), votes, torch.ones(len(problem.points.weight), 2, dtype=torch.float64))
 
 
 def test_without_residuals_the_normal_matrix_is_the_derivative_of_the_gradient(small):
-    problem = exact(small)
-    width, votes = torch.ones(len(problem.weight), 2, dtype=torch.float64), torch.ones(len(problem.loop), dtype=torch.float64)
+    start = plain(exact(small))
 
-    def gradient(poses: torch.Tensor) -> np.ndarray:
-        return -pose_graph._system(problem, settled(problem, poses, width), votes, 0.0).g.reshape(-1).numpy()
+    def system(poses: torch.Tensor) -> BlockSystem:
+        found = settled(start, poses)
+        return found.system(found.eliminated(), 0.0)
 
-    system = pose_graph._system(problem, settled(problem, problem.poses, width), votes, 0.0)
-    numeric = derivative(gradient, problem.poses, 1e-6)[7:, 7:]
-    n = len(problem.poses)
-    H = torch.zeros(n, n, 7, 7, dtype=torch.float64)
-    H[range(n), range(n)] = system.diagonal
-    H.view(n * n, 7, 7).index_add_(0, system.row * n + system.column, system.off)
-    H.view(n * n, 7, 7).index_add_(0, system.column * n + system.row, system.off.transpose(1, 2))
-    H = H.transpose(1, 2).reshape(7 * n, 7 * n)[7:, 7:]
-    np.testing.assert_allclose(H, numeric, atol=1e-4 * np.abs(numeric).max())
+    numeric = derivative(lambda poses: -system(poses).g.reshape(-1).numpy(), small.poses, 1e-6)[7:, 7:]
+    np.testing.assert_allclose(system(small.poses).dense()[7:, 7:], numeric, atol=1e-4 * np.abs(numeric).max())
 
 
 def test_the_information_of_an_edge_is_the_curvature_of_its_cost(small):
-    problem = exact(small)
+    problem, edge, step = exact(small), 2, 1e-5
     informations = edge_informations(problem)
     assert informations.shape == (7, 7, 7)
     np.testing.assert_allclose(informations, informations.transpose(0, 2, 1), atol=1e-9 * np.abs(informations).max())
-    width, step = torch.ones(len(problem.weight), 2, dtype=torch.float64), 1e-5
-    edge = 2
     votes = torch.zeros(len(problem.loop), dtype=torch.float64)
     votes[edge] = 1.0
-    i, j = int(problem.source[edge]), int(problem.target[edge])
+    start = plain(problem, votes)
+    i, j = int(problem.directions.source[edge]), int(problem.directions.target[edge])
 
     def cost(xi: np.ndarray) -> float:
         """With the tangent left of T_j_i."""
         poses = problem.poses.clone()
         poses[i] = poses[j] @ torch.from_numpy(Sim3.exp(xi).as_matrix()) @ torch.linalg.inv(poses[j]) @ poses[i]
-        view = settled(problem, poses, width)
-        return pose_graph._cost(problem, view, votes, width, view)
+        return float(settled(start, poses).cost)
 
     for a in np.eye(7):
         curvature = (cost(step * a) + cost(-step * a) - 2 * cost(0 * a)) / step**2
@@ -314,32 +307,3 @@ def test_the_information_tells_how_far_off_a_relative_pose_is():
         error = (poses[edge.j].inverse() @ poses[edge.i] @ truth.inverse()).log()
         nees.append(error @ edge_informations(problem)[0] @ error)
     assert 0.4 * 7 < np.mean(nees) < 2.0 * 7
-
-
-@pytest.mark.parametrize("blocks", [6, 60])
-def test_the_block_solver_solves_dense_and_sparse(blocks):
-    rng = np.random.default_rng(0)
-    row, column = np.arange(blocks - 1), np.arange(1, blocks)
-    row, column = np.append(row, [0, 1]), np.append(column, [blocks - 1, 0])  # one of them again, the other way round
-    J = rng.normal(size=(len(row), 20, 14))
-    H = np.zeros((blocks, blocks, 7, 7))
-    diagonal, off = np.zeros((blocks, 7, 7)), np.zeros((len(row), 7, 7))
-    for n, (a, b) in enumerate(zip(row, column, strict=True)):
-        block = J[n].T @ J[n]
-        diagonal[a] += block[:7, :7]
-        diagonal[b] += block[7:, 7:]
-        off[n] = block[:7, 7:]
-        H[a, b] += off[n]
-        H[b, a] += off[n].T
-    H[range(blocks), range(blocks)] += diagonal
-    g = rng.normal(size=(blocks, 7))
-    system = BlockSystem(*(torch.from_numpy(v) for v in (diagonal, off, row, column, g)))
-    expected = np.linalg.solve(H.transpose(0, 2, 1, 3).reshape(7 * blocks, -1), g.reshape(-1))
-    np.testing.assert_allclose(system.solve().reshape(-1), expected, rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize("blocks", [6, 60])
-def test_a_singular_system_has_no_finite_solution(blocks):
-    zero = torch.zeros(blocks, 7, 7, dtype=torch.float64)
-    none = torch.zeros(0, dtype=torch.long)
-    assert not torch.isfinite(BlockSystem(zero, zero[:0], none, none, torch.ones(blocks, 7, dtype=torch.float64)).solve()).any()

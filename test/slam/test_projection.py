@@ -6,7 +6,7 @@ import torch
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.projection import as_tensors, directions, observations_at, pixel_index, points_at, rays, sample
-from st3r_ros.slam.residuals import PixelObservations, RayObservations
+from st3r_ros.solver.residuals import PixelObservations, RayObservations
 from st3r_ros.types import Keyframe
 
 CAMERA = Camera(64, 48, np.array([[60.0, 0.0, 31.0], [0.0, 56.0, 26.0], [0.0, 0.0, 1.0]]))

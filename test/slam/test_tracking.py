@@ -8,8 +8,9 @@ import torch
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam import tracking
-from st3r_ros.slam.residuals import GEMAN_MCCLURE, HUBER, Observations, PixelObservations, RayObservations
-from st3r_ros.slam.tracking import TrackingProblem, make_problem, track
+from st3r_ros.slam.tracking import TrackingProblem, make_problem, solve, track
+from st3r_ros.solver.damped import Minimum, minimize_unseen
+from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations
 from st3r_ros.types import Matches
 
 CAMERA = Camera.from_fov(320, 240, 70.0)
@@ -63,83 +64,15 @@ def make(
     return dataclasses.replace(problem, frame_depth=torch.from_numpy(claimed), frame_information=one / 0.05**2)
 
 
+def some(problem: TrackingProblem, index: torch.Tensor) -> TrackingProblem:
+    """Some of the matches."""
+    return TrackingProblem(**{name: value[index] for name, value in vars(problem).items() if value is not None})
+
+
 def errors(found: Sim3, truth: Sim3) -> tuple[float, float]:
     """Distance of the translations and angle in degrees, of T_cam_kf."""
     difference = (found @ truth.inverse()).log()
     return float(np.linalg.norm(found.translation - truth.translation)), float(np.rad2deg(np.linalg.norm(difference[3:6])))
-
-
-def huber_cost(normalized: np.ndarray) -> np.ndarray:
-    return np.where(normalized < HUBER, 0.5 * normalized**2, HUBER * (normalized - 0.5 * HUBER))
-
-
-def geman_mcclure_cost(normalized: np.ndarray) -> np.ndarray:
-    return 0.5 * normalized**2 / (1.0 + (normalized / GEMAN_MCCLURE) ** 2)
-
-
-def cost(problem: TrackingProblem, T_cam_kf: Sim3, delta: np.ndarray, redescend: bool) -> float:
-    """What the solver minimises, written down without derivatives."""
-    kernel = geman_mcclure_cost if redescend else huber_cost
-    points = T_cam_kf @ (problem.points.numpy() * np.exp(delta)[:, None])
-    seen = problem.seen
-    if isinstance(seen, PixelObservations):
-        off = CAMERA.project(points) - seen.pixels.numpy()
-    else:
-        off = CAMERA.K[0, 0] * (points / np.linalg.norm(points, axis=1, keepdims=True) - seen.rays.numpy())
-    total = problem.weight.numpy() @ kernel(np.linalg.norm(off, axis=1) / tracking.PIXEL_SIGMA)
-    total += 0.5 * problem.information.numpy() @ delta**2
-    if problem.frame_depth is not None:
-        depth = depth_of("pixels" if isinstance(seen, PixelObservations) else "rays", points)
-        ratio = np.log(depth / problem.frame_depth.numpy())
-        total += kernel(np.abs(ratio) * np.sqrt(problem.frame_information.numpy())).sum()
-    return float(total)
-
-
-def linearize(problem: TrackingProblem, T: Sim3, delta: np.ndarray, redescend: bool = True) -> tracking._System:
-    return tracking._linearize(problem, torch.from_numpy(T.as_matrix()), torch.from_numpy(delta), redescend)
-
-
-def gradient(problem: TrackingProblem, system: tracking._System) -> tuple[np.ndarray, np.ndarray]:
-    """By pose (7,) and by depth (N,)."""
-    return system.normal[:7, 8].numpy(), (system.coupling[8] + problem.information * system.delta).numpy()
-
-
-@pytest.mark.parametrize("redescend", [True, False])
-@pytest.mark.parametrize("claimed_depth", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
-def test_cost_and_gradient_are_those_of_the_robust_cost(kind, claimed_depth, redescend):
-    problem = make(count=25, noise_px=1.0, outliers=0.2, claimed_depth=claimed_depth, kind=kind)
-    rng = np.random.default_rng(1)
-    T, delta, step = Sim3.exp(0.01 * rng.normal(size=7)) @ T_CAM_KF, rng.normal(0, 0.02, 25), 1e-6
-
-    def central(change) -> float:
-        return (cost(problem, *change(step), redescend) - cost(problem, *change(-step), redescend)) / (2 * step)
-
-    numeric_pose = [central(lambda e, a=a: (Sim3.exp(e * a) @ T, delta)) for a in np.eye(7)]
-    numeric_depth = [central(lambda e, a=a: (T, delta + e * a)) for a in np.eye(25)]
-    system = linearize(problem, T, delta, redescend)
-    by_pose, by_depth = gradient(problem, system)
-    np.testing.assert_allclose(float(system.cost), cost(problem, T, delta, redescend))
-    np.testing.assert_allclose(by_pose, numeric_pose, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(by_depth, numeric_depth, rtol=1e-4, atol=1e-3)
-
-
-@pytest.mark.parametrize("claimed_depth", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
-def test_without_residuals_the_normal_matrix_is_the_derivative_of_the_gradient(kind, claimed_depth):
-    problem, zero, step = make(count=20, claimed_depth=claimed_depth, kind=kind), np.zeros(20), 1e-6
-    system = linearize(problem, T_CAM_KF, zero)
-
-    def derivative(change) -> tuple[np.ndarray, np.ndarray]:
-        high, low = (gradient(problem, linearize(problem, *change(e))) for e in (step, -step))
-        return tuple((above - below) / (2 * step) for above, below in zip(high, low, strict=True))
-
-    pose_rows = [derivative(lambda e, a=a: (Sim3.exp(e * a) @ T_CAM_KF, zero)) for a in np.eye(7)]
-    depth_rows = [derivative(lambda e, a=a: (T_CAM_KF, zero + e * a)) for a in np.eye(20)]
-    H, E, h = system.normal[:7, :7].numpy(), system.coupling[:7].numpy(), system.coupling[7] + problem.information
-    np.testing.assert_allclose(H, [by_pose for by_pose, _ in pose_rows], atol=1e-4 * np.abs(H).max())
-    np.testing.assert_allclose(E, [by_depth for _, by_depth in pose_rows], atol=1e-4 * np.abs(E).max())
-    np.testing.assert_allclose(np.diag(h), [by_depth for _, by_depth in depth_rows], rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -239,7 +172,7 @@ def test_many_matches_are_solved_by_some_and_judged_by_all():
     assert distance < 0.01 and angle < 0.05
     assert len(result.inliers) == len(result.log_depth) == len(result.information) == 4000
     assert result.inliers[400:].double().mean() > 0.98 and result.inliers[:400].double().mean() < 0.1
-    few = track(problem[torch.arange(0, 4000, 4)], Sim3.identity())
+    few = track(some(problem, torch.arange(0, 4000, 4)), Sim3.identity())
     np.testing.assert_allclose(few.log_depth, result.log_depth[::4], atol=0.02)
 
 
@@ -254,14 +187,21 @@ def test_the_solver_never_waits_for_the_device(kind, claimed_depth):
     problem = make(kind=kind, claimed_depth=claimed_depth)
     there = {name: on_meta(value) for name, value in vars(problem).items()}
     seen = type(problem.seen)(*(on_meta(value) for value in vars(problem.seen).values()))
-    meta = tracking._clean(TrackingProblem(**{**there, "seen": seen}))
-    T = torch.eye(4, dtype=torch.float64, device="meta")
-    T = tracking._in_claimed_scale(meta, T) if claimed_depth else T
-    for redescend in (False, True):
-        system = tracking._descend(meta, T, torch.zeros_like(meta.weight), 2, redescend)
-        T = system.T
-    assert T.device.type == "meta" and T.shape == (4, 4)
-    assert tracking._settle(meta, T, system.delta).distance_px.shape == (150,)
+    points = TrackingProblem(**{**there, "seen": seen}).stated()
+    for guessed in (True, False):
+        found = solve(points, points, torch.eye(4, dtype=torch.float64, device="meta"), guessed=guessed)
+        assert found.T_cam_kf.device.type == "meta" and found.T_cam_kf.shape == (4, 4)
+        assert found.distance_px.shape == found.log_depth.shape == (150,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_device_that_is_never_asked_gives_the_same_pose(kind, monkeypatch):
+    problem = make(kind=kind, noise_px=0.7, outliers=0.1, claimed_depth=True)
+    seen = track(problem, Sim3.identity())
+    monkeypatch.setattr(tracking, "minimize", lambda pose, schedule: Minimum(minimize_unseen(pose, schedule), 0, True))
+    unseen = track(problem, Sim3.identity())
+    np.testing.assert_allclose(unseen.T_kf_cam.log(), seen.T_kf_cam.log(), atol=2e-4)
+    np.testing.assert_allclose(unseen.covariance, seen.covariance, rtol=0.02, atol=1e-8)
 
 
 def test_points_and_claims_that_are_none_are_left_out():
@@ -311,7 +251,7 @@ def test_vague_depths_are_corrected_by_what_the_frame_sees():
 def test_points_behind_the_frame_are_no_inliers():
     problem = make()
     index = torch.cat([torch.arange(150), torch.arange(20)])
-    doubled = problem[index]
+    doubled = some(problem, index)
     doubled = dataclasses.replace(doubled, points=torch.cat([problem.points, -problem.points[:20]]))
     assert not track(doubled, T_CAM_KF.inverse()).inliers[150:].any()
 

@@ -7,8 +7,6 @@ import torch
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam import window
-from st3r_ros.slam.residuals import GEMAN_MCCLURE, PixelObservations
 from st3r_ros.slam.window import WindowResult, optimize_window
 from st3r_ros.types import Edge, Keyframe
 
@@ -240,95 +238,3 @@ def test_two_views_without_parallax_agree_on_their_scale_by_their_depths():
     problem.keyframes[1].T_world_cam = Sim3(np.eye(3), np.zeros(3), np.asarray(1.3))
     result = optimize_window(problem.keyframes[:2], [edge], {0}, 0.05, 1.0)
     assert result is not None and float(result.poses[1].scale) == pytest.approx(1.0, abs=0.02)
-
-
-# The derivatives -----------------------------------------------------------------------------------------------------
-
-
-def observed(problem: window._Problem) -> np.ndarray:
-    """Number of the pair (M,) of each observation."""
-    return np.repeat(np.arange(len(problem.sizes)), problem.sizes)
-
-
-def in_targets(problem: window._Problem, poses: list[Sim3], delta: np.ndarray) -> np.ndarray:
-    """The observed points (M, 3) in the cameras that see them."""
-    X = (problem.X.numpy() * np.exp(delta)[:, None])[problem.point.numpy()]
-    pair, source, target = observed(problem), problem.source.numpy(), problem.target.numpy()
-    return np.array([poses[target[p]].inverse() @ (poses[source[p]] @ x) for p, x in zip(pair, X, strict=True)])
-
-
-def cost(problem: window._Problem, poses: list[Sim3], delta: np.ndarray) -> float:
-    """What the optimization minimises, written down without derivatives."""
-    points, seen = in_targets(problem, poses, delta), problem.seen
-    if isinstance(seen, PixelObservations):
-        off, depth = CAMERA.project(points) - seen.pixels.numpy(), points[:, 2]
-    else:
-        depth = np.linalg.norm(points, axis=1)
-        off = CAMERA.K[0, 0] * (points / depth[:, None] - seen.rays.numpy())
-
-    def robust(normalized: np.ndarray) -> np.ndarray:
-        return 0.5 * normalized**2 / (1 + (normalized / GEMAN_MCCLURE) ** 2)
-
-    total = problem.weight.numpy() @ robust(np.linalg.norm(off, axis=1) / window.PIXEL_SIGMA)
-    total += robust((np.log(depth) - problem.log_claim.numpy()) * np.sqrt(problem.claim.numpy())).sum()
-    return float(total + 0.5 * problem.prior.numpy() @ delta**2)
-
-
-@pytest.fixture(params=[True, False], ids=["calibrated", "not calibrated"])
-def small(request) -> tuple[window._Problem, list[Sim3]]:
-    problem = make(noise_px=0.5, outliers=0.1, calibrated=request.param)
-    edges = [Edge.pack(e.i, e.j, e.kind, e.pixels_i[:8], e.pixels_j[:8], e.weight[:8]) for e in problem.edges]
-    collected = window._collect(problem.keyframes, edges, {0}, DEPTH_SIGMA, 1.0)
-    assert collected is not None
-    return collected, [k.T_world_cam for k in problem.keyframes]
-
-
-def linearize(problem: window._Problem, poses: list[Sim3], delta: np.ndarray) -> window._System:
-    stacked = torch.from_numpy(np.array([T.as_matrix() for T in poses]))
-    return window._linearize(problem, stacked, torch.from_numpy(delta))
-
-
-def moved(poses: list[Sim3], number: int, xi: np.ndarray) -> list[Sim3]:
-    return [T @ Sim3.exp(xi) if i == number else T for i, T in enumerate(poses)]
-
-
-def test_cost_and_gradient_are_those_of_the_robust_cost(small):
-    problem, poses = small
-    delta, step = np.random.default_rng(2).normal(0, 0.02, len(problem.prior)), 1e-6
-    system = linearize(problem, poses, delta)
-    assert system.cost == pytest.approx(cost(problem, poses, delta))
-    numeric_pose = [
-        (cost(problem, moved(poses, i, step * a), delta) - cost(problem, moved(poses, i, -step * a), delta)) / (2 * step)
-        for i in range(KEYFRAMES)
-        for a in np.eye(7)
-    ]
-    numeric_depth = [
-        (cost(problem, poses, delta + step * a) - cost(problem, poses, delta - step * a)) / (2 * step)
-        for a in np.eye(len(delta))[:10]
-    ]
-    np.testing.assert_allclose(system.g, numeric_pose, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(system.g_point[:10], numeric_depth, rtol=1e-4, atol=1e-3)
-
-
-def test_without_residuals_the_normal_matrix_is_the_derivative_of_the_gradient(small):
-    problem, poses = small
-    zero, step = np.zeros(len(problem.prior)), 1e-6
-    exact = in_targets(problem, poses, zero)
-    if isinstance(problem.seen, PixelObservations):
-        seen = replace(problem.seen, pixels=torch.from_numpy(CAMERA.project(exact)))
-    else:
-        seen = replace(problem.seen, rays=torch.from_numpy(exact / np.linalg.norm(exact, axis=1, keepdims=True)))
-    problem = replace(problem, seen=seen, log_claim=seen.log_depth(torch.from_numpy(exact)).values)
-    system = linearize(problem, poses, zero)
-    columns = []
-    for i in range(KEYFRAMES):
-        for a in np.eye(7):
-            high, low = (linearize(problem, moved(poses, i, s * a), zero) for s in (step, -step))
-            columns.append(torch.cat([high.g - low.g, high.g_point - low.g_point]) / (2 * step))
-    derivative = torch.stack(columns, dim=1)
-    n = 7 * KEYFRAMES
-    np.testing.assert_allclose(system.H, derivative[:n], atol=1e-4 * float(system.H.abs().max()))
-    np.testing.assert_allclose(system.E.T, derivative[n:], atol=1e-4 * float(system.E.abs().max()))
-    e = step * np.ones_like(zero)
-    by_depth = (linearize(problem, poses, e).g_point - linearize(problem, poses, -e).g_point) / (2 * step)
-    np.testing.assert_allclose(system.h_point, by_depth, rtol=1e-4)

@@ -7,8 +7,8 @@ import torch
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam import residuals
-from st3r_ros.slam.residuals import Observations, PixelObservations, RayObservations, linear_rows, sim3_exp
+from st3r_ros.solver import residuals
+from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations, linear_rows
 
 CAMERA = Camera(320, 240, np.array([[300.0, 0.0, 155.0], [0.0, 280.0, 130.0], [0.0, 0.0, 1.0]]))
 SEEDS = range(4)
@@ -133,14 +133,6 @@ def test_any_number_of_leading_dimensions(kind):
     np.testing.assert_allclose(deep.values.reshape(40, -1), flat.values)
     rows = linear_rows(deep, X.view(5, 8, 3), X.view(5, 8, 3))
     np.testing.assert_allclose(rows.flatten(2), linear_rows(flat, X, X))
-
-
-@pytest.mark.parametrize("length", [1e-9, 1e-3, 0.3, 1.0])
-def test_the_exponential_is_that_of_sim3(length):
-    xi = np.random.default_rng(0).normal(size=(20, 7))
-    xi *= length / np.abs(xi).max(axis=1, keepdims=True)
-    np.testing.assert_allclose(sim3_exp(torch.from_numpy(xi)), Sim3.exp(xi).as_matrix(), atol=1e-9)
-    np.testing.assert_array_equal(sim3_exp(torch.from_numpy(xi))[:, 3], np.tile((0.0, 0.0, 0.0, 1.0), (20, 1)))
 
 
 @pytest.mark.parametrize("kernel", [residuals.huber, residuals.geman_mcclure])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tracking, window and pose graph minimise: where points appear in a camera, how far off they are, and the derivatives.
+"""What is minimised: where points appear in a camera, how far off they are, and the derivatives; robust kernels.
 
 Residuals are in pixels, whether a camera has intrinsics (pixels through K) or not (unit rays, whose difference is multiplied by
 pixels per radian), so that one set of sigmas and thresholds serves both. Everything is batched over the leading dimensions
@@ -10,7 +10,6 @@ run over long contiguous stretches, several times faster on a CPU.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
@@ -142,44 +141,6 @@ def linear_rows(seen: Residuals, points: torch.Tensor, offset: torch.Tensor) -> 
     turned = [y * Jz - z * Jy, z * Jx - x * Jz, x * Jy - y * Jx]
     scaled, stretched = x * Jx + y * Jy + z * Jz, ox * Jx + oy * Jy + oz * Jz
     return torch.stack([Jx, Jy, Jz, *turned, scaled, stretched, seen.values.movedim(-1, 0)])
-
-
-def sim3_exp(xi: torch.Tensor) -> torch.Tensor:
-    """The similarities (..., 4, 4) of tangents (..., 7), as `Sim3.exp`; exact to 1e-10 for turns of up to a radian.
-
-    A Taylor series of a sixteenth of the tangent, squared: no branches, so nothing waits for the device.
-    """
-    A = (xi @ _generators(xi.device, xi.dtype)).unflatten(-1, (4, 4))
-    A2 = A @ A
-    A3 = A2 @ A
-    eye = torch.eye(4, dtype=xi.dtype, device=xi.device)
-    series = eye + A + A2 / 2 + A3 @ (eye / 6 + A / 24 + A2 / 120 + A3 / 720)
-    for _ in range(4):
-        series = series @ series
-    return series
-
-
-def sim3_adjoint(T: torch.Tensor) -> torch.Tensor:
-    """The adjoints (..., 7, 7) of similarities T (..., 4, 4), as `Sim3.adjoint`: T exp(x) T^-1 = exp(adjoint @ x)."""
-    sR, t = T[..., :3, :3], T[..., :3, 3]
-    R = sR / torch.linalg.vector_norm(sR[..., 0], dim=-1)[..., None, None]
-    Ad = T.new_zeros(*T.shape[:-2], 7, 7)
-    Ad[..., :3, :3], Ad[..., 3:6, 3:6] = sR, R
-    Ad[..., :3, 3:6] = torch.linalg.cross(t[..., None].expand_as(R), R, dim=-2)
-    Ad[..., :3, 6] = -t
-    Ad[..., 6, 6] = 1.0
-    return Ad
-
-
-@lru_cache(maxsize=8)
-def _generators(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """What a sixteenth of each tangent direction is as a matrix, (7, 16)."""
-    G = torch.zeros(7, 4, 4, dtype=dtype)
-    for axis, (a, b) in enumerate(((1, 2), (2, 0), (0, 1))):
-        G[axis, axis, 3] = 1.0
-        G[3 + axis, b, a], G[3 + axis, a, b] = 1.0, -1.0
-        G[6, axis, axis] = 1.0
-    return (G / 16.0).view(7, 16).to(device)
 
 
 # Robust kernels ---------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
@@ -12,6 +12,12 @@ import torch
 
 DENSE_BLOCKS = {"cpu": 40, "cuda": 500}
 SIZE = 7
+
+
+def solve_dense(H: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """The x (k,) of H x = g for H (k, k), NaN where H is not positive definite. Does not wait for the device."""
+    L, info = torch.linalg.cholesky_ex(H)
+    return torch.where(info == 0, torch.cholesky_solve(g[:, None], L)[:, 0], torch.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,24 +33,37 @@ class BlockSystem:
     column: torch.Tensor
     g: torch.Tensor
 
-    def solve(self) -> torch.Tensor:
-        """The x (n, 7) of H x = g, not finite when H is singular."""
-        n = len(self.diagonal)
-        if n <= DENSE_BLOCKS.get(self.g.device.type, 0):
-            return self._dense()
-        return torch.from_numpy(self._sparse()).to(self.g.device)
+    def damped(self, damping: float | torch.Tensor, floor: float = 1e-9) -> BlockSystem:
+        """With `damping` times the diagonal, and a little that holds what nothing else does, added to it."""
+        each = self.diagonal.diagonal(dim1=1, dim2=2)
+        return replace(self, diagonal=self.diagonal + torch.diag_embed(damping * each + floor))
 
-    def _dense(self) -> torch.Tensor:
+    def fixed(self, free: torch.Tensor) -> BlockSystem:
+        """With a solution of 0 for the blocks that are not free (n,) bool: the gauge."""
+        eye = torch.eye(SIZE, dtype=self.g.dtype, device=self.g.device)
+        tied = free[self.row] & free[self.column]
+        return BlockSystem(
+            torch.where(free[:, None, None], self.diagonal, eye),
+            self.off * tied[:, None, None],
+            self.row,
+            self.column,
+            self.g * free[:, None],
+        )
+
+    def dense(self) -> torch.Tensor:
+        """The matrix H (7 n, 7 n)."""
         n = len(self.diagonal)
         H = self.off.new_zeros(n * n, SIZE, SIZE)
         H.index_add_(0, self.row * n + self.column, self.off)
         H.index_add_(0, self.column * n + self.row, self.off.transpose(1, 2))
-        each = torch.arange(n, device=H.device) * (n + 1)
-        H.index_add_(0, each, self.diagonal)
-        H = H.view(n, n, SIZE, SIZE).transpose(1, 2).reshape(SIZE * n, SIZE * n)
-        L, info = torch.linalg.cholesky_ex(H)
-        x = torch.cholesky_solve(self.g.reshape(-1, 1), L).view(n, SIZE)
-        return torch.where(info == 0, x, torch.nan)
+        H.index_add_(0, torch.arange(n, device=H.device) * (n + 1), self.diagonal)
+        return H.view(n, n, SIZE, SIZE).transpose(1, 2).reshape(SIZE * n, SIZE * n)
+
+    def solve(self) -> torch.Tensor:
+        """The x (n, 7) of H x = g, not finite when H is singular."""
+        if len(self.diagonal) <= DENSE_BLOCKS.get(self.g.device.type, 0):
+            return solve_dense(self.dense(), self.g.reshape(-1)).view(-1, SIZE)
+        return torch.from_numpy(self._sparse()).to(self.g.device)
 
     def _sparse(self) -> np.ndarray:
         diagonal, off, row, column, g = (v.cpu().numpy() for v in (self.diagonal, self.off, self.row, self.column, self.g))
