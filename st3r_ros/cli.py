@@ -31,6 +31,7 @@ _REFERENCES = typer.Option(
 )
 _WEIGHTS = "mast3r, dust3r, dust3r-224, a url, or a Hub id (owner/name)."
 _MASKS = "Masks with the names of the images, or one for all: black is neither matched nor mapped."
+_TRUTH = "File of true poses to compare with (TUM, EuRoC, KITTI, CSV with a header), instead of those that come with the input."
 _VERSION = "Print the version."
 _DEFAULTS = MapCommandConfig()
 _PAIR_DEFAULTS = PairCommandConfig()
@@ -72,6 +73,7 @@ def map_command(
         _DEFAULTS.camera, help="Calibration file (docs/calibration.md), instead of the one that comes with INPUT."
     ),
     masks: str = typer.Option(_DEFAULTS.masks, metavar="FOLDER|FILE", help=_MASKS),
+    truth: str = typer.Option(_DEFAULTS.truth, metavar="FILE", help=_TRUTH),
     every: int = typer.Option(_DEFAULTS.every, help="Take only every n-th image."),
     max_frames: int = typer.Option(_DEFAULTS.max_frames, help="Stop after this many images; 0 takes all."),
     save_map: str = typer.Option(_DEFAULTS.save_map, metavar="FOLDER", help="Save the map, for --map and `st3r export`."),
@@ -106,6 +108,7 @@ def map_command(
         checkpoint=checkpoint,
         camera=camera,
         masks=masks,
+        truth=truth,
         out=out,
         every=every,
         max_frames=max_frames,
@@ -225,6 +228,7 @@ def eval_command(
     sequence: str = typer.Argument(..., metavar="SEQ", help="The sequence it was made from, with ground truth."),
     *,
     relocalization: bool = typer.Option(False, "--relocalization", help="Evaluate poses of `st3r localize`."),
+    truth: str = typer.Option("", metavar="FILE", help=_TRUTH),
     camera: str = typer.Option("", help="Calibration file of the depth images, if the sequence has none."),
     json_target: str = typer.Option("", "--json", metavar="FILE|-", help="Write JSON to a file, or to stdout with -."),
 ) -> int:
@@ -243,11 +247,11 @@ def eval_command(
     if relocalization:
         from st3r_ros.commands.evaluate import run_relocalization_eval
 
-        run_relocalization_eval(results, sequence, json_target)
+        run_relocalization_eval(results, sequence, json_target, truth)
         return 0
     from st3r_ros.commands.evaluate import run_eval
 
-    run_eval(results, sequence, camera, json_target)
+    run_eval(results, sequence, camera, json_target, truth)
     return 0
 
 

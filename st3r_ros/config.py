@@ -368,6 +368,7 @@ class MapCommandConfig(Validated):
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     camera: str = setting("", "Calibration file (docs/calibration.md); '' for the calibration that comes with the input.")
     masks: str = setting("", "Folder of masks with the names of the images, or one mask for all: black is left out; '' for none.")
+    truth: str = setting("", "File of true poses (docs/inputs.md) to compare with; '' for those that come with the input.")
     out: str = setting("st3r_map", "Folder for the results.")
     every: int = setting(1, "Take only every n-th image.", low=1)
     max_frames: int = setting(0, "Images after which the mapping ends; 0 takes all.", low=0)

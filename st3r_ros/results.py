@@ -19,6 +19,7 @@ import resource
 import sys
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,6 +88,7 @@ class RunSummary:
     keyframes_dropped: redundant keyframes removed to stay within the limits. loops: loop edges; loops_rejected: candidates with
     matches that did not agree with the map. map_mb: memory of the keyframes and edges.
     truth: errors against the true trajectory; None without one, or when truth_note says why they could not be computed.
+    truth_note also says what of the true poses is not used.
     """
 
     version: str
@@ -136,12 +138,13 @@ def write_results(
     *,
     cloud_config: CloudConfig,
     truth: Trajectory | None = None,
+    truth_notes: Sequence[str] = (),
     cloud: PointCloud | None = None,
 ) -> RunSummary:
     """Writes all files listed above, each atomically, the summary last.
 
-    cloud: that of the map with these settings, if it is at hand. truth: the true trajectory, if known. All
-    results that exist are written, even when no frame was tracked.
+    cloud: that of the map with these settings, if it is at hand. truth: the true trajectory, if known. truth_notes: what
+    of it is not used, and why. All results that exist are written, even when no frame was tracked.
 
     Raises:
         OutputError: a file cannot be written.
@@ -159,6 +162,7 @@ def write_results(
     _write_depths(out / "keyframes.npz", keyframe_map, cloud_config.min_conf)
 
     errors, note = _compare_with_truth(trajectory, truth, recorder.stamps_ns)
+    note = " ".join([*truth_notes, *([note] if note else [])])
     sizes = Sizes(
         tracked=len(trajectory),
         keyframes=len(keyframes),

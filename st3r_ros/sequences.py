@@ -57,8 +57,18 @@ class ImageSequence(Protocol):
         ...
 
     @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of most images, None where it is not known before they are read."""
+        ...
+
+    @property
     def truth(self) -> Trajectory | None:
         """T_world_cam where it is known."""
+        ...
+
+    @property
+    def truth_notes(self) -> Sequence[str]:
+        """What of the true poses is not used, and why; they are among the notes."""
         ...
 
     @property

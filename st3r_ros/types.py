@@ -356,7 +356,10 @@ class LocalizationResult:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Timed camera poses: stamps_ns (N,) int64 increasing; positions (N, 3) and quaternions_xyzw (N, 4) float64, T_world_cam."""
+    """Timed camera poses: stamps_ns (N,) int64 increasing; positions (N, 3) and quaternions_xyzw (N, 4) float64, T_world_cam.
+
+    Quaternions are NaN where only positions are known, as of a total station.
+    """
 
     stamps_ns: np.ndarray
     positions: np.ndarray
@@ -364,6 +367,11 @@ class Trajectory:
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
+
+    @property
+    def has_rotations(self) -> bool:
+        """Whether the poses are whole."""
+        return not np.isnan(self.quaternions_xyzw).any()
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,6 +120,15 @@ def test_nothing_trackable_is_written_and_explained_with_code_1(st3r, tmp_path):
     assert [skip["frame"] for skip in summary["skips"]] == [2, 4]
 
 
+def test_an_odd_first_image_is_skipped_and_the_commonest_size_is_mapped(st3r, tmp_path):
+    images = make_images(tmp_path / "images", 5)
+    cv2.imwrite(str(images / "000.png"), np.zeros((160, 120, 3), np.uint8))
+    outcome = st3r("map", images, "--out", tmp_path / "out")
+    assert "000.png: It is 120x160 pixels but most images are 160x120" in outcome.out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["frames"], summary["skipped"], summary["skips"][0]["frame"]) == (4, 1, 0)
+
+
 def test_a_simulated_room_is_mapped_and_evaluated(st3r, tmp_path):
     out = tmp_path / "out"
     outcome = st3r("map", f"{ROOM}14", "--out", out)
@@ -137,6 +146,17 @@ def test_a_simulated_room_is_mapped_and_evaluated(st3r, tmp_path):
     text = st3r("eval", out, f"{ROOM}14", "--json", tmp_path / "evaluation.json")
     assert text.code == 0 and "AbsRel" in text.out and "Sim(3)" in text.out
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
+
+    truth = tmp_path / "truth.csv"
+    poses = [line.split() for line in (out / "trajectory.txt").read_text().splitlines()[1:]]
+    rows = [",".join([stamp.replace(".", ""), x, y, z, w, *xyz]) for stamp, x, y, z, *xyz, w in poses]
+    truth.write_text("\n".join(["timestamp [ns],x,y,z,qw,qx,qy,qz", *rows, "later"]))
+    own = json.loads(st3r("eval", out, f"{ROOM}14", "--truth", truth, "--json", "-").out)
+    assert own["trajectory"]["ate_se3"] == pytest.approx(0.0, abs=1e-6)
+    assert f"1 of {len(rows) + 1} lines left out; first: 'truth.csv' line" in own["truth_notes"][0]
+    truth.write_text("".join(f"{2 * 10**9 + i} 1 2 {i} 0 0 0 1\n" for i in range(5)))
+    apart = st3r("eval", out, f"{ROOM}14", "--truth", truth)
+    assert apart.code == 2 and "2000000000.000 s to 2000000004.000 s" in apart.err
 
     make_images(tmp_path / "images")
     truthless = st3r("eval", out, tmp_path / "images")

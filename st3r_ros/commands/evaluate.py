@@ -14,6 +14,7 @@ import numpy as np
 
 from st3r_ros.commands.localize import stamp_in
 from st3r_ros.commands.report import truth_line
+from st3r_ros.commands.truth import truth_for
 from st3r_ros.errors import EvaluationError, GeometryError, InputError
 from st3r_ros.eval.association import associate
 from st3r_ros.eval.depth import DepthErrors, evaluate_depth
@@ -23,6 +24,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.calibration import read_calibration
+from st3r_ros.io.layouts.recording import Truth
 from st3r_ros.maps.load import load_map
 from st3r_ros.results import Run, TruthSummary, read_results, summarise_truth
 from st3r_ros.sequences import ImageSequence, open_sequence
@@ -39,32 +41,39 @@ class Evaluation:
     trajectory: TruthSummary | None
     depth: DepthErrors | None
     depth_note: str
+    truth_notes: tuple[str, ...] = ()
 
 
-def run_eval(out: str, source: str, camera_file: str, json_target: str) -> None:
-    """Prints the evaluation. json_target: JSON file, "-" for JSON on stdout instead of text, "" for none.
+def run_eval(out: str, source: str, camera_file: str, json_target: str, truth_file: str = "") -> None:
+    """Prints the evaluation.
+
+    json_target: JSON file, "-" for JSON on stdout instead of text, "" for none. truth_file: with the true poses, "" for those of
+    the sequence.
 
     Raises:
         St3rError: the results or the sequence cannot be read, they do not overlap, or there is no ground truth.
     """
     run = read_results(Path(out))
     sequence = open_sequence(source, camera=read_calibration(camera_file) if camera_file else None)
-    evaluation = evaluate(run, sequence, out)
+    evaluation = evaluate(run, sequence, out, truth_for(sequence, truth_file))
     _show(dataclasses.asdict(evaluation), evaluation_lines(evaluation), json_target)
 
 
-def run_relocalization_eval(file: str, source: str, json_target: str) -> None:
-    """Prints the errors of the poses in a JSON file of `st3r localize`. json_target: as for `run_eval`.
+def run_relocalization_eval(file: str, source: str, json_target: str, truth_file: str = "") -> None:
+    """Prints the errors of the poses in a JSON file of `st3r localize`. json_target, truth_file: as for `run_eval`.
 
     Raises:
         St3rError: the file or the sequence cannot be read, or has no true poses for any of the queries.
     """
     answers = _read_answers(Path(file))
-    truth = TruePoses(open_sequence(source))
+    sequence = open_sequence(source)
+    truth = TruePoses(sequence, truth_for(sequence, truth_file))
     errors, unknown = compare_answers(answers, truth)
     figures = summarise_attempts(errors)
     content = {"results": file, "sequence": truth.name, "without_truth": unknown, **_without_nan(dataclasses.asdict(figures))}
-    _show(content, relocalization_lines(figures, file, truth.name, unknown), json_target)
+    content["truth_notes"] = list(truth.notes)
+    lines = relocalization_lines(figures, file, truth.name, unknown)
+    _show(content, [*lines, *(f"Note: {note}" for note in truth.notes)], json_target)
 
 
 def _show(content: dict[str, Any], lines: list[str], json_target: str) -> None:
@@ -78,18 +87,21 @@ def _show(content: dict[str, Any], lines: list[str], json_target: str) -> None:
         print(line)
 
 
-def evaluate(run: Run, sequence: ImageSequence, results_name: str) -> Evaluation:
+def evaluate(run: Run, sequence: ImageSequence, results_name: str, truth: Truth) -> Evaluation:
     """Compares a run with the ground truth of the sequence.
 
     Raises:
         EvaluationError: there is none, or the trajectories cannot be compared.
     """
     depth_images = getattr(sequence, "depth", None)
-    if sequence.truth is None and depth_images is None:
-        raise EvaluationError(f"'{sequence.name}' has neither true poses nor depth (groundtruth.txt, depth.txt) to compare with.")
+    if truth.trajectory is None and depth_images is None:
+        reasons = " ".join(["", *truth.notes])
+        raise EvaluationError(
+            f"'{sequence.name}' has neither true poses nor depth (groundtruth.txt, depth.txt) to compare with.{reasons}"
+        )
     trajectory = None
-    if sequence.truth is not None:
-        trajectory = summarise_truth(evaluate_trajectory(run.trajectory, sequence.truth, run.processed_ns))
+    if truth.trajectory is not None:
+        trajectory = summarise_truth(evaluate_trajectory(run.trajectory, truth.trajectory, run.processed_ns))
     depth, note = None, ""
     if depth_images is not None:
         camera = depth_images.camera or sequence.camera
@@ -109,6 +121,7 @@ def evaluate(run: Run, sequence: ImageSequence, results_name: str) -> Evaluation
         trajectory=trajectory,
         depth=depth,
         depth_note=note,
+        truth_notes=truth.notes,
     )
 
 
@@ -122,6 +135,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         lines.append(f"The spread of the true positions is {truth.truth_spread:.3g}; ATE is {share:.2%} of it.")
         if truth.tracked_share is not None:
             lines.append(f"Of the processed frames with a true pose, {truth.tracked_share:.1%} were tracked.")
+    lines += [f"Note: {note}" for note in evaluation.truth_notes]
     if evaluation.depth is not None:
         lines += _depth_lines(evaluation.depth)
     if evaluation.depth_note:
@@ -146,12 +160,14 @@ def _depth_lines(depth: DepthErrors) -> list[str]:
 
 
 class TruePoses:
-    """The true poses of a sequence's images, by stamp or by file name. Raises EvaluationError without any."""
+    """The true poses of a sequence's images, by stamp or by file name. Raises EvaluationError where they are not known."""
 
-    def __init__(self, sequence: ImageSequence) -> None:
-        if sequence.truth is None:
-            raise EvaluationError(f"'{sequence.name}' has no true poses to compare with.")
-        self.name, self.trajectory = sequence.name, sequence.truth
+    def __init__(self, sequence: ImageSequence, truth: Truth) -> None:
+        if truth.trajectory is None:
+            raise EvaluationError(" ".join([f"'{sequence.name}' has no true poses to compare with.", *truth.notes]))
+        if not truth.trajectory.has_rotations:
+            raise EvaluationError(f"The truth of '{sequence.name}' has positions only; localized poses need the rotations too.")
+        self.name, self.trajectory, self.notes = sequence.name, truth.trajectory, truth.notes
         self._T_world_cam = SE3.from_quaternion_xyzw(self.trajectory.quaternions_xyzw, self.trajectory.positions)
         self._stamps: dict[str, int] = getattr(sequence, "stamps_by_name", {})
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from st3r_ros.commands.interrupt import Interrupt
@@ -12,6 +12,7 @@ from st3r_ros.commands.progress import Display, make_display
 from st3r_ros.commands.report import input_lines, print_summary
 from st3r_ros.commands.saved_map import begin_in_saved_map, check_map_options, save_for_later, with_frames_from
 from st3r_ros.commands.settings import Settings
+from st3r_ros.commands.truth import truth_for
 from st3r_ros.config import MapCommandConfig
 from st3r_ros.errors import DeviceMemoryError, FrameError
 from st3r_ros.io.calibration import read_calibration
@@ -34,6 +35,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     """
     camera = read_calibration(config.camera) if config.camera else None
     sequence = open_sequence(source, camera=camera, every=config.every, max_frames=config.max_frames or None)
+    truth = truth_for(sequence, config.truth)
     masks = Masks(config.masks) if config.masks else None
     out = Path(config.out)
     check_map_options(config)
@@ -49,7 +51,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
         ended = False
         try:
             with make_display(sequence.name, sequence.length) as display:
-                map_sequence(mapper, sequence, recorder, display, interrupt, check_frame, masks)
+                map_sequence(mapper, sequence, recorder, display, interrupt, check_frame, masks, truth.notes)
             ended = True
         finally:
             # Also when something breaks half way: what was mapped so far is not lost.
@@ -58,7 +60,15 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
             elif ended or recorder.frames:
                 try:
                     shown = with_frames_from(mapper.map, loaded_frames)
-                    summary = write_results(out, shown, recorder, info, cloud_config=settings.cloud, truth=sequence.truth)
+                    summary = write_results(
+                        out,
+                        shown,
+                        recorder,
+                        info,
+                        cloud_config=settings.cloud,
+                        truth=truth.trajectory,
+                        truth_notes=truth.notes,
+                    )
                     print_summary(summary, out, interrupted_by=interrupt.name if interrupt.signal else "")
                 finally:
                     save_for_later(mapper.map, model.name, config)
@@ -73,10 +83,11 @@ def map_sequence(
     interrupt: Interrupt,
     check_frame: Callable[[Frame], None],
     masks: Masks | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Feeds every frame to the mapper until the sequence ends or a signal comes. Unusable frames are skipped and counted.
 
-    check_frame: raises an error that ends the run, for the first frame.
+    check_frame: raises an error that ends the run, for the first frame. notes: to be said beside those of the sequence.
     """
     unreadable, begun = 0, False
     for frame in sequence:
@@ -84,11 +95,15 @@ def map_sequence(
             break
         if not begun:
             begun = True
-            for line in input_lines(sequence):
+            for line in input_lines(sequence, notes):
                 display.say(line)
+        unreadable = _note_unreadable(sequence, recorder, unreadable)
+        size = (frame.image.shape[1], frame.image.shape[0])
+        if sequence.size not in (None, size):
+            recorder.skip(frame.id, _named(frame), _other_size(size, sequence.size))
+            continue
         if not recorder.frames:
             check_frame(frame)
-        unreadable = _note_unreadable(sequence, recorder, unreadable)
         before = mapper.state
         try:
             update = mapper.register_frame(frame if masks is None else masks.apply(frame))
@@ -100,6 +115,15 @@ def map_sequence(
         if update.state is not before and MappingState.LOST in (update.state, before):
             display.say(f"Frame {update.frame_id}: {update.message}")
     _note_unreadable(sequence, recorder, unreadable)
+
+
+def _named(frame: Frame) -> str:
+    file = Path(frame.source)
+    return file.name if file.is_file() else f"frame {frame.id}"
+
+
+def _other_size(size: tuple[int, int], most: tuple[int, int]) -> str:
+    return f"It is {size[0]}x{size[1]} pixels but most images are {most[0]}x{most[1]}; one map needs one image size."
 
 
 def _note_unreadable(sequence: ImageSequence, recorder: RunRecorder, noted: int) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from st3r_ros.recorder import Skip
@@ -19,9 +20,10 @@ def print_summary(summary: RunSummary, out: Path, interrupted_by: str = "") -> N
         print(line)
 
 
-def input_lines(sequence: ImageSequence) -> list[str]:
-    """What was found at a source, and what is left out."""
-    return [sequence.origin] * bool(sequence.origin) + [f"Note: {note}" for note in sequence.notes]
+def input_lines(sequence: ImageSequence, notes: Sequence[str] = ()) -> list[str]:
+    """What was found at a source, and what is left out. notes: more of them."""
+    all_notes = dict.fromkeys([*sequence.notes, *notes])
+    return [sequence.origin] * bool(sequence.origin) + [f"Note: {note}" for note in all_notes]
 
 
 def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> list[str]:
@@ -42,8 +44,8 @@ def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> li
         )
     if summary.truth is not None:
         lines.append(truth_line(summary.truth))
-    elif summary.truth_note:
-        lines.append(f"Not compared with the ground truth: {summary.truth_note}")
+    if summary.truth_note:
+        lines.append(summary.truth_note if summary.truth else f"Not compared with the ground truth: {summary.truth_note}")
     if summary.lost_spans:
         spans = [f"{s.first_frame}-{s.last_frame}" for s in summary.lost_spans[:SHOWN_SPANS]]
         more = " ..." if len(summary.lost_spans) > SHOWN_SPANS else ""

@@ -11,6 +11,7 @@ import numpy as np
 from st3r_ros.errors import EvaluationError, MissingDependencyError
 from st3r_ros.eval.association import MATCH_TOLERANCE_NS, associate
 from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.io.stamps import format_stamp
 from st3r_ros.types import Trajectory
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def evaluate_trajectory(
 def align_truth(truth: Trajectory, T_truth_map: Sim3) -> Trajectory:
     """The true trajectory in the map's coordinates and unit, to draw both."""
     T_map_truth = T_truth_map.inverse()
+    if not truth.has_rotations:
+        return Trajectory(truth.stamps_ns, T_map_truth.act(truth.positions), truth.quaternions_xyzw)
     rotated = Sim3.from_quaternion_xyzw(truth.quaternions_xyzw, truth.positions)
     aligned = T_map_truth @ rotated
     return Trajectory(truth.stamps_ns, aligned.translation, aligned.quaternion_xyzw)
@@ -106,6 +109,8 @@ def _evo_path(trajectory: Trajectory, indices: np.ndarray) -> PosePath3D:
     from evo.core.trajectory import PosePath3D
 
     wxyz = trajectory.quaternions_xyzw[indices][:, [3, 0, 1, 2]]
+    if not trajectory.has_rotations:
+        wxyz = np.tile([1.0, 0.0, 0.0, 0.0], (len(indices), 1))  # the errors are those of the positions
     return PosePath3D(positions_xyz=trajectory.positions[indices], orientations_quat_wxyz=wxyz)
 
 
@@ -116,10 +121,33 @@ def _too_few(estimate: Trajectory, truth: Trajectory, matched: int, tolerance_ns
         return f"The true trajectory has {len(truth)} poses; the comparison needs at least {MIN_POSES}."
     found = "No pose" if matched == 0 else f"Only {matched} poses"
     return (
-        f"{found} of the estimate ({_span(estimate)}) within {tolerance_ns / 1e6:.0f} ms of a pose of the ground truth "
-        f"({_span(truth)}), and at least {MIN_POSES} are needed; check that both belong to the same sequence."
+        f"{found} of the estimate ({_span(estimate.stamps_ns)}) within {tolerance_ns / 1e6:.0f} ms of a pose of the ground truth "
+        f"({_span(truth.stamps_ns)}), and at least {MIN_POSES} are needed; check that both belong to the same sequence"
+        f"{_about_time(estimate.stamps_ns, truth.stamps_ns)}."
     )
 
 
-def _span(trajectory: Trajectory) -> str:
-    return f"{trajectory.stamps_ns[0] * 1e-9:.3f} s to {trajectory.stamps_ns[-1] * 1e-9:.3f} s"
+def why_unmatched(images_ns: np.ndarray, truth: Trajectory, tolerance_ns: int = MATCH_TOLERANCE_NS) -> str:
+    """A sentence where too few images have a true pose to compare with, "" otherwise. images_ns: (N,) int64 stamps."""
+    matched = len(associate(images_ns, truth.stamps_ns, tolerance_ns))
+    if matched >= MIN_POSES or len(images_ns) < MIN_POSES:
+        return ""
+    hint = _about_time(images_ns, truth.stamps_ns)
+    return (
+        f"{matched} of {len(images_ns)} images ({_span(images_ns)}) have a true pose within {tolerance_ns / 1e6:.0f} ms, of "
+        f"those from {_span(truth.stamps_ns)}; check that both belong to the same sequence{hint}."
+    )
+
+
+def _span(stamps_ns: np.ndarray) -> str:
+    return f"{format_stamp(int(min(stamps_ns)))[:-6]} s to {format_stamp(int(max(stamps_ns)))[:-6]} s"
+
+
+def _about_time(stamps_ns: np.ndarray, truth_ns: np.ndarray) -> str:
+    """A hint at another unit of the truth, or another time base."""
+    ratio = float(np.ptp(truth_ns)) / max(float(np.ptp(stamps_ns)), 1.0)
+    for unit, factor in (("ms", 1e3), ("us", 1e6), ("ns", 1e9)):
+        if 0.3 < ratio / factor < 3.0:
+            return f"; the true stamps look like {unit}: name their column 'timestamp [{unit}]'"
+    apart = min(truth_ns) > max(stamps_ns) or max(truth_ns) < min(stamps_ns)
+    return ", and that their stamps have the same unit and begin at the same time" if apart else ""

@@ -15,7 +15,7 @@ import numpy as np
 
 from st3r_ros.errors import FrameError, InputError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.io.bag_camera import BagCameras, first_size
+from st3r_ros.io.bag_camera import BagCameras, size_of_first_images
 from st3r_ros.io.bag_messages import COMPRESSED, IMAGE, IMAGE_KINDS, can_be_read, read_message
 from st3r_ros.io.bag_recording import Recording, is_bag
 from st3r_ros.io.bag_storage import Channel, Message
@@ -72,8 +72,9 @@ class BagSequence(ImageSequence):
         for kind in sorted({channel.kind for channel in self._channels} - {IMAGE, COMPRESSED}):
             check_decoder(f"The topic {self.topic} ({kind}) is a video. Decoding it")
         self._recorded: BagCameras | None = None
+        size = size_of_first_images(self._recording, self.topic)
         if camera is None:
-            size = first_size(self._recording, self.topic) or self._decoded_size()
+            size = size or self._decoded_size()
             self._recorded = BagCameras(self._recording, self.topic, camera_info, rectified, size)
         super().__init__(
             path.resolve().name,
@@ -81,6 +82,7 @@ class BagSequence(ImageSequence):
             selection=selection or Selection(),
             total=total,
             images=self.topic,
+            size=size,
         )
         self.source = f"{path.resolve()}?topic={self.topic}"
         if self._recorded is not None:

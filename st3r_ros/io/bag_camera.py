@@ -15,7 +15,7 @@ from st3r_ros.io.bag_messages import INFO, read_message
 from st3r_ros.io.bag_recording import Recording
 from st3r_ros.io.bag_storage import Message
 from st3r_ros.io.calibration import CameraChoice, Size, calibration_from_info, is_named_rectified, without_transport
-from st3r_ros.io.image_size import size_of_message
+from st3r_ros.io.image_size import commonest_size, size_of_message
 
 _LOOK_AHEAD = 200
 """Messages of camera_info among which one that can be used is looked for, for the images before it."""
@@ -145,13 +145,13 @@ def _infos(recording: Recording, topic: str) -> Iterator[Any]:
                 continue
 
 
-def first_size(recording: Recording, topic: str) -> Size | None:
-    """The size of the first image that tells it."""
-    for item in islice(recording.messages([topic]), _FIRST_IMAGES):
-        try:
-            size = size_of_message(read_message(item)) if isinstance(item, Message) else None
-        except FrameError:
-            continue
-        if size is not None:
-            return size
-    return None
+def size_of_first_images(recording: Recording, topic: str) -> Size | None:
+    """The size that most of the first images have, None where they do not tell it."""
+    return commonest_size(_size_of(item) for item in islice(recording.messages([topic]), _FIRST_IMAGES))
+
+
+def _size_of(item: Message | FrameError) -> Size | None:
+    try:
+        return size_of_message(read_message(item)) if isinstance(item, Message) else None
+    except FrameError:
+        return None

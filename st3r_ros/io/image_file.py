@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -17,7 +16,9 @@ from PIL import Image, ImageOps, features
 from PIL.TiffImagePlugin import TiffImageFile
 
 from st3r_ros.errors import FrameError
+from st3r_ros.io.decoder_lines import DecoderLines
 from st3r_ros.io.picture import Picture, ToneRange
+from st3r_ros.io.whole_image import check_whole
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
@@ -39,8 +40,6 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda image: image.swapaxes(0, 1)[::-1, ::-1],
     8: lambda image: image.swapaxes(0, 1)[::-1],
 }
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_CUT_SHORT = "the {} data end too early; the file was cut short."
 
 
 @cache
@@ -74,7 +73,8 @@ def read_size(path: Path) -> tuple[int, int]:
         FrameError: the file is missing or no image.
     """
     try:
-        return size_in_header(path.read_bytes())
+        with path.open("rb") as file:
+            return _size_in(file)
     except OSError as error:
         raise FrameError(f"'{path}' cannot be read: {error.strerror}.") from error
     except FrameError as error:
@@ -87,7 +87,11 @@ def size_in_header(data: bytes) -> tuple[int, int]:
     Raises:
         FrameError: it is no image, or its header is damaged or incomplete.
     """
-    with _open(data) as picture:
+    return _size_in(io.BytesIO(data))
+
+
+def _size_in(file: BinaryIO) -> tuple[int, int]:
+    with _open(file) as picture:
         # Pillow decodes a whole PNG to look for EXIF data behind the pixels.
         has_exif = picture.format == "TIFF" or any("exif" in str(key) for key in picture.info)
         swapped = has_exif and picture.getexif().get(_ORIENTATION, 1) in _SWAPPING
@@ -129,7 +133,7 @@ def is_plain(path: Path) -> bool:
     """
     try:
         data = path.read_bytes()
-        with _open(data) as picture:
+        with _open(io.BytesIO(data)) as picture:
             if picture.format == "PNG" and data[_PNG_DEPTH] != 8:
                 return False
             if picture.format not in ("JPEG", "PNG") or picture.mode != "RGB" or "transparency" in picture.info:
@@ -142,7 +146,7 @@ def is_plain(path: Path) -> bool:
 def turned_like(path: Path, pixels: np.ndarray) -> np.ndarray:
     """Pixels (H, W, ...) as an image file stores its own, turned as EXIF data turn that image; unchanged where there are none."""
     try:
-        with _open(path.read_bytes()) as picture:
+        with _open(io.BytesIO(path.read_bytes())) as picture:
             return np.ascontiguousarray(_upright(picture, pixels))
     except (OSError, FrameError):
         return pixels
@@ -155,17 +159,19 @@ def decode_file(data: bytes) -> Picture:
         FrameError: it is none, or damaged, cut short, too large or an animation.
     """
     check_whole(data)
-    with _open(data) as picture:
+    with _open(io.BytesIO(data)) as picture:
         _check_size(*picture.size)
         _check_single(picture)
-        if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
-            return Picture(_decode_jpeg(data))
+        if picture.format in ("JPEG", "MPO"):
+            pixels = _decode_jpeg(data)
+            if picture.mode in ("L", "RGB"):
+                return Picture(pixels)
         wide = _decode_wide(data, picture)
         return _decode_narrow(picture) if wide is None else wide
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
-    """Faster than Pillow with the same library; only CMYK differs."""
+    """Faster than Pillow with the same library, and tells of damage (`DecoderLines`); only the colours of CMYK differ."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise FrameError("its JPEG data cannot be decoded.")
@@ -227,20 +233,23 @@ def _check_single(picture: Image.Image) -> None:
 
 
 @contextmanager
-def _open(data: bytes) -> Iterator[Image.Image]:
+def _open(file: BinaryIO) -> Iterator[Image.Image]:
     """The image with its header read, for as long as it is decoded.
 
-    Raises FrameError when it is none, or in its decoder, which raises whatever the bytes lead it to.
+    Raises FrameError when it is none or damaged, or in its decoder, which raises whatever the bytes lead it to.
     """
+    lines = DecoderLines()
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as picture:
+        with lines, Image.open(file, formats=_formats()) as picture:
             yield picture
     except FrameError:
         raise
     except Image.UnidentifiedImageError as error:
         raise FrameError(f"it is no image that can be read ({', '.join(_formats())} of 8 or 16 bit).") from error
     except Exception as error:
-        raise FrameError(f"it cannot be decoded: {error}") from error
+        raise FrameError(f"it cannot be decoded: {lines.damage or error}") from error
+    if lines.damage:
+        raise FrameError(f"it is damaged: {lines.damage}.")
 
 
 def _check_size(width: int, height: int) -> None:
@@ -248,51 +257,3 @@ def _check_size(width: int, height: int) -> None:
         raise FrameError(
             f"it is {width}x{height} pixels; at most {MAX_SIDE} on a side, and {MAX_PIXELS // 10**6} million, can be handled."
         )
-
-
-def check_whole(data: bytes) -> None:
-    """Nothing, if a JPEG or PNG is whole; other formats are left to their decoders, which refuse what was cut short.
-
-    The decoders of JPEG and PNG are lenient: depending on the version of OpenCV they fill the missing rows with grey.
-
-    Raises:
-        FrameError: the JPEG or PNG was cut short, or a PNG chunk does not match its checksum.
-    """
-    if data.startswith(_PNG_SIGNATURE):
-        _check_png(data)
-    elif data.startswith(b"\xff\xd8\xff"):
-        _check_jpeg(data)
-
-
-def _check_png(data: bytes) -> None:
-    at = len(_PNG_SIGNATURE)
-    while True:
-        if at + 12 > len(data):
-            raise FrameError(_CUT_SHORT.format("PNG"))
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
-        if end > len(data):
-            raise FrameError(_CUT_SHORT.format("PNG"))
-        if zlib.crc32(data[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise FrameError(f"a PNG chunk at byte {at} does not match its checksum.")
-        if kind == b"IEND":
-            return
-        at = end
-
-
-def _check_jpeg(data: bytes) -> None:
-    """Walk the header's segments to the first scan; a whole image has an end marker after it (thumbnails lie before it)."""
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            raise FrameError(f"the JPEG header is broken at byte {at}.")
-        marker, length = struct.unpack_from(">xBH", data, at)
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        at += 2 + length
-        if marker == 0xDA:  # start of scan: inside it 0xFFD9 can only be the end of the image
-            if data.find(b"\xff\xd9", at) >= 0:
-                return
-            break
-    raise FrameError(_CUT_SHORT.format("JPEG"))

@@ -90,11 +90,13 @@ class ImageSequence(ABC):
 
     Images are RGB, not undistorted; one `ToneRange` brings all of them to 8 bit. An image that cannot be read is skipped and
     noted in `skipped`, which starts empty at each iteration; ids count the selected frames, skipped ones included. Where a stream
-    breaks off it ends, and that is noted too. A frame whose size is not that of the first carries no camera.
+    breaks off it ends, and that is noted too. A frame of another size than the sequence's carries no camera.
 
     name: what a person calls it. kind: folder, tum, euroc, kitti, ..., video, stream, bag or webcam. length: how many frames it
     will yield if each can be read, None if unknown. camera: of the images, None when uncalibrated. truth: T_world_cam where it is
     known, else None. origin: a sentence on what was found, "" where the name says it. notes: sentences on what is left out.
+    size: width and height of most images, None where the first one that is read decides.
+    truth_notes: those of the notes that are about the true poses.
     source: what opens it again, `Frame.source` of images without a file of their own.
 
     camera, when made: a calibration that tells no size is for that of the first image.
@@ -119,13 +121,16 @@ class ImageSequence(ABC):
         images: str = "",
         size: Size | None = None,
     ) -> None:
-        """images: what tells whether they are rectified, in place of the name. size: of the first one, where it is known."""
+        """images: what tells whether they are rectified, in place of the name. size: of most of them, where it is known."""
         self.name = self.source = name
+        self.size = size
         self._cameras = CameraChoice(images or name)
         if camera is not None:
             self._cameras.add(Calibration.of(camera) if isinstance(camera, Camera) else camera)
-        self.camera = self._cameras.expected() if size is None else self._cameras.camera(*size)
+        early = size is not None and isinstance(camera, Calibration)
+        self.camera = self._cameras.camera(*size) if early and size else self._cameras.expected()
         self.truth: Trajectory | None = None
+        self.truth_notes: tuple[str, ...] = ()
         self.origin = ""
         self.notes: tuple[str, ...] = tuple(self._cameras.notes)
         self.skipped: list[SkippedFrame] = []
@@ -152,7 +157,7 @@ class ImageSequence(ABC):
 
     def __iter__(self) -> Iterator[Frame]:
         self.skipped.clear()
-        size: tuple[int, ...] | None = None
+        size, begun, settled = self.size, False, False
         tones = ToneRange()
         for index, entry in enumerate(self._selected()):
             if self._stopped.is_set():
@@ -163,13 +168,15 @@ class ImageSequence(ABC):
             except FrameError as error:
                 self.skipped.append(SkippedFrame(index, entry.source, str(error)))
                 continue
-            if size is None:
-                size = image.shape[:2]
+            begun, its_size = True, (image.shape[1], image.shape[0])
+            size = size or its_size
+            if size == its_size and not settled:
                 self._settle_camera(entry.source, image)
-            camera = self._camera_of(entry, image) if image.shape[:2] == size else None
+                settled = True
+            camera = self._camera_of(entry, image) if size == its_size else None
             source = self.source if entry.file is None else str(entry.file.resolve())
             yield Frame(index, loaded.stamp_ns, image, camera, source=source, mask=loaded.image.usable)
-        if size is None and not self._stopped.is_set():
+        if not begun and not self._stopped.is_set():
             first = f" The first reason: {self.skipped[0].reason}" if self.skipped else ""
             raise InputError(f"Not one image of '{self.name}' could be read ({len(self.skipped)} tried).{first}")
 
@@ -178,12 +185,12 @@ class ImageSequence(ABC):
         return entry.camera or self.camera
 
     def _settle_camera(self, source: str, image: np.ndarray) -> None:
-        """Takes the calibration for the size of the first image. Raises CalibrationError where it is for another one."""
+        """Takes the calibration for the size of the images. Raises CalibrationError where it is for another one."""
         height, width = image.shape[:2]
         try:
             self.camera = self._cameras.camera(width, height)
         except CalibrationError as error:
-            raise CalibrationError(f"{error} (The first image of '{self.name}' is '{source}'.)") from error
+            raise CalibrationError(f"{error} (The first image of that size in '{self.name}' is '{source}'.)") from error
         late = [note for note in self._cameras.notes if note not in self.notes]
         for note in late:
             logger.warning(note)

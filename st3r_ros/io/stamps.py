@@ -9,39 +9,46 @@ from st3r_ros.errors import FrameError
 
 NANOSECONDS = 1_000_000_000
 
-_UNITS = {13: 1_000_000, 16: 1_000, 18: 1, 19: 1}  # nanoseconds in a unit, by the digits of a time between 2001 and 2286
+_SINCE_1970 = {1_000_000: (10**12, 10**13), 1_000: (10**15, 10**16), 1: (10**17, 10**19)}
+"""Times between 2001 and 2286, those in nanoseconds from 1973 on, by the nanoseconds in their unit."""
 _LIMIT = 9_000_000_000  # seconds that 64-bit nanoseconds can hold
 
 
-def parse_stamp(seconds: str) -> int:
-    """Nanoseconds of a decimal number of seconds; digits beyond the ninth are rounded.
+def parse_stamp(text: str, unit_ns: int = NANOSECONDS) -> int:
+    """Nanoseconds of a decimal number of seconds, or of another unit; what is beyond the nanosecond is rounded.
 
     Raises:
         FrameError: no number, not finite, or outside the range of 64-bit nanoseconds.
     """
-    try:
-        value = Decimal(seconds)
-    except InvalidOperation:
-        raise FrameError(f"The stamp {seconds!r} is not a number of seconds.") from None
-    if not value.is_finite():
-        raise FrameError(f"The stamp {seconds!r} is not a finite number of seconds.")
-    if not -_LIMIT <= value <= _LIMIT:
-        raise FrameError(f"The stamp {seconds!r} is not a time in seconds; is it in another unit?")
-    return int((value * NANOSECONDS).to_integral_value())
+    value, limit = _decimal(text), _LIMIT * NANOSECONDS // unit_ns
+    if not -limit <= value <= limit:
+        unit = {NANOSECONDS: "seconds", 1_000_000: "milliseconds", 1_000: "microseconds", 1: "nanoseconds"}[unit_ns]
+        raise FrameError(f"The stamp {text!r} is not a time in {unit}; is it in another unit?")
+    return int((value * unit_ns).to_integral_value())
 
 
 def parse_time(text: str) -> int:
-    """Nanoseconds of a time as data sets write it: like `parse_stamp`, or a whole number of milli-, micro- or nanoseconds since
-    1970, told by its 13, 16 or 18 to 19 digits.
+    """Nanoseconds of a time as data sets write it: seconds, or milli-, micro- or nanoseconds since 1970, told by their size.
 
     Raises:
-        FrameError: neither.
+        FrameError: as `parse_stamp`.
     """
-    digits = len(text) if text.isascii() and text.isdigit() else 0
-    return int(text) * _UNITS[digits] if digits in _UNITS else parse_stamp(text)
+    value = _decimal(text)
+    unit = next((unit for unit, (first, last) in _SINCE_1970.items() if first <= value < last), NANOSECONDS)
+    return parse_stamp(text, unit)
 
 
 def format_stamp(stamp_ns: int) -> str:
     """Seconds with nine decimals, exact."""
     whole, rest = divmod(abs(int(stamp_ns)), NANOSECONDS)
     return f"{'-' if stamp_ns < 0 else ''}{whole}.{rest:09d}"
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise FrameError(f"The stamp {text!r} is not a number of seconds.") from None
+    if not value.is_finite():
+        raise FrameError(f"The stamp {text!r} is not a finite number of seconds.")
+    return value

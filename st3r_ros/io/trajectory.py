@@ -1,63 +1,131 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trajectories in TUM files: `stamp tx ty tz qx qy qz qw` per line, T_world_cam, stamps in seconds."""
+"""Trajectories as text files, T_world_cam: written in TUM's format, `stamp tx ty tz qx qy qz qw` per line with stamps in seconds;
+read in that and in other usual ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from st3r_ros.errors import FrameError, InputError, OutputError
+from st3r_ros.errors import FrameError, GeometryError, InputError, OutputError
+from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.atomic import write_file
-from st3r_ros.io.stamps import format_stamp, parse_time
+from st3r_ros.io.pose_columns import ACCEPTED, TUM_COLUMNS, PoseColumns
+from st3r_ros.io.pose_table import columns_of, read_table
+from st3r_ros.io.stamps import format_stamp, parse_stamp, parse_time
 from st3r_ros.types import Trajectory
+
+TUM_KIND = TUM_COLUMNS.kind
+_UNIT_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class FrameStamps:
+    """Stamps, nanoseconds, for the rows of a file whose poses have none.
+
+    by_row: of those rows whose image is there. complete: whether there must be as many rows as stamps.
+    """
+
+    by_row: Mapping[int, int]
+    complete: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class TrajectoryFile:
-    """What a TUM file holds: its valid poses, and one sentence for every line that could not be used."""
+    """What a file of poses holds.
+
+    trajectory: its valid poses; where the file holds no rotations, their quaternions are NaN. skipped: a sentence for every line
+    that could not be used, of `lines` in all. kind: which columns were read. of_body: whether the format is one of a body's
+    poses.
+    """
 
     trajectory: Trajectory
     skipped: tuple[str, ...]
+    lines: int
+    kind: str
+    of_body: bool
+
+    @property
+    def left_out(self) -> str:
+        """How many lines are left out and why, "" for none."""
+        return f"{len(self.skipped)} of {self.lines} lines left out; first: {self.skipped[0]}" if self.skipped else ""
 
 
 def read_tum(path: Path | str) -> Trajectory:
-    """The poses of a TUM file, sorted by stamp; lines that cannot be used are left out.
+    """The poses of a file that `load_tum` reads, sorted by stamp; lines that cannot be used are left out.
 
     Raises:
         InputError: the file cannot be read or holds no valid pose.
     """
     found = load_tum(path)
     if not len(found.trajectory):
-        first = f" The first reason: {found.skipped[0]}" if found.skipped else ""
-        raise InputError(f"'{path}' holds no valid pose (stamp tx ty tz qx qy qz qw).{first}")
+        raise InputError(f"'{path}' holds no valid pose (stamp tx ty tz qx qy qz qw). {found.left_out}".rstrip())
     return found.trajectory
 
 
-def load_tum(path: Path | str) -> TrajectoryFile:
-    """Like `read_tum`, with the lines that were skipped; the trajectory may be empty. Of equal stamps the first one counts.
+def load_tum(path: Path | str, frames: FrameStamps | None = None, *, w_first: bool | None = None) -> TrajectoryFile:
+    """The poses of a text file: in TUM's columns, or those that its header names or its form tells (`pose_columns`).
+
+    The trajectory may be empty. Of equal stamps the first one counts. frames: the stamps of poses that have none. w_first:
+    whether the quaternion of a file without a header begins with w, None where its form tells that.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or the meaning of its columns is unknown.
     """
     path = Path(path)
-    poses: dict[int, list[float]] = {}
+    table = read_table(path)
+    try:
+        columns = columns_of(table, w_first)
+        if not columns.stamp and frames is None:
+            raise InputError(f"it holds {columns.kind} without stamps, and nothing tells the images' order. {ACCEPTED}.")
+        if frames is not None and not columns.stamp and frames.complete and len(table.rows) != len(frames.by_row):
+            raise InputError(f"it holds {len(table.rows)} poses without stamps, but there are {len(frames.by_row)} images.")
+    except InputError as error:
+        raise InputError(f"'{path}' cannot be used: {error}") from error
+    poses: dict[int, np.ndarray] = {}
     skipped: list[str] = []
-    for number, line in content_lines(path):
+    for row, (number, cells) in enumerate(table.rows):
         try:
-            stamp_ns, pose = _parse(line)
+            pose = _pose(cells, columns)
+            stamp_ns = _stamp(cells, columns) if columns.stamp or frames is None else frames.by_row.get(row)
+            if stamp_ns is None:
+                continue  # an image that is not there
             if stamp_ns in poses:
-                raise FrameError(f"The stamp {line.split()[0]} comes a second time.")
+                raise FrameError(f"The stamp {format_stamp(stamp_ns)} comes a second time.")
         except FrameError as error:
             skipped.append(f"'{path.name}' line {number}: {error}")
         else:
             poses[stamp_ns] = pose
     stamps = np.array(sorted(poses), dtype=np.int64)
     values = np.array([poses[int(stamp)] for stamp in stamps], dtype=np.float64).reshape(-1, 7)
-    quaternions = values[:, 3:] / np.linalg.norm(values[:, 3:], axis=1, keepdims=True)
-    return TrajectoryFile(Trajectory(stamps, values[:, :3], quaternions), tuple(skipped))
+    norms = np.linalg.norm(values[:, 3:], axis=1, keepdims=True)
+    norm = float(np.median(norms)) if len(norms) else 1.0
+    if 2 * np.count_nonzero(np.abs(norms - 1.0) > _UNIT_TOLERANCE) > len(norms):
+        raise InputError(
+            f"'{path}' cannot be used: read as {columns.kind}, its quaternions have a norm of {norm:.3g} instead of 1. "
+            f"{ACCEPTED}."
+        )
+    trajectory = Trajectory(stamps, values[:, :3], values[:, 3:] / norms)
+    return TrajectoryFile(trajectory, tuple(skipped), len(table.rows), columns.kind, columns.of_body)
+
+
+def moved(found: TrajectoryFile, T_body_cam: SE3) -> TrajectoryFile:
+    """The poses of a camera on the body whose poses a file holds.
+
+    Raises:
+        InputError: it holds positions only, and the camera is not at the body's origin.
+    """
+    poses = found.trajectory
+    if not len(poses) or (not poses.has_rotations and not np.any(T_body_cam.translation)):
+        return found
+    if not poses.has_rotations:
+        raise InputError("They are positions only, which do not tell where the camera on the body is.")
+    T_world_cam = SE3.from_quaternion_xyzw(poses.quaternions_xyzw, poses.positions) @ T_body_cam
+    return replace(found, trajectory=Trajectory(poses.stamps_ns, T_world_cam.translation, T_world_cam.quaternion_xyzw))
 
 
 def write_tum(path: Path | str, trajectory: Trajectory, sources: Sequence[str] | None = None) -> None:
@@ -82,35 +150,39 @@ def write_tum(path: Path | str, trajectory: Trajectory, sources: Sequence[str] |
     write_file(path, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
 
 
-def content_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are neither empty nor comments, with their numbers from 1.
+def _stamp(cells: list[str], columns: PoseColumns) -> int:
+    if len(columns.stamp) == 2:
+        seconds, nanoseconds = (cells[i] for i in columns.stamp)
+        return parse_stamp(seconds) + parse_stamp(nanoseconds, 1)
+    text = cells[columns.stamp[0]]
+    return parse_stamp(text, columns.unit_ns) if columns.unit_ns else parse_time(text)
 
-    Raises:
-        InputError: the file cannot be read or is no text.
-    """
+
+def _pose(cells: list[str], columns: PoseColumns) -> np.ndarray:
+    """Position and quaternion of a line, (7,); the quaternion NaN where the file has none."""
+    if len(cells) <= columns.last if columns.more else len(cells) != columns.count:
+        if len(cells) in (8, 17) and re.fullmatch(r"\d{18,19}", cells[0]):
+            raise FrameError(
+                f"It is a line of EuRoC (quaternion w first, pose of the body) among lines of {columns.count} values."
+            )
+        form = " (stamp tx ty tz qx qy qz qw)" if columns.count == 8 else ""
+        raise FrameError(f"It has {len(cells)} values instead of {columns.count}{form}.")
+    at = columns.position + columns.quaternion_xyzw if columns.matrix is None else range(columns.matrix, columns.matrix + 12)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"'{path}' is not a text file.") from error
-    lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
-    return [(number, line) for number, line in lines if line and not line.startswith("#")]
-
-
-def _parse(line: str) -> tuple[int, list[float]]:
-    words = line.replace(",", " ").split()
-    if "," in line and words[0].isdigit() and len(words[0]) >= 18:
-        raise FrameError("It is a line of EuRoC (quaternion w first, pose of the body); open the data set's folder mav0 instead.")
-    if len(words) != 8:
-        raise FrameError(f"It has {len(words)} values instead of 8 (stamp tx ty tz qx qy qz qw).")
-    stamp_ns = parse_time(words[0])
-    try:
-        pose = [float(word) for word in words[1:]]
+        values = np.array([float(cells[i]) for i in at])
     except ValueError as error:
         raise FrameError(f"The pose is not made of numbers: {error}.") from error
-    if not np.isfinite(pose).all():
+    if not np.isfinite(values).all():
         raise FrameError("The pose is not finite.")
-    if np.linalg.norm(pose[3:]) < 1e-6:
+    if columns.matrix is not None:
+        try:
+            T = SE3.from_matrix(np.vstack([values.reshape(3, 4), (0.0, 0.0, 0.0, 1.0)]))
+        except GeometryError as error:
+            raise FrameError(str(error)) from error
+        return np.concatenate([T.translation, T.quaternion_xyzw])
+    position, quaternion = columns.metres * values[:3], values[3:]
+    if not len(quaternion):
+        return np.concatenate([position, np.full(4, np.nan)])
+    if np.linalg.norm(quaternion) < 1e-6:
         raise FrameError("The quaternion is zero.")
-    return stamp_ns, pose
+    return np.concatenate([position, quaternion])

@@ -10,9 +10,10 @@ import numpy as np
 
 from st3r_ros.errors import FrameError
 from st3r_ros.io.calibration import read_camera
-from st3r_ros.io.image_file import check_whole
+from st3r_ros.io.decoder_lines import DecoderLines
 from st3r_ros.io.layouts.image_list import split_line
-from st3r_ros.io.trajectory import content_lines
+from st3r_ros.io.text import content_lines
+from st3r_ros.io.whole_image import check_whole
 
 RGB_LIST, TRUTH_FILE = "rgb.txt", "groundtruth.txt"
 DEPTH_SCALE = 5000.0  # of the layout: the unit of its 16-bit PNGs is 0.2 mm
@@ -73,7 +74,8 @@ def read_depth(path: Path | str) -> np.ndarray:
         raise FrameError(f"'{path}' cannot be read: {error.strerror}.") from error
     except FrameError as error:
         raise FrameError(f"'{path}' is damaged: {error}") from error
-    raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    with DecoderLines():
+        raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
         raise FrameError(f"'{path}' is no depth image (16-bit PNG of one channel).")
     return raw.astype(np.float32) / np.float32(DEPTH_SCALE)

@@ -21,7 +21,9 @@ from st3r_ros.errors import ConfigError, FrameError, InputError, St3rError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.atomic import write_file
-from st3r_ros.io.image_file import check_whole, read_image
+from st3r_ros.io.decoder_lines import DecoderLines
+from st3r_ros.io.image_file import read_image
+from st3r_ros.io.whole_image import check_whole
 from st3r_ros.types import Frame
 
 FORMAT, VERSION = "st3r_ros reference", 1
@@ -187,7 +189,8 @@ def _pose(values: dict[str, Any] | None) -> SE3 | None:
 def _read_depth(path: Path) -> np.ndarray:
     data = path.read_bytes()
     check_whole(data)
-    millimetres = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    with DecoderLines():
+        millimetres = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if millimetres is None or millimetres.dtype != np.uint16 or millimetres.ndim != 2:
         raise FrameError(f"'{path}' is not a 16-bit depth image.")
     return millimetres.astype(np.float32) / np.float32(_MM)

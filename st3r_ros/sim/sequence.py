@@ -54,6 +54,7 @@ class SimulatedSequence:
     kind = "sim"
     origin = ""
     notes: tuple[()] = ()
+    truth_notes: tuple[()] = ()
     skipped: tuple[()] = ()
 
     def __init__(
@@ -77,6 +78,7 @@ class SimulatedSequence:
         positions, quaternions = self.T_world_cam.translation[seen], self.T_world_cam.quaternion_xyzw[seen]
         self.truth = Trajectory(self.stamps_ns[seen], positions, quaternions)
         self.camera = Camera.from_fov(config.width, config.height, config.fov_deg)
+        self.size = (config.width, config.height)
         self.depth = SimulatedDepth(self)
         self.twins = self._world.twins
 

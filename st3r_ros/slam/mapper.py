@@ -60,7 +60,7 @@ class Mapper:
         Raises FrameError, changing nothing, for a frame that cannot be used.
         """
         step = _Step()
-        self._stream.admit(frame)
+        self._admit(frame, step)
         looks = self.state is not MappingState.LOST or self._stream.time_to_look(frame, self.config.relocalization_period)
         if not looks:
             step.message = LOOKING  # but not at every frame, to limit the load of a lost camera
@@ -85,6 +85,7 @@ class Mapper:
             step.changed |= set(self._builder.optimize())
             step.lap("optimize")
         self._correct_scale(step)
+        step.message = step.restarted or step.message
         return self._update(frame, step)
 
     def _start(self, frame: Frame, features: Any, step: _Step) -> None:
@@ -279,6 +280,17 @@ class Mapper:
         self._guess, self.state = T_world_cam, MappingState.LOST
         return True
 
+    def _admit(self, frame: Frame, step: _Step) -> None:
+        """Checks the frame. A map made of a few odd frames begins again when others follow that share another size."""
+        if self._loaded or not self._stream.began_wrongly(frame):
+            self._stream.admit(frame)
+            return
+        anew, odd = FrameStream(), self._stream.size
+        anew.admit(frame)
+        self.reset()
+        self._stream = anew
+        step.restarted = f"The images are no longer {odd}: the map begins again with the new size."
+
     def reset_tracking(self) -> None:
         """Keeps the map and resets the motion: stamps may restart, the next frames search for known places."""
         self._stream.forget_time()
@@ -341,6 +353,7 @@ class _Step:
     changed: set[int] = field(default_factory=set)
     new_keyframe: int | None = None
     message: str = ""
+    restarted: str = ""
     rescaled: float = 1.0
     tracked: Tracked | None = None
     clock: float = field(default_factory=time.perf_counter)

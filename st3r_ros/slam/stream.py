@@ -12,6 +12,8 @@ from st3r_ros.geometry.camera import Camera, Undistorter
 from st3r_ros.types import Frame
 
 MIN_SIDE = 16
+CHANGE_FRAMES, CHANGE_LIMIT = 3, 10
+"""A young stream takes another image size when so many frames in a row have it, more than had the first one."""
 
 
 class FrameStream:
@@ -19,6 +21,9 @@ class FrameStream:
 
     def __init__(self) -> None:
         self._shape: tuple[int, ...] | None = None
+        self._admitted = 0
+        self._other_shape: tuple[int, ...] | None = None
+        self._others = 0
         self._last_stamp_ns: int | None = None
         self._looked_ns: int | None = None
         self._undistorter: Undistorter | None = None
@@ -35,6 +40,24 @@ class FrameStream:
             return False
         self._looked_ns = frame.stamp_ns
         return True
+
+    def began_wrongly(self, frame: Frame) -> bool:
+        """Whether the stream began with a few odd frames: this one and those refused before it share another image size.
+
+        To be asked once for each frame, before it is admitted.
+        """
+        shape = frame.image.shape
+        if self._shape is None or shape == self._shape:
+            self._others = 0
+            return False
+        self._others = self._others + 1 if shape == self._other_shape else 1
+        self._other_shape = shape
+        return max(CHANGE_FRAMES, self._admitted + 1) <= self._others <= CHANGE_LIMIT
+
+    @property
+    def size(self) -> str:
+        """Width and height of its images, for a person."""
+        return "" if self._shape is None else f"{self._shape[1]}x{self._shape[0]}"
 
     def admit(self, frame: Frame) -> None:
         """Notes the frame as the newest of the stream.
@@ -67,6 +90,7 @@ class FrameStream:
             hint = "; does the driver set the stamps?" if frame.stamp_ns == self._last_stamp_ns else "."
             raise FrameError(f"Frame {frame.id} has stamp {frame.stamp:.9f} s, not later than the last one, {last:.9f} s{hint}")
         self._shape, self._last_stamp_ns = shape, frame.stamp_ns
+        self._admitted += 1
 
     def undistorted(self, frame: Frame) -> Frame:
         """The frame as a camera without distortion would have taken it."""

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from st3r_ros.errors import EvaluationError
-from st3r_ros.eval.trajectory import align_truth, evaluate_trajectory
+from st3r_ros.eval.trajectory import align_truth, evaluate_trajectory, why_unmatched
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.types import Trajectory
 
@@ -57,6 +57,35 @@ def test_no_similarity_fits_better_than_the_alignment(seed):
         other = Sim3.exp(rng.normal(scale=0.02, size=7)) @ errors.T_truth_map
         rmse = np.sqrt(np.mean(np.sum((other.act(estimate.positions) - truth.positions) ** 2, axis=1)))
         assert rmse >= errors.ate_sim3 - 1e-12
+
+
+def test_a_truth_of_positions_gives_the_same_errors_and_path():
+    truth = random_walk(3)
+    estimate = moved(truth, Sim3.exp(np.array([1.0, 2, 3, 0.1, 0.2, 0.3, 0.4])))
+    positions = Trajectory(truth.stamps_ns, truth.positions, np.full((len(truth), 4), np.nan))
+    errors = evaluate_trajectory(estimate, positions)
+    assert errors.ate_sim3 == pytest.approx(0.0, abs=1e-6)
+    assert errors.ate_se3 == pytest.approx(evaluate_trajectory(estimate, truth).ate_se3)
+    np.testing.assert_allclose(align_truth(positions, errors.T_truth_map).positions, estimate.positions, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("factor", "offset", "words"),
+    [
+        (10**3, 0, ["100.000 s to 4000.000 s", "look like ms"]),
+        (10**9, 10**9, ["look like ns"]),
+        (1, 14 * 10**17, ["1400000000.100 s to 1400000004.000 s", "have the same unit"]),
+    ],
+)
+def test_another_unit_or_time_base_is_named_with_both_ranges(factor, offset, words):
+    estimate = random_walk(1)
+    images = estimate.stamps_ns + PERIOD_NS
+    truth = Trajectory(images * factor + offset, estimate.positions, estimate.quaternions_xyzw)
+    sentence = why_unmatched(images, truth)
+    assert "0.100 s to 4.000 s" in sentence and all(word in sentence for word in words)
+    with pytest.raises(EvaluationError, match=words[-1]):
+        evaluate_trajectory(Trajectory(images, estimate.positions, estimate.quaternions_xyzw), truth)
+    assert why_unmatched(images, Trajectory(images, truth.positions, truth.quaternions_xyzw)) == ""
 
 
 def test_the_error_is_the_rmse_of_what_alignment_leaves():

@@ -53,6 +53,26 @@ def test_compressed_images_find_the_camera_beside_the_raw_topic(tmp_path, suffix
     assert [number_of(frame.image) for frame in sequence] == [0, 1, 2] and sequence.camera is not None
 
 
+def test_a_first_image_of_another_size_does_not_take_the_camera_from_the_others(tmp_path):
+    odd = ("/camera/image_raw", START, bags.image(START, picture(0, 32, 48)))
+    sequence = BagSequence(bags.write_bag(tmp_path / "bag", [info(), odd, *images()]))
+    assert sequence.size == (48, 32)
+    assert [frame.camera is not None for frame in sequence] == [False, True, True, True, True]
+
+
+def test_a_damaged_jpeg_is_skipped_with_its_topic(tmp_path, capfd):
+    topic = "/camera/image_raw/compressed"
+    rough = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    whole = encoded(rough, ".jpg")
+    data = [whole, whole[: len(whole) // 2] + whole[len(whole) // 2 + 500 :], whole]
+    messages = [(topic, START + i, bags.compressed(START + i, part, "jpeg")) for i, part in enumerate(data)]
+    sequence = BagSequence(bags.write_bag(tmp_path / "bag", messages))
+    assert len(list(sequence)) == 2
+    (skipped,) = sequence.skipped
+    assert skipped.source == f"{topic} message 1" and "Corrupt JPEG data" in skipped.reason
+    assert capfd.readouterr().err == ""
+
+
 def test_the_topic_is_chosen_when_there_are_several(tmp_path):
     path = bags.write_bag(tmp_path / "bag", [*images("/left/image"), *images("/right/image", 2), info("/right/camera_info")])
     with pytest.raises(

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sample_images import encoded, number_of, picture, properties, write_pictures
 
 from st3r_ros.errors import CalibrationError, InputError
@@ -72,6 +73,23 @@ def test_unreadable_images_are_skipped_counted_and_keep_their_number(tmp_path):
         assert [frame.id for frame in sequence] == [0, 2, 4]
         assert [(item.index, item.source) for item in sequence.skipped] == [(1, "1.png"), (3, "3.png")]
     assert "no image" in sequence.skipped[0].reason and "cut short" in sequence.skipped[1].reason
+
+
+@pytest.mark.parametrize("sizeless", [True, False])
+def test_the_commonest_size_has_the_camera_whatever_the_first_image_is(tmp_path, sizeless):
+    write_pictures(tmp_path, [f"{i}.jpg" for i in range(4)])
+    (tmp_path / "0.jpg").write_bytes(encoded(picture(0, 32, 48), ".jpg"))
+    turned, exif = Image.fromarray(np.rot90(picture(2)).copy()), Image.Exif()
+    exif[0x0112] = 6  # upright it is like the others
+    turned.save(tmp_path / "2.jpg", exif=exif)
+    Image.fromarray(picture(3)).convert("L").save(tmp_path / "3.jpg")
+    write_camera(tmp_path / "camera.yaml", CAMERA)
+    if sizeless:
+        lines = (tmp_path / "camera.yaml").read_text().splitlines()
+        (tmp_path / "camera.yaml").write_text("\n".join(line for line in lines if "image_" not in line))
+    sequence = open_folder(tmp_path)
+    assert sequence.size == (48, 32)
+    assert [frame.camera is not None for frame in sequence] == [False, True, True, True]
 
 
 def test_images_of_another_size_come_without_a_camera(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
 import itertools
+import os
 import struct
 import zlib
 
@@ -13,9 +14,11 @@ from PIL import Image
 from sample_images import encoded, picture, properties
 
 from st3r_ros.errors import FrameError
+from st3r_ros.io.decoder_lines import DecoderLines
 from st3r_ros.io.image_file import IMAGE_SUFFIXES, check_whole, decode_file, image_suffixes, read_image, read_size
 
 IMAGE = picture(2)
+ROUGH = Image.fromarray(np.random.default_rng(5).integers(0, 256, (64, 96, 3), dtype=np.uint8)).resize((192, 128))
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in IMAGE_SUFFIXES if suffix != ".pgm"])
@@ -76,6 +79,47 @@ def read(folder, data: bytes) -> np.ndarray:
     path = folder / "image"
     path.write_bytes(data)
     return read_image(path)
+
+
+def damaged(whole: bytes) -> bytes:
+    """A JPEG that lost bytes in the middle of its data, as after an error of a card or a transfer; its end is there."""
+    at = (whole.find(b"\xff\xda") + len(whole)) // 2
+    return whole[:at] + whole[at + len(whole) // 16 :]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_a_jpeg_damaged_in_the_middle_is_refused_and_libjpeg_is_kept_from_the_terminal(tmp_path, capfd, mode, options):
+    whole = stored(ROUGH.convert(mode), "JPEG", quality=90, **options)
+    decode_file(whole)
+    (tmp_path / "broken.jpg").write_bytes(damaged(whole))
+    with pytest.raises(FrameError, match=r"broken\.jpg.*(damaged: Corrupt JPEG data|cannot be decoded)"):
+        read_image(tmp_path / "broken.jpg")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_tiff_names_what_its_library_found(tmp_path, capfd):
+    whole = bytearray(stored(ROUGH, "TIFF", compression="tiff_lzw"))
+    whole[len(whole) // 2 : len(whole) // 2 + 64] = bytes(64)
+    (tmp_path / "broken.tif").write_bytes(whole)
+    with pytest.raises(FrameError, match=r"broken\.tif.*cannot be decoded: (LZWDecode|tempfile)"):
+        read_image(tmp_path / "broken.tif")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("padding", [b"\x00" * 5, b"\xff\x00" * 3])
+def test_a_webcam_that_pads_its_jpegs_is_read(padding, capfd):
+    whole = stored(ROUGH, "JPEG")
+    padded = decode_file(whole[:-2] + padding + whole[-2:])
+    np.testing.assert_array_equal(padded.values, decode_file(whole).values)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_others_write_while_an_image_is_decoded_reaches_the_terminal(capfd):
+    with DecoderLines() as lines:
+        os.write(2, b"[INFO] [1700000000.1] [robot]: ready\nCorrupt JPEG data: bad Huffman code\nPremature end\n")
+    assert capfd.readouterr().err == "[INFO] [1700000000.1] [robot]: ready\nPremature end\n"
+    assert lines.damage == "Corrupt JPEG data: bad Huffman code"
 
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8))

@@ -107,6 +107,27 @@ def test_poses_of_a_body_are_not_taken_for_those_of_the_camera(tmp_path):
     assert "nothing tells where cam0 is on it" in sequence.notes[0]
 
 
+def test_the_columns_of_euroc_go_by_their_names(tmp_path):
+    base = write_euroc(tmp_path)
+    write_sensor(base / "cam0")
+    file = base / "state_groundtruth_estimate0/data.csv"
+    rows = [line.split(",") for line in file.read_text().splitlines()[1:]]
+    turned = "".join(",".join([*row[:4], *row[5:8], row[4]]) + "\n" for row in rows)
+    file.write_text("#timestamp [ns], p_x, p_y, p_z, q_x, q_y, q_z, q_w\n" + turned + "1403636579763555584,1,2\n")
+    sequence = open_folder(tmp_path)
+    check(sequence, stamps=STAMPS, K=EUROC_K)
+    assert "1 of 4 lines left out; first: 'data.csv' line 5: It has 3 values" in sequence.notes[0]
+
+
+def test_positions_of_a_body_do_not_tell_where_its_camera_is(tmp_path):
+    base = write_euroc(tmp_path)
+    write_sensor(base / "cam0")
+    file = base / "state_groundtruth_estimate0/data.csv"
+    file.write_text("#timestamp [ns], p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m]\n" + "".join(f"{s},1,2,3\n" for s in STAMPS))
+    sequence = open_folder(tmp_path)
+    assert sequence.truth is None and "positions only" in sequence.truth_notes[0]
+
+
 def test_several_sequences_are_listed(tmp_path):
     for name in ("V1_01_easy", "V1_02_medium"):
         write_euroc(tmp_path / name)
@@ -190,6 +211,16 @@ def test_the_truth_of_kitti_is_moved_to_the_chosen_camera(tmp_path):
     write_kitti(tmp_path)
     T_cam0_cam2 = SE3(np.eye(3), np.array([-8.0 / 40.0, 0.0, 0.0]))  # P2 maps points to pixels 8 / z to the right
     check(open_folder(tmp_path, camera="image_2"), poses=POSES @ T_cam0_cam2, K=KITTI_K)
+
+
+def test_a_wrong_line_of_kitti_s_poses_does_not_move_the_others(tmp_path):
+    sequence = write_kitti(tmp_path)
+    file = tmp_path / "poses/07.txt"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0], "1 0 0 nan", lines[2]]))
+    opened = open_folder(sequence)
+    np.testing.assert_allclose(opened.truth.positions, POSES.translation[[0, 2]], atol=1e-9)
+    assert opened.truth_notes == ("True poses: 1 of 3 lines left out; first: '07.txt' line 2: It has 4 values instead of 12.",)
 
 
 def test_images_of_kitti_go_by_their_numbers(tmp_path):

@@ -85,7 +85,7 @@ def test_only_rgb_txt_is_needed(folder):
 def test_truth_without_a_valid_line_is_none_and_counted(folder):
     (folder / "groundtruth.txt").write_text("nan 0 0 0 0 0 0 1\n1 2 3\n")
     sequence = open_folder(folder)
-    assert sequence.truth is None and "Left out: 2 true poses." in sequence.notes[0]
+    assert sequence.truth is None and "2 of 2 lines left out; first: 'groundtruth.txt' line 1: The stamp" in sequence.notes[0]
 
 
 def test_what_cannot_be_used_says_why(folder):
@@ -138,6 +138,36 @@ def test_true_poses_in_nanoseconds_are_read_and_those_of_euroc_are_named(folder)
     sequence = open_folder(folder)
     assert sequence.truth.stamps_ns.tolist() == [1305031102175304000]
     assert "a line of EuRoC (quaternion w first" in sequence.notes[0]
+
+
+def test_a_header_of_the_true_poses_is_obeyed_and_lines_left_out_are_counted(folder):
+    (folder / "groundtruth.txt").write_text(
+        "timestamp [ns];tx;ty;tz;qw;qx;qy;qz\n1305031102175304000;1;2;3;0;1;0;0\n1305031102300000000;1;2\n"
+    )
+    sequence = open_folder(folder)
+    assert sequence.truth.stamps_ns.tolist() == [1305031102175304000]
+    np.testing.assert_allclose(sequence.truth.quaternions_xyzw, [(1, 0, 0, 0)])
+    (note,) = sequence.truth_notes
+    assert note.startswith("True poses: 1 of 2 lines left out; first: 'groundtruth.txt' line 3: It has 3 values instead of 8 ")
+    assert "true poses: groundtruth.txt (the columns of its header)" in sequence.origin
+
+
+def test_true_poses_without_stamps_are_those_of_the_images_in_their_order(folder):
+    rows = "".join(f"1 0 0 {i} 0 1 0 0 0 0 1 0\n" for i in range(3))
+    (folder / "groundtruth.txt").write_text(rows)
+    sequence = open_folder(folder)
+    assert sequence.truth.stamps_ns.tolist() == [frame.stamp_ns for frame in sequence]
+    np.testing.assert_allclose(sequence.truth.positions[:, 0], [0, 1, 2])
+    (folder / "groundtruth.txt").write_text(rows * 2)
+    sequence = open_folder(folder)
+    assert sequence.truth is None and "6 poses without stamps, but there are 3 images" in sequence.truth_notes[0]
+
+
+def test_poses_of_a_body_are_taken_as_the_camera_s_and_that_is_said(folder):
+    (folder / "groundtruth.txt").write_text("1305031102175304000,1,2,3,0,1,0,0\n")
+    sequence = open_folder(folder)
+    np.testing.assert_allclose(sequence.truth.quaternions_xyzw, [(1, 0, 0, 0)])
+    assert "poses are those of the body; they are taken as the camera's" in sequence.truth_notes[0]
 
 
 def test_a_rate_takes_the_place_of_the_times_and_with_them_of_the_truth(folder):

@@ -325,6 +325,33 @@ def test_an_unusable_first_frame_leaves_the_mapper_waiting(fault, frames):
     assert mapper.register_frame(frame).state is MappingState.INITIALIZING
 
 
+def test_a_stream_that_begins_with_odd_images_takes_the_size_of_the_others(frames):
+    mapper = new_mapper()
+    odd = restamped(frames[0], 0, cv2.resize(frames[0].image, (240, 320)))
+    mapper.register_frame(dataclasses.replace(odd, camera=None))
+    refused = 0
+    for index, frame in enumerate(frames[1:20], start=1):
+        try:
+            update = mapper.register_frame(restamped(frame, index))
+        except FrameError as error:
+            refused += 1
+            assert "320x240 but the stream began with 240x320" in str(error)
+        else:
+            if index == refused + 1:
+                assert update.message == "The images are no longer 240x320: the map begins again with the new size."
+    assert refused == 2 and mapper.state is MappingState.TRACKING
+
+
+def test_a_map_is_not_given_up_for_images_of_another_size(tracking, frames):
+    mapper, seen = tracking
+    before = snapshot(mapper)
+    for index in range(seen, seen + 30):
+        other = restamped(frames[0], index, cv2.resize(frames[0].image, (240, 320)))
+        with pytest.raises(FrameError, match="240x320"):
+            mapper.register_frame(dataclasses.replace(other, camera=None))
+    assert snapshot(mapper) == before
+
+
 # Beginning again -----------------------------------------------------------------------------------------------------
 
 

@@ -28,9 +28,9 @@ from st3r_ros.io.layouts.recording import (
     image_entry,
     natural,
     steady,
-    trajectory_of,
+    truth_of,
 )
-from st3r_ros.io.trajectory import content_lines
+from st3r_ros.io.text import content_lines
 
 _MODELS = ("sparse/*", "sparse", "colmap/sparse/*", "dslr_calibration_*", ".")
 _CAMERA_MODELS = (
@@ -82,19 +82,16 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
         camera = cameras.get(image.camera) if image else next(iter(cameras.values())) if len(cameras) == 1 else None
         images.append(image_entry(frame_stamp(i, fps), file, camera, root=folder))
         if image is not None:
-            poses[frame_stamp(i, fps)] = image.T_world_cam
+            poses[frame_stamp(i, fps)] = (file.name, image.T_world_cam)
     if not poses:
         raise InputError(f"Not one of the {len(files)} images in '{folder}' is in the model '{model}'; its images lie elsewhere.")
-    truth, notes = trajectory_of(poses)
     name = str(model.relative_to(root))
+    notes: tuple[str, ...] = ()
     if len(poses) < len(files):
-        notes = (
-            *notes,
-            f"Without a true pose, because {name} does not have them: {len(files) - len(poses)} of {len(files)} images.",
-        )
+        notes = (f"Without a true pose, because {name} does not have them: {len(files) - len(poses)} of {len(files)} images.",)
     first = request.calibration or images[0].camera
     source = GIVEN if request.calibration is not None else f"{name} ({counted(len(cameras), 'camera')})" if first else ""
-    return Recording(images, steady(fps), first, source, truth, f"{name} (in its own scale)", notes)
+    return Recording(images, steady(fps), first, source, truth_of(poses, f"{name} (in its own scale)"), notes)
 
 
 LAYOUT = Layout("COLMAP", "colmap", find_cameras, read)

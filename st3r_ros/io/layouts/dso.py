@@ -10,7 +10,7 @@ from st3r_ros.io.calibration import read_camera
 from st3r_ros.io.layouts.folder import images_in
 from st3r_ros.io.layouts.recording import Layout, Recording, Request, calibration, counted, frame_stamp, image_entry, steady
 from st3r_ros.io.stamps import parse_time
-from st3r_ros.io.trajectory import content_lines
+from st3r_ros.io.text import content_lines
 
 _CAMCHAIN = "camchain.yaml"
 

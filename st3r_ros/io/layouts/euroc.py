@@ -7,7 +7,6 @@ The true pose of the camera is T_world_body @ T_body_cam; `sensor.yaml` calls th
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from st3r_ros.errors import CalibrationError, FrameError, GeometryError
+from st3r_ros.errors import CalibrationError, GeometryError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import Calibration, read_camera
 from st3r_ros.io.layouts.folder import images_in, stamped
 from st3r_ros.io.layouts.image_list import read_list, renumbered
 from st3r_ros.io.layouts.recording import GIVEN, Layout, Recording, Request, Truth, image_entry, natural, optional_truth
-from st3r_ros.io.stamps import parse_time
-from st3r_ros.io.trajectory import content_lines
-from st3r_ros.types import Trajectory
+from st3r_ros.io.trajectory import load_tum, moved
 
 _TRUTH = ("state_groundtruth_estimate0", "mocap0", "vicon0")
 """Folders with `data.csv` of poses, the best first: ns, position, quaternion w x y z."""
@@ -51,7 +48,7 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
         images = [image_entry(stamp_ns, file) for stamp_ns, file in files]
     camera, calibration_from = _calibration(folder, request)
     truth = Truth() if request.fps is not None else optional_truth(partial(_truth, base, folder))
-    return Recording(images, stamps_from, camera, calibration_from, truth.trajectory, truth.source, truth.notes)
+    return Recording(images, stamps_from, camera, calibration_from, truth)
 
 
 LAYOUT = Layout("EuRoC/ASL", "euroc", find_cameras, read)
@@ -87,31 +84,9 @@ def _truth(base: Path, folder: Path) -> Truth:
             reason = f"{name} has poses of the body, and nothing tells where {folder.name} is on it (T_BS)."
             return Truth(notes=(f"The true poses are not used: {reason}",))
         T_body_sensor = _extrinsics(base / source / "sensor.yaml") or SE3.identity()
-        stamps, T_world_sensor, notes = _read_poses(file, name)
-        if not len(stamps):
-            return Truth(notes=notes)
-        T_world_cam = T_world_sensor @ (T_body_sensor.inverse() @ T_body_cam)
-        return Truth(Trajectory(stamps, T_world_cam.translation, T_world_cam.quaternion_xyzw), name, notes)
+        found = moved(load_tum(file, w_first=True), T_body_sensor.inverse() @ T_body_cam)
+        return Truth.of_file(found, name, of_camera=False)
     return Truth()
-
-
-def _read_poses(file: Path, name: str) -> tuple[np.ndarray, SE3, tuple[str, ...]]:
-    """Stamps, poses and notes of a data.csv; lines that hold no pose are counted in a note."""
-    rows: dict[int, list[float]] = {}
-    lines = content_lines(file)
-    for _, line in lines:
-        words = line.replace(",", " ").split()
-        try:
-            values = [float(word) for word in words[1:8]]
-            if len(values) == 7 and all(map(math.isfinite, values)) and any(values[3:]):
-                rows.setdefault(parse_time(words[0]), values)
-        except (FrameError, ValueError):
-            continue
-    bad = len(lines) - len(rows)
-    notes = (f"Left out: lines of {name} without a pose ({bad} of {len(lines)}).",) if bad else ()
-    stamps = np.array(sorted(rows), dtype=np.int64)
-    values = np.array([rows[int(stamp)] for stamp in stamps]).reshape(-1, 7)
-    return stamps, SE3.from_quaternion_xyzw(values[:, [4, 5, 6, 3]], values[:, :3]), notes
 
 
 def _body_from_camera(folder: Path) -> SE3 | None:

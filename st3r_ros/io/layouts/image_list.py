@@ -11,7 +11,7 @@ from st3r_ros.errors import FrameError, InputError
 from st3r_ros.io.layouts.recording import frame_stamp, image_entry, steady
 from st3r_ros.io.sequence import Entry, StampedImage
 from st3r_ros.io.stamps import parse_time
-from st3r_ros.io.trajectory import content_lines
+from st3r_ros.io.text import content_lines
 
 
 def read_list(path: Path, folder: Path, column: int | None = None) -> list[Entry]:

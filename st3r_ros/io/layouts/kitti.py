@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from st3r_ros.errors import CalibrationError, FrameError, InputError
+from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import read_calibration, read_camera
 from st3r_ros.io.calibration.text_files import kitti_entries
 from st3r_ros.io.layouts.folder import images_in
@@ -29,13 +30,12 @@ from st3r_ros.io.layouts.recording import (
     image_entry,
     image_size,
     last_number,
-    numbers_of,
     optional_truth,
     steady,
-    trajectory_of,
 )
 from st3r_ros.io.stamps import NANOSECONDS, parse_stamp
-from st3r_ros.io.trajectory import content_lines
+from st3r_ros.io.text import content_lines
+from st3r_ros.io.trajectory import FrameStamps, load_tum, moved
 
 _FPS = 10.0
 """Of the recordings, where times.txt is missing."""
@@ -55,11 +55,10 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
     P = _projection(root / "calib.txt", camera_name[-1])
     camera, calibration_from = calibration(request, root)
     if camera is None and P is not None:
-        camera, calibration_from = read_camera(root / "calib.txt", image_size(files[0]), camera_name), "calib.txt"
+        camera, calibration_from = read_camera(root / "calib.txt", image_size(files), camera_name), "calib.txt"
     truth = optional_truth(partial(_truth, root, P, camera_name, {last_number(f.stem): s for f, s in stamps.items()}))
     images = [image_entry(stamp_ns, file) for file, stamp_ns in stamps.items()]
-    notes = (*notes, *truth.notes)
-    return Recording(images, stamps_from, camera, calibration_from, truth.trajectory, truth.source, notes)
+    return Recording(images, stamps_from, camera, calibration_from, truth, notes)
 
 
 def find_raw_cameras(root: Path) -> dict[str, Path]:
@@ -75,7 +74,7 @@ def read_raw(root: Path, camera_name: str, request: Request) -> Recording:
     file = next((f / "calib_cam_to_cam.txt" for f in (root, root.parent) if (f / "calib_cam_to_cam.txt").exists()), None)
     if camera is None and file is not None:
         rectified = not root.name.endswith("_extract")
-        camera = read_calibration(file, camera_name).camera(image_size(files[0]), rectified=rectified)
+        camera = read_calibration(file, camera_name).camera(image_size(files), rectified=rectified)
         calibration_from = file.name
     images = [image_entry(stamp_ns, file) for file, stamp_ns in stamps.items()]
     return Recording(images, stamps_from, camera, calibration_from, notes=notes)
@@ -136,13 +135,6 @@ def _truth(root: Path, P: np.ndarray | None, camera_name: str, stamps: dict[int,
         return Truth()
     if P is None and camera_name != "image_0":
         raise InputError(f"{name} has those of image_0, and calib.txt does not tell where {camera_name} is.")
-    T_cam0_cam = np.eye(4)
-    if P is not None:
-        T_cam0_cam[:3, 3] = -np.linalg.solve(P[:, :3], P[:, 3])
-    rows = numbers_of(file).reshape(-1)
-    if len(rows) % 12:
-        raise InputError(f"'{file}' holds {len(rows)} numbers; a true pose is a line of 12.")
-    last_row = np.array([[0.0, 0.0, 0.0, 1.0]])
-    poses = [np.vstack([row, last_row]) @ T_cam0_cam for row in rows.reshape(-1, 3, 4)]
-    truth, notes = trajectory_of({stamps[i]: pose for i, pose in enumerate(poses) if i in stamps})
-    return Truth(truth, name if truth is not None else "", notes)
+    baseline = np.zeros(3) if P is None else -np.linalg.solve(P[:, :3], P[:, 3])
+    found = load_tum(file, FrameStamps(stamps))
+    return Truth.of_file(moved(found, SE3(np.eye(3), baseline)), name)

@@ -30,7 +30,7 @@ from st3r_ros.io.layouts.recording import (
     image_size,
     natural,
     steady,
-    trajectory_of,
+    truth_of,
 )
 
 FILE = "transforms.json"
@@ -65,19 +65,18 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
         if request.calibration is None:
             numbers = {**content, **frame}
             if not ("w" in numbers and "h" in numbers):
-                size = size or image_size(image)
+                size = size or image_size([_image(root, each) for each in frames])
                 numbers["w"], numbers["h"] = size
             camera = _camera(numbers, file)
         images.append(image_entry(frame_stamp(i, fps), image, camera, root=root))
-        poses[frame_stamp(i, fps)] = _pose(frame, T_data_file)
-    truth, notes = trajectory_of(poses)
+        poses[frame_stamp(i, fps)] = (str(frame["file_path"]), _pose(frame, T_data_file))
     first = request.calibration or images[0].camera
     source = GIVEN if request.calibration is not None else file.name if first else ""
-    notes = (*notes, *_unlisted(root, frames))
+    notes = _unlisted(root, frames)
     others = [name.name for name in sorted(root.glob("transforms*.json")) if name != file]
     if others:
         notes = (*notes, f"Left out: the images of {', '.join(others)}.")
-    return Recording(images, steady(fps), first, source, truth, file.name if truth else "", notes)
+    return Recording(images, steady(fps), first, source, truth_of(poses, file.name), notes)
 
 
 LAYOUT = Layout("nerfstudio", "nerfstudio", find_cameras, read)
@@ -134,12 +133,12 @@ def _turned_back(content: dict[str, Any]) -> np.ndarray:
     return np.linalg.inv(T_file_data) if rigid and "applied_scale" not in content else np.eye(4)
 
 
-def _pose(frame: dict[str, Any], T_data_file: np.ndarray) -> np.ndarray | None:
+def _pose(frame: dict[str, Any], T_data_file: np.ndarray) -> np.ndarray | InputError:
     try:
         matrix = np.array(frame["transform_matrix"], dtype=np.float64)
         matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]]) if matrix.shape == (3, 4) else matrix.reshape(4, 4)
     except (KeyError, TypeError, ValueError):
-        return None
+        return InputError("it has no transform_matrix of 4x4 numbers.")
     return T_data_file @ matrix @ _GL_FROM_CV
 
 

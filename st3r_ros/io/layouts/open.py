@@ -76,7 +76,7 @@ def open_folder(
     title, kind = _name(found, name, path), found.layout.kind
     sequence = ListedSequence(title, kind, recording, selection or Selection(), folder=folder, rectified=rectified)
     sequence.origin = _origin(found, name, recording)
-    sequence.notes = (*sequence.notes, *recording.notes, *_left_out(found, name, beside))
+    sequence.notes = (*sequence.notes, *recording.truth.notes, *recording.notes, *_left_out(found, name, beside))
     return sequence
 
 
@@ -192,7 +192,7 @@ def _origin(found: Found, camera: str, recording: Recording) -> str:
         counted(len(recording.images), "image") + choice,
         f"stamps: {recording.stamps_from}",
         f"calibration: {recording.calibration_from or 'none'}",
-        f"true poses: {recording.truth_from or 'none'}",
+        f"true poses: {recording.truth.source or 'none'}",
     ]
     return f"{found.root} is {found.layout.title}: {'; '.join(parts)}."
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +17,12 @@ from st3r_ros.errors import CalibrationError, FrameError, GeometryError, InputEr
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import Calibration, find_calibration, with_rectified
-from st3r_ros.io.image_file import read_picture, read_size
+from st3r_ros.io.image_file import read_picture
+from st3r_ros.io.image_size import size_of_files
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
 from st3r_ros.io.stamps import NANOSECONDS
+from st3r_ros.io.text import read_text
+from st3r_ros.io.trajectory import TUM_KIND, TrajectoryFile
 from st3r_ros.types import Trajectory
 
 if TYPE_CHECKING:
@@ -41,10 +44,33 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
+class Truth:
+    """True poses T_world_cam, None where there are none that can be used.
+
+    source: the file they are from. notes: a sentence for what of it is not used, or to be known.
+    """
+
+    trajectory: Trajectory | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_file(cls, found: TrajectoryFile, name: str, *, of_camera: bool = True) -> Truth:
+        """The truth of a file of poses. of_camera: whether the poses are taken as those of the camera."""
+        notes = (f"True poses: {found.left_out}",) if found.left_out else ()
+        if not len(found.trajectory):
+            return cls(notes=(*notes, f"There are no true poses: '{name}' holds no valid one."))
+        if of_camera and found.of_body:
+            notes = (*notes, f"'{name}' has {found.kind}, where poses are those of the body; they are taken as the camera's.")
+        kind = "" if found.kind == TUM_KIND else f" ({found.kind})"
+        return cls(found.trajectory, f"{name}{kind}", notes)
+
+
+@dataclass(frozen=True, eq=False)
 class Recording:
     """The images of one camera, in order, and what the folder tells about them.
 
-    stamps_from, calibration_from, truth_from: where each comes from, for a person; "" where there is none.
+    stamps_from, calibration_from: where each comes from, for a person; "" where there is none. truth: of the camera.
     notes: a sentence for each thing that lies in the folder and is not used. depth: the depth images of the TUM layout.
     """
 
@@ -52,19 +78,9 @@ class Recording:
     stamps_from: str
     camera: Camera | Calibration | None = None
     calibration_from: str = ""
-    truth: Trajectory | None = None
-    truth_from: str = ""
+    truth: Truth = field(default_factory=Truth)
     notes: tuple[str, ...] = ()
     depth: DepthImages | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """True poses T_world_cam, None where there are none that can be used; the file they are from; notes."""
-
-    trajectory: Trajectory | None = None
-    source: str = ""
-    notes: tuple[str, ...] = ()
 
 
 def optional_truth(read: Callable[[], Truth]) -> Truth:
@@ -93,18 +109,22 @@ class ListedSequence(ImageSequence):
     """The images of a recording.
 
     depth: its depth images, None where it has none that can be used. stamps_by_name: nanoseconds by the images' file names.
+    stamps_ns: of all images, in order; None where that of one is not known.
     """
 
     def __init__(self, name: str, kind: str, recording: Recording, selection: Selection, *, folder: str, rectified: str) -> None:
         """folder: of the images, whose name may tell that they are rectified. rectified: auto, yes or no."""
         camera = with_rectified(recording.camera, rectified)
-        size = _first_size(recording) if isinstance(camera, Calibration) else None
         images, total = recording.images, len(recording.images)
+        size = size_of_files([file for entry in selection.take(images) if (file := entry.file) is not None])
         super().__init__(name, camera=camera, selection=selection, total=total, images=folder, size=size)
         self.kind = kind
-        self.truth = recording.truth
+        self.truth = recording.truth.trajectory
+        self.truth_notes = recording.truth.notes
         self.depth = recording.depth
         self.stamps_by_name = {Path(e.source).name: e.stamp_ns for e in recording.images if e.stamp_ns is not None}
+        stamps = [image.stamp_ns for image in images]
+        self.stamps_ns = None if None in stamps else np.array(stamps, dtype=np.int64)
         self._images = images
 
     def _entries(self) -> Sequence[Entry]:
@@ -132,25 +152,16 @@ def calibration(request: Request, *folders: Path) -> tuple[Camera | Calibration 
     return None, ""
 
 
-def _first_size(recording: Recording) -> tuple[int, int] | None:
-    """The size of the first image, None where that cannot be read."""
-    try:
-        height, width = recording.images[0].load().image.values.shape[:2]
-    except FrameError:
-        return None
-    return width, height
-
-
-def image_size(file: Path) -> tuple[int, int]:
-    """Width and height of the images that begin with `file`.
+def image_size(files: Sequence[Path]) -> tuple[int, int]:
+    """Width and height of most of the images.
 
     Raises:
-        CalibrationError: the file is no image; a calibration that gives no size needs one.
+        CalibrationError: not one of them can be read; a calibration that gives no size needs one.
     """
-    try:
-        return read_size(file)
-    except FrameError as error:
-        raise CalibrationError(f"The calibration gives no image size, and the first image cannot be read: {error}") from error
+    size = size_of_files(files)
+    if size is None:
+        raise CalibrationError(f"The calibration gives no image size, and no image can be read, like '{files[0]}'.")
+    return size
 
 
 def frame_stamp(index: int, fps: float) -> int:
@@ -186,9 +197,7 @@ def numbers_of(path: Path, count: int | None = None) -> np.ndarray:
         InputError: the file cannot be read, holds something else, or not `count` of them.
     """
     try:
-        values = np.array([float(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()])
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read: {error.strerror}.") from error
+        values = np.array([float(word) for word in re.split(r"[\s,;]+", read_text(path).strip(" \r\n,;"))])
     except ValueError as error:
         raise InputError(f"'{path}' contains something that is not a number: {error}.") from error
     if count is not None and len(values) != count:
@@ -196,20 +205,31 @@ def numbers_of(path: Path, count: int | None = None) -> np.ndarray:
     return values
 
 
-def trajectory_of(poses: Mapping[int, np.ndarray | None]) -> tuple[Trajectory | None, tuple[str, ...]]:
-    """The trajectory of matrices T_world_cam (4, 4) by stamp, and a note where some are none: None, not finite, no rotation."""
-    good: dict[int, SE3] = {}
-    for stamp_ns in sorted(poses):
-        matrix = poses[stamp_ns]
-        try:
-            if matrix is not None:
-                good[stamp_ns] = SE3.from_matrix(matrix)
-        except GeometryError:
-            continue
-    bad = len(poses) - len(good)
-    notes = (f"Left out: true poses that are not valid ({bad} of {len(poses)}).",) if bad else ()
+def truth_of(poses: Mapping[int, tuple[str, np.ndarray | InputError]], source: str) -> Truth:
+    """The truth of single poses by stamp: the name of each, and its matrix T_world_cam (4, 4) or why it cannot be read.
 
+    source: what to call them. What is not finite or no rotation is left out.
+    """
+    good: dict[int, SE3] = {}
+    reasons = []
+    for stamp_ns in sorted(poses):
+        name, pose = poses[stamp_ns]
+        try:
+            if isinstance(pose, InputError):
+                raise pose
+            good[stamp_ns] = SE3.from_matrix(pose)
+        except (GeometryError, InputError) as error:
+            reasons.append(f"{name}: {error}")
+    notes = (f"Left out: true poses that are not valid ({len(reasons)} of {len(poses)}); first: {reasons[0]}",) if reasons else ()
     if not good:
-        return None, notes
+        return Truth(notes=notes)
     positions, quaternions = zip(*((T.translation, T.quaternion_xyzw) for T in good.values()), strict=True)
-    return Trajectory(np.array(list(good), dtype=np.int64), np.stack(positions), np.stack(quaternions)), notes
+    return Truth(Trajectory(np.array(list(good), dtype=np.int64), np.stack(positions), np.stack(quaternions)), source, notes)
+
+
+def read_pose(file: Path) -> np.ndarray | InputError:
+    """The matrix (4, 4) of a file, or why it cannot be read."""
+    try:
+        return numbers_of(file, 16).reshape(4, 4)
+    except InputError as error:
+        return error

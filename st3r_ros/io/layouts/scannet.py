@@ -21,10 +21,10 @@ from st3r_ros.io.layouts.recording import (
     image_size,
     last_number,
     numbers_of,
+    read_pose,
     steady,
-    trajectory_of,
+    truth_of,
 )
-from st3r_ros.io.layouts.sevenscenes import pose
 
 _INTRINSICS = ("intrinsic/intrinsic_color.txt", "intrinsics/intrinsic_color.txt", "intrinsic_color.txt")
 _CENTRED = 0.1
@@ -43,18 +43,20 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
     fps = request.fps or DEFAULT_FPS
     stamps = {file: frame_stamp(last_number(file.stem), fps) for file in files}
     of_images = {stamp_ns: root / "pose" / f"{file.stem}.txt" for file, stamp_ns in stamps.items()}
-    truth, notes = trajectory_of({stamp_ns: pose(file) for stamp_ns, file in of_images.items() if file.exists()})
+    poses = {stamp_ns: (f"pose/{file.name}", read_pose(file)) for stamp_ns, file in of_images.items() if file.exists()}
+    truth = truth_of(poses, "pose/*.txt")
+    notes: tuple[str, ...] = ()
     camera, calibration_from = calibration(request, root)
     file = next((root / name for name in _INTRINSICS if (root / name).exists()), None)
     if camera is None and file is not None:
-        K, (width, height) = numbers_of(file, 16).reshape(4, 4)[:3, :3], image_size(files[0])
+        K, (width, height) = numbers_of(file, 16).reshape(4, 4)[:3, :3], image_size(files)
         if abs(K[0, 2] / width - 0.5) < _CENTRED and abs(K[1, 2] / height - 0.5) < _CENTRED:
             camera, calibration_from = Camera(width, height, K), file.name
         else:
             size = f"about {2 * K[0, 2]:.0f}x{2 * K[1, 2]:.0f} pixels, the images are {width}x{height}"
-            notes = (*notes, f"{file.name} is for {size}; not used (see --camera).")
+            notes = (f"{file.name} is for {size}; not used (see --camera).",)
     images = [image_entry(stamp_ns, file) for file, stamp_ns in stamps.items()]
-    return Recording(images, steady(fps), camera, calibration_from, truth, "pose/*.txt" if truth else "", notes)
+    return Recording(images, steady(fps), camera, calibration_from, truth, notes)
 
 
 LAYOUT = Layout("ScanNet", "scannet", find_cameras, read)

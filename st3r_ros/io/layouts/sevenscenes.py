@@ -9,9 +9,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-
-from st3r_ros.errors import InputError
 from st3r_ros.io.image_file import image_suffixes
 from st3r_ros.io.layouts.recording import (
     DEFAULT_FPS,
@@ -23,9 +20,9 @@ from st3r_ros.io.layouts.recording import (
     image_entry,
     last_number,
     natural,
-    numbers_of,
+    read_pose,
     steady,
-    trajectory_of,
+    truth_of,
 )
 
 _COLOUR = re.compile(r"frame-?_?\d+\.color", re.IGNORECASE)
@@ -41,27 +38,17 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
     files = sorted((file for file in root.iterdir() if _is_colour(file)), key=lambda file: natural(file.name))
     fps = request.fps or DEFAULT_FPS
     stamps = {file: frame_stamp(last_number(file.stem), fps) for file in files}
-    poses = {stamp_ns: pose(_pose_file(file)) for file, stamp_ns in stamps.items() if _pose_file(file).exists()}
-    truth, notes = trajectory_of(poses)
+    of_images = {stamp_ns: _pose_file(file) for file, stamp_ns in stamps.items()}
+    poses = {stamp_ns: (file.name, read_pose(file)) for stamp_ns, file in of_images.items() if file.exists()}
+    notes: tuple[str, ...] = ()
     camera, calibration_from = calibration(request, root, root.parent)
     if camera is None:
-        notes = (
-            *notes,
-            "The layout has no calibration of the colour camera; for 7-Scenes fx = fy = 525 is usual, see --camera.",
-        )
+        notes = ("The layout has no calibration of the colour camera; for 7-Scenes fx = fy = 525 is usual, see --camera.",)
     images = [image_entry(stamp_ns, file) for file, stamp_ns in stamps.items()]
-    return Recording(images, steady(fps), camera, calibration_from, truth, "*.pose.txt" if truth else "", notes)
+    return Recording(images, steady(fps), camera, calibration_from, truth_of(poses, "*.pose.txt"), notes)
 
 
 LAYOUT = Layout("7-Scenes", "sevenscenes", find_cameras, read)
-
-
-def pose(file: Path) -> np.ndarray | None:
-    """The matrix (4, 4) of a file, None when it holds none."""
-    try:
-        return numbers_of(file, 16).reshape(4, 4)
-    except InputError:
-        return None
 
 
 def _is_colour(file: Path) -> bool:

@@ -6,15 +6,16 @@ Stamps are seconds, or whole nanoseconds as in EuRoC; a comma may stand between 
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from st3r_ros.errors import FrameError
 from st3r_ros.io.layouts.folder import images_in, stamped
 from st3r_ros.io.layouts.image_list import read_list, renumbered, split_line
-from st3r_ros.io.layouts.recording import Layout, Recording, Request, calibration, counted, image_entry
-from st3r_ros.io.trajectory import content_lines, load_tum
+from st3r_ros.io.layouts.recording import Layout, Recording, Request, Truth, calibration, image_entry, optional_truth
+from st3r_ros.io.text import content_lines
+from st3r_ros.io.trajectory import FrameStamps, load_tum
 from st3r_ros.io.tum import RGB_LIST, TRUTH_FILE, DepthImages
-from st3r_ros.types import Trajectory
 
 _LISTS = (RGB_LIST, "color.txt", "associations.txt", "association.txt", "associate.txt", "rgb.csv")
 
@@ -47,9 +48,8 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
         images, stamps_from = renumbered(images, request.fps)
         return Recording(images, stamps_from, camera, calibration_from)
     depth = DepthImages(root) if (root / "depth.txt").exists() else None
-    truth, notes = _truth(root / TRUTH_FILE)
-    truth_from = TRUTH_FILE if truth is not None else ""
-    return Recording(images, stamps_from, camera, calibration_from, truth, truth_from, notes, depth)
+    truth = optional_truth(partial(_truth, root / TRUTH_FILE, [image.stamp_ns for image in images if image.stamp_ns is not None]))
+    return Recording(images, stamps_from, camera, calibration_from, truth, depth=depth)
 
 
 LAYOUT = Layout("TUM RGB-D", "tum", find_cameras, read)
@@ -67,9 +67,9 @@ def _colour_column(file: Path) -> int | None:
     return 2 if len(words) >= 4 and "depth" in words[1].casefold() and "depth" not in words[3].casefold() else 0
 
 
-def _truth(file: Path) -> tuple[Trajectory | None, tuple[str, ...]]:
+def _truth(file: Path, images_ns: list[int]) -> Truth:
+    """The true poses; those of KITTI's format, which have no stamps, belong to the images in their order."""
     if not file.exists():
-        return None, ()
-    found = load_tum(file)
-    notes = (f"Left out: {counted(len(found.skipped), 'true pose')}. {found.skipped[0]}",) if found.skipped else ()
-    return (found.trajectory if len(found.trajectory) else None), notes
+        return Truth()
+    found = load_tum(file, FrameStamps(dict(enumerate(images_ns)), complete=True))
+    return Truth.of_file(found, file.name)
