@@ -29,7 +29,7 @@ from mapping_bench.noisy_depth import NoisyDepthModel
 from mapping_bench.views import DepthFrames, TrueView, TrueViews
 
 from st3r_ros.errors import InputError, St3rError
-from st3r_ros.pair import load_pair_model
+from st3r_ros.runtime import start_pair_model
 from st3r_ros.sequences import open_sequence
 from st3r_ros.slam.retrieval import PlaceIndex
 from st3r_ros.types import Trajectory
@@ -80,7 +80,7 @@ def describe(source: str, chosen: argparse.Namespace) -> Described:
         raise InputError(f"'{source}' has no true poses; give a folder with groundtruth.txt, or a simulated world.")
     noisy = chosen.pair_model == NOISY_DEPTH
     views = TrueViews(sequence, VIEW_SIZE) if noisy or getattr(sequence, "depth", None) is not None else None
-    model: Any = NoisyDepthModel(views.of) if noisy and views else load_pair_model(chosen.pair_model, chosen.checkpoint)
+    model: Any = NoisyDepthModel(views.of) if noisy and views else start_pair_model(chosen.pair_model, chosen.checkpoint)
     if views:
         frames: Any = DepthFrames(sequence, views, every=chosen.every, pictures=True)
     else:

@@ -19,7 +19,8 @@ from launch.utilities.type_utils import coerce_to_type
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from st3r_ros.config import MASt3RPairConfig, Validated
+from st3r_ros.config import Validated
+from st3r_ros.pair.mast3r.config import MASt3RPairConfig
 
 SHARE = Path(get_package_share_directory("st3r_ros"))
 FROM_FILE = "as in params_file"

@@ -13,6 +13,7 @@ import typer
 import st3r_ros
 from st3r_ros.config import EXPORT_FORMATS, DemoConfig, ExportCommandConfig, MapCommandConfig, PairCommandConfig, ViewerConfig
 from st3r_ros.errors import St3rError
+from st3r_ros.pair import PAIR_MODELS
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -29,6 +30,8 @@ _SETTINGS = typer.Option([], "--set", metavar="NAME=VALUE", help="Change a setti
 _REFERENCES = typer.Option(
     ..., "--reference", "-r", metavar="REF.jpg|MAP", help="An image (may be given several times), or a saved map's folder."
 )
+_PAIR_MODEL = f"The two-view model: {' or '.join(PAIR_MODELS)}."
+_CHECKPOINT = "Weights of the pair model (mast3r): file, folder, Hub id or published name."
 _WEIGHTS = "mast3r, dust3r, dust3r-224, a url, or a Hub id (owner/name)."
 _MASKS = "Masks with the names of the images, or one for all: black is neither matched nor mapped."
 _TRUTH = "File of true poses to compare with (TUM, EuRoC, KITTI, CSV with a header), instead of those that come with the input."
@@ -67,8 +70,8 @@ def map_command(
     source: str = typer.Argument(..., metavar="INPUT", help=_INPUT),
     *,
     out: str = typer.Option(_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
-    pair_model: str = typer.Option(_DEFAULTS.pair_model, help="The two-view model: opencv or mast3r."),
-    checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
+    pair_model: str = typer.Option(_DEFAULTS.pair_model, help=_PAIR_MODEL),
+    checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help=_CHECKPOINT),
     camera: str = typer.Option(
         _DEFAULTS.camera, help="Calibration file (docs/calibration.md), instead of the one that comes with INPUT."
     ),
@@ -132,8 +135,8 @@ def localize_command(
         "", help="Calibration file (docs/calibration.md) of the references, and of queries without their own."
     ),
     query_camera: str = typer.Option("", help="Calibration of the queries."),
-    pair_model: str = typer.Option(_DEFAULTS.pair_model, help="The two-view model: opencv or mast3r."),
-    checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
+    pair_model: str = typer.Option(_DEFAULTS.pair_model, help=_PAIR_MODEL),
+    checkpoint: str = typer.Option(_DEFAULTS.checkpoint, help=_CHECKPOINT),
     masks: str = typer.Option("", metavar="FOLDER|FILE", help=_MASKS),
     depth: str = typer.Option("", metavar="DEPTH.png", help="16-bit depth of the single reference image, for a metric answer."),
     depth_scale: float = typer.Option(1000.0, help="Units of DEPTH.png per metre: 1000 for millimetres, 5000 in TUM layout."),
@@ -185,8 +188,8 @@ def pair_command(
     image1: str = typer.Argument("", metavar="[B]", help="A second one; without it, or with the same, A is processed alone."),
     *,
     out: str = typer.Option(_PAIR_DEFAULTS.out, "--out", "-o", help="Folder for the results."),
-    pair_model: str = typer.Option(_PAIR_DEFAULTS.pair_model, help="The two-view model: mast3r or opencv."),
-    checkpoint: str = typer.Option(_PAIR_DEFAULTS.checkpoint, help="Weights of mast3r: file, folder, Hub id or published name."),
+    pair_model: str = typer.Option(_PAIR_DEFAULTS.pair_model, help=_PAIR_MODEL),
+    checkpoint: str = typer.Option(_PAIR_DEFAULTS.checkpoint, help=_CHECKPOINT),
     fine: bool = typer.Option(
         _PAIR_DEFAULTS.fine, "--fine", help="Match again at full resolution, in overlapping windows (MASt3R)."
     ),

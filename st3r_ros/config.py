@@ -78,60 +78,6 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class OpenCVPairConfig(Validated):
-    """The two-view model without weights (`pair/opencv`)."""
-
-    image_size: int = setting(
-        640, "Longer side of the working image, pixels; smaller images are not enlarged.", low=64, high=4096
-    )
-    max_points: int = setting(600, "Corners tracked from each keyframe by optical flow.", low=50, high=20000)
-    max_features: int = setting(1200, "Keypoints with descriptors per image, used where optical flow fails.", low=50, high=20000)
-    match_ratio: float = setting(
-        0.85, "Maximum ratio of the best to the second best descriptor distance of a match.", low=0.1, high=1.0
-    )
-    epipolar_threshold_px: float = setting(1.5, "Maximum distance of a match from its epipolar line, pixels.", low=0.1, high=20.0)
-    min_matches: int = setting(20, "Minimum number of matches for a relative pose.", low=8, high=10000)
-    min_parallax_deg: float = setting(1.0, "Minimum median parallax for depth, degrees.", low=0.01, high=45.0)
-    assumed_fov_deg: float = setting(60.0, "Horizontal field of view assumed without calibration, degrees.", low=10.0, high=170.0)
-
-
-@dataclass(frozen=True)
-class MASt3RPairConfig(Validated):
-    """The network pair model (`pair/mast3r`), for MASt3R and DUSt3R checkpoints."""
-
-    device: str = setting("auto", "Device of the network; auto uses CUDA if available.", choices=("auto", "cuda", "cpu"))
-    dtype: str = setting(
-        "auto", "Precision of the network; auto is fp16 on CUDA, fp32 on a CPU.", choices=("auto", "fp32", "bf16", "fp16")
-    )
-    acceleration: str = setting(
-        "auto",
-        "How the network runs: eager, as CUDA graphs, or compiled (minutes at the start); auto is graphs on CUDA.",
-        choices=("auto", "eager", "graphs", "compile"),
-    )
-    image_size: int = setting(0, "Longer side of the working image, pixels; 0 uses the size of the checkpoint.", low=0, high=2048)
-    batch_size: int = setting(
-        16, "Maximum number of pairs decoded at once on CUDA; on a CPU they are decoded one by one.", low=1, high=256
-    )
-    matching: str = setting(
-        "auto",
-        "How pixels are matched: by reciprocal descriptors, or by projecting pointmaps starting from the last matches; auto "
-        "projects when there are last matches.",
-        choices=("auto", "reciprocal", "projective"),
-    )
-    match_subsample: int = setting(8, "Matches start from every n-th pixel of each row and column.", low=1, high=64)
-    min_match_conf: float = setting(
-        1.001, "Minimum confidence of a match: that of its descriptors, or of its points for models without descriptors.", low=0.0
-    )
-    retrieval: str = setting("", "Checkpoint with the whitening for place recognition; '' for none.")
-    assumed_fov_deg: float = setting(
-        60.0,
-        "Horizontal field of view assumed when neither a calibration nor the first image gives one, degrees.",
-        low=10.0,
-        high=170.0,
-    )
-
-
-@dataclass(frozen=True)
 class MapperConfig(Validated):
     """Tracking, keyframes and the local optimization (`slam/`)."""
 
@@ -254,6 +200,7 @@ class GridConfig(Validated):
     )
 
 
+_PAIR_MODEL = "The two-view model, by the name of its group of settings; opencv needs no weights."
 CAMERA_AXES = ("auto", "optical", "body")
 _CAMERA_AXES = (
     "Axes of the images' frame: optical (z forward) or body (x forward, z up); auto assumes optical unless TF and the name of "
@@ -266,9 +213,9 @@ IMAGE_TRANSPORTS = ("raw", "compressed", "foxglove", "ffmpeg")
 
 @dataclass(frozen=True)
 class MappingNodeConfig(Validated):
-    """The ROS node `st3r_mapping`; the groups `mapper`, `cloud`, `opencv` and `mast3r` are its other parameters."""
+    """The ROS node `st3r_mapping`; its other parameters are the groups below and the pair models'."""
 
-    pair_model: str = setting("opencv", "The two-view model: opencv, or mast3r for MASt3R and DUSt3R checkpoints.")
+    pair_model: str = setting("opencv", _PAIR_MODEL)
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     mode: str = setting(
         "mapping",
@@ -364,7 +311,7 @@ class CameraNodeConfig(Validated):
 class MapCommandConfig(Validated):
     """The command `st3r map`."""
 
-    pair_model: str = setting(MappingNodeConfig.pair_model, "The two-view model: opencv or mast3r.")
+    pair_model: str = setting(MappingNodeConfig.pair_model, _PAIR_MODEL)
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     camera: str = setting("", "Calibration file (docs/calibration.md); '' for the calibration that comes with the input.")
     masks: str = setting("", "Folder of masks with the names of the images, or one mask for all: black is left out; '' for none.")
@@ -406,7 +353,7 @@ class ExportCommandConfig(Validated):
 class PairCommandConfig(Validated):
     """The command `st3r pair`."""
 
-    pair_model: str = setting("mast3r", "The two-view model: mast3r or opencv.")
+    pair_model: str = setting("mast3r", _PAIR_MODEL)
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     out: str = setting("st3r_pair", "Folder for the results.")
     fine: bool = setting(False, "Match again at full resolution, in overlapping windows (MASt3R).")
@@ -442,9 +389,9 @@ class SimulationConfig(Validated):
 
 @dataclass(frozen=True)
 class RelocalizationNodeConfig(Validated):
-    """The ROS node `st3r_relocalization`; the groups `relocalizer`, `opencv` and `mast3r` are its other parameters."""
+    """The ROS node `st3r_relocalization`; the groups `relocalizer` and those of the pair models are its other parameters."""
 
-    pair_model: str = setting("opencv", "The two-view model: opencv, or mast3r for MASt3R and DUSt3R checkpoints.")
+    pair_model: str = setting("opencv", _PAIR_MODEL)
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
     image_transport: str = setting(
         "raw",

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import enum
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from st3r_ros.geometry.camera import Camera
     from st3r_ros.geometry.se3 import SE3
     from st3r_ros.geometry.sim3 import Sim3
+    from st3r_ros.pair.reconstruction import Reconstruction, Stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ class PairPrediction:
 
     X_0_0, X_0_1: (h, w, 3) float32 pointmaps of image 0 and of image 1, None when only matches were asked for.
     conf0, conf1: (h, w) float32, 0 = unknown; None with the pointmaps. A pixel of confidence c has a relative depth
-    error of `PairModel.relative_depth_sigma / sqrt(c)`.
+    error of `ModelTraits.relative_depth_sigma / sqrt(c)`.
     parallax_deg: median angle between the two rays of a match, degrees; 0 for a pure rotation, NaN when it was not
     computed.
     """
@@ -104,32 +106,50 @@ class PairPrediction:
     conf1: torch.Tensor | None = None
 
 
-class PairModel(Protocol):
-    """A two-view model: encode each image once, then predict the geometry of any pair of encoded images.
+@dataclass(frozen=True)
+class ModelTraits:
+    """What a pair model can do, and how.
 
-    Its features are its own subclass of `Features`; they are passed back only to the model.
-    metric: whether pointmaps are in metres. sees_depth_alone: whether an image paired with itself has depth, so that a map can
-    begin with the first frame; otherwise `parallax_deg` says when two frames have parallax.
+    metric: whether pointmaps are in metres. monocular_depth: whether an image paired with itself has depth, so that a map can
+    begin with the first frame; otherwise `PairPrediction.parallax_deg` says when two frames have parallax.
     relative_depth_sigma: relative depth error of a pixel of confidence 1.
     place_similarity, place_lift: minimum similarity of two descriptors, and its minimum excess over the typical value, for the
     two images to be matched as the same place.
+    device, dtype: where and in what precision it computes, as torch names them. torch_threads: that suit it, 0 for torch's own
+    choice.
+    """
+
+    metric: bool
+    monocular_depth: bool
+    relative_depth_sigma: float
+    place_similarity: float = -1.0
+    place_lift: float = 0.0
+    device: str = "cpu"
+    dtype: str = "float32"
+    torch_threads: int = 0
+
+
+F = TypeVar("F", bound=Features)
+
+
+class PairModel(Protocol[F]):
+    """A two-view model: encode each image once, then predict the geometry of any pair of encoded images.
+
+    Its features are its own subclass F of `Features`; they are passed back only to the model.
+    name: of what it computes with, as saved maps record it. traits: what it can do.
     """
 
     name: str
-    metric: bool
-    sees_depth_alone: bool
-    relative_depth_sigma: float
-    place_similarity: float
-    place_lift: float
+    traits: ModelTraits
 
-    def encode(self, frame: Frame) -> Any:
+    def encode(self, frame: Frame) -> F:
         """Features of one undistorted image."""
         ...
 
     def predict(
         self,
-        features0: Any,
-        features1: Any,
+        features0: F,
+        features1: F,
         *,
         T_0_1: SE3 | None = None,
         seed: Matches | None = None,
@@ -144,15 +164,27 @@ class PairModel(Protocol):
         """
         ...
 
-    def adopt(self, features: Any, pixels: torch.Tensor) -> None:
+    def adopt(self, features: F, pixels: torch.Tensor) -> None:
         """Passes the pixels (N, 2) of a new keyframe with known map points, so that later matches use the same points.
 
         A model that matches every pixel does nothing.
         """
         ...
 
-    def describe(self, features: Any) -> torch.Tensor:
+    def describe(self, features: F) -> torch.Tensor:
         """Global descriptor of the image, (D,) float32 of unit length: the dot product of two is the similarity of the places."""
+        ...
+
+    def reconstruct(
+        self, image0: np.ndarray, image1: np.ndarray | None = None, *, fine: bool = False, stage: Stage = nullcontext
+    ) -> Reconstruction:
+        """Pointmaps in both orders and matches of two images (H, W, 3) uint8 RGB, or the pointmap of one.
+
+        fine: matches at full resolution, where the model can. stage: measures the stages.
+
+        Raises:
+            ConfigError: one image is not enough for the model.
+        """
         ...
 
 
@@ -191,7 +223,7 @@ class Keyframe:
     K_known: bool = True
     calibrated: bool = True
     descriptor: torch.Tensor | None = None
-    features: Any | None = None
+    features: Features | None = None
     source: str = ""
     lens: Camera | None = None
     mask: np.ndarray | None = None

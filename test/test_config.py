@@ -7,12 +7,14 @@ import pytest
 from st3r_ros import config
 from st3r_ros.commands.settings import Settings, list_settings, parse_settings
 from st3r_ros.errors import ConfigError
+from st3r_ros.pair import PAIR_MODELS
 
 CONFIGS = [
     kind
     for kind in vars(config).values()
     if isinstance(kind, type) and issubclass(kind, config.Validated) and kind is not config.Validated
 ]
+CONFIGS += [kind.config for kind in PAIR_MODELS.values()]
 FIELDS = [pytest.param(kind, item, id=f"{kind.__name__}.{item.name}") for kind in CONFIGS for item in dataclasses.fields(kind)]
 WRONG_TYPES = {int: (1.5, "1", True, None), float: ("1", True, None), bool: (1, "true", None), str: (1, None)}
 
@@ -49,6 +51,11 @@ def test_the_ends_of_the_range_are_allowed_and_nothing_beyond(kind, item):
             kind(**{item.name: "no such choice"})
 
 
+@pytest.mark.parametrize("name", PAIR_MODELS)
+def test_the_settings_of_a_pair_model_are_read_when_it_is_loaded(name):
+    assert not any(item.metadata["live"] for item in dataclasses.fields(PAIR_MODELS[name].config))
+
+
 def test_configurations_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.CloudConfig().voxel_size = 1.0
@@ -56,7 +63,8 @@ def test_configurations_cannot_be_changed():
 
 def test_every_listed_setting_can_be_set_to_its_default():
     listed = list_settings()
-    assert len(listed) == sum(len(dataclasses.fields(getattr(Settings(), group.name))) for group in dataclasses.fields(Settings))
+    groups = [Settings().mapper, Settings().cloud, Settings().relocalizer, *Settings().pair.values()]
+    assert len(listed) == sum(len(dataclasses.fields(group)) for group in groups)
     assert parse_settings([f"{setting.name}={setting.default}" for setting in listed]) == Settings()
 
 
@@ -64,8 +72,7 @@ def test_the_last_of_two_values_counts_and_the_rest_stays():
     settings = parse_settings(["cloud.voxel_size=0.5", "mapper.min_inliers=20", " cloud.voxel_size = 0.25 "])
     assert settings.cloud == config.CloudConfig(voxel_size=0.25)
     assert settings.mapper == config.MapperConfig(min_inliers=20)
-    assert settings.opencv == config.OpenCVPairConfig()
-    assert settings.mast3r == config.MASt3RPairConfig()
+    assert settings.pair == {name: kind.config() for name, kind in PAIR_MODELS.items()}
 
 
 @pytest.mark.parametrize(

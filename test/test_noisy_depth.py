@@ -110,7 +110,7 @@ def test_confidence_is_the_claimed_depth_error():
     sight = Sight(STEPS)
     # The pair's scale is common to all pixels, so no error of a depth.
     errors = [np.std(log_ratio(sight.predict(i, i + 1), view(STEPS[i]))) for i in range(0, 299, 10)]
-    claimed = sight.model.relative_depth_sigma / np.sqrt(CONF)
+    claimed = sight.model.traits.relative_depth_sigma / np.sqrt(CONF)
     assert 0.5 * claimed < np.mean(errors) < claimed
 
 

@@ -2,9 +2,10 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from st3r_ros.commands.pair_inference import FoundMatches
 from st3r_ros.commands.pair_picture import SHOWN_MATCHES, draw_matches, draw_values, spread_best
+from st3r_ros.pair.matching.matches import DescriptorMatches
 
 SHAPE = (96, 128)
 
@@ -14,28 +15,28 @@ def decode(png: bytes) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def random_matches(count: int, shape0: tuple[int, int] = SHAPE, shape1: tuple[int, int] = SHAPE) -> FoundMatches:
+def random_matches(count: int, shape0: tuple[int, int] = SHAPE, shape1: tuple[int, int] = SHAPE) -> DescriptorMatches:
     rng = np.random.default_rng(count)
     pixels0, pixels1 = (rng.uniform(0, 1, (count, 2)) * (shape[1] - 1, shape[0] - 1) for shape in (shape0, shape1))
-    return FoundMatches(pixels0, pixels1, rng.permutation(count).astype(np.float64))
+    return DescriptorMatches(*map(torch.from_numpy, (pixels0, pixels1, rng.permutation(count).astype(np.float64))))
 
 
 def test_the_shown_matches_are_good_ones_from_everywhere():
     matches = random_matches(5000)
-    chosen = spread_best(matches.pixels0, matches.weight, SHAPE)
+    pixels, conf = matches.pixels0.numpy(), matches.conf.numpy()
+    chosen = spread_best(pixels, conf, SHAPE)
     assert len(chosen) == len(set(chosen)) == SHOWN_MATCHES
-    assert chosen[0] == matches.weight.argmax()
-    assert (np.diff(matches.weight[chosen]) < 0).all()
-    assert (np.ptp(matches.pixels0[chosen], axis=0) > (80, 60)).all()
-    assert matches.weight[chosen].min() > np.median(matches.weight)
+    assert chosen[0] == conf.argmax()
+    assert (np.diff(conf[chosen]) < 0).all()
+    assert (np.ptp(pixels[chosen], axis=0) > (80, 60)).all()
+    assert conf[chosen].min() > np.median(conf)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_few_matches_are_all_shown_unless_they_are_neighbours(count):
-    matches = FoundMatches(np.arange(2.0 * count).reshape(count, 2) * 20, np.zeros((count, 2)), np.ones(count))
-    assert sorted(spread_best(matches.pixels0, matches.weight, (256, 256))) == list(range(count))
+    assert sorted(spread_best(np.arange(2.0 * count).reshape(count, 2) * 20, np.ones(count), (256, 256))) == list(range(count))
     crowded = np.full((count, 2), 3.0)
-    assert len(spread_best(crowded, matches.weight, (256, 256))) == min(count, 1)
+    assert len(spread_best(crowded, np.ones(count), (256, 256))) == min(count, 1)
 
 
 @pytest.mark.parametrize("count", [0, 200])

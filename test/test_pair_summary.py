@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from st3r_ros.commands.pair_inference import FoundMatches, PairReport, SeenImage
 from st3r_ros.commands.pair_summary import align, find_pose, summarise, summary_lines
 from st3r_ros.geometry.camera import Camera, pixel_grid
 from st3r_ros.geometry.se3 import SE3
+from st3r_ros.pair.matching.matches import DescriptorMatches
+from st3r_ros.pair.reconstruction import ReconstructedImage, Reconstruction
+from st3r_ros.types import ModelTraits
 
 CAMERA = Camera.from_fov(128, 96, 60.0)
 T_0_1 = SE3.exp(np.array([0.4, 0.05, 0.1, 0.02, -0.1, 0.03]))
 RATIO = 1.25
+MODEL = SimpleNamespace(name="mast3r", traits=ModelTraits(metric=True, monocular_depth=True, relative_depth_sigma=0.1))
 
 
-def seen(seed: int, T_0_cam: SE3, scale: float = 1.0) -> SeenImage:
+def seen(seed: int, T_0_cam: SE3, scale: float = 1.0) -> ReconstructedImage:
     """An image of a bumpy wall; its own pointmap is `scale` times as large as the one in camera 0's coordinates."""
     depth = 3.0 + 0.5 * np.random.default_rng(seed).random((96, 128))
     X_own = CAMERA.unproject(pixel_grid(128, 96), depth)
     conf = np.full((96, 128), 2.0, np.float32)
     original = Camera(256, 192, CAMERA.scaled(256, 192).K).K
-    return SeenImage(
+    return ReconstructedImage(
         image=np.full((96, 128, 3), 99, np.uint8),
         X_0=(T_0_cam @ X_own).astype(np.float32),
         conf=conf,
@@ -35,22 +40,23 @@ def seen(seed: int, T_0_cam: SE3, scale: float = 1.0) -> SeenImage:
 FIRST, SECOND = seen(0, SE3.identity()), seen(1, T_0_1, 1.0 / RATIO)
 
 
-def true_matches(count: int = 300) -> FoundMatches:
+def true_matches(count: int = 300) -> DescriptorMatches:
     """Pixels of image 0 and, between pixels, where image 1 sees their points."""
     pixels0 = np.random.default_rng(0).integers(20, 76, (count, 2)).astype(np.float64)
     points0 = FIRST.X_0[pixels0[:, 1].astype(int), pixels0[:, 0].astype(int)].astype(np.float64)
-    return FoundMatches(pixels0, CAMERA.project(T_0_1.inverse() @ points0), np.ones(count))
+    pixels1 = CAMERA.project(T_0_1.inverse() @ points0)
+    return DescriptorMatches(torch.from_numpy(pixels0), torch.from_numpy(pixels1), torch.ones(count))
 
 
-def report(matches: FoundMatches | None) -> PairReport:
-    images = (FIRST,) if matches is None else (FIRST, SECOND)
-    return PairReport("mast3r", True, "cpu", "float32", "pointmap", images, matches)
+def found(matches: DescriptorMatches | None) -> Reconstruction:
+    return Reconstruction((FIRST,) if matches is None else (FIRST, SECOND), matches, "pointmap")
 
 
-def summary_of(matches: FoundMatches | None):
+def summary_of(matches: DescriptorMatches | None):
     images = 1 if matches is None else 2
     return summarise(
-        report(matches),
+        found(matches),
+        MODEL,
         paths=["a.jpg", "b.jpg"][:images],
         sizes=[(256, 192)] * images,
         checkpoint="weights.pth",
@@ -75,7 +81,7 @@ def test_points_that_nobody_claims_do_not_count():
     matches, conf, X_0 = true_matches(), FIRST.conf.copy(), FIRST.X_0.copy()
     conf[:40], X_0[:40] = 0.0, 1.0
     pose, _ = find_pose(replace(FIRST, conf=conf, X_0=X_0), SECOND, matches)
-    np.testing.assert_array_equal(pose.inliers, matches.pixels0[:, 1] >= 40)
+    np.testing.assert_array_equal(pose.inliers, matches.pixels0[:, 1].numpy() >= 40)
     wrong = replace(SECOND, X_own=np.where(conf[..., None] > 0, SECOND.X_own, 7.0), conf_own=conf)
     np.testing.assert_allclose(align(wrong).T_0_1.as_matrix(), T_0_1.as_matrix(), atol=1e-4)
 
@@ -116,7 +122,7 @@ def test_an_image_without_depth_or_focal_length_says_so():
     nothing = replace(FIRST, conf=np.zeros_like(FIRST.conf), conf_own=np.zeros_like(FIRST.conf), K=np.full((3, 3), np.nan))
     empty = replace(nothing, K_original=nothing.K)
     summary = summarise(
-        replace(report(None), images=(empty,)), paths=["a.jpg"], sizes=[(256, 192)], checkpoint="", timings_ms={}, files=[]
+        replace(found(None), images=(empty,)), MODEL, paths=["a.jpg"], sizes=[(256, 192)], checkpoint="", timings_ms={}, files=[]
     )
     image = summary.images[0]
     assert (image.focal, image.claimed, image.depth, image.confidence) == (None, 0.0, {}, {})

@@ -14,7 +14,8 @@ from mapping_bench.noisy_depth import NoisyDepthModel
 from mapping_bench.views import DepthFrames, TrueViews
 from st3r_ros.config import MapperConfig, SimulationConfig
 from st3r_ros.errors import InputError
-from st3r_ros.pair import PAIR_MODELS, load_pair_model
+from st3r_ros.pair import PAIR_MODELS
+from st3r_ros.runtime import start_pair_model
 from st3r_ros.sequences import SIMULATOR, ImageSequence, open_sequence
 from st3r_ros.types import Frame, PairModel
 
@@ -72,7 +73,7 @@ def open_case(case: Case) -> Opened:
     if case.pair_model == NOISY_DEPTH:
         return _open_noisy_depth(case)
     frames = open_sequence(case.source, every=case.every, max_frames=case.max_frames or None)
-    model = load_pair_model(case.pair_model, case.checkpoint)
+    model = start_pair_model(case.pair_model, case.checkpoint)
     return Opened(frames, frames if case.calibrated else Uncalibrated(frames), model)
 
 

@@ -30,7 +30,7 @@ from mapping_bench.noise import (
 from mapping_bench.views import GRID_PX, TrueView
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.types import Features, Frame, Matches, PairPrediction
+from st3r_ros.types import Features, Frame, Matches, ModelTraits, PairPrediction
 
 ASSUMED_FOV_DEG = 60.0
 NONSENSE_MOTION = np.array([0.3, 0.3, 0.3, 0.2, 0.2, 0.2])
@@ -53,11 +53,7 @@ class NoisyDepthModel:
     """
 
     name = "noisy_depth"
-    metric = True
-    sees_depth_alone = True
-    relative_depth_sigma = 0.1
-    place_similarity = -1.0
-    place_lift = 0.0
+    traits = ModelTraits(metric=True, monocular_depth=True, relative_depth_sigma=0.1)
 
     def __init__(
         self, views: Callable[[Frame], TrueView], *, seed: int = 0, calibrated: bool = True, twins: Twins | None = None

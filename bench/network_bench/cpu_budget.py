@@ -16,8 +16,8 @@ from golden_checks.procedural import procedural_network
 from network_bench.stages import FOV_DEG, source_image
 from network_bench.timing import peak_mib
 from st3r_ros.checkpoints.checkpoint import load_network
-from st3r_ros.config import MASt3RPairConfig
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.pair.mast3r.config import MASt3RPairConfig
 from st3r_ros.pair.mast3r.model import MASt3RPairModel
 from st3r_ros.pair.matching.reciprocal import fast_reciprocal
 from st3r_ros.types import Frame

@@ -11,10 +11,10 @@ import torch
 
 from golden_checks.procedural import procedural_image
 from network_bench.flops import StageFlops
-from st3r_ros.config import MASt3RPairConfig
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.network.network import PairNetwork
 from st3r_ros.network.preprocess import normalize, plan_image, resize_live
+from st3r_ros.pair.mast3r.config import MASt3RPairConfig
 from st3r_ros.pair.mast3r.graphs import GraphCache
 from st3r_ros.pair.mast3r.inference import Inference, MASt3RFeatures
 from st3r_ros.pair.mast3r.model import MASt3RPairModel

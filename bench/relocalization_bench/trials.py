@@ -20,7 +20,7 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.image_file import read_image
 from st3r_ros.io.stamps import format_stamp
-from st3r_ros.pair import load_pair_model
+from st3r_ros.runtime import start_pair_model
 from st3r_ros.types import Frame, PairModel
 
 PAIRS_SUFFIX = ".json"
@@ -88,7 +88,7 @@ def make_trials(source: str, pair_model: str, checkpoint: str, seed: int, wanted
         )
     if wanted.with_depth or wanted.overlap is not None:
         raise InputError(f"'{source}' is a file of pairs without depth; leave --with-depth, --overlap and --no-overlap out.")
-    return Trials(load_pair_model(pair_model, checkpoint), _from_file(Path(source))[: wanted.pairs])
+    return Trials(start_pair_model(pair_model, checkpoint), _from_file(Path(source))[: wanted.pairs])
 
 
 # A file of pairs ----------------------------------------------------------------------------------------------------------

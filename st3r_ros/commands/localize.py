@@ -36,7 +36,7 @@ from st3r_ros.io.stamps import format_stamp, parse_stamp
 from st3r_ros.io.tum import DEPTH_SCALE, read_depth
 from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
-from st3r_ros.pair import load_pair_model
+from st3r_ros.runtime import start_pair_model
 from st3r_ros.sequences import open_sequence
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.types import Frame, LocalizationResult, PairModel
@@ -94,7 +94,7 @@ def run_localize(options: LocalizeOptions, settings: Settings) -> int:
     for note in dict.fromkeys([*notes, *queries.notes]):
         print(f"Note: {note}", file=sys.stderr)
     depth = _depth(options)
-    model = load_pair_model(options.pair_model, options.checkpoint, opencv=settings.opencv, mast3r=settings.mast3r)
+    model = start_pair_model(options.pair_model, options.checkpoint, settings.pair.get(options.pair_model))
     if maps:
         places = [_in_map(model, maps[0], options.checkpoint)]
     else:

@@ -17,9 +17,9 @@ from st3r_ros.config import MapCommandConfig
 from st3r_ros.errors import DeviceMemoryError, FrameError
 from st3r_ros.io.calibration import read_calibration
 from st3r_ros.io.masks import Masks
-from st3r_ros.pair import load_pair_model
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, check_output_folder, write_results
+from st3r_ros.runtime import start_pair_model
 from st3r_ros.sequences import ImageSequence, open_sequence
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, MappingState
@@ -40,7 +40,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     out = Path(config.out)
     check_map_options(config)
     check_output_folder(out)
-    model = load_pair_model(config.pair_model, config.checkpoint, opencv=settings.opencv, mast3r=settings.mast3r)
+    model = start_pair_model(config.pair_model, config.checkpoint, settings.pair.get(config.pair_model))
     mapper = Mapper(model, settings.mapper, relocalizer=settings.relocalizer)
     check_frame = begin_in_saved_map(mapper, model, config)
     loaded_frames = len(mapper.map.frames)

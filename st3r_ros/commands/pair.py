@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from st3r_ros.commands.pair_inference import PairReport, SeenImage, ask_pair_model
 from st3r_ros.commands.pair_picture import draw_matches, draw_values
 from st3r_ros.commands.pair_summary import summarise, summary_lines
 from st3r_ros.commands.settings import Settings
@@ -28,7 +27,9 @@ from st3r_ros.config import PairCommandConfig
 from st3r_ros.io.atomic import atomic_path, write_file
 from st3r_ros.io.image_file import read_image
 from st3r_ros.io.ply import write_ply
+from st3r_ros.pair.reconstruction import ReconstructedImage, Reconstruction
 from st3r_ros.results import check_output_folder
+from st3r_ros.runtime import start_pair_model
 from st3r_ros.types import PointCloud
 
 SUMMARY = "summary.json"
@@ -47,11 +48,14 @@ def run_pair(paths: Sequence[str], config: PairCommandConfig, settings: Settings
     out = Path(config.out)
     check_output_folder(out)
     stages = Stages()
-    report = ask_pair_model(images, config, settings, stages)
-    with stages.stage("write", "Writing the results"):
-        files = write_report(out, report)
+    with stages.stage("load"):
+        model = start_pair_model(config.pair_model, config.checkpoint, settings.pair.get(config.pair_model))
+    found = model.reconstruct(*images, fine=config.fine, stage=stages.stage)
+    with stages.stage("write"):
+        files = write_reconstruction(out, found, "m" if model.traits.metric else "model units")
     summary = summarise(
-        report,
+        found,
+        model,
         paths=paths,
         sizes=[(image.shape[1], image.shape[0]) for image in images],
         checkpoint=config.checkpoint,
@@ -70,28 +74,27 @@ def run_pair(paths: Sequence[str], config: PairCommandConfig, settings: Settings
     print(f"Results in {out}: {', '.join(summary.files)}.")
 
 
-def write_report(out: Path, report: PairReport) -> list[str]:
-    """Writes every file except the summary, each atomically; returns their names.
+def write_reconstruction(out: Path, found: Reconstruction, unit: str) -> list[str]:
+    """Writes every file except the summary, each atomically; returns their names. unit: of the depth.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    unit = "m" if report.metric else "model units"
     files = []
-    for index, seen in enumerate(report.images):
+    for index, seen in enumerate(found.images):
         files += _write_image(out, index, seen, unit)
-    if report.matches is not None:
-        clouds = [_cloud(seen) for seen in report.images]
+    if found.matches is not None:
+        clouds = [_cloud(seen) for seen in found.images]
         columns = ([getattr(cloud, item.name) for cloud in clouds] for item in dataclasses.fields(PointCloud))
         write_ply(out / "points.ply", PointCloud(*(np.concatenate(column) for column in columns)))
-        first, second = report.images
-        picture = draw_matches(first.image, second.image, report.matches, f"The best of {len(report.matches)} matches")
+        first, second = found.images
+        picture = draw_matches(first.image, second.image, found.matches, f"The best of {len(found.matches)} matches")
         write_file(out / "matches.png", picture)
         files += ["points.ply", "matches.png"]
     return files
 
 
-def _write_image(out: Path, index: int, seen: SeenImage, unit: str) -> list[str]:
+def _write_image(out: Path, index: int, seen: ReconstructedImage, unit: str) -> list[str]:
     names = [f"pointmap{index}.ply", f"confidence{index}.png", f"depth{index}.png", f"depth{index}.npy"]
     cloud, confidence, picture, array = (out / name for name in names)
     write_ply(cloud, _cloud(seen))
@@ -104,6 +107,6 @@ def _write_image(out: Path, index: int, seen: SeenImage, unit: str) -> list[str]
     return names
 
 
-def _cloud(seen: SeenImage) -> PointCloud:
+def _cloud(seen: ReconstructedImage) -> PointCloud:
     kept = (seen.conf > 0.0) & np.isfinite(seen.X_0).all(axis=-1)
     return PointCloud(seen.X_0[kept].astype(np.float32), seen.image[kept], seen.conf[kept].astype(np.float32))

@@ -13,7 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from st3r_ros.commands.pair_inference import FoundMatches
+from st3r_ros.pair.matching.matches import DescriptorMatches
 
 DPI = 100
 SHOWN_MATCHES = 60
@@ -24,14 +24,15 @@ MIN_PICTURE_PX = 1100
 NOTHING = "#d4d4d8"
 
 
-def draw_matches(image0: np.ndarray, image1: np.ndarray, matches: FoundMatches, title: str) -> bytes:
+def draw_matches(image0: np.ndarray, image1: np.ndarray, matches: DescriptorMatches, title: str) -> bytes:
     """Both images side by side with lines between the best matches, as PNG bytes.
 
     image0, image1: (h, w, 3) uint8, each of its own size. The colour of a line encodes the position of its end in image 0, so
     that a line with another colour than its neighbours in image 1 is a wrong match.
     """
-    chosen = spread_best(matches.pixels0, matches.weight, image0.shape[:2])
-    pixels0, pixels1 = matches.pixels0[chosen], matches.pixels1[chosen]
+    pixels0, pixels1, conf = (x.double().numpy() for x in (matches.pixels0, matches.pixels1, matches.conf))
+    chosen = spread_best(pixels0, conf, image0.shape[:2])
+    pixels0, pixels1 = pixels0[chosen], pixels1[chosen]
     (height0, width0), (height1, width1) = image0.shape[:2], image1.shape[:2]
     height, width = max(height0, height1), width0 + GAP_PX + width1
     scale = max(1.0, MIN_PICTURE_PX / width)
@@ -78,12 +79,12 @@ def draw_values(values: np.ndarray, title: str, *, colors: str, logarithmic: boo
     return _png(figure)
 
 
-def spread_best(pixels: np.ndarray, weight: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def spread_best(pixels: np.ndarray, conf: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Indices of at most `SHOWN_MATCHES` matches, best first: the best of each cell of a grid over the image.
 
-    pixels: (N, 2) in the image of `shape` (h, w). weight: (N,).
+    pixels: (N, 2) in the image of `shape` (h, w). conf: (N,).
     """
-    order = np.argsort(-weight, kind="stable")
+    order = np.argsort(-conf, kind="stable")
     cell = np.floor(pixels[order] / (max(shape) / CELLS)).astype(np.int64)
     _, first = np.unique(cell, axis=0, return_index=True)
     return order[np.sort(first)[:SHOWN_MATCHES]]

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 import st3r_ros
-from st3r_ros.commands.pair_inference import FoundMatches, PairReport, SeenImage
 from st3r_ros.geometry.relative_pose import RelativePose, pose_by_alignment, pose_by_pnp
+from st3r_ros.pair.matching.matches import DescriptorMatches
+from st3r_ros.pair.reconstruction import ReconstructedImage, Reconstruction
 from st3r_ros.results import peak_rss_mb
+from st3r_ros.types import PairModel
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PNP_THRESHOLD_PX = 4.0
@@ -78,7 +80,8 @@ class PairSummary:
 
 
 def summarise(
-    report: PairReport,
+    found: Reconstruction,
+    model: PairModel,
     *,
     paths: Sequence[str],
     sizes: Sequence[tuple[int, int]],
@@ -86,23 +89,23 @@ def summarise(
     timings_ms: Mapping[str, float],
     files: Sequence[str],
 ) -> PairSummary:
-    """The numbers of a report. paths, sizes (width, height): of the image files, one per image of the report."""
+    """The numbers of a reconstruction. paths, sizes (width, height): of the image files, one per image."""
     pose, note, alignment = None, "", None
-    if report.matches is not None:
-        first, second = report.images
-        pose, note = find_pose(first, second, report.matches)
+    if found.matches is not None:
+        first, second = found.images
+        pose, note = find_pose(first, second, found.matches)
         alignment = align(second)
     return PairSummary(
         version=st3r_ros.__version__,
-        model=report.model,
+        model=model.name,
         checkpoint=checkpoint,
-        metric=report.metric,
-        unit="m" if report.metric else "model units",
-        device=report.device,
-        dtype=report.dtype,
-        focal_source=report.focal_source,
-        images=tuple(_summarise_image(*item) for item in zip(report.images, paths, sizes, strict=True)),
-        matches=None if report.matches is None else len(report.matches),
+        metric=model.traits.metric,
+        unit="m" if model.traits.metric else "model units",
+        device=model.traits.device,
+        dtype=model.traits.dtype,
+        focal_source=found.focal_source,
+        images=tuple(_summarise_image(*item) for item in zip(found.images, paths, sizes, strict=True)),
+        matches=None if found.matches is None else len(found.matches),
         pose=None if pose is None else _summarise_pose(pose),
         pose_note=note,
         alignment=None if alignment is None else _summarise_pose(alignment),
@@ -112,19 +115,21 @@ def summarise(
     )
 
 
-def find_pose(first: SeenImage, second: SeenImage, matches: FoundMatches) -> tuple[RelativePose | None, str]:
+def find_pose(
+    first: ReconstructedImage, second: ReconstructedImage, matches: DescriptorMatches
+) -> tuple[RelativePose | None, str]:
     """The pose of camera 1 from points of image 0 and the pixels of image 1 that match them; or None and the reason."""
     if not np.isfinite(second.K).all():
         return None, "The pointmap of image 1 gives no focal length, so the pose cannot be computed from the matches."
-    column, row = np.rint(matches.pixels0).astype(np.int64).T
+    column, row = np.rint(matches.pixels0.numpy()).astype(np.int64).T
     points0 = np.where(first.conf[row, column, None] > 0.0, first.X_0[row, column], np.nan)
-    pose = pose_by_pnp(points0, matches.pixels1, second.K, PNP_THRESHOLD_PX)
+    pose = pose_by_pnp(points0, matches.pixels1.double().numpy(), second.K, PNP_THRESHOLD_PX)
     if pose is None:
         return None, f"No pose agrees with even 6 of the {len(matches)} matches within {PNP_THRESHOLD_PX:g} pixels."
     return pose, ""
 
 
-def align(second: SeenImage) -> RelativePose | None:
+def align(second: ReconstructedImage) -> RelativePose | None:
     """The pose of camera 1 that aligns its own pointmap with the one in camera 0's coordinates."""
     step = int(np.ceil(np.sqrt(second.conf.size / ALIGNED_POINTS)))
     rows = (slice(step // 2, None, step), slice(step // 2, None, step))
@@ -152,7 +157,7 @@ def summary_lines(summary: PairSummary) -> list[str]:
     return lines
 
 
-def _summarise_image(seen: SeenImage, path: str, size: tuple[int, int]) -> ImageSummary:
+def _summarise_image(seen: ReconstructedImage, path: str, size: tuple[int, int]) -> ImageSummary:
     height, width = seen.image.shape[:2]
     claimed = seen.conf_own > 0.0
     return ImageSummary(

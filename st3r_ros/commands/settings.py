@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from st3r_ros.config import CloudConfig, MapperConfig, MASt3RPairConfig, OpenCVPairConfig, RelocalizerConfig, Validated
+from st3r_ros.config import CloudConfig, MapperConfig, RelocalizerConfig, Validated
 from st3r_ros.errors import ConfigError
+from st3r_ros.pair import PAIR_MODELS
 
 Config = TypeVar("Config", bound=Validated)
 
@@ -20,13 +21,12 @@ KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
 
 @dataclass(frozen=True)
 class Settings:
-    """The groups of settings of a run; the name of a setting is `group.field`."""
+    """The groups of settings of a run; the name of a setting is `group.field`. pair: by the name of the pair model."""
 
     mapper: MapperConfig = field(default_factory=MapperConfig)
     cloud: CloudConfig = field(default_factory=CloudConfig)
     relocalizer: RelocalizerConfig = field(default_factory=RelocalizerConfig)
-    opencv: OpenCVPairConfig = field(default_factory=OpenCVPairConfig)
-    mast3r: MASt3RPairConfig = field(default_factory=MASt3RPairConfig)
+    pair: Mapping[str, Validated] = field(default_factory=lambda: {name: kind.config() for name, kind in PAIR_MODELS.items()})
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ def parse_settings(assignments: Iterable[str]) -> Settings:
         mapper=_make("mapper", MapperConfig, values),
         cloud=_make("cloud", CloudConfig, values),
         relocalizer=_make("relocalizer", RelocalizerConfig, values),
-        opencv=_make("opencv", OpenCVPairConfig, values),
-        mast3r=_make("mast3r", MASt3RPairConfig, values),
+        pair={name: _make(name, kind.config, values) for name, kind in PAIR_MODELS.items()},
     )
 
 
@@ -71,8 +70,8 @@ def list_settings() -> list[SettingInfo]:
 
 
 def _groups() -> dict[str, type[Validated]]:
-    defaults = Settings()
-    return {item.name: type(getattr(defaults, item.name)) for item in dataclasses.fields(Settings)}
+    own: dict[str, type[Validated]] = {"mapper": MapperConfig, "cloud": CloudConfig, "relocalizer": RelocalizerConfig}
+    return own | {name: kind.config for name, kind in PAIR_MODELS.items()}
 
 
 def _find(name: str) -> tuple[str, dataclasses.Field]:

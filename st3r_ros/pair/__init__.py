@@ -1,25 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pair models: two images in, their common geometry out. `load_pair_model` loads one by name."""
+"""Pair models: two images in, their common geometry out. `PAIR_MODELS` is their registry, `load_pair_model` loads one by name.
+
+Each model has its folder here. A new one is added by its folder, with a dataclass of settings and a function that loads it, and a
+line in the registry.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from st3r_ros.config import MASt3RPairConfig, OpenCVPairConfig
+from st3r_ros.config import Validated
 from st3r_ros.errors import ConfigError
+from st3r_ros.pair import mast3r, opencv
 
 if TYPE_CHECKING:
     from st3r_ros.types import PairModel
 
-PAIR_MODELS = ("opencv", "mast3r")
+
+class PairModelKind(NamedTuple):
+    """config: the settings, none of them live: a model is loaded once. load: the model with a checkpoint ("" for none) and
+    settings; it imports what is heavy.
+    """
+
+    config: type[Validated]
+    load: Callable[[str, Any], PairModel]
 
 
-def load_pair_model(
-    name: str, checkpoint: str = "", *, opencv: OpenCVPairConfig | None = None, mast3r: MASt3RPairConfig | None = None
-) -> PairModel:
-    """The pair model called `name`, ready to use; "mast3r" runs the networks of MASt3R and DUSt3R.
+PAIR_MODELS = {
+    "opencv": PairModelKind(opencv.OpenCVPairConfig, opencv.load_model),
+    "mast3r": PairModelKind(mast3r.MASt3RPairConfig, mast3r.load_model),
+}
+"""Every pair model by its name, which is also the name of its group of settings. The parameters of the nodes, `st3r settings`,
+the files in config/ and docs/reference.md follow from it."""
 
-    checkpoint: the weights, "" for a model without: see `checkpoints.sources.locate`.
+
+def load_pair_model(name: str, checkpoint: str = "", config: Validated | None = None) -> PairModel:
+    """The pair model called `name`, ready to use.
+
+    checkpoint: the weights, "" for a model without: see `checkpoints.sources.locate`. config: the settings, by default theirs.
 
     Raises:
         ConfigError: an unknown name, a missing or superfluous checkpoint, or an unavailable device.
@@ -28,19 +47,5 @@ def load_pair_model(
     """
     if name not in PAIR_MODELS:
         raise ConfigError(f"pair_model is '{name}'; it must be one of: {', '.join(PAIR_MODELS)}.")
-    if name == "mast3r":
-        from st3r_ros.pair.mast3r.load import load_mast3r
-
-        return load_mast3r(checkpoint, mast3r or MASt3RPairConfig())
-    if checkpoint:
-        raise ConfigError(
-            f"checkpoint is '{checkpoint}', but the pair model '{name}' has no weights; set the pair model to mast3r, or leave "
-            "the checkpoint out."
-        )
-    import torch  # imported here to keep the import of this module light
-
-    from st3r_ros.pair.opencv.model import OpenCVPairModel
-
-    # All tensors of this model and its mapping are small: threads of torch would only compete with those of OpenCV.
-    torch.set_num_threads(1)
-    return OpenCVPairModel(opencv or OpenCVPairConfig())
+    kind = PAIR_MODELS[name]
+    return kind.load(checkpoint, config or kind.config())

@@ -17,14 +17,15 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 
-from st3r_ros.config import MASt3RPairConfig, OpenCVPairConfig, Validated
+from st3r_ros.config import Validated
 from st3r_ros.errors import St3rError
-from st3r_ros.pair import load_pair_model
+from st3r_ros.pair import PAIR_MODELS
 from st3r_ros.ros import parameters
 from st3r_ros.ros.diagnostics import OK, WARN, Diagnostics, health
 from st3r_ros.ros.image_input import ImageInput
 from st3r_ros.ros.process import Interrupted, Stop
 from st3r_ros.ros.worker import Worker
+from st3r_ros.runtime import start_pair_model
 from st3r_ros.slam.memory import give_back_freed
 from st3r_ros.slam.warm_up import warm_up
 from st3r_ros.types import PairModel
@@ -36,11 +37,13 @@ class ManagedNode(LifecycleNode):
     """A lifecycle node with one executor thread and one worker thread; it activates itself when `autostart` is set.
 
     Subclasses define the transitions: `_configure` creates the worker and the publishers, `_listen` and `_finish` start and stop
-    the input, `_release` releases everything else. Services exist in every state.
+    the input, `_release` releases everything else. Services exist in every state. groups: the parameters, besides those of the
+    pair models.
     """
 
     def __init__(self, name: str, stop: Stop, groups: Mapping[str, type[Validated]]) -> None:
         super().__init__(name)
+        groups = {**groups, **{model: kind.config for model, kind in PAIR_MODELS.items()}}
         parameters.declare(self, groups)
         parameters.watch(self, groups, self._apply)
         self._stop = stop
@@ -85,12 +88,8 @@ class ManagedNode(LifecycleNode):
         """
         self.get_logger().info(f"Loading the pair model {name} {checkpoint}".rstrip() + ".")
         begin = time.monotonic()
-        model = load_pair_model(
-            name,
-            checkpoint,
-            opencv=parameters.read(self, "opencv", OpenCVPairConfig),
-            mast3r=parameters.read(self, "mast3r", MASt3RPairConfig),
-        )
+        configs = {group: parameters.read(self, group, kind.config) for group, kind in PAIR_MODELS.items()}
+        model = start_pair_model(name, checkpoint, configs.get(name))
         self.get_logger().info(f"The pair model {model.name} is loaded after {time.monotonic() - begin:.1f} s.")
         return model
 

@@ -18,8 +18,6 @@ from st3r_ros.config import (
     GridConfig,
     MapperConfig,
     MappingNodeConfig,
-    MASt3RPairConfig,
-    OpenCVPairConfig,
     RelocalizerConfig,
     Validated,
 )
@@ -41,6 +39,7 @@ from st3r_ros.ros.situation import PAUSED
 from st3r_ros.ros.status import memory_health, processing_health, status_message, tracking_health
 from st3r_ros.ros.transports import message_type
 from st3r_ros.ros.worker import Worker
+from st3r_ros.runtime import optimizer_thread
 from st3r_ros.slam.mapper import NO_MAP, Mapper
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 
@@ -50,8 +49,6 @@ _GROUPS: dict[str, type[Validated]] = {
     "cloud": CloudConfig,
     "grid": GridConfig,
     "relocalizer": RelocalizerConfig,
-    "opencv": OpenCVPairConfig,
-    "mast3r": MASt3RPairConfig,
 }
 
 
@@ -81,7 +78,7 @@ class MappingNode(ManagedNode):
             check_output_folder(Path(self._config.output_dir))
         self._static_mask = read_mask(self._config.mask_file)
         model = self._load_pair_model(self._config.pair_model, self._config.checkpoint)
-        self._optimizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="optimizer")
+        self._optimizer = optimizer_thread()
         relocalizer = parameters.read(self, "relocalizer", RelocalizerConfig)
         mapper = Mapper(model, parameters.read(self, "mapper", MapperConfig), self._optimizer, relocalizer)
         files = MapFiles(mapper, model, self._config)

@@ -12,7 +12,7 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.task import Future
 
-from st3r_ros.config import MASt3RPairConfig, OpenCVPairConfig, RelocalizationNodeConfig, RelocalizerConfig, Validated
+from st3r_ros.config import RelocalizationNodeConfig, RelocalizerConfig, Validated
 from st3r_ros.io.calibration import told_rectified
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.results import check_output_folder
@@ -33,12 +33,7 @@ from st3r_ros.slam.memory import gpu_bytes
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.srv import LoadMap, Relocalize, SetReference
 
-_GROUPS: dict[str, type[Validated]] = {
-    "": RelocalizationNodeConfig,
-    "relocalizer": RelocalizerConfig,
-    "opencv": OpenCVPairConfig,
-    "mast3r": MASt3RPairConfig,
-}
+_GROUPS: dict[str, type[Validated]] = {"": RelocalizationNodeConfig, "relocalizer": RelocalizerConfig}
 _PARENT_HINT = "Set child_frame to the root of the robot's tree, or use ~/pose, which does not depend on TF."
 
 

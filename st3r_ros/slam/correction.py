@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import torch
 
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.graph_problem import make_graph_problem
@@ -76,7 +74,7 @@ class GlobalOptimizer:
             self._running = Future()
             self._running.set_result(_solve(*work))
         else:
-            self._running = self._executor.submit(_solve_aside, *work)
+            self._running = self._executor.submit(_solve, *work)
 
     def _apply(self) -> Correction:
         """Moves the keyframes; newer ones move with the last one of the optimization."""
@@ -111,12 +109,6 @@ class _Solved:
 
 def _ends(edge: Edge) -> tuple[int, int]:
     return min(edge.i, edge.j), max(edge.i, edge.j)
-
-
-def _solve_aside(*work: Any) -> _Solved:
-    """`_solve` on its own thread, limited to one core to leave the others to the tracking."""
-    torch.set_num_threads(1)
-    return _solve(*work)
 
 
 def _solve(keyframes: list[Keyframe], edges: list[Edge], new: set[tuple[int, int]], depth_sigma: float) -> _Solved:

@@ -79,7 +79,7 @@ class Initialization:
         self._passed = tuple(self._recent)
         self._first = self.builder.first_keyframe(frame, features)
         self._recent.append(_Passed(frame, features))
-        if self.workspace.model.sees_depth_alone and self.builder.give_own_depth(self._first):
+        if self.workspace.model.traits.monocular_depth and self.builder.give_own_depth(self._first):
             return Start(self._place_first(self._first))
         return Start()
 
@@ -87,10 +87,10 @@ class Initialization:
         """The first frame with enough parallax gives the first keyframe its depth; the frames in between are placed then."""
         model, config = self.workspace.model, self.workspace.config
         seed = self._pending[-1].prediction.matches if self._pending else None
-        prediction = model.predict(features, first.features, seed=seed, dense=model.sees_depth_alone)
+        prediction = model.predict(features, first.features, seed=seed, dense=model.traits.monocular_depth)
         if seed is not None and len(prediction.matches) < SURE_SHARE * prediction.matches.possible:
             # After a gap the seed may have led astray, and a map must not start from the few wrong matches that agree.
-            unseeded = model.predict(features, first.features, dense=model.sees_depth_alone)
+            unseeded = model.predict(features, first.features, dense=model.traits.monocular_depth)
             prediction = max(prediction, unseeded, key=lambda found: len(found.matches))
         matches = len(prediction.matches)
         self._most_matches = max(self._most_matches, matches)
@@ -146,6 +146,6 @@ def has_barely_begun(keyframe_map: KeyframeMap, lost_ns: int, model: PairModel) 
     if len(keyframe_map.keyframes) > TINY_MAP_KEYFRAMES or not len(frames):
         return False
     tracked_s, lost_s = (frames[-1].stamp_ns - frames[0].stamp_ns) * 1e-9, (lost_ns - frames[-1].stamp_ns) * 1e-9
-    if tracked_s < TINY_MAP_GRACE_S and not model.sees_depth_alone:
+    if tracked_s < TINY_MAP_GRACE_S and not model.traits.monocular_depth:
         return True
     return lost_s > min(max(tracked_s, TINY_MAP_GRACE_S), TINY_MAP_PATIENCE_S)

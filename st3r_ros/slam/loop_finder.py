@@ -69,7 +69,7 @@ class LoopFinder:
         for other, seed in self._covisible(keyframe, far, keyframe.T_world_cam, COVISIBLE):
             chosen[other.id] = other, seed
         assert keyframe.descriptor is not None
-        gate = {"min_similarity": self._at.model.place_similarity, "min_lift": self._at.model.place_lift}
+        gate = {"min_similarity": self._at.model.traits.place_similarity, "min_lift": self._at.model.traits.place_lift}
         for place in self._at.places.query(keyframe.descriptor, ALIKE, exclude=near, **gate):
             chosen.setdefault(place.id, (self._at.map.keyframes[place.id], None))
         return list(chosen.values())

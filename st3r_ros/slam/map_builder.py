@@ -40,7 +40,7 @@ class MapBuilder:
         for keyframe_id in list(self._at.map.keyframes):
             self.forget(keyframe_id)
         self._at.map.clear()
-        self._at.map.scale = MapScale("network", NETWORK_SIGMA) if self._at.model.metric else MapScale()
+        self._at.map.scale = MapScale("network", NETWORK_SIGMA) if self._at.model.traits.metric else MapScale()
         self._next_id = 0
 
     def first_keyframe(self, frame: Frame, features: Features) -> Keyframe:
@@ -71,9 +71,9 @@ class MapBuilder:
         if len(depths) < self._at.config.min_inliers:
             return False
         # Without a metric model the first scene gets the typical depth of a room, for a convenient map unit.
-        scale = 1.0 if self._at.model.metric else INITIAL_MEDIAN_DEPTH / float(depths.median())
-        if self._at.model.sees_depth_alone:
-            conf = distrust_specks(X, conf, self._at.model.relative_depth_sigma)
+        scale = 1.0 if self._at.model.traits.metric else INITIAL_MEDIAN_DEPTH / float(depths.median())
+        if self._at.model.traits.monocular_depth:
+            conf = distrust_specks(X, conf, self._at.model.traits.relative_depth_sigma)
         first.X, first.conf = X * scale, conf
         self._at.index.update(first)
         return True
@@ -92,8 +92,8 @@ class MapBuilder:
         X, conf = prediction.X_0_0 * correction, prediction.conf0.clone()
         if not fused and prediction.X_0_1 is not None and prediction.conf1 is not None:
             self._fuse_back(previous, prediction.X_0_1 * correction, prediction.conf1, T_kf_cam)
-        if self._at.model.sees_depth_alone:
-            conf = distrust_specks(X, conf, self._at.model.relative_depth_sigma)
+        if self._at.model.traits.monocular_depth:
+            conf = distrust_specks(X, conf, self._at.model.traits.relative_depth_sigma)
         self._carry_over(X, conf, carried)
         keyframe = self._insert(frame, features, previous.T_world_cam @ T_kf_cam, X, conf)
         self._connect(keyframe, previous, tracked)
@@ -107,7 +107,7 @@ class MapBuilder:
         if int(both.sum()) < self._at.config.min_inliers:
             return X.new_ones(1)
         log_ratio = (carried.X[both].norm(dim=1) / claimed[both].norm(dim=1).clamp_min(1e-9)).log()
-        if not self._at.model.sees_depth_alone:
+        if not self._at.model.traits.monocular_depth:
             return log_ratio.median().exp().float()
         weight = carried.information[both].clamp_max(1e4)
         return smooth_correction(carried.pixels[both], log_ratio, weight / weight.mean(), *conf.shape).exp()[..., None]
@@ -127,7 +127,7 @@ class MapBuilder:
         if result is None:
             return []
         self._at.map.move({k.id: result.poses[k.id] for k in newest})
-        if not self._at.model.sees_depth_alone:
+        if not self._at.model.traits.monocular_depth:
             self._take_depths(newest, result)
         return [k.id for k in newest]
 
@@ -138,7 +138,7 @@ class MapBuilder:
         matches leave it loose (a wall seen on the way along it). Triangulated depths are what the matches say, once more.
         """
         model = self._at.model
-        return (model.relative_depth_sigma, math.inf) if model.sees_depth_alone else (TRIANGULATED_SIGMA, 1.0)
+        return (model.traits.relative_depth_sigma, math.inf) if model.traits.monocular_depth else (TRIANGULATED_SIGMA, 1.0)
 
     def _take_depths(self, keyframes: list[Keyframe], result: WindowResult) -> None:
         """Triangulated depths follow the window; predicted ones, from frame to frame the same, would drift with its matches."""
@@ -146,7 +146,7 @@ class MapBuilder:
             update = result.points[keyframe.id]
             revive(keyframe)
             keyframe.X[update.rows, update.columns] *= update.log_depth.exp()[:, None].to(keyframe.X.dtype)
-            seen = update.information * self._at.model.relative_depth_sigma**2
+            seen = update.information * self._at.model.traits.relative_depth_sigma**2
             keyframe.conf[update.rows, update.columns] = seen.clamp(1e-3, MAX_CONF).to(keyframe.conf.dtype)
             self._at.index.update(keyframe)
 
@@ -168,7 +168,7 @@ class MapBuilder:
             image=features.image,
             K=features.K,
             K_known=features.K_known,
-            calibrated=features.K_known or not self._at.model.sees_depth_alone,
+            calibrated=features.K_known or not self._at.model.traits.monocular_depth,
             descriptor=descriptor,
             features=features,
             source=frame.source,
@@ -186,12 +186,12 @@ class MapBuilder:
     def _fuse_back(self, previous: Keyframe, X_cam: torch.Tensor, conf: torch.Tensor, T_kf_cam: SE3) -> None:
         """Fuses the pair's pointmap of the previous keyframe, given in the new camera, into its canonical one."""
         X = moved(X_cam, T_kf_cam.sim3(1.0))
-        previous.X, previous.conf = fuse_pointmap(previous.X, previous.conf, X, conf, self._at.model.relative_depth_sigma)
+        previous.X, previous.conf = fuse_pointmap(previous.X, previous.conf, X, conf, self._at.model.traits.relative_depth_sigma)
 
     def _carry_over(self, X: torch.Tensor, conf: torch.Tensor, points: CarriedPoints) -> None:
         """Puts the depths known from earlier keyframes, which rest on more views, at their pixels of the new one."""
         column, row = pixel_index(points.pixels, conf.shape[1], conf.shape[0])
-        known = (points.information * self._at.model.relative_depth_sigma**2).to(conf.dtype)
+        known = (points.information * self._at.model.traits.relative_depth_sigma**2).to(conf.dtype)
         better = (known > 0.5 * conf[row, column]) & (points.X[:, 2] > 0)
         row, column = row[better], column[better]
         X[row, column] = points.X[better].to(X.dtype)

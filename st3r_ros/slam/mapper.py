@@ -151,7 +151,7 @@ class Mapper:
         self.map.frames.append(FramePose(frame.id, frame.stamp_ns, keyframe.id, tracked.result.T_kf_cam))
         if not self.frozen:
             units = self._tracker.fuse(keyframe, tracked)
-            if units is not None and self._model.metric:
+            if units is not None and self._model.traits.metric:
                 self._scale.observe_prediction(keyframe.id, units)
         if frame.T_odom_cam is not None:
             self._scale.observe_odometry(self.map, frame.T_odom_cam)
@@ -316,7 +316,7 @@ class Mapper:
         self._initialization, self._builder = initialization, initialization.builder
         self._frontend = Frontend(workspace, self._relocalizer)
         self._loop_finder = LoopFinder(workspace)
-        self._optimizer = GlobalOptimizer(workspace.map, self._model.relative_depth_sigma, self._executor)
+        self._optimizer = GlobalOptimizer(workspace.map, self._model.traits.relative_depth_sigma, self._executor)
         self._thinner = Thinner(workspace, self._builder)
         self._scale = ScaleEstimator(self._config.known_baseline)
 

@@ -77,7 +77,7 @@ class Relocalizer:
         distance: torch.Tensor | None = None
         if depth is None:
             keyframe = None
-            if self._model.sees_depth_alone:
+            if self._model.traits.monocular_depth:
                 alone = self._model.predict(features, features)
                 assert alone.X_0_0 is not None
                 distance = alone.X_0_0.norm(dim=-1)
@@ -89,7 +89,7 @@ class Relocalizer:
         elif frame.camera is None:
             raise FrameError(f"Reference '{name}' has a depth but no calibration; a depth needs the camera it was taken with.")
         else:
-            keyframe = measured_keyframe(frame, features, depth, self._model.relative_depth_sigma)
+            keyframe = measured_keyframe(frame, features, depth, self._model.traits.relative_depth_sigma)
         self._references[name] = Reference(name, features, T_ref_cam or SE3.identity(), keyframe, distance)
 
     def remove_reference(self, name: str) -> None:
@@ -167,7 +167,7 @@ class Relocalizer:
         if reference.keyframe is not None:
             candidate = self._with_keyframe(query, reference.keyframe)
             return replace(candidate, name=reference.name, T_ref_points=reference.T_ref_cam, metric=True)
-        if not self._model.sees_depth_alone:
+        if not self._model.traits.monocular_depth:
             return self._by_two_views(query, reference)
         prediction = self._model.predict(reference.features, query)
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
@@ -176,11 +176,11 @@ class Relocalizer:
         if reference.features.K_known:
             X = rays(m.pixels0, reference.features.K).to(X.device) * X[:, 2:]
         matches = Matches(m.pixels1, m.pixels0, m.weight, m.possible)
-        if self._model.metric and reference.distance is not None:
+        if self._model.traits.metric and reference.distance is not None:
             X = X * self._unit(X, sample(reference.distance, m.pixels0).double(), conf)
         candidate = self._candidate(query, reference.name, matches, X, conf, reference.features.image.shape)
-        unit_sigma = NETWORK_SIGMA / math.sqrt(2.0) if self._model.metric else 0.0
-        return replace(candidate, T_ref_points=reference.T_ref_cam, metric=self._model.metric, unit_sigma=unit_sigma)
+        unit_sigma = NETWORK_SIGMA / math.sqrt(2.0) if self._model.traits.metric else 0.0
+        return replace(candidate, T_ref_points=reference.T_ref_cam, metric=self._model.traits.metric, unit_sigma=unit_sigma)
 
     def _unit(self, X: torch.Tensor, distance: torch.Tensor, conf: torch.Tensor) -> torch.Tensor:
         """What the points X (N, 3) of a pair are multiplied by for the mean of two metres, theirs and the image's own."""
@@ -204,7 +204,7 @@ class Relocalizer:
         """The pose that most matches agree on, of the query relative to the camera that the points X (N, 3) are of."""
         known = ((conf > 0) & torch.isfinite(X).all(dim=1) & (X.norm(dim=1) > 0)).cpu().numpy()
         points, pixels = X.cpu().numpy()[known], matches.pixels0.double().cpu().numpy()[known]
-        sigma = self._model.relative_depth_sigma / np.sqrt(conf.cpu().numpy()[known])
+        sigma = self._model.traits.relative_depth_sigma / np.sqrt(conf.cpu().numpy()[known])
         cell = matches.pixels1.double().cpu().numpy()[known] / (np.array([shape[1], shape[0]]) - 1.0)
         uncertain = UncertainPoints(points, points, np.minimum(sigma, 0.5), cell, np.zeros(len(points), np.int64))
         K, found = query.K, None

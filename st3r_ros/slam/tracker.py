@@ -84,7 +84,7 @@ class Tracker:
         """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam`, or the `other` one where that fits better, and the
         matches `seed` of the frame before. None when too few points agree.
         """
-        prediction = self.model.predict(features, keyframe_features, seed=seed, dense=self.model.sees_depth_alone)
+        prediction = self.model.predict(features, keyframe_features, seed=seed, dense=self.model.traits.monocular_depth)
         guesses = (T_kf_cam,) if other is None else (T_kf_cam, other)
         return self.solve(prediction, features.K, keyframe, *guesses, K_known=features.K_known)
 
@@ -95,7 +95,7 @@ class Tracker:
         pixels = prediction.matches.pixels0
         if len(pixels) < self.config.min_inliers:
             return None
-        calibrated = K_known or not self.model.sees_depth_alone or prediction.X_0_0 is None
+        calibrated = K_known or not self.model.traits.monocular_depth or prediction.X_0_0 is None
         seen: Observations
         if calibrated:
             seen = PixelObservations(pixels.double(), torch.as_tensor(K, device=pixels.device))
@@ -106,7 +106,7 @@ class Tracker:
             return self._solve(prediction, seen, keyframe, guesses)
         claimed = sample(prediction.X_0_0, pixels).double()
         depth = claimed[:, 2] if calibrated else claimed.norm(dim=1)
-        information = sample(prediction.conf0, pixels).double() / self.model.relative_depth_sigma**2
+        information = sample(prediction.conf0, pixels).double() / self.model.traits.relative_depth_sigma**2
         return self._solve(prediction, seen, keyframe, guesses, depth, information)
 
     def tie(
@@ -120,7 +120,7 @@ class Tracker:
         depth = own.points[:, 2] if keyframe0.calibrated else own.points.norm(dim=1)
         seen = observations_at(keyframe0, prediction.matches.pixels0)
         guess = keyframe1.T_world_cam.inverse() @ keyframe0.T_world_cam
-        return self._solve(prediction, seen, keyframe1, (guess,), depth, own.conf / self.model.relative_depth_sigma**2)
+        return self._solve(prediction, seen, keyframe1, (guess,), depth, own.conf / self.model.traits.relative_depth_sigma**2)
 
     def _solve(
         self,
@@ -139,7 +139,7 @@ class Tracker:
         towards = rays(pixels, keyframe.K) if keyframe.calibrated else directions(keyframe.X, pixels)
         typical = own.points[known].norm(dim=1).median() / towards[known].norm(dim=1).median()
         points = torch.where(known[:, None], own.points, towards * typical)
-        information = (own.conf / self.model.relative_depth_sigma**2).clamp_min(UNKNOWN_DEPTH_INFORMATION)
+        information = (own.conf / self.model.traits.relative_depth_sigma**2).clamp_min(UNKNOWN_DEPTH_INFORMATION)
         weight = prediction.matches.weight.double()
         if frame_information is not None:
             frame_information = frame_information * min(1.0, INDEPENDENT_CLAIMS / len(pixels))
@@ -156,7 +156,7 @@ class Tracker:
 
         Returns the prediction's units per unit of the keyframe, None when that is not known.
         """
-        fuse_depths(keyframe, tracked, self.model.relative_depth_sigma)
+        fuse_depths(keyframe, tracked, self.model.traits.relative_depth_sigma)
         prediction = tracked.prediction
         if prediction.X_0_1 is None or prediction.conf1 is None:
             return None
@@ -165,7 +165,7 @@ class Tracker:
         if ratio is None:
             return None
         X = moved(prediction.X_0_1, Sim3(T_kf_cam.rotation, T_kf_cam.translation, np.float64(ratio)))
-        sigma = self.model.relative_depth_sigma
+        sigma = self.model.traits.relative_depth_sigma
         keyframe.X, keyframe.conf = fuse_pointmap(keyframe.X, keyframe.conf, X, prediction.conf1, sigma)
         return 1.0 / ratio
 

@@ -34,11 +34,11 @@ def warm_up(model: PairModel, cancelled: Callable[[], bool] = lambda: False) -> 
             mapper.register_frame(Frame(count, count * 100_000_000, image, camera))
         count += 1
 
-    for index in range(2 if model.sees_depth_alone else MOST_FRAMES):
+    for index in range(2 if model.traits.monocular_depth else MOST_FRAMES):
         show(_passing_bands(index))
         if len(mapper.map.keyframes) >= KEYFRAMES:
             break
-    if not model.sees_depth_alone:
+    if not model.traits.monocular_depth:
         show(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
         show(_passing_bands(index))
     if not cancelled():

@@ -2,9 +2,9 @@
 import pytest
 import torch
 
-from st3r_ros.config import MASt3RPairConfig
 from st3r_ros.errors import CheckpointError, CheckpointNotFoundError, ConfigError, DeviceMemoryError
 from st3r_ros.pair import load_pair_model
+from st3r_ros.pair.mast3r.config import MASt3RPairConfig
 from st3r_ros.pair.mast3r.load import choose_dtype
 
 
@@ -42,7 +42,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match=r"device is 'cuda'.*no CUDA device"):
-        load_pair_model("mast3r", "weights.pth", mast3r=MASt3RPairConfig(device="cuda"))
+        load_pair_model("mast3r", "weights.pth", config=MASt3RPairConfig(device="cuda"))
 
 
 def test_a_network_that_does_not_fit_on_the_gpu_is_one_sentence(tmp_path, monkeypatch):

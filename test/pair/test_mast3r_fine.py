@@ -7,8 +7,8 @@ import torch
 from small_networks import make_network
 
 from procedural_weights import image
-from st3r_ros.pair.mast3r.fine import match_full_resolution
 from st3r_ros.pair.mast3r.model import MASt3RPairModel
+from st3r_ros.pair.mast3r.reconstruction import match_full_resolution
 from st3r_ros.pair.matching.matches import PixelMatches
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from small_networks import make_network
 
-from st3r_ros.config import MASt3RPairConfig, SimulationConfig
+from st3r_ros.config import SimulationConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.eval.trajectory import evaluate_trajectory
 from st3r_ros.geometry.camera import pixel_grid
@@ -22,6 +22,7 @@ from st3r_ros.network.config import NetworkConfig
 from st3r_ros.network.heads import ImagePart
 from st3r_ros.network.network import Decoded
 from st3r_ros.network.outputs import ViewOutput
+from st3r_ros.pair.mast3r.config import MASt3RPairConfig
 from st3r_ros.pair.mast3r.model import MASt3RPairModel
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.mapper import Mapper

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from st3r_ros.config import OpenCVPairConfig, SimulationConfig
+from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.pair import load_pair_model
+from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.pair.opencv.model import OpenCVPairModel
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.relocalizer import Relocalizer
@@ -92,7 +93,7 @@ def test_errors_fall_as_confidence_rises(motion, predict, room):
 def test_confidence_tells_the_size_of_the_error(motion, model, predict, room):
     prediction = predict(MOTIONS[motion])
     error, conf, _ = depth_errors(prediction.X_0_0, prediction.conf0, room.depth(HOME))
-    claimed = model.relative_depth_sigma / np.sqrt(conf)
+    claimed = model.traits.relative_depth_sigma / np.sqrt(conf)
     assert np.mean(error < 3 * claimed) > 0.93
 
 

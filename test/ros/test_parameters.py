@@ -14,8 +14,6 @@ from st3r_ros.config import (
     GridConfig,
     MapperConfig,
     MappingNodeConfig,
-    MASt3RPairConfig,
-    OpenCVPairConfig,
     RelocalizationNodeConfig,
     RelocalizerConfig,
     Validated,
@@ -23,11 +21,12 @@ from st3r_ros.config import (
     setting,
 )
 from st3r_ros.errors import ConfigError
+from st3r_ros.pair import PAIR_MODELS
 from st3r_ros.ros import parameters
 
 CONFIG = Path(__file__).parents[2] / "config"
 MAPPING_YAML = CONFIG / "mapping.yaml"
-PAIR_GROUPS: dict[str, type[Validated]] = {"opencv": OpenCVPairConfig, "mast3r": MASt3RPairConfig}
+PAIR_GROUPS: dict[str, type[Validated]] = {name: kind.config for name, kind in PAIR_MODELS.items()}
 FILES: dict[str, dict[str, type[Validated]]] = {
     "mapping.yaml": {
         "": MappingNodeConfig,

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from st3r_ros.config import CloudConfig, MapperConfig, OpenCVPairConfig, SimulationConfig
+from st3r_ros.config import CloudConfig, MapperConfig, SimulationConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.eval.trajectory import evaluate_trajectory
 from st3r_ros.geometry.camera import Camera, pixel_grid
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.pair import load_pair_model
+from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, MappingState, MappingUpdate
@@ -31,7 +32,7 @@ class Run:
 
 
 def new_mapper() -> Mapper:
-    return Mapper(load_pair_model("opencv", opencv=OpenCVPairConfig(max_features=800)))
+    return Mapper(load_pair_model("opencv", config=OpenCVPairConfig(max_features=800)))
 
 
 def restamped(frame: Frame, index: int, image: np.ndarray | None = None) -> Frame:

@@ -3,8 +3,8 @@
 
 import pytest
 
-from st3r_ros.config import OpenCVPairConfig
 from st3r_ros.pair import load_pair_model
+from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.slam.warm_up import warm_up
 from st3r_ros.types import MappingState
@@ -25,7 +25,7 @@ def updates(monkeypatch):
 
 
 def test_it_starts_a_map_makes_keyframes_loses_and_finds_the_camera(updates):
-    assert warm_up(load_pair_model("opencv", opencv=OpenCVPairConfig())) > 0.0
+    assert warm_up(load_pair_model("opencv", config=OpenCVPairConfig())) > 0.0
     states = [update.state for update in updates]
     assert {MappingState.INITIALIZING, MappingState.TRACKING} < set(states)
     assert states[-2:] == [MappingState.LOST, MappingState.RELOCALIZED]
@@ -33,5 +33,5 @@ def test_it_starts_a_map_makes_keyframes_loses_and_finds_the_camera(updates):
 
 
 def test_it_ends_when_it_is_cancelled(updates):
-    warm_up(load_pair_model("opencv", opencv=OpenCVPairConfig()), cancelled=lambda: len(updates) >= 2)
+    warm_up(load_pair_model("opencv", config=OpenCVPairConfig()), cancelled=lambda: len(updates) >= 2)
     assert len(updates) == 2

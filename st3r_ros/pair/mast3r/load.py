@@ -9,8 +9,8 @@ import torch
 
 from st3r_ros.checkpoints.checkpoint import load_network
 from st3r_ros.checkpoints.retrieval import load_retrieval_head
-from st3r_ros.config import MASt3RPairConfig
 from st3r_ros.errors import ConfigError
+from st3r_ros.pair.mast3r.config import MASt3RPairConfig
 from st3r_ros.pair.mast3r.device_memory import naming_full_memory
 from st3r_ros.pair.mast3r.model import MASt3RPairModel
 
@@ -36,8 +36,6 @@ def load_mast3r(checkpoint: str, config: MASt3RPairConfig) -> MASt3RPairModel:
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
     network = load_network(checkpoint, dtype=dtype, device=device)
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True  # few sizes, many images: benchmarking convolutions pays off
     retrieval = load_retrieval_head(config.retrieval, device=device) if config.retrieval else None
     logger.info("%s on %s in %s.", network.config.kind, device, str(dtype).removeprefix("torch."))
     return MASt3RPairModel(network, config, retrieval)

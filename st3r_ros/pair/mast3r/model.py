@@ -6,11 +6,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from st3r_ros.config import MASt3RPairConfig
 from st3r_ros.geometry.focal import intrinsics_from_pointmap
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.network.network import PairNetwork
@@ -18,10 +19,13 @@ from st3r_ros.network.outputs import PairOutput, ViewOutput
 from st3r_ros.network.preprocess import ImagePlan, normalize, plan_image, resize_live
 from st3r_ros.network.retrieval import RetrievalHead, global_descriptors
 from st3r_ros.pair.masks import claimed, resized_mask, usable_matches
+from st3r_ros.pair.mast3r.config import MASt3RPairConfig
 from st3r_ros.pair.mast3r.correspondences import match_descriptors, match_points, match_projections
 from st3r_ros.pair.mast3r.device_memory import naming_full_memory
 from st3r_ros.pair.mast3r.inference import Inference, MASt3RFeatures, Pair
-from st3r_ros.types import Frame, Matches, PairPrediction
+from st3r_ros.pair.mast3r.reconstruction import reconstruct
+from st3r_ros.pair.reconstruction import Reconstruction, Stage
+from st3r_ros.types import Frame, Matches, ModelTraits, PairPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -32,29 +36,39 @@ MIN_SHARE_FOLLOWED = 0.1
 """Below this share of pixels matched by projection, the views differ too much for it and descriptors are used."""
 
 
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """image: (h, w, 3) uint8 at working size. input: the same as the network takes it, (1, 3, h, w) on its device."""
+
+    plan: ImagePlan
+    image: np.ndarray
+    input: torch.Tensor
+
+
 class MASt3RPairModel:
     """Follows the `PairModel` protocol, on the device and in the precision of the network. Not thread-safe.
 
     Tensors of a prediction are on the CPU, where the mapping runs; `infer` returns them on the network's device.
     """
 
-    relative_depth_sigma = 0.1
-    place_similarity = -1.0
-    place_lift = 0.0
-    sees_depth_alone = True
-
     def __init__(
         self, network: PairNetwork, config: MASt3RPairConfig | None = None, retrieval: RetrievalHead | None = None
     ) -> None:
-        self._config = config or MASt3RPairConfig()
+        self.config = config or MASt3RPairConfig()
         self.network = network
         self.name = network.config.kind
-        self.metric = self.name == "mast3r"  # published MASt3R checkpoints are metric; DUSt3R is up to scale
-        mode = self._config.acceleration
+        self.traits = ModelTraits(
+            metric=self.name == "mast3r",  # published MASt3R checkpoints are metric; DUSt3R is up to scale
+            monocular_depth=True,
+            relative_depth_sigma=0.1,
+            device=str(network.device),
+            dtype=str(network.dtype).removeprefix("torch."),
+        )
+        mode = self.config.acceleration
         if mode == "auto":
             mode = "graphs" if network.device.type == "cuda" else "eager"
         # One pair already saturates a CPU; a batch would only need more memory.
-        batch_size = self._config.batch_size if network.device.type == "cuda" else 1
+        batch_size = self.config.batch_size if network.device.type == "cuda" else 1
         self._inference = Inference(network, mode=mode, batch_size=batch_size)
         self._retrieval = retrieval
         self._estimated_K: dict[ImagePlan, np.ndarray] = {}
@@ -63,7 +77,7 @@ class MASt3RPairModel:
     @property
     def working_size(self) -> int:
         """Longer side of the working images, pixels."""
-        return self._config.image_size or self.network.config.working_size
+        return self.config.image_size or self.network.config.working_size
 
     def encode(self, frame: Frame) -> MASt3RFeatures:
         """Working image, intrinsics and tokens of an undistorted frame.
@@ -85,14 +99,22 @@ class MASt3RPairModel:
     @torch.no_grad()
     def see(self, image: np.ndarray) -> MASt3RFeatures:
         """Like `encode`, for an image (H, W, 3) uint8 RGB without a frame; its intrinsics are NaN."""
+        return self.tokenize(self.prepare(image))
+
+    def prepare(self, image: np.ndarray) -> PreparedImage:
+        """The first half of `see`. Raises FrameError for an image that is too thin."""
         height, width = image.shape[:2]
         plan = plan_image(width, height, self.working_size)
         pixels = resize_live(torch.from_numpy(image).to(self.network.device), plan)
         working = pixels.cpu().numpy()  # now, while the device is not busy
-        tokens = self._inference.encode(normalize(pixels[None], self.network.dtype))[0]
-        patch = self.network.config.patch_size
-        grid = plan.out[1] // patch, plan.out[0] // patch
-        return MASt3RFeatures(working, np.full((3, 3), np.nan), False, tokens, grid, plan)
+        return PreparedImage(plan, working, normalize(pixels[None], self.network.dtype))
+
+    def tokenize(self, prepared: PreparedImage) -> MASt3RFeatures:
+        """The second half of `see`."""
+        tokens = self._inference.encode(prepared.input)[0]
+        patch, (width, height) = self.network.config.patch_size, prepared.plan.out
+        grid = height // patch, width // patch
+        return MASt3RFeatures(prepared.image, np.full((3, 3), np.nan), False, tokens, grid, prepared.plan)
 
     def infer(self, pairs: Sequence[Pair], *, pointmaps: bool = True, descriptors: bool = True) -> list[PairOutput]:
         """The network outputs of each pair, on its device: see `Inference.infer`. Both orders of a pair make it symmetric."""
@@ -140,9 +162,24 @@ class MASt3RPairModel:
             tokens = tokens[torch.from_numpy(shown).to(tokens.device)] if shown.any() else tokens
         return global_descriptors(tokens[None], self._retrieval)[0]
 
+    @naming_full_memory()
+    def reconstruct(
+        self, image0: np.ndarray, image1: np.ndarray | None = None, *, fine: bool = False, stage: Stage = nullcontext
+    ) -> Reconstruction:
+        """Everything the network gives in both orders of a pair, or of one image with itself.
+
+        Raises:
+            FrameError: an image is too thin.
+            DeviceMemoryError: it does not fit on the GPU.
+        """
+        # Graphs pay off from the second pair on.
+        config = replace(self.config, acceleration="eager") if self.config.acceleration == "auto" else self.config
+        images = [image0] if image1 is None else [image0, image1]
+        return reconstruct(MASt3RPairModel(self.network, config), images, fine=fine, stage=stage)
+
     def _match(self, pair: Pair, seed: Matches | None) -> Matches:
         """Matches by projection from the last matches; by reciprocal search without them or after a large change of view."""
-        subsample, min_conf, how = self._config.match_subsample, self._config.min_match_conf, self._config.matching
+        subsample, min_conf, how = self.config.match_subsample, self.config.min_match_conf, self.config.matching
         if how == "projective" or (how == "auto" and seed is not None):
             output = self._output(pair, pointmaps=True, descriptors=True)
             matches = match_projections(self._inference, output, seed, subsample, min_conf)
@@ -175,7 +212,7 @@ class MASt3RPairModel:
                     "No camera calibration: the first image gives a focal length of %.0f of %d pixels.", K[0, 0], width
                 )
             else:
-                fov = self._config.assumed_fov_deg
+                fov = self.config.assumed_fov_deg
                 focal = 0.5 * width / math.tan(math.radians(fov) / 2)
                 K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
                 logger.warning("No camera calibration and none from the first image: assuming a %g degree field of view.", fov)

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 
-from st3r_ros.config import OpenCVPairConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized, triangulate
 from st3r_ros.geometry.two_view import TwoViewGeometry, classify_matches, estimate_two_view
 from st3r_ros.pair.masks import claimed, resized_mask
+from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.pair.opencv.features import OpenCVFeatures, PixelPairs, PointFinder, follow_points, match_keypoints
 from st3r_ros.pair.opencv.place import PlaceDescriber
 from st3r_ros.pair.opencv.stereo import DenseDepth, interpolated_depth, rectify, semi_global_depth
-from st3r_ros.types import Frame, Matches, PairPrediction
+from st3r_ros.pair.reconstruction import Reconstruction, Stage, reconstruct_by_prediction
+from st3r_ros.types import Frame, Matches, ModelTraits, PairPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +53,15 @@ class OpenCVPairModel:
     """Follows the `PairModel` protocol. Not thread-safe: one model per mapper."""
 
     name = "opencv"
-    metric = False
-    sees_depth_alone = False
-    relative_depth_sigma = 0.05
-    place_similarity = 0.08
-    place_lift = 0.02
+    # All tensors of this model and its mapping are small: threads of torch would only compete with those of OpenCV.
+    traits = ModelTraits(
+        metric=False,
+        monocular_depth=False,
+        relative_depth_sigma=0.05,
+        place_similarity=0.08,
+        place_lift=0.02,
+        torch_threads=1,
+    )
 
     def __init__(self, config: OpenCVPairConfig) -> None:
         self._config = config
@@ -113,6 +119,12 @@ class OpenCVPairModel:
         X_0_0, X_0_1, conf0, conf1 = (torch.from_numpy(a) for a in (X_0_0, X_0_1, conf0, conf1))
         conf0, conf1 = claimed(conf0, features0.mask), claimed(conf1, features1.mask)
         return PairPrediction(matches, parallax_deg, X_0_0, X_0_1, conf0, conf1)
+
+    def reconstruct(
+        self, image0: np.ndarray, image1: np.ndarray | None = None, *, fine: bool = False, stage: Stage = nullcontext
+    ) -> Reconstruction:
+        """Both orders of a pair; always at working size."""
+        return reconstruct_by_prediction(self, image0, image1, stage)
 
     def _match(self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None) -> _View:
         """Optical flow from the corners of image 1; descriptors when it finds no common geometry for most of them."""
@@ -172,7 +184,7 @@ class OpenCVPairModel:
         x = ((np.arange(w) - K[0, 2]) / K[0, 0]).astype(np.float32)
         y = ((np.arange(h) - K[1, 2]) / K[1, 1]).astype(np.float32)
         X = np.stack([dense.depth * x[None], dense.depth * y[:, None], dense.depth], axis=-1)
-        conf = np.minimum((self.relative_depth_sigma / np.maximum(dense.sigma, 1e-6)) ** 2, MAX_CONF)
+        conf = np.minimum((self.traits.relative_depth_sigma / np.maximum(dense.sigma, 1e-6)) ** 2, MAX_CONF)
         return X, np.where(dense.depth > 0, conf, 0.0).astype(np.float32)
 
     def _assumed_intrinsics(self, width: int, height: int) -> np.ndarray:
