@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from st3r_ros.sim import furniture, textures
-from st3r_ros.sim.house import Box, Style, furnished, outwards
-from st3r_ros.sim.interior import DOOR_HEIGHT, DOOR_WIDTH
-from st3r_ros.sim.route import STEP, Route, heading_along, length_of, resampled, swaying, through, waves
+from st3r_ros.sim.interior import DOOR_HEIGHT, DOOR_WIDTH, Box, Style, furnished, outwards
+from st3r_ros.sim.paths import STEP, Route, heading_along, length_of, resampled, swaying, through, waves
 from st3r_ros.sim.scene import Place, Scene
-from st3r_ros.sim.world import Twins, World
-from st3r_ros.sim.zones import Zone
+from st3r_ros.sim.world import Twins, World, Zone
 
 _ROOM_A, _EAST_A, _CORRIDOR, _WEST_B, _ROOM_B, _WEST_A, _EAST_B, _BLIND_A, _BLIND_B = range(9)  # the zones
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from st3r_ros.sim.atlas import LEVELS, Atlas
+from st3r_ros.sim.renderer import LEVELS, Atlas
 
 SIZES = [(40, 300), (8, 8), (120, 64), (33, 77), (250, 250)]
 

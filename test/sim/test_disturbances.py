@@ -4,8 +4,7 @@ import pytest
 
 from st3r_ros.config import SimulationConfig
 from st3r_ros.errors import ConfigError
-from st3r_ros.sim.disturbances import BLACK, WHITE, Disturbance, disturbed
-from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.sim.sequence import BLACK, WHITE, Disturbance, SimulatedSequence, disturbed
 
 CONFIG = {"seed": 2, "frames": 100, "width": 96, "height": 72}
 

@@ -7,7 +7,7 @@ from st3r_ros.geometry.camera import Camera, pixel_grid
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.sim.raycast import RayCaster
 from st3r_ros.sim.scene import Place, Rectangle, Scene
-from st3r_ros.sim.zones import Zone, ZoneCaster
+from st3r_ros.sim.world import Zone, ZoneCaster
 
 CAMERA = Camera.from_fov(80, 60, 80.0)
 

@@ -7,9 +7,8 @@ from scene_samples import distance_to
 
 from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.sim.world import World
+from st3r_ros.sim.world import World, ZoneCaster
 from st3r_ros.sim.worlds import WORLDS
-from st3r_ros.sim.zones import ZoneCaster
 
 FPS = 15.0
 SEEDS = (0, 1, 2, 3, 12345)

@@ -8,8 +8,8 @@ from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.sim.scene import Place, Scene
+from st3r_ros.sim.world import Opening, Zone, ZoneCaster
 from st3r_ros.sim.worlds import WORLDS
-from st3r_ros.sim.zones import Opening, Zone, ZoneCaster
 
 CAMERA = Camera.from_fov(80, 60, 80.0)
 NOWHERE = (0.0, 0.0, -1.0, -1.0)

@@ -7,8 +7,7 @@ import pytest
 from st3r_ros.config import SimulationConfig
 from st3r_ros.eval.trajectory import evaluate_trajectory
 from st3r_ros.pair import load_pair_model
-from st3r_ros.sim.disturbances import BLACK, WHITE, Disturbance
-from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.sim.sequence import BLACK, WHITE, Disturbance, SimulatedSequence
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import MappingState
 
