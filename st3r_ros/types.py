@@ -315,6 +315,8 @@ class MappingUpdate:
     changed_keyframes: ids whose pose or pointmap changed. new_keyframe: id, or None.
     timings_ms: stage name -> milliseconds. message: one sentence when something noteworthy happened, else "".
     rescaled: factor of every length of the map when its unit changed with this frame, otherwise 1.
+    T_odom_cam: pose of the camera by odometry, None without it or where it cannot be true. odometry_fault: why not, else "".
+    note: the message if it is about a rare event, else "".
     """
 
     frame_id: int
@@ -327,6 +329,9 @@ class MappingUpdate:
     timings_ms: dict[str, float] = field(default_factory=dict)
     message: str = ""
     rescaled: float = 1.0
+    T_odom_cam: SE3 | None = None
+    odometry_fault: str = ""
+    note: str = ""
 
 
 class LocalizationStatus(enum.Enum):

@@ -36,19 +36,21 @@ class ImageCamera:
 class CalibrationInput:
     """Subscribes to the camera_info of an image topic, including latched publishers.
 
-    one_map: after an uncalibrated image all images are taken as uncalibrated until `restart`, because a map has one kind of
-    camera. Without it, images with an unusable calibration are refused.
+    map_begun: whether there is a map, which has one kind of camera: begun with uncalibrated images, it goes on with them until
+    `restart`. None where every image is used on its own; those with an unusable calibration are then refused.
     """
 
-    def __init__(self, node: Node, image_topic: str, info_topic: str, rectified: str, *, one_map: bool) -> None:
+    def __init__(
+        self, node: Node, image_topic: str, info_topic: str, rectified: str, map_begun: Callable[[], bool] | None = None
+    ) -> None:
         self.topic = info_topic
-        self._node, self._one_map = node, one_map
+        self._node, self._map_begun = node, map_begun
         self._choice = CameraChoice(image_topic, rectified, "rectified:={}")
         self._known: bytes | None = None
         self._count = 0
         self._error: CalibrationError | None = None
         self._camera: Camera | None = None
-        self._uncalibrated = False
+        self._uncalibrated = self._late = False
         self._said: set[str] = set()
         self._subscription = node.create_subscription(
             CameraInfo, info_topic, self._on_info, images("best_effort"), qos_overriding_options=OVERRIDABLE
@@ -65,7 +67,7 @@ class CalibrationInput:
 
     def restart(self) -> None:
         """Starts again for a new map, with the calibration known by then."""
-        self._uncalibrated = False
+        self._uncalibrated = self._late = False
         self._said.clear()
 
     @property
@@ -87,25 +89,31 @@ class CalibrationInput:
 
         waited: seconds since the first image. patience: seconds that images wait.
         """
-        if self._uncalibrated and self._one_map:
+        if self._uncalibrated and self._map_begun is not None and self._map_begun():
+            self._warn_of_late()
             return ImageCamera(None)
         self._camera, self._error = self._choose(size_of_message(message))
         if self._camera is not None:
-            self._uncalibrated = False
+            if self._uncalibrated:
+                self._inform_once(f"camera_info on {self.topic} has arrived and is used.")
+            self._uncalibrated = self._late = False
             return ImageCamera(self._camera)
         zero = self._count > 0 and self._error is None
         enough = waited >= min(patience, _ZERO_S) or self._count >= _ZEROS if zero else waited >= patience
         if not enough:
             return None
         self._uncalibrated = True
-        if not self._one_map and self._error is not None:
+        if self._map_begun is None and self._error is not None:
             return ImageCamera(None, self._error)
         reason = f"No camera_info on {self.topic}"
         if self._error is not None:
             reason = f"The camera_info on {self.topic} cannot be used ({self._error} Then call ~/reset.)"
         elif zero:
             reason = f"The camera_info on {self.topic} has K = 0"
-        self._say_once(f"{reason}: the camera is taken as uncalibrated.", self._node.get_logger().warning)
+        sentence = f"{reason}: the camera is taken as uncalibrated."
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._node.get_logger().warning(sentence)
         return ImageCamera(None)
 
     def _choose(self, size: tuple[int, int] | None) -> tuple[Camera | None, CalibrationError | None]:
@@ -115,7 +123,7 @@ class CalibrationInput:
             return None, error
         finally:
             for note in self._choice.notes:
-                self._say_once(note, self._node.get_logger().info)
+                self._inform_once(note)
         return camera, None
 
     def _on_info(self, info: CameraInfo) -> None:
@@ -131,7 +139,12 @@ class CalibrationInput:
             self._choice.refuse(error)
             return
         self._choice.add(calibration)
-        if self._uncalibrated and self._one_map and not calibration.tells_nothing:
+        self._late = self._uncalibrated and not calibration.tells_nothing
+
+    def _warn_of_late(self) -> None:
+        """A calibration has come for a map that has begun without it."""
+        if self._late:
+            self._late = False
             self._node.get_logger().warning(
                 f"camera_info on {self.topic} arrived after mapping had started without it; call ~/reset to start again with it."
             )
@@ -154,7 +167,7 @@ class CalibrationInput:
                 )
                 return
 
-    def _say_once(self, sentence: str, say: Callable[[str], Any]) -> None:
+    def _inform_once(self, sentence: str) -> None:
         if sentence not in self._said:
             self._said.add(sentence)
-            say(sentence)
+            self._node.get_logger().info(sentence)

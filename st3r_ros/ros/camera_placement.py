@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from rclpy.node import Node
@@ -17,6 +18,8 @@ from st3r_ros.ros.transform_watch import TransformWatch
 from st3r_ros.ros.transforms import IDENTITY, MapAnchor
 
 _SAY_AGAIN_S = 30.0
+_FAR_M = 50.0
+"""Metres from the robot's base that no camera on a robot is away; 100 mm read as metres are."""
 
 
 class CameraPlacement:
@@ -24,13 +27,18 @@ class CameraPlacement:
 
     Names of frames are without a leading slash (`frame_name`). odometry: looked up at the stamp of an image; None without
     `odom_frame`. missing: what an image of which there is no anchor yet waits for. owns_transform, parent_hint: as for
-    `TransformWatch`.
+    `TransformWatch`. map_begun: whether there is a map that an assumed camera has made.
     """
 
     def __init__(
-        self, node: Node, config: MappingNodeConfig, owns_transform: Callable[[str, int], bool], parent_hint: str
+        self,
+        node: Node,
+        config: MappingNodeConfig,
+        owns_transform: Callable[[str, int], bool],
+        parent_hint: str,
+        map_begun: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._config, self._logger = config, node.get_logger()
+        self._config, self._logger, self._map_begun = config, node.get_logger(), map_begun
         self._anchor: MapAnchor | None = None
         self._image_frame = ""
         self._said: set[str] = set()
@@ -48,6 +56,21 @@ class CameraPlacement:
         """A live parameter has changed."""
         self._config = self.watch.config = config
 
+    def restart(self) -> None:
+        """Looks the camera up again, for a new map."""
+        self._anchor = None
+        self._said.clear()
+
+    @property
+    def fault(self) -> str:
+        """One sentence about a transform of camera, robot or odometry that cannot be true, "" without one."""
+        anchor, tree = self._anchor, self.watch.tf.tree
+        placed = not self._config.base_frame or (anchor is not None and not anchor.is_assumed)
+        frames = [] if placed else [self._config.base_frame, self._image_frame]
+        if self._config.odom_frame and anchor is not None:
+            frames += [self._config.odom_frame, anchor.frame_id]
+        return tree.fault(*frames)
+
     def find(self, image_frame: str) -> MapAnchor | None:
         """The anchor of any camera frame; None while TF does not have it."""
         image_frame = self._of_camera(image_frame)
@@ -59,10 +82,12 @@ class CameraPlacement:
         """The anchor of the camera of an image, found once; None while waiting for TF of the camera or odometry."""
         image_frame = self._of_camera(image_frame)
         if self._anchor is None:
-            self._anchor = self._known(image_frame) or (None if patient else self._assumed(image_frame))
             self._image_frame = image_frame
+            self._anchor = self._known(image_frame) or (None if patient else self._assumed(image_frame))
         elif image_frame and image_frame != self._image_frame:
             self._change(self._anchor, image_frame)
+        elif self._anchor.is_assumed:
+            self._anchor = self._arrived(image_frame) or self._anchor
         if self._anchor is not None and not self._config.base_frame:
             self._warn_of_body(image_frame)
         if self._anchor is None:
@@ -91,6 +116,7 @@ class CameraPlacement:
         T_base_image = self.watch.tf.tree.lookup(base_frame, image_frame) if image_frame else None
         if T_base_image is None:
             return None
+        self._warn_of_distance(image_frame, T_base_image)
         if axes == "auto":
             axes, remark = tell_axes(
                 base_frame, image_frame, T_base_image.rotation, optical_below(self.watch.tf.tree, image_frame)
@@ -105,7 +131,7 @@ class CameraPlacement:
         base = self._config.base_frame
         if image_frame:
             why = f"No TF from {base} to the camera frame '{image_frame}'"
-            way_out = "Publish the static transform"
+            way_out = f"{self.watch.tf.tree.fault(base, image_frame)} Publish the static transform".lstrip()
         else:
             why = "The images name no camera frame (header.frame_id)"
             way_out = "Have the driver fill in the frame"
@@ -114,7 +140,20 @@ class CameraPlacement:
             "no robot."
         )
         axes = OPTICAL if self._config.camera_axes == "body" else IDENTITY
-        return MapAnchor.on_robot(base, OPTICAL @ axes.inverse(), image_frame, axes)
+        return replace(MapAnchor.on_robot(base, OPTICAL @ axes.inverse(), image_frame, axes), is_assumed=True)
+
+    def _arrived(self, image_frame: str) -> MapAnchor | None:
+        """The anchor of a camera that was assumed, once TF has it, unless a map is built with the assumption."""
+        found = self._known(image_frame)
+        if found is not None and self._map_begun():
+            self._warn_once(
+                f"TF from {self._config.base_frame} to the camera frame '{image_frame}' arrived after mapping had started "
+                "without it; call ~/reset to start again with it."
+            )
+            return None
+        if found is not None:
+            self._logger.info(f"TF from {self._config.base_frame} to the camera frame '{image_frame}' has arrived and is used.")
+        return found
 
     def _change(self, before: MapAnchor, image_frame: str) -> None:
         """Handles a change of the images' frame: two cameras on one topic, or a restarted driver."""
@@ -140,6 +179,14 @@ class CameraPlacement:
             self._logger.warning(
                 f"The images' frame '{image_frame}' has body axes (x forward): TF has the optical frame '{below}' below it. It "
                 f"is treated as optical; have the driver name '{below}', or set camera_axes to body."
+            )
+
+    def _warn_of_distance(self, image_frame: str, T_base_image: SE3) -> None:
+        distance = float(np.linalg.norm(T_base_image.translation))
+        if distance > _FAR_M:
+            self._warn_once(
+                f"TF puts the camera frame '{image_frame}' {distance:.3g} m away from {self._config.base_frame}: a camera on a "
+                "robot is nearer. Is the transform in millimetres?"
             )
 
     def _warn_once(self, remark: str) -> None:

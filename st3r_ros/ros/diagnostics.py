@@ -63,7 +63,7 @@ class InputHealth:
             return health("input", OK, PAUSED, values)
         rate = came / max(now - then, 1e-3)
         values |= {"topic": source.topic, "rate (Hz)": rate, "age (s)": source.waiting_s, "calibration": source.calibration}
-        values["missed deadlines"] = counts.late
+        values |= {"missed deadlines": counts.late, "invalid transforms": source.invalid_transforms}
         if source.stamps.offset_s is not None:
             values["stamps ahead of the clock (s)"] = source.stamps.offset_s
         level, message = OK, f"{rate:.1f} images per second."
@@ -73,6 +73,8 @@ class InputHealth:
             level, message = WARN, source.stamps.complaint
         if source.conflict:
             level, message = WARN, source.conflict
+        if source.transform_fault:
+            level, message = WARN, source.transform_fault
         if source.error:
             level, message = WARN, source.error
         if source.is_silent:

@@ -74,7 +74,8 @@ class ImageSource:
     Silence, and a clock that stands still, are reported in the log.
     owns_transform: whether this node has broadcast the transform of a frame at a stamp (nanoseconds).
     parent_hint: what to do when TF already has another parent of the frame whose pose is broadcast.
-    one_map: whether all images are taken as uncalibrated after the first uncalibrated one, until `restart`.
+    map_begun: whether there is a map, which has one kind of camera and one place of it on the robot: what arrives later is not
+    used until `restart`. None where every image is used on its own.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class ImageSource:
         deliver: Callable[[ImageInput], None],
         owns_transform: Callable[[str, int], bool],
         parent_hint: str = _ODOMETRY_HINT,
-        one_map: bool = True,
+        map_begun: Callable[[], bool] | None = None,
     ) -> None:
         self._node, self._config, self._counts, self._deliver = node, config, counts, deliver
         self.muted = False
@@ -96,8 +97,8 @@ class ImageSource:
         self.info_topic = _info_topic(node, self._image)
         self._video: VideoInput | None = None
         video = config.image_transport in VIDEOS
-        self._calibration = CalibrationInput(node, self.topic, self.info_topic, config.rectified, one_map=one_map)
-        self._placement = CameraPlacement(node, config, owns_transform, parent_hint)
+        self._calibration = CalibrationInput(node, self.topic, self.info_topic, config.rectified, map_begun)
+        self._placement = CameraPlacement(node, config, owns_transform, parent_hint, map_begun or (lambda: False))
         self._tf = self._placement.watch.tf
         self.stamps = StampWatch(node)
         self.holding = ""
@@ -131,8 +132,9 @@ class ImageSource:
         self._placement.follow(config)
 
     def restart(self) -> None:
-        """Resets calibration and time for a new map."""
+        """Resets calibration, camera pose and time for a new map."""
         self._calibration.restart()
+        self._placement.restart()
         self._first_image = None
         self._counts.dropped += self.stamps.restart()
 
@@ -148,6 +150,21 @@ class ImageSource:
     def conflict(self) -> str:
         """One sentence about another publisher of this node's transform, "" without one."""
         return self._placement.watch.conflict
+
+    @property
+    def listens_to_odometry(self) -> bool:
+        """Whether images come with odometry."""
+        return self._placement.odometry is not None
+
+    @property
+    def transform_fault(self) -> str:
+        """One sentence about a transform of this camera or of odometry that cannot be true, "" without one."""
+        return self._placement.fault
+
+    @property
+    def invalid_transforms(self) -> int:
+        """Number of transforms in TF that were left out because they cannot be true."""
+        return self._tf.tree.faults.count
 
     @property
     def calibration(self) -> str:
@@ -231,7 +248,7 @@ class ImageSource:
                 self.holding = f"Images wait up to {self._config.input_wait:g} s for {missing}."
                 continue
             self.holding = ""
-            self._placement.watch.look(anchor.frame_id, waited)
+            self._placement.watch.look(anchor.frame_id, 0.0 if anchor.is_assumed else waited)  # until TF has the camera
             error, odometry, parent = image.error or image_camera.error, self._placement.odometry, self._placement.watch.parent
             camera = image_camera.camera
             self._deliver(ImageInput(image.message, camera, anchor, error, odometry, parent, image.time, image.waited))

@@ -101,8 +101,10 @@ class MappingNode(ManagedNode):
 
     def _listen(self) -> None:
         assert self.session is not None
-        owns_transform = self.session.outputs.owns_transform
-        self.source = ImageSource(self, self._config, self._counts, self._deliver, owns_transform)
+        owns_transform, mapper = self.session.outputs.owns_transform, self.session.mapper
+        self.source = ImageSource(
+            self, self._config, self._counts, self._deliver, owns_transform, map_begun=lambda: mapper.has_begun
+        )
         self._masks = self.session.masks = MaskInput(self, self._static_mask)
         self._initialpose = self.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initialpose, 1)
         self.get_logger().info(f"Subscribed to {self.source.topic} and {self.source.info_topic}.")

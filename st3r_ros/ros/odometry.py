@@ -26,6 +26,10 @@ class Odometry:
         """Whether TF connects odometry with the frame."""
         return self._tree.lookup(self._odom_frame, frame) is not None
 
+    def fault(self, frame: str) -> str:
+        """One sentence about a transform between them that cannot be true, "" without one."""
+        return self._tree.fault(self._odom_frame, frame)
+
     def pose(self, frame: str, stamp_ns: int) -> SE3 | None:
         """`T_odom_frame` at a stamp; None with a warning when TF does not have it."""
         now = time.monotonic()
@@ -35,9 +39,9 @@ class Odometry:
             if patience_s > 0.0:
                 self._impatient_until = time.monotonic() + _RETRY_S
             why = "at the stamps of the images" if self.known(frame) else "at all"
+            way_out = self.fault(frame) or "Check the frames and the clocks, or give images more time with odom_wait."
             self._logger.warning(
-                f"TF has no {self._odom_frame} -> {frame} {why}: images are mapped without odometry. Check the frames and "
-                "the clocks, or give images more time with odom_wait.",
+                f"TF has no {self._odom_frame} -> {frame} {why}: images are mapped without odometry. {way_out}",
                 throttle_duration_sec=_SAY_AGAIN_S,
             )
         return T_odom_frame

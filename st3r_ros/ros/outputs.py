@@ -38,11 +38,9 @@ UNKNOWN_VARIANCE = 1e9
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Origin of an image. T_odom_cam: the camera pose by odometry. has_parent: whether TF has another parent of its frame.
-    time: of its arrival."""
+    """Origin of an image. has_parent: whether TF has another parent of its frame. time: of its arrival."""
 
     anchor: MapAnchor
-    T_odom_cam: SE3 | None = None
     has_parent: bool = False
     time: ImageTime | None = None
 
@@ -90,6 +88,7 @@ class MappingOutputs:
         self._view, self._stamp_ns, self._transforms.time = view, update.stamp_ns, view.time
         if update.T_world_cam is not None and update.covariance is not None:
             self._publish_pose(update.T_world_cam, update.covariance)
+            self._publish_transform(update, update.T_world_cam)
         if update.new_keyframe is not None and self._keyframe_cloud.get_subscription_count():
             self._publish_keyframe_cloud(update.new_keyframe)
         if update.T_world_cam is not None or update.changed_keyframes:
@@ -169,11 +168,17 @@ class MappingOutputs:
         self._pose.publish(message)
         if self._odometry.get_subscription_count():
             self._publish_odometry(message, T_map_frame.rotation)
-        if self._view.T_odom_cam is not None:
+
+    def _publish_transform(self, update: MappingUpdate, T_world_cam: SE3) -> None:
+        """map -> odom, by odometry that can be true, or map -> base."""
+        anchor, config = self._view.anchor, self.config
+        if update.T_odom_cam is not None:
             T_map_cam = anchor.T_map_world @ T_world_cam
-            self._transforms.send_odometry(T_map_cam @ self._view.T_odom_cam.inverse(), config)
+            self._transforms.send_odometry(T_map_cam @ update.T_odom_cam.inverse(), update.stamp_ns, config)
+        elif update.odometry_fault:
+            self._transforms.doubt_odometry(update.stamp_ns)
         elif not config.odom_frame and not self._view.has_parent:
-            self._transforms.send_pose(T_map_frame, self._stamp_ns, anchor.frame_id, config)
+            self._transforms.send_pose(anchor.T_map_frame(T_world_cam), self._stamp_ns, anchor.frame_id, config)
 
     def _publish_odometry(self, pose: PoseWithCovarianceStamped, R_map_frame: np.ndarray) -> None:
         """The pose with the velocity since the last tracked image, in the axes of the frame itself (REP-105).

@@ -81,7 +81,6 @@ class RelocalizationNode(ManagedNode):
             self._deliver,
             owns_transform=self.session.outputs.owns_transform,
             parent_hint=_PARENT_HINT,
-            one_map=False,
         )
         self.get_logger().info(f"Subscribed to {self.source.topic} and {self.source.info_topic}.")
 

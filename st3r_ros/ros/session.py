@@ -12,6 +12,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from st3r_ros.errors import FrameError, OutputError, St3rError
+from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.picture import ToneRange
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, write_results
@@ -30,13 +31,17 @@ REPEAT_S = 5.0
 """Seconds after which the log repeats what an initializing or lost camera waits for."""
 TIME_JUMP_NS = 1_000_000_000
 """Step backwards of the stamps, seconds, that counts as a restart of time (a looping recording)."""
+MAX_TILT_DEG = 60.0
+"""Degrees; no robot starts tilted more."""
+_SAY_AGAIN_S = 10.0
 
 
 class MappingSession:
     """Feeds a `Mapper`, records the run, publishes.
 
     masks: of the images; None while the node does not listen.
-    loaded_frames: frames of a loaded map.
+    loaded_frames: frames of a loaded map. odometry_fault: why the newest odometry is not used, "" if it is, or without one.
+    odometry_refused: number of images whose odometry was not used.
     """
 
     def __init__(self, mapper: Mapper, files: MapFiles, outputs: MappingOutputs, info: RunInfo, logger: RcutilsLogger) -> None:
@@ -54,6 +59,8 @@ class MappingSession:
         self._tones = ToneRange()
         self.loaded_frames = len(self.mapper.map.frames)
         self._expected: PoseWithCovarianceStamped | None = None
+        self._camera_assumed = False
+        self.odometry_fault, self.odometry_refused = "", 0
         self.outputs.begin_anew()
 
     def message(self, state: MappingState) -> str:
@@ -131,6 +138,7 @@ class MappingSession:
             frame = self._frame(index, item)
             self._files.check(frame)
             self._notice_time_jump(frame)
+            self._notice_camera(item.anchor)
             self._look_where_expected(item.anchor)
             update = self.mapper.register_frame(frame)
         except St3rError as error:
@@ -142,21 +150,30 @@ class MappingSession:
         self.stamp_ns = frame.stamp_ns
         self.recorder.record(update, frame.source)
         self._tell(update)
-        view = View(self._anchored(frame, item.anchor), frame.T_odom_cam, item.parent is not None, item.time)
+        view = View(self._anchored(frame, item.anchor), item.parent is not None, item.time)
         self.outputs.publish(update, view)
 
     def _tell(self, update: MappingUpdate) -> None:
         """Reports the events of an image to the status and the log."""
+        self._tell_of_odometry(update.odometry_fault)
         if update.state in TRACKED and update.message:
             self._situation.set_event(update.message)
         else:
             self.say(update.message)
         now, tracked = time.monotonic(), update.state in TRACKED
         is_new = update.message != self._told if tracked else update.state is not self._told_state
-        if update.message and (is_new or (not tracked and now - self._told_s > REPEAT_S)):
+        if update.message and (update.note or is_new or (not tracked and now - self._told_s > REPEAT_S)):
             self._logger.info(update.message)
             self._told_s = now
         self._told, self._told_state = update.message, update.state
+
+    def _tell_of_odometry(self, fault: str) -> None:
+        if fault:
+            self.odometry_refused += 1
+            self._logger.warning(f"Odometry is not used: {fault}.", throttle_duration_sec=_SAY_AGAIN_S)
+        elif self.odometry_fault:
+            self._logger.info("Odometry is used again.", throttle_duration_sec=_SAY_AGAIN_S)
+        self.odometry_fault = fault
 
     def _skip(self, index: int, reason: str) -> None:
         """Counts an unusable image."""
@@ -208,9 +225,20 @@ class MappingSession:
         keyframe_map = self.mapper.map
         if keyframe_map.T_map_world is None and keyframe_map.keyframes:
             begins = next(iter(keyframe_map.keyframes.values())).frame_id == frame.id
-            levelled = anchor.levelled(frame.T_odom_cam) if begins and frame.T_odom_cam is not None else anchor
+            T_odom_cam = frame.T_odom_cam if begins else None
+            levelled = self._levelled(anchor, T_odom_cam) if T_odom_cam is not None else anchor
             keyframe_map.T_map_world = levelled.T_map_world
         return anchor if keyframe_map.T_map_world is None else replace(anchor, T_map_world=keyframe_map.T_map_world)
+
+    def _levelled(self, anchor: MapAnchor, T_odom_cam: SE3) -> MapAnchor:
+        tilt_deg = anchor.tilt_deg(T_odom_cam)
+        if anchor.frame_id != anchor.image_frame and tilt_deg > MAX_TILT_DEG:
+            self._logger.warning(
+                f"Odometry has {anchor.frame_id} tilted by {tilt_deg:.0f} degrees at the start, so the map is not levelled by "
+                f"it. Does the z axis of {self.outputs.config.odom_frame} point up (REP-103)?"
+            )
+            return anchor
+        return anchor.levelled(T_odom_cam)
 
     def _look_where_expected(self, anchor: MapAnchor) -> None:
         """Passes on the pose given to `expect`."""
@@ -237,3 +265,9 @@ class MappingSession:
             self._logger.warning(said)
             self.mapper.reset_tracking()
             self.outputs.forget_odometry()
+
+    def _notice_camera(self, anchor: MapAnchor) -> None:
+        """TF tells late where the camera is: a start begins again with it."""
+        if self._camera_assumed and not anchor.is_assumed and self.mapper.state is MappingState.INITIALIZING:
+            self.mapper.reset_tracking()
+        self._camera_assumed = anchor.is_assumed

@@ -70,7 +70,7 @@ def tracking_health(session: MappingSession, source: ImageSource | None, mode: s
     """The line `tracking`. A lost camera is a warning only while subscribed to images."""
     mapper, recorder, state = session.mapper, session.recorder, session.mapper.state
     keyframe_map, scale = mapper.map, mapper.map.scale
-    values = {
+    values: dict[str, object] = {
         "state": state.value,
         "mode": mode,
         "keyframes": len(keyframe_map.keyframes),
@@ -81,8 +81,12 @@ def tracking_health(session: MappingSession, source: ImageSource | None, mode: s
         "scale sigma": scale.sigma,
         "last error": last_error,
     }
+    if source is not None and source.listens_to_odometry:
+        values["odometry refused"] = session.odometry_refused
     listening = source is not None and not source.muted
     good = state in TRACKED or not listening
+    if good and listening and session.odometry_fault:
+        return health("tracking", WARN, f"Odometry is not used: {session.odometry_fault}.", values)
     return health("tracking", OK if good else WARN, situation(session, source, state), values)
 
 

@@ -1,33 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TF input: recent transforms, and lookups at a stamp."""
+"""The transforms of TF: recent ones, and lookups at a stamp."""
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-from geometry_msgs.msg import Transform
-from rclpy.callback_groups import CallbackGroup
-from rclpy.exceptions import InvalidHandle
-from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.subscription import Subscription
+from geometry_msgs.msg import Transform, TransformStamped
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros.conversions import transform_from_message
-from st3r_ros.ros.qos import stream
+from st3r_ros.ros.transform_faults import TransformFaults
 
 HISTORY_NS = 5_000_000_000
 """Minimum history of a transform, nanoseconds."""
-_TAKE_PERIOD_S = 0.05
 _SOON_S = 0.005
 TIME_JUMP_NS = 1_000_000_000
 """Step backwards of the stamps, nanoseconds, that counts as a restart of time."""
@@ -36,38 +28,46 @@ TIME_JUMP_NS = 1_000_000_000
 class TransformTree:
     """The transforms of every frame to its parent. One thread may add while others look up.
 
-    refresh: called when a transform is missing; returns whether it has added any.
+    A frame has one parent. Where publishers disagree, both are kept, and lookups take the shortest way, so that odometry is found
+    beside another parent of the robot.
+
+    refresh: called when a transform is missing; returns whether it has added any. faults: of the transforms added.
     """
 
-    def __init__(self, refresh: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, refresh: Callable[[], bool] = lambda: False, faults: TransformFaults | None = None) -> None:
         self._refresh = refresh
-        self._links: dict[str, _Link] = {}
+        self.faults = faults or TransformFaults()
+        self._links: dict[str, dict[str, _Link]] = {}
         self._changed = threading.Condition()
 
-    def add(self, message: TFMessage, *, static: bool = False) -> None:
-        """Adds the transforms of a message, except invalid ones. static: valid at any time."""
+    def add(self, message: TFMessage, *, static: bool = False) -> list[TransformStamped]:
+        """Adds the transforms of a message and returns them, without those that cannot be true. static: valid at any time."""
+        added = []
         with self._changed:
             for item in message.transforms:
-                if not _is_rigid(item.transform):
-                    continue
                 parent, child = frame_name(item.header.frame_id), frame_name(item.child_frame_id)
-                link = self._links.get(child)
-                if link is None or link.parent != parent or link.static != static:
-                    link = self._links[child] = _Link(parent, static)
-                link.add(item.header.stamp.sec * 10**9 + item.header.stamp.nanosec, item.transform)
+                if self.faults.admit(parent, child, item.transform):
+                    stamp_ns = item.header.stamp.sec * 10**9 + item.header.stamp.nanosec
+                    self._link(parent, child, stamp_ns, static=static).add(stamp_ns, item.transform)
+                    added.append(item)
             self._changed.notify_all()
+        return added
 
     def parent(self, frame: str) -> str | None:
-        """The parent of a frame."""
+        """The parent of a frame; the one heard last, if there are several."""
         with self._changed:
-            link = self._links.get(frame_name(frame))
-            return link.parent if link is not None else None
+            return next(reversed(self._links.get(frame_name(frame), {})), None)
 
     def below(self, frame: str) -> list[str]:
         """The frames below a frame: its children, theirs and so on."""
         top = frame_name(frame)
         with self._changed:
-            return [name for name in self._links if name != top and top in self._ancestors(name)]
+            return [name for name in self._links if name != top and top in self._above(name)]
+
+    def fault(self, *frames: str) -> str:
+        """One sentence about a transform that cannot be true, of these frames or those above them; "" without one."""
+        with self._changed:
+            return self.faults.of(above for frame in frames for above in self._above(frame_name(frame)))
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None, *, patience_s: float = 0.0) -> SE3 | None:
         """`T_target_source` at a stamp, or by the newest transforms; None while unknown.
@@ -91,41 +91,56 @@ class TransformTree:
             return self._between(frame_name(target), frame_name(source), stamp_ns)
 
     def _between(self, target: str, source: str, stamp_ns: int | None) -> SE3 | None:
-        above_target, above_source = self._ancestors(target), self._ancestors(source)
-        common = next((frame for frame in above_source if frame in above_target), None)
-        if common is None:
+        """By the nearest frame above both."""
+        ways = [self._above(frame) for frame in (target, source)]
+        both = [(len(to_target) + len(ways[1][top]), len(to_target), top) for top, to_target in ways[0].items() if top in ways[1]]
+        if not both:
             return None
-        T_common_target, T_common_source = (
-            self._climb(frames[: frames.index(common)], stamp_ns) for frames in (above_target, above_source)
-        )
-        if T_common_target is None or T_common_source is None:
-            return None
-        return T_common_target.inverse() @ T_common_source
+        top = min(both)[-1]
+        T_top_target, T_top_source = (_climb(way[top], stamp_ns) for way in ways)
+        return None if T_top_target is None or T_top_source is None else T_top_target.inverse() @ T_top_source
 
-    def _ancestors(self, frame: str) -> list[str]:
-        """A frame and those above it, upwards; a loop ends where it closes."""
-        frames = [frame]
-        while frame in self._links and self._links[frame].parent not in frames:
-            frame = self._links[frame].parent
-            frames.append(frame)
-        return frames
+    def _above(self, frame: str) -> dict[str, list[_Link]]:
+        """A frame and those above it, upwards, each with the links on the way to it."""
+        ways: dict[str, list[_Link]] = {frame: []}
+        for name in (found := [frame]):
+            for parent, link in self._links.get(name, {}).items():
+                if parent not in ways:
+                    ways[parent] = [*ways[name], link]
+                    found.append(parent)
+        return ways
 
-    def _climb(self, frames: list[str], stamp_ns: int | None) -> SE3 | None:
-        """The first frame in the parent of the last one, each being the parent of the one before."""
-        T_top_first = SE3.identity()
-        for frame in frames:
-            T_parent_frame = self._links[frame].at(stamp_ns)
-            if T_parent_frame is None:
-                return None
-            T_top_first = T_parent_frame @ T_top_first
-        return T_top_first
+    def _link(self, parent: str, child: str, stamp_ns: int, *, static: bool) -> _Link:
+        """The link that a transform belongs to, made if it is new."""
+        links = self._links.setdefault(child, {})
+        link, newest = links.get(parent), next(reversed(links), parent)
+        if newest != parent:
+            if link is not None or static or links[newest].static:  # else it has moved from one parent to another
+                self.faults.two_parents(child, (newest, parent))
+            for name in [name for name, other in links.items() if other.is_over(stamp_ns, static=static)]:
+                del links[name]
+        if link is None or link.static != static:
+            link = _Link(static)
+            loop = self._way_down(parent, child)
+            if loop:
+                self.faults.loop(loop)
+        if newest != parent or parent not in links or links[parent] is not link:
+            links.pop(parent, None)
+            links[parent] = link  # the last one now
+        return link
+
+    def _way_down(self, frame: str, ancestor: str) -> list[str]:
+        """The frames from an ancestor down to a frame; none where it is no ancestor."""
+        way, links = [frame], self._above(frame).get(ancestor, [])
+        for link in links:
+            way.append(next(parent for parent, other in self._links[way[-1]].items() if other is link))
+        return way[::-1] if links else []
 
 
 @dataclass(eq=False)
 class _Link:
-    """Recent transforms of a frame to its parent, by increasing stamps."""
+    """Recent transforms of a frame to one parent, by increasing stamps."""
 
-    parent: str
     static: bool
     stamps_ns: list[int] = field(default_factory=list)
     transforms: list[Transform] = field(default_factory=list)
@@ -146,6 +161,10 @@ class _Link:
             old = bisect_left(stamps, stamp_ns - HISTORY_NS)
             del stamps[:old], transforms[:old]
 
+    def is_over(self, stamp_ns: int, *, static: bool) -> bool:
+        """Whether a transform of the frame to another parent takes its place: the last static one, or a moving one long after."""
+        return static if self.static else not static and abs(stamp_ns - self.stamps_ns[-1]) > TIME_JUMP_NS
+
     def at(self, stamp_ns: int | None) -> SE3 | None:
         if self.static or stamp_ns is None:
             return transform_from_message(self.transforms[-1])
@@ -161,84 +180,18 @@ class _Link:
         return _interpolate(transform_from_message(self.transforms[after - 1]), T_after, (stamp_ns - begin) / (end - begin))
 
 
-class TransformListener:
-    """Feeds a `TransformTree` from /tf and /tf_static until it is closed. heard: called with every message, on another thread.
-
-    A robot's TF has hundreds of small messages a second, and waking the executor costs a millisecond each. Therefore the executor
-    does not handle these subscriptions: lookups of missing transforms take pending messages, and a thread takes them regularly.
-    """
-
-    def __init__(self, node: Node, heard: Callable[[TFMessage], None] = lambda message: None) -> None:
-        self._node, self._heard = node, heard
-        self.tree = TransformTree(self._take_all)
-        self._subscriptions: list[Subscription] = []
-        self._taking = threading.Lock()
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.open()
-
-    def open(self) -> None:
-        """Listen, again."""
-        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        group = _LeftAlone()
-        self._subscriptions = [
-            self._node.create_subscription(TFMessage, topic, self._heard, qos, callback_group=group)
-            for topic, qos in (("/tf_static", latched), ("/tf", stream(100)))
-        ]
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=[self._closing], name="tf", daemon=True)
-        self._thread.start()
-
-    @property
-    def listening(self) -> bool:
-        """Whether it is listening."""
-        return bool(self._subscriptions)
-
-    def close(self) -> None:
-        """Stops listening, to save the cost of TF when it is not needed."""
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join()
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions, self._thread = [], None
-
-    def _run(self, closing: threading.Event) -> None:
-        while not closing.wait(_TAKE_PERIOD_S) and self._node.context.ok():
-            self._take_all()
-
-    def _take_all(self) -> bool:
-        """Takes pending messages; whether there were any."""
-        taken = False
-        with self._taking, suppress(InvalidHandle):  # nothing, when the subscriptions are gone
-            for subscription, static in zip(self._subscriptions, (True, False), strict=False):
-                with subscription.handle:
-                    while (message := subscription.handle.take_message(TFMessage, False)) is not None:
-                        self.tree.add(message[0], static=static)
-                        self._heard(message[0])
-                        taken = True
-        return taken
-
-
-class _LeftAlone(CallbackGroup):
-    """Subscriptions that no executor waits for."""
-
-    def can_execute(self, entity: object) -> bool:
-        return False
-
-    def beginning_execution(self, entity: object) -> bool:
-        return False
-
-    def ending_execution(self, entity: object) -> None:
-        pass
-
-
 def _interpolate(T0: SE3, T1: SE3, share: float) -> SE3:
     """From T0 (share 0) to T1 (share 1), turning about one axis."""
     turn = so3.exp(share * so3.log(T0.rotation.T @ T1.rotation))
     return SE3(T0.rotation @ turn, (1.0 - share) * T0.translation + share * T1.translation)
 
 
-def _is_rigid(transform: Transform) -> bool:
-    t, q = transform.translation, transform.rotation
-    return math.isfinite(t.x + t.y + t.z) and 1e-6 < math.hypot(q.x, q.y, q.z, q.w) < math.inf
+def _climb(links: list[_Link], stamp_ns: int | None) -> SE3 | None:
+    """The frame of the first link in the parent of the last one, each beginning where the one before ends."""
+    T_top_first = SE3.identity()
+    for link in links:
+        T_parent_frame = link.at(stamp_ns)
+        if T_parent_frame is None:
+            return None
+        T_top_first = T_parent_frame @ T_top_first
+    return T_top_first

@@ -6,12 +6,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
-from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import MappingNodeConfig
 from st3r_ros.frame_names import frame_name
-from st3r_ros.ros.transform_tree import TransformListener
+from st3r_ros.ros.transform_listener import TransformListener
 
 LISTEN_S = 2.0
 """Seconds after the first image in which TF is checked for another publisher."""
@@ -33,7 +33,7 @@ class TransformWatch:
         self.frame_id = config.odom_frame
         self._parent, self._conflict = "", ""
         self._heard = self._opened = time.monotonic()
-        self.tf = TransformListener(node, self._on_tf)
+        self.tf = TransformListener(node, self._on_tf, config.map_frame)
 
     def close(self) -> None:
         """Stop listening."""
@@ -75,8 +75,8 @@ class TransformWatch:
             self.tf.close()
             self._forget(self._opened)
 
-    def _on_tf(self, message: TFMessage) -> None:
-        for item in message.transforms:
+    def _on_tf(self, transforms: list[TransformStamped]) -> None:
+        for item in transforms:
             child, parent = frame_name(item.child_frame_id), frame_name(item.header.frame_id)
             if child != self.frame_id:
                 continue

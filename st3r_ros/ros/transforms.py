@@ -21,6 +21,8 @@ from st3r_ros.ros.conversions import transform_message
 from st3r_ros.ros.qos import OVERRIDABLE, stream
 
 IDENTITY = SE3.identity()
+HELD_S = 1.0
+"""Seconds for which map -> odom is repeated while odometry cannot be true."""
 REMEMBERED = 500
 """Number of its own transforms that the broadcaster recognizes."""
 
@@ -32,7 +34,8 @@ class MapAnchor:
     frame_id: the frame whose pose in `map` is published, the base frame, or the camera frame when there is no robot.
     T_frame_cam: the camera, in optical axes, in it. T_map_world: the world in `map`, which starts at the first pose of the base
     frame. image_frame, T_image_cam: the frame that what the camera sees is published in, and the camera in it, which is the
-    identity where that frame has optical axes. is_optical: whether `frame_id` has optical axes, not those of a body.
+    identity where that frame has optical axes. is_optical: whether `frame_id` has optical axes, not those of a body. is_assumed:
+    whether TF did not tell where the camera is.
     """
 
     frame_id: str
@@ -41,6 +44,7 @@ class MapAnchor:
     image_frame: str
     T_image_cam: SE3
     is_optical: bool = False
+    is_assumed: bool = False
 
     @staticmethod
     def on_robot(
@@ -70,10 +74,17 @@ class MapAnchor:
 
         T_odom_cam: the camera of the first keyframe in odometry's frame, whose z points up (REP-105).
         """
-        R_odom_start = T_odom_cam.rotation @ self.T_map_world.rotation.T
+        R_odom_start = self._R_odom_start(T_odom_cam)
         yaw = np.arctan2(R_odom_start[1, 0], R_odom_start[0, 0])
         tilt = SE3(so3.exp(np.array([0.0, 0.0, -yaw])) @ R_odom_start, np.zeros(3))
         return replace(self, T_map_world=tilt @ self.T_map_world)
+
+    def tilt_deg(self, T_odom_cam: SE3) -> float:
+        """By how much `levelled` would tilt the map."""
+        return float(np.degrees(np.arccos(np.clip(self._R_odom_start(T_odom_cam)[2, 2], -1.0, 1.0))))
+
+    def _R_odom_start(self, T_odom_cam: SE3) -> np.ndarray:
+        return T_odom_cam.rotation @ self.T_map_world.rotation.T
 
     def T_map_frame(self, T_world_cam: SE3) -> SE3:
         """The pose of `frame_id` in `map` for one camera pose or a batch."""
@@ -93,7 +104,7 @@ class TransformBroadcaster:
         self._publisher = node.create_lifecycle_publisher(TFMessage, "/tf", stream(100), qos_overriding_options=OVERRIDABLE)
         self._T_map_odom: SE3 | None = None
         self.time: ImageTime | None = None
-        self._last_ns = 0
+        self._image_ns = self._last_ns = 0
         self._sent: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
         self._timer: Timer | None = None
 
@@ -111,9 +122,14 @@ class TransformBroadcaster:
         if config.publish_tf:
             self._send(T_map_frame, stamp_ns, config.map_frame, frame_id)
 
-    def send_odometry(self, T_map_odom: SE3, config: MappingNodeConfig) -> None:
-        """Broadcasts map -> odom, now and repeatedly until the next."""
-        self._T_map_odom = T_map_odom
+    def doubt_odometry(self, image_ns: int) -> None:
+        """Odometry at an image cannot be true: stops repeating unless it comes right soon."""
+        if self._T_map_odom is not None and abs(image_ns - self._image_ns) > HELD_S * 1e9:
+            self.forget_odometry()
+
+    def send_odometry(self, T_map_odom: SE3, image_ns: int, config: MappingNodeConfig) -> None:
+        """Broadcasts map -> odom of an image, now and repeatedly until the next."""
+        self._T_map_odom, self._image_ns = T_map_odom, image_ns
         self._repeat(config)
         if self._timer is not None and self._timer.is_canceled():
             self._timer.reset()

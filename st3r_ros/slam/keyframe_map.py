@@ -170,10 +170,14 @@ class KeyframeMap:
         """Between the last two tracked frames, both as corrected as their keyframes are now; None before there are two."""
         if len(self.frames) < 2:
             return None
-        before, now = self.frames[-2], self.frames[-1]
-        T_before, T_now = ((self.keyframes[f.keyframe_id].T_world_cam @ f.T_kf_cam).se3() for f in (before, now))
-        seconds = (now.stamp_ns - before.stamp_ns) * 1e-9
-        return Motion(T_before.inverse() @ T_now, seconds) if seconds > 0 else None
+        before_ns, now_ns = self.frames.stamps_ns[-2:].tolist()
+        seconds = (now_ns - before_ns) * 1e-9
+        return Motion(self.T_world_cam(-2).inverse() @ self.T_world_cam(-1), seconds) if seconds > 0 else None
+
+    def T_world_cam(self, place: int) -> SE3:
+        """Pose of one tracked frame, by its place in `frames`, as corrected as its keyframe is now."""
+        frame = self.frames[place]
+        return (self.keyframes[frame.keyframe_id].T_world_cam @ frame.T_kf_cam).se3()
 
     def keyframe_trajectory(self) -> Trajectory:
         """Pose of every keyframe, by stamp."""

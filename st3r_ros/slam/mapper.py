@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from st3r_ros.config import MapperConfig, RelocalizerConfig
 from st3r_ros.geometry.se3 import SE3
@@ -19,6 +16,8 @@ from st3r_ros.slam.initialization import Initialization, Start, has_barely_begun
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.loop_finder import LoopFinder
 from st3r_ros.slam.map_builder import MapBuilder
+from st3r_ros.slam.mapping_step import MappingStep
+from st3r_ros.slam.odometry_check import OdometryCheck
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.slam.scale import ScaleEstimator
 from st3r_ros.slam.stream import FrameStream
@@ -52,6 +51,7 @@ class Mapper:
         self._relocalizer = Relocalizer(model, relocalizer)
         self._guess: SE3 | None = None
         self._second_start: Initialization | None = None
+        self._told_late = False
         self.reset()
 
     def register_frame(self, frame: Frame) -> MappingUpdate:
@@ -59,13 +59,14 @@ class Mapper:
 
         Raises FrameError, changing nothing, for a frame that cannot be used.
         """
-        step = _Step()
+        step = MappingStep()
         self._admit(frame, step)
+        frame = self._calibrated_as_the_map(frame, step)
         looks = self.state is not MappingState.LOST or self._stream.time_to_look(frame, self.config.relocalization_period)
         if not looks:
             step.message = LOOKING  # but not at every frame, to limit the load of a lost camera
             if not self._may_start_again(frame):
-                return self._update(frame, step)
+                return step.update(frame, self.state, self.map)
         frame = self._stream.undistorted(frame)
         step.lap("undistort")
         features = self._model.encode(frame)
@@ -85,10 +86,24 @@ class Mapper:
             step.changed |= set(self._builder.optimize())
             step.lap("optimize")
         self._correct_scale(step)
-        step.message = step.restarted or step.message
-        return self._update(frame, step)
+        return step.update(frame, self.state, self.map)
 
-    def _start(self, frame: Frame, features: Any, step: _Step) -> None:
+    def _calibrated_as_the_map(self, frame: Frame, step: MappingStep) -> Frame:
+        """A map has one kind of camera: a calibration that arrives late begins a start again, and is not used for a map."""
+        late = self._stream.calibrated is False and frame.camera is not None
+        if late and self.has_begun:
+            if not self._told_late:
+                step.note = "The calibration arrived after mapping had started without it, so it is not used."
+            self._told_late = True
+            return replace(frame, camera=None)
+        if late and self.state is MappingState.INITIALIZING:
+            self._use(KeyframeMap())
+            step.note = "The calibration has arrived: the start begins again with it."
+        if self._stream.calibrated is None or late:
+            self._stream.calibrated = frame.camera is not None
+        return frame
+
+    def _start(self, frame: Frame, features: Any, step: MappingStep) -> None:
         """Frames until the first keyframe has depth."""
         self.state = MappingState.INITIALIZING
         start = self._initialization.register(frame, features)
@@ -98,7 +113,7 @@ class Mapper:
             return
         self._begin_map(start, start.first, frame, features, step)
 
-    def _start_again(self, frame: Frame, features: Any, step: _Step) -> None:
+    def _start_again(self, frame: Frame, features: Any, step: MappingStep) -> None:
         """A second start beside a map that has barely begun and lost the camera; its map replaces that one when it has depth."""
         if self._second_start is None:
             workspace = Workspace.of(self._model, KeyframeMap(), self._config)
@@ -112,7 +127,7 @@ class Mapper:
         self._begin_map(start, start.first, frame, features, step)
         step.message = f"The camera was lost right after the start: the map begins again; its first {dropped} frames are dropped."
 
-    def _begin_map(self, start: Start, first: Keyframe, frame: Frame, features: Any, step: _Step) -> None:
+    def _begin_map(self, start: Start, first: Keyframe, frame: Frame, features: Any, step: MappingStep) -> None:
         """Tracks from the first keyframe on, which has depth now."""
         self._frontend.enter(first)
         self.state = MappingState.TRACKING
@@ -124,7 +139,7 @@ class Mapper:
             self._accept(frame, features, start.tracked, step)
             self._promote(frame, features, start.tracked, step)
 
-    def _track(self, frame: Frame, features: Any, step: _Step) -> None:
+    def _track(self, frame: Frame, features: Any, step: MappingStep) -> None:
         """Against the current keyframe; where that shows too little of the view, against another one of the map, or a new one."""
         tracked = self._frontend.follow(frame, features)
         if tracked is None and self._frontend.previous is not None and self._has_room(step):
@@ -142,10 +157,11 @@ class Mapper:
         if changed and known_place is None and self._has_room(step):
             self._promote(frame, features, tracked, step)
 
-    def _accept(self, frame: Frame, features: Any, tracked: Tracked, step: _Step) -> None:
+    def _accept(self, frame: Frame, features: Any, tracked: Tracked, step: MappingStep) -> None:
         """Records the pose of the frame and fuses it into the keyframe."""
         keyframe = self._frontend.keyframe
         assert keyframe is not None
+        continuous = self.state is not MappingState.LOST
         self.state = MappingState.TRACKING
         self._frontend.accept(frame, features, tracked)
         self.map.frames.append(FramePose(frame.id, frame.stamp_ns, keyframe.id, tracked.result.T_kf_cam))
@@ -154,11 +170,22 @@ class Mapper:
             if units is not None and self._model.traits.metric:
                 self._scale.observe_prediction(keyframe.id, units)
         if frame.T_odom_cam is not None:
-            self._scale.observe_odometry(self.map, frame.T_odom_cam)
+            self._compare_odometry(frame.T_odom_cam, step, continuous=continuous)
         step.tracked = tracked
         step.lap("fuse")
 
-    def _promote(self, frame: Frame, features: Any, tracked: Tracked, step: _Step) -> None:
+    def _compare_odometry(self, T_odom_cam: SE3, step: MappingStep, *, continuous: bool) -> None:
+        """Takes the scale from odometry, as far as it does not contradict the camera."""
+        believed = self._odometry.judge(self.map, T_odom_cam, continuous=continuous)
+        if self._odometry.jumped:
+            self._scale.break_off_odometry()
+            step.note = f"Odometry has jumped: {self._odometry.jumped}."
+        if believed:
+            self._scale.observe_odometry(self.map, T_odom_cam)
+        step.odometry_fault = self._odometry.fault or self._scale.odometry_fault
+        step.T_odom_cam = None if step.odometry_fault else T_odom_cam
+
+    def _promote(self, frame: Frame, features: Any, tracked: Tracked, step: MappingStep) -> None:
         """Makes the newest tracked frame a keyframe."""
         assert self._frontend.keyframe is not None
         keyframe = self._builder.add_keyframe(frame, features, self._frontend.keyframe, tracked)
@@ -168,7 +195,7 @@ class Mapper:
         step.changed.add(keyframe.id)
         step.lap("keyframe")
 
-    def _close_loops(self, keyframe: Keyframe, step: _Step) -> None:
+    def _close_loops(self, keyframe: Keyframe, step: MappingStep) -> None:
         """Checks whether the new keyframe shows a place that is already in the map."""
         if not self.config.loop_closure:
             return
@@ -179,7 +206,7 @@ class Mapper:
         step.lap("loops")
         self._correct(step)
 
-    def _correct(self, step: _Step) -> None:
+    def _correct(self, step: MappingStep) -> None:
         """Applies the result of the optimization of the whole map, completely between two frames."""
         correction = self._optimizer.step()
         if correction is None:
@@ -191,14 +218,14 @@ class Mapper:
             step.message = f"Closed a loop: keyframe {newest.i} shows the same place as keyframe {newest.j}."
         step.lap("global")
 
-    def _correct_scale(self, step: _Step) -> None:
+    def _correct_scale(self, step: MappingStep) -> None:
         """Rescales the map when its metric scale has changed: one event for poses, clouds and status."""
         change = None if self.frozen else self._scale.update(self.map)
         if change is not None:
             step.changed |= set(self.map.keyframes)
             step.rescaled, step.message = change.factor, f"{step.message} {change.message}".lstrip()
 
-    def _has_room(self, step: _Step) -> bool:
+    def _has_room(self, step: MappingStep) -> bool:
         """Whether the map can take another keyframe; drops redundant ones if full."""
         if self.frozen or self._frontend.keyframe is None:
             return False
@@ -212,12 +239,12 @@ class Mapper:
             )
         return has_room
 
-    def _lose(self, step: _Step) -> None:
+    def _lose(self, step: MappingStep) -> None:
         self.state = MappingState.LOST
         self._frontend.forget_motion()
         step.message = "Lost: too few of the last keyframe's points are seen. Point the camera back to where it was."
 
-    def _relocalize(self, frame: Frame, features: Any, step: _Step) -> bool:
+    def _relocalize(self, frame: Frame, features: Any, step: MappingStep) -> bool:
         """Looks for the camera in the whole map; whether it was found."""
         if not self.map.keyframes:
             step.message = NO_MAP
@@ -257,6 +284,11 @@ class Mapper:
         self._relocalizer.config = config
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the map has frames of this run, and with them one kind of camera."""
+        return not self.frozen and len(self.map.frames) > self._loaded_frames
+
+    @property
     def frozen(self) -> bool:
         """Whether the map is frozen."""
         return self._workspace.frozen
@@ -270,7 +302,7 @@ class Mapper:
         """Continues a saved map: the camera is localized in it. frozen: only localizes, without changing the map."""
         self._stream = FrameStream()
         self._use(keyframe_map, frozen=frozen)
-        self._loaded, self.state = True, MappingState.LOST
+        self._loaded, self._loaded_frames, self.state = True, len(keyframe_map.frames), MappingState.LOST
 
     def expect(self, T_world_cam: SE3) -> bool:
         """Searches for the camera around an approximate pose first. False without a map."""
@@ -280,7 +312,7 @@ class Mapper:
         self._guess, self.state = T_world_cam, MappingState.LOST
         return True
 
-    def _admit(self, frame: Frame, step: _Step) -> None:
+    def _admit(self, frame: Frame, step: MappingStep) -> None:
         """Checks the frame. A map made of a few odd frames begins again when others follow that share another size."""
         if self._loaded or not self._stream.began_wrongly(frame):
             self._stream.admit(frame)
@@ -289,7 +321,7 @@ class Mapper:
         anew.admit(frame)
         self.reset()
         self._stream = anew
-        step.restarted = f"The images are no longer {odd}: the map begins again with the new size."
+        step.note = f"The images are no longer {odd}: the map begins again with the new size."
 
     def reset_tracking(self) -> None:
         """Keeps the map and resets the motion: stamps may restart, the next frames search for known places."""
@@ -309,7 +341,8 @@ class Mapper:
         """Builds everything around the map of a workspace."""
         self.map = workspace.map
         self.state = MappingState.WAITING
-        self._loaded, self._guess = False, None
+        self._loaded, self._loaded_frames, self._guess = False, 0, None
+        self._told_late = False
         self._second_start = None
         self._workspace, self._tracker = workspace, workspace.tracker
         self._relocalizer.search(workspace)
@@ -318,48 +351,5 @@ class Mapper:
         self._loop_finder = LoopFinder(workspace)
         self._optimizer = GlobalOptimizer(workspace.map, self._model.traits.relative_depth_sigma, self._executor)
         self._thinner = Thinner(workspace, self._builder)
+        self._odometry = OdometryCheck()
         self._scale = ScaleEstimator(self._config.known_baseline)
-
-    def _update(self, frame: Frame, step: _Step) -> MappingUpdate:
-        pose, covariance = None, None
-        if step.tracked is not None and self.map.frames:
-            record = self.map.frames[-1]
-            T_world_cam = self.map.keyframes[record.keyframe_id].T_world_cam @ record.T_kf_cam
-            pose = T_world_cam.se3()
-            # The tangent is in camera axes and units; the pose is reported in world axes and units.
-            to_world = np.zeros((6, 6))
-            to_world[:3, :3] = float(T_world_cam.scale) * T_world_cam.rotation
-            to_world[3:, 3:] = T_world_cam.rotation
-            covariance = to_world @ step.tracked.result.covariance[:6, :6] @ to_world.T
-        return MappingUpdate(
-            frame.id,
-            frame.stamp_ns,
-            self.state,
-            pose,
-            covariance,
-            step.new_keyframe,
-            tuple(sorted(step.changed)),
-            step.timings_ms,
-            step.message,
-            step.rescaled,
-        )
-
-
-@dataclass(eq=False)
-class _Step:
-    """The events while one frame is processed."""
-
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    changed: set[int] = field(default_factory=set)
-    new_keyframe: int | None = None
-    message: str = ""
-    restarted: str = ""
-    rescaled: float = 1.0
-    tracked: Tracked | None = None
-    clock: float = field(default_factory=time.perf_counter)
-
-    def lap(self, stage: str) -> None:
-        """Adds the time since the last lap to a stage."""
-        now = time.perf_counter()
-        self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + 1000 * (now - self.clock)
-        self.clock = now

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.odometry_check import MAX_SPEED
 from st3r_ros.slam.robust_mean import RobustMean, robust_mean
 
 SHORT, LONG = 0.15, 1.2
@@ -20,8 +22,6 @@ HALF_TRUST = 0.5
 TURNED_BACK = 0.7
 """A motion ends at its farthest point when less than this share of the distance is left."""
 MAX_MOTIONS = 128
-MAX_SPEED = 20.0
-"""Metres per second; a faster motion is a jump of the odometry."""
 UNMOVED = 1e-9
 """Map units; the logarithm needs a length."""
 
@@ -31,20 +31,26 @@ class OdometryMotions:
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)
-        self._begin_anew()
+        self.begin_anew()
 
-    def _begin_anew(self) -> None:
+    def begin_anew(self) -> None:
+        """Forgets all."""
         self.made = 0
         self._motions: list[_Motion] = []
+        self._recent: deque[_Motion] = deque(maxlen=MOTIONS_PER_LENGTH)
         self._last: _Waypoint | None = None
+
+    def break_off(self) -> None:
+        """The next pose does not continue those before."""
+        self._last = None
 
     def observe(self, keyframe_map: KeyframeMap, T_odom_cam: SE3) -> None:
         """Adds the odometry pose of the newest frame, metres."""
         frame = len(keyframe_map.frames) - 1
-        here = _Waypoint(frame, int(keyframe_map.frames.stamps_ns[frame]), T_odom_cam.translation)
+        here = _Waypoint(frame, int(keyframe_map.frames.stamps_ns[frame]), T_odom_cam)
         last, self._last = self._last, here
         if last is not None and (last.frame >= frame or keyframe_map.frames.stamps_ns[last.frame] != last.stamp_ns):
-            self._begin_anew()  # as the map has
+            self.begin_anew()  # as the map has
             last, self._last = None, here
         if last is None or here.distance(last) > MAX_SPEED * max(here.stamp_ns - last.stamp_ns, 0) * 1e-9:
             self._begin = self._farthest = here
@@ -54,7 +60,8 @@ class OdometryMotions:
             self._farthest, farthest = here, reach
         length = min(SHORT * 2.0 ** (self.made // MOTIONS_PER_LENGTH), LONG)
         if farthest >= length or (farthest >= SHORT and reach < TURNED_BACK * farthest):
-            self._keep(_Motion(self._begin.frame, self._farthest.frame, farthest))
+            moved = self._begin.T_odom_cam.inverse().act(self._farthest.T_odom_cam.translation)
+            self._keep(_Motion(self._begin.frame, self._farthest.frame, farthest, moved))
             self._begin, self._farthest = self._farthest, here
 
     def metres_per_unit(self, keyframe_map: KeyframeMap) -> RobustMean | None:
@@ -70,8 +77,21 @@ class OdometryMotions:
         metres = np.array([motion.metres for motion in motions])
         return robust_mean(np.log(metres / np.maximum(in_map, UNMOVED)), metres**2 / (metres**2 + HALF_TRUST**2))
 
+    def degrees_apart(self, keyframe_map: KeyframeMap) -> float | None:
+        """The median angle between the newest motions and those of the camera in the map, None while there are too few."""
+        if len(self._recent) < MOTIONS_PER_LENGTH:
+            return None
+        angles = []
+        for motion in self._recent:
+            begin, end = (keyframe_map.T_world_cam(frame) for frame in (motion.begin, motion.end))
+            seen = begin.inverse() @ end.translation
+            lengths = np.linalg.norm(seen) * np.linalg.norm(motion.direction)
+            angles.append(np.degrees(np.arccos(np.clip(seen @ motion.direction / max(lengths, UNMOVED), -1.0, 1.0))))
+        return float(np.median(angles))
+
     def _keep(self, motion: _Motion) -> None:
         self.made += 1
+        self._recent.append(motion)
         if len(self._motions) < MAX_MOTIONS:
             self._motions.append(motion)
             return
@@ -86,25 +106,22 @@ class _Waypoint:
 
     frame: int
     stamp_ns: int
-    position: np.ndarray
+    T_odom_cam: SE3
 
     def distance(self, other: _Waypoint) -> float:
-        return float(np.linalg.norm(self.position - other.position))
+        return float(np.linalg.norm(self.T_odom_cam.translation - other.T_odom_cam.translation))
 
 
 @dataclass(frozen=True)
 class _Motion:
-    """From one frame to another, by their places in the map's `FrameLog`."""
+    """From one frame to another, by their places in the map's `FrameLog`. direction: to the end, in the camera at the begin."""
 
     begin: int
     end: int
     metres: float
+    direction: np.ndarray
 
 
 def _positions(keyframe_map: KeyframeMap, frames: list[int]) -> np.ndarray:
     """Camera centres (N, 3) in the world, of the frames at these places of the log."""
-    positions = np.zeros((len(frames), 3))
-    for row, index in enumerate(frames):
-        frame = keyframe_map.frames[index]
-        positions[row] = keyframe_map.keyframes[frame.keyframe_id].T_world_cam @ frame.T_kf_cam.translation
-    return positions
+    return np.array([keyframe_map.T_world_cam(frame).translation for frame in frames])

@@ -17,7 +17,7 @@ import numpy as np
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.odometry_motions import OdometryMotions
-from st3r_ros.slam.robust_mean import robust_mean
+from st3r_ros.slam.robust_mean import RobustMean, robust_mean
 from st3r_ros.types import MapScale
 
 MIN_MOTIONS = 8
@@ -28,6 +28,12 @@ SMALLEST_CORRECTION = 0.02
 """Minimum correction, since each one moves all published data."""
 ODOMETRY_FLOOR = 0.01
 """Systematic scale error of wheel and visual-inertial odometry, independent of the number of motions."""
+OTHER_UNIT = 10.0
+"""Factor between the scale of odometry and a known one from which odometry is in another unit."""
+DEPTHS_M = (0.01, 1000.0)
+"""Median distances of what the camera sees that are plausible, metres."""
+OTHER_WAY_DEG = 45.0
+"""Angle between the motions by odometry and by the camera from which odometry has other axes."""
 NETWORK_SIGMA = 0.08
 """Relative scale error of one metric prediction (MASt3R: 6 to 8 %)."""
 NETWORK_FLOOR = 0.03
@@ -59,9 +65,14 @@ class ScaleChange:
 
 
 class ScaleEstimator:
-    """Keeps a `KeyframeMap` in metres when a source of scale exists. known_baseline: see `MapperConfig`."""
+    """Keeps a `KeyframeMap` in metres when a source of scale exists. known_baseline: see `MapperConfig`.
+
+    odometry_fault: why the motions by odometry cannot be those of the camera, "" if they can.
+    """
 
     def __init__(self, known_baseline: float = 0.0) -> None:
+        self.odometry_fault = ""
+        self._judged = 0
         self._known_baseline = known_baseline
         self._odometry = OdometryMotions()
         self._predictions: deque[_Prediction] = deque(maxlen=MAX_PREDICTIONS)
@@ -72,6 +83,13 @@ class ScaleEstimator:
     def observe_odometry(self, keyframe_map: KeyframeMap, T_odom_cam: SE3) -> None:
         """Adds the odometry pose of the newest frame, metres."""
         self._odometry.observe(keyframe_map, T_odom_cam)
+        if self._odometry.made != self._judged:
+            self._judge_odometry(keyframe_map)
+            self._judged = self._odometry.made
+
+    def break_off_odometry(self) -> None:
+        """The next odometry pose does not continue those before."""
+        self._odometry.break_off()
 
     def observe_prediction(self, keyframe_id: int, metres: float) -> None:
         """Adds the length in metres of the unit of a keyframe's pointmap, from a metric prediction."""
@@ -110,9 +128,28 @@ class ScaleEstimator:
             if estimate is not None:
                 yield estimate
 
-    def _from_odometry(self, keyframe_map: KeyframeMap) -> _Estimate | None:
+    def _judge_odometry(self, keyframe_map: KeyframeMap) -> None:
+        """Compares the motions by odometry with those of the camera: their unit and their direction."""
+        angle, mean = self._odometry.degrees_apart(keyframe_map), self._odometry_mean(keyframe_map)
+        if mean is not None:
+            own = keyframe_map.scale == self._given and self._given.source == "odometry"
+            self.odometry_fault = "" if own else _unit_fault(keyframe_map, math.exp(mean.value))
+            if self.odometry_fault:
+                self._odometry.begin_anew()
+                return
+        if angle is not None and angle > OTHER_WAY_DEG:
+            self.odometry_fault = f"its motions point {angle:.0f} degrees away from the camera's; check the axes of both in TF"
+        elif angle is not None:
+            self.odometry_fault = ""
+
+    def _odometry_mean(self, keyframe_map: KeyframeMap) -> RobustMean | None:
+        """Logarithm of the metres per map unit by odometry, if its motions agree about it."""
         mean = self._odometry.metres_per_unit(keyframe_map)
-        if mean is None or mean.kept < MIN_MOTIONS or not mean.agree or mean.sigma > GOOD_SIGMA:
+        return mean if mean and mean.kept >= MIN_MOTIONS and mean.agree and mean.sigma <= GOOD_SIGMA else None
+
+    def _from_odometry(self, keyframe_map: KeyframeMap) -> _Estimate | None:
+        mean = None if self.odometry_fault else self._odometry_mean(keyframe_map)
+        if mean is None:
             return None
         lengthened = 0.5 * mean.scatter**2  # noise across a motion makes it longer in the map
         return _Estimate("odometry", mean.value + lengthened, math.hypot(mean.sigma, lengthened), ODOMETRY_FLOOR)
@@ -151,3 +188,26 @@ class _Estimate:
     @property
     def total_sigma(self) -> float:
         return max(self.sigma, self.floor)
+
+
+def _unit_fault(keyframe_map: KeyframeMap, metres_per_unit: float) -> str:
+    """Why odometry cannot be in metres, "" if it can."""
+    unit = "is it in another unit than metres (REP-103)?"
+    known = keyframe_map.scale
+    if known.metric:
+        if not 1.0 / OTHER_UNIT < metres_per_unit < OTHER_UNIT:
+            return (
+                f"its motions are {metres_per_unit:.3g} times as long as in the map, whose scale is from {known.source}; {unit}"
+            )
+        return ""
+    depth = _median_depth(keyframe_map)
+    if depth is not None and not DEPTHS_M[0] < metres_per_unit * depth < DEPTHS_M[1]:
+        return f"by its motions what the camera sees would be {metres_per_unit * depth:.3g} m away; {unit}"
+    return ""
+
+
+def _median_depth(keyframe_map: KeyframeMap) -> float | None:
+    """How far what the newest keyframe sees is away from it, map units."""
+    keyframe = keyframe_map.keyframes[next(reversed(keyframe_map.keyframes))]
+    depth = keyframe.X[::4, ::4, 2][keyframe.conf[::4, ::4] > 0]
+    return float(depth.float().median()) * float(keyframe.T_world_cam.scale) if len(depth) else None

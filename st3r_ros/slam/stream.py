@@ -17,9 +17,11 @@ CHANGE_FRAMES, CHANGE_LIMIT = 3, 10
 
 
 class FrameStream:
-    """The state of a stream that its next frame must agree with."""
+    """The state of a stream that its next frame must agree with. calibrated: whether its frames have a calibration, None before
+    the first one."""
 
     def __init__(self) -> None:
+        self.calibrated: bool | None = None
         self._shape: tuple[int, ...] | None = None
         self._admitted = 0
         self._other_shape: tuple[int, ...] | None = None

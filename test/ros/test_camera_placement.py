@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import Quaternion
 from rclpy.node import Node
 from ros_harness import Ros
 from tf2_msgs.msg import TFMessage
@@ -76,13 +77,16 @@ def place(ros: Ros) -> Iterator[Callable[..., tuple[CameraPlacement, list[str]]]
     """Makes a placement that knows the transforms (parent, child, T), and the list of what it warns of."""
     made: list[tuple[CameraPlacement, Node]] = []
 
-    def make(*links: tuple[str, str, SE3], **config: Any) -> tuple[CameraPlacement, list[str]]:
+    def make(
+        *links: tuple[str, str, SE3], map_begun: Callable[[], bool] = lambda: False, **config: Any
+    ) -> tuple[CameraPlacement, list[str]]:
         ros.init()
         node = Node("listener")
-        placement = CameraPlacement(node, MappingNodeConfig(**config), lambda frame, stamp_ns: False, "")
+        placement = CameraPlacement(node, MappingNodeConfig(**config), lambda frame, stamp_ns: False, "", map_begun)
         made.append((placement, node))
         told: list[str] = []
-        placement._logger = type("Logger", (), {"warning": staticmethod(lambda text, **_: told.append(text))})()
+        say = staticmethod(lambda text, **_: told.append(text))
+        placement._logger = type("Logger", (), {"warning": say, "info": say})()
         add(placement, *links)
         return placement, told
 
@@ -209,3 +213,49 @@ def test_a_frame_that_changes_is_looked_up_again(place: Any) -> None:
     assert len(told) == 1 and "changed from 'front' to 'rear'" in told[0]
     assert image_of(placement, "nowhere") is rear
     assert "TF does not have it" in told[1]
+
+
+@pytest.mark.parametrize(("x", "w", "words"), [(0.2, 0.0, "its quaternion"), (np.nan, 1.0, "its translation is (nan,")])
+def test_a_mounting_that_cannot_be_true_is_named(place: Any, x: float, w: float, words: str) -> None:
+    broken = transform_message(AHEAD @ OPTICAL, 0, "base_link", "camera")
+    broken.transform.translation.x = x
+    if not w:
+        broken.transform.rotation = Quaternion(w=0.0)
+    placement, told = place()
+    placement.watch.tf.tree.add(TFMessage(transforms=[broken]), static=True)
+    assert image_of(placement, "camera").is_assumed
+    assert len(told) == 1
+    assert "No TF from base_link to the camera frame 'camera': the camera is assumed to be at base_link" in told[0]
+    assert f"base_link -> camera in TF cannot be used: {words}" in told[0]
+    assert placement.fault and placement.fault in told[0]
+    add(placement, ("base_link", "camera", AHEAD @ OPTICAL))
+    assert not image_of(placement, "camera").is_assumed
+    assert placement.fault == ""
+
+
+def test_a_mounting_that_arrives_late_is_used_until_a_map_has_begun(place: Any) -> None:
+    begun = False
+    placement, told = place(map_begun=lambda: begun)
+    assert image_of(placement, "camera").is_assumed
+    add(placement, ("base_link", "camera", AHEAD @ OPTICAL))
+    anchor = image_of(placement, "camera")
+    np.testing.assert_allclose(anchor.T_frame_cam.as_matrix(), (AHEAD @ OPTICAL).as_matrix(), atol=1e-12)
+    assert [("arrived and is used" in text) for text in told] == [False, True]
+
+
+def test_a_mounting_that_arrives_for_a_map_that_has_begun_waits_for_a_reset(place: Any) -> None:
+    placement, told = place(map_begun=lambda: True)
+    assumed = image_of(placement, "camera")
+    add(placement, ("base_link", "camera", AHEAD @ OPTICAL))
+    for _ in range(3):
+        assert image_of(placement, "camera") is assumed
+    assert len(told) == 2 and "arrived after mapping had started without it; call ~/reset" in told[1]
+    placement.restart()
+    assert not image_of(placement, "camera").is_assumed
+
+
+def test_a_mounting_in_millimetres_is_said(place: Any) -> None:
+    placement, told = place(("base_link", "camera", SE3(OPTICAL.rotation, np.array([200.0, 0.0, 500.0]))))
+    for _ in range(3):
+        image_of(placement, "camera")
+    assert len(told) == 1 and "'camera' 539 m away from base_link" in told[0] and "millimetres" in told[0]

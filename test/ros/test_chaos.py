@@ -206,6 +206,19 @@ def test_a_calibration_that_changes_is_taken_and_one_for_another_size_is_not(ros
     assert robot.node.source._calibration._camera == closer
 
 
+def test_a_camera_info_that_comes_during_the_start_begins_it_again(ros: Ros) -> None:
+    robot = Robot(ros)
+    for _ in range(2):
+        robot.show(camera=None)
+    mapper = robot.node.session.mapper
+    assert mapper.state.name == "INITIALIZING" and not mapper.map.keyframes[0].K_known
+    robot.show()
+    assert "The calibration has arrived: the start begins again with it." in robot.node.session.message
+    assert robot.node.source.calibration == "calibrated"
+    robot.track()
+    assert all(keyframe.K_known for keyframe in mapper.map.keyframes.values())
+
+
 def test_stamps_that_stand_still_are_named_and_tracking_goes_on_with_those_that_move(ros: Ros) -> None:
     robot = Robot(ros)
     last = robot.track()

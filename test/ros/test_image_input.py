@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the mapping node makes of images, calibrations and TF as they arrive, or do not."""
 
+import threading
 from collections.abc import Callable
 
 import cv2
@@ -30,14 +31,30 @@ LATCHED_TF = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 class Setup:
     """An image source in a node, and the driver of a camera beside it."""
 
-    def __init__(self, ros: Ros, *arguments: str, image: str = "image", info: str = "camera_info", **config: object) -> None:
+    def __init__(
+        self,
+        ros: Ros,
+        *arguments: str,
+        image: str = "image",
+        info: str = "camera_info",
+        one_map: bool = True,
+        **config: object,
+    ) -> None:
         ros.init(*arguments)
         self.node, self.driver = Node("listener"), Node("driver")
         self.counts = ImageCounts()
         self.inputs: list[ImageInput] = []
         self.frame_id = "camera"
+        begun = self.map_begun = threading.Event()
         settings = MappingNodeConfig(**{"base_frame": "", "input_wait": 0.3, **config})
-        self.source = ImageSource(self.node, settings, self.counts, self.inputs.append, lambda frame, stamp_ns: False)
+        self.source = ImageSource(
+            self.node,
+            settings,
+            self.counts,
+            self.inputs.append,
+            lambda frame, stamp_ns: False,
+            map_begun=begun.is_set if one_map else None,
+        )
         self._compressed = settings.image_transport == "compressed"
         topic, kind = (f"{image}/compressed", CompressedImage) if self._compressed else (image, Image)
         self.images = self.driver.create_publisher(kind, topic, qos_profile_sensor_data)
@@ -92,6 +109,7 @@ def test_without_camera_info_the_first_images_wait_and_then_count_as_uncalibrate
     assert setup.receive().camera is None
     assert setup.counts.dropped > 0
     wait_until(lambda: setup.counts.received == setup.counts.dropped + len(setup.inputs), "the counts to agree")
+    setup.map_begun.set()
     setup.send_info()
     for _ in range(3):
         assert setup.receive().camera is None  # one map has one kind of camera
@@ -102,6 +120,22 @@ def test_without_camera_info_the_first_images_wait_and_then_count_as_uncalibrate
         return setup.receive().camera == CAMERA
 
     wait_until(calibrated, "the calibration to be used after a restart")
+
+
+@pytest.mark.parametrize("one_map", [True, False])
+def test_a_late_camera_info_is_used_while_there_is_no_map(ros: Ros, one_map: bool) -> None:
+    """Always, where every image is used on its own."""
+    setup = Setup(ros, one_map=one_map)
+    assert setup.receive().camera is None
+
+    def calibrated() -> bool:
+        setup.send_info()
+        return setup.receive().camera == CAMERA
+
+    wait_until(calibrated, "the calibration to be used")
+    assert setup.source.calibration == "calibrated"
+    setup.map_begun.set()
+    assert setup.receive().camera == CAMERA
 
 
 def test_images_with_a_wrong_calibration_are_uncalibrated_and_the_reason_is_told(ros: Ros) -> None:

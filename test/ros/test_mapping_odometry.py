@@ -30,6 +30,7 @@ from st3r_ros.ros.process import Stop
 from st3r_ros.ros.qos import latched, stream
 from st3r_ros.ros.transforms import OPTICAL
 from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.slam.odometry_check import STAYS
 from st3r_ros.types import Frame, Trajectory
 
 FIRST_NS = 1_700_000_000_123_456_789
@@ -267,6 +268,54 @@ def test_an_image_without_odometry_is_mapped_and_odometry_stays_where_it_was(rob
     sent = len(robot.heard["from map"])
     wait_until(lambda: len(robot.heard["from map"]) >= sent + 2, "more transforms")
     assert robot.heard["from map"][-1].transform == before
+
+
+def test_odometry_that_cannot_be_true_does_not_move_the_map(robot: Robot) -> None:
+    """The robot stands. A pose that is wrong once, one of 1e30 m, and odometry that is reset and stays there."""
+    T_odom_base = odometry()[-1]
+    wrong = SE3(T_odom_base.rotation, T_odom_base.translation + np.array([5.0, 1.0, 0.0]))
+    absurd = SE3(T_odom_base.rotation, np.full(3, 1e30))
+    reset = SE3.exp(np.array([-3.0, 30.0, 0.0, 0.0, 0.0, 0.5]))
+
+    def place(T: SE3) -> int:
+        """Send the next image, with odometry that is there already; its stamp."""
+        later = stamp_of(robot.status) + 2 * 10**8
+        for side in (-LATE_NS, LATE_NS):
+            robot.drive(T, later + side)
+        robot.send(replace(FRAMES[-1], stamp_ns=later), None)
+        return later
+
+    def stand(T: SE3) -> SE3:
+        """The next image, with odometry; `T_map_odom` after it."""
+        later = place(T)
+        wait_until(lambda: stamp_of(robot.heard["pose"][-1]) == later, "its pose")
+        sent = len(robot.heard["from map"])
+        wait_until(lambda: len(robot.heard["from map"]) >= sent + 2, "transforms from after the pose")
+        return conversions.transform_from_message(robot.heard["from map"][-1].transform)
+
+    begin = stand(T_odom_base)
+    for T in (wrong, T_odom_base, wrong, T_odom_base):
+        np.testing.assert_allclose(stand(T).as_matrix(), begin.as_matrix(), atol=0.02)
+    refused = robot.mapping.session.odometry_refused
+    assert refused >= 2
+    robot.drive(absurd, stamp_of(robot.status) + 10**8)
+    np.testing.assert_allclose(stand(T_odom_base).as_matrix(), begin.as_matrix(), atol=0.02)
+    assert robot.mapping.source.invalid_transforms >= 1
+    assert robot.mapping.session.odometry_refused == refused
+    for _ in range(STAYS - 1):
+        np.testing.assert_allclose(stand(reset).as_matrix(), begin.as_matrix(), atol=0.02)
+    assert "faster than 50 m/s" in robot.mapping.session.odometry_fault
+    T_map_base = pose_of(robot.heard["pose"][-1].pose.pose)
+    np.testing.assert_allclose((stand(reset) @ reset).as_matrix(), T_map_base.as_matrix(), atol=0.02)
+    assert "Odometry has jumped" in robot.status.message
+    for k in range(7):  # from place to place, for more than a second
+        place(SE3(reset.rotation, np.array([0.0, 20.0 * k, 0.0])))
+    robot.wait_for_statuses(10)  # transforms that were on their way arrive before
+    sent = len(robot.heard["from map"])
+    robot.wait_for_statuses(15)
+    assert len(robot.heard["from map"]) == sent
+    np.testing.assert_allclose((stand(reset) @ reset).as_matrix(), T_map_base.as_matrix(), atol=0.02)
+    assert robot.mapping.session.odometry_fault == ""
 
 
 def test_after_a_reset_nothing_is_said_of_odometry(robot: Robot) -> None:

@@ -62,3 +62,20 @@ def test_patience_comes_back(tree: TransformTree, monkeypatch: pytest.MonkeyPatc
     begin = time.monotonic()
     assert odometry.pose("base_link", 100) is None
     assert time.monotonic() - begin >= 0.05
+
+
+def test_odometry_that_cannot_be_true_is_named(tree: TransformTree) -> None:
+    told: list[str] = []
+    odometry = Odometry(tree, "odom", 0.0, get_logger("test"))
+    odometry._logger = type("Logger", (), {"warning": staticmethod(lambda text, **_: told.append(text))})()
+    hear(tree, 100, 1.0)
+    hear(tree, 200, float("nan"))
+    assert odometry.pose("base_link", 150) is None
+    assert "odom -> base_link in TF cannot be used: its translation is (nan, 0, 0) m." in told[0]
+    assert "clocks" not in told[0]
+    hear(tree, 300, 3.0)
+    pose = odometry.pose("base_link", 200)
+    assert pose is not None
+    np.testing.assert_allclose(pose.translation, [2.0, 0.0, 0.0])
+    assert odometry.pose("base_link", 400) is None
+    assert "clocks" in told[1]

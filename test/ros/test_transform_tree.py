@@ -14,7 +14,9 @@ from tf2_msgs.msg import TFMessage
 
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros.conversions import transform_message
-from st3r_ros.ros.transform_tree import HISTORY_NS, TransformListener, TransformTree
+from st3r_ros.ros.transform_faults import MAX_SAID, TransformFaults
+from st3r_ros.ros.transform_listener import TransformListener
+from st3r_ros.ros.transform_tree import HISTORY_NS, TransformTree
 
 SECOND = 1_000_000_000
 
@@ -64,18 +66,123 @@ def test_the_newest_transform_counts_and_a_loop_ends() -> None:
     assert tree.lookup("map", "camera") is None
 
 
-@pytest.mark.parametrize("fault", ["zero quaternion", "not a number"])
-def test_a_transform_that_is_none_is_left_out(fault: str) -> None:
-    broken = TransformStamped(child_frame_id="camera")
-    broken.header.frame_id = "base"
-    if fault == "zero quaternion":
-        broken.transform.rotation.w = 0.0
-    else:
-        broken.transform.translation.y = float("nan")
-    tree = TransformTree()
-    tree.add(TFMessage(transforms=[broken, transform_message(SE3.identity(), 0, "base", "lidar")]))
+def telling_tree(own: str = "") -> tuple[TransformTree, list[str]]:
+    """A tree, and what it says of faults."""
+    told: list[str] = []
+    return TransformTree(faults=TransformFaults(told.append, own)), told
+
+
+def transform(parent: str = "base", child: str = "camera", **numbers: float) -> TransformStamped:
+    """The identity, but for some of x, y, z (metres) and qx, qy, qz, qw."""
+    item = transform_message(SE3.identity(), 0, parent, child)
+    for name, number in numbers.items():
+        setattr(item.transform.rotation if len(name) == 2 else item.transform.translation, name[-1], number)
+    return item
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (transform(qw=0.0), "base -> camera in TF cannot be used: its quaternion (x, y, z, w) is (0, 0, 0, 0), of length 0"),
+        (transform(qw=2.0), "of length 2 instead of 1"),
+        (transform(qw=0.99), "of length 0.99 instead of 1"),
+        (transform(qz=float("nan")), "its quaternion (x, y, z, w) is (0, 0, nan, 1)"),
+        (transform(qz=1e200), "its quaternion"),
+        (transform(y=float("nan")), "its translation is (0, nan, 0) m"),
+        (transform(x=float("inf")), "its translation is (inf, 0, 0) m"),
+        (transform(x=float("inf"), y=float("-inf")), "its translation"),
+        (transform(z=-1e30), "its translation is (0, 0, -1e+30) m"),
+        (transform("base", "/base"), "base -> base in TF cannot be used: a frame cannot be its own parent"),
+        (transform("", "camera"), "(no name) -> camera in TF cannot be used: a frame without a name"),
+        (transform("base", " / "), "base -> (no name) in TF"),
+    ],
+)
+def test_a_transform_that_cannot_be_true_is_left_out_counted_and_named(broken: TransformStamped, words: str) -> None:
+    tree, told = telling_tree()
+    good = transform("base", "lidar")
+    for _ in range(3):
+        assert tree.add(TFMessage(transforms=[broken, good])) == [good]
     assert tree.lookup("base", "camera") is None
     assert tree.lookup("base", "lidar") is not None
+    assert tree.faults.count == 3
+    assert len(told) == 1 and words in told[0]
+    assert tree.fault(broken.child_frame_id, "lidar") == told[0]
+
+
+def test_what_tf2_takes_is_taken() -> None:
+    """Rounded quaternions, and the coordinates of a place on the Earth."""
+    tree, told = telling_tree()
+    tree.add(TFMessage(transforms=[transform(qw=0.996, x=4.5e5, y=5.4e6)]))
+    found = tree.lookup("base", "camera")
+    assert found is not None and not told
+    np.testing.assert_allclose(found.rotation, np.eye(3), atol=1e-12)
+
+
+def test_a_fault_is_over_when_the_transform_is_right_again() -> None:
+    tree, _ = telling_tree()
+    tree.add(TFMessage(transforms=[transform("odom", "base"), transform("base", "mast", qw=0.0)]))
+    tree.add(TFMessage(transforms=[transform("mast", "camera")]))
+    assert "base -> mast" in tree.fault("camera")
+    tree.add(TFMessage(transforms=[transform("base", "mast")]))
+    assert tree.fault("camera") == "" and tree.faults.count == 1
+
+
+def test_a_glitch_of_odometry_is_passed_over() -> None:
+    tree, told = telling_tree()
+    for k, x in enumerate((0.0, 0.1, 1e30, 0.3)):
+        tree.add(said(moved(x), k * SECOND // 10))
+    assert_same(tree.lookup("odom", "base", 2 * SECOND // 10), moved(0.2))
+    assert tree.faults.count == len(told) == 1
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_two_parents_of_one_frame_are_named_and_both_are_found(static: bool) -> None:
+    """Another localizer beside odometry. Of two static ones the last counts, as in tf2."""
+    tree, told = telling_tree()
+    for k in range(3):
+        tree.add(said(moved(1.0 + k), k * SECOND // 10, "odom", "base"), static=static)
+        tree.add(said(moved(50.0), k * SECOND // 10, "world", "base"), static=static)
+    assert told == ["TF gives base two parents, odom and world, but a frame has one: stop one of their publishers."]
+    assert (tree.lookup("odom", "base") is None) == static
+    if not static:
+        assert_same(tree.lookup("odom", "base", SECOND // 10), moved(2.0))
+    assert_same(tree.lookup("world", "base"), moved(50.0))
+
+
+def test_a_static_transform_and_one_from_elsewhere_are_two_parents() -> None:
+    tree, told = telling_tree()
+    tree.add(said(moved(1.0), 0, "odom", "base"), static=True)
+    tree.add(said(moved(2.0), SECOND, "world", "base"))
+    assert len(told) == 1 and "base two parents, odom and world" in told[0]
+    assert_same(tree.lookup("odom", "base", SECOND), moved(1.0))
+
+
+def test_parents_of_which_is_told_elsewhere_are_not_told_twice() -> None:
+    tree, told = telling_tree(own="map")
+    for k in range(3):
+        tree.add(said(moved(1.0), k * SECOND // 10, "map", "base"))
+        tree.add(said(moved(1.0), k * SECOND // 10, "odom", "base"))
+    assert not told
+
+
+def test_a_loop_is_named_and_the_direct_transform_counts() -> None:
+    tree, told = telling_tree()
+    tree.add(said(moved(1.0), 0, "odom", "base"))
+    tree.add(said(moved(2.0), 0, "base", "camera"))
+    for _ in range(2):
+        tree.add(said(moved(7.0), 0, "camera", "odom"))
+    assert told == ["TF has a loop, odom -> base -> camera -> odom: stop the publisher of one of these transforms."]
+    assert_same(tree.lookup("odom", "base"), moved(1.0))
+    assert_same(tree.lookup("base", "camera"), moved(2.0))
+    assert sorted(tree.below("base")) == ["camera", "odom"]
+
+
+def test_a_flood_of_new_names_is_not_kept() -> None:
+    tree, told = telling_tree()
+    for k in range(1000):
+        tree.add(TFMessage(transforms=[transform(child=f"frame{k}", qw=0.0)]))
+    assert tree.faults.count == 1000
+    assert len(told) == MAX_SAID and len(tree.faults._current) == MAX_SAID
 
 
 # At a stamp ----------------------------------------------------------------------------------------------------------
@@ -129,11 +236,13 @@ def test_when_time_begins_again_the_old_transforms_are_forgotten() -> None:
 
 
 def test_a_frame_that_gets_another_parent_leaves_the_old_one() -> None:
-    tree = TransformTree()
-    tree.add(said(moved(1.0), 10, "odom", "base"))
-    tree.add(said(moved(2.0), 20, "map", "base"))
+    tree, told = telling_tree()
+    tree.add(said(moved(1.0), SECOND, "odom", "base"))
+    tree.add(said(moved(2.0), 3 * SECOND, "map", "base"))
     assert tree.lookup("odom", "base") is None
-    assert_same(tree.lookup("map", "base", 20), moved(2.0))
+    assert_same(tree.lookup("map", "base", 3 * SECOND), moved(2.0))
+    assert tree.parent("base") == "map"
+    assert not told
 
 
 def test_old_transforms_are_forgotten() -> None:
@@ -143,7 +252,7 @@ def test_old_transforms_are_forgotten() -> None:
     last = 5999 * SECOND // 100
     assert_same(tree.lookup("odom", "base", last - HISTORY_NS + SECOND), moved(5999 - 400))
     assert tree.lookup("odom", "base", last - 3 * HISTORY_NS) is None
-    assert len(tree._links["base"].stamps_ns) <= 1101
+    assert len(tree._links["base"]["odom"].stamps_ns) <= 1101
 
 
 def test_one_thread_waits_for_what_another_hears() -> None:

@@ -412,6 +412,39 @@ def test_frames_without_calibration_are_mapped_too(frames, sequence):
     assert errors.ate_sim3 < 0.05 * np.ptp(sequence.truth.positions, axis=0).max()
 
 
+def test_a_calibration_that_arrives_during_the_start_begins_it_again(frames):
+    mapper = new_mapper()
+    for index, frame in enumerate(frames[:3]):
+        mapper.register_frame(restamped(dataclasses.replace(frame, camera=None), index))
+    assert mapper.state is MappingState.INITIALIZING and not mapper.has_begun
+    updates = []
+    while mapper.state is MappingState.INITIALIZING:
+        index = 3 + len(updates)
+        updates.append(mapper.register_frame(restamped(frames[index], index)))
+    assert ["The calibration has arrived: the start begins again with it." in update.message for update in updates] == [
+        True,
+        *[False] * (len(updates) - 1),
+    ]
+    assert mapper.state is MappingState.TRACKING and mapper.has_begun
+    first = mapper.map.keyframes[0]
+    assert first.frame_id == 3 and first.K_known
+    assert all(keyframe.K_known for keyframe in mapper.map.keyframes.values())
+
+
+def test_a_calibration_that_arrives_for_a_map_without_is_not_used(frames):
+    mapper = new_mapper()
+    messages = []
+    for index, frame in enumerate(frames[:40]):
+        given = frame if mapper.has_begun else dataclasses.replace(frame, camera=None)
+        messages.append(mapper.register_frame(restamped(given, index)).message)
+    assert mapper.has_begun and len(mapper.map.keyframes) > 1
+    assert not any(keyframe.K_known for keyframe in mapper.map.keyframes.values())
+    assert sum("arrived after mapping had started without it, so it is not used" in message for message in messages) == 1
+    mapper.reset()
+    mapper.register_frame(frames[0])
+    assert mapper.map.keyframes[0].K_known
+
+
 def test_a_full_map_drops_what_is_redundant_and_tracks_on():
     sequence = SimulatedSequence(SimulationConfig(seed=1, frames=180, width=320, height=240), range(0, 120, 2))
     mapper = Mapper(load_pair_model("opencv"), MapperConfig(max_keyframes=5, keyframe_match_fraction=0.8))

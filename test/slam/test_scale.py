@@ -41,13 +41,15 @@ def curve(count: int, step: float = 0.05) -> np.ndarray:
 class Journey:
     """A camera on its way: the map knows its frames up to scale and noise, odometry in metres, from an origin of its own.
 
-    noise: of a frame's position in the map, metres. drift: factor by which the map's unit grows per metre.
+    noise: of a frame's position in the map, metres. drift: factor by which the map's unit grows per metre. depth: how far what
+    the keyframes see is, metres; 0 for unknown.
     """
 
     noise: float = 0.005
     drift: float = 0.0
     seed: int = 0
     known_baseline: float = 0.0
+    depth: float = 0.0
     map: KeyframeMap = field(default_factory=KeyframeMap)
     changes: list[ScaleChange] = field(default_factory=list)
 
@@ -62,7 +64,9 @@ class Journey:
         """The next frame at a true position; odometry: where it claims to be, None for nowhere."""
         factor = math.prod(change.factor for change in self.changes)
         if self.steps % 10 == 0:
-            add_keyframe(self.map, Sim3(np.eye(3), factor * position / self.unit, np.float64(factor * 0.7)))
+            new = add_keyframe(self.map, Sim3(np.eye(3), factor * position / self.unit, np.float64(factor * 0.7)))
+            if self.depth:
+                new.X[..., 2], new.conf[:] = self.depth / (0.7 * self.unit), 1.0
         keyframe = list(self.map.keyframes.values())[-1]
         seen = factor * (position + self.rng.normal(0.0, self.noise, 3)) / self.unit
         T_kf_cam = keyframe.T_world_cam.inverse() @ Sim3(np.eye(3), seen, keyframe.T_world_cam.scale)
@@ -223,6 +227,36 @@ def test_odometry_that_has_nothing_to_do_with_the_map_tells_nothing() -> None:
     journey.walk(np.cumsum(rng.normal(0.0, 0.05, (300, 3)), axis=0), np.cumsum(moves, axis=0))
     scale = journey.map.scale
     assert scale.source == "none" or scale.sigma > 0.04
+
+
+@pytest.mark.parametrize("spoil", [np.array([1.0, 1.0, -1.0]), np.array([-1.0, -1.0, -1.0])])
+def test_odometry_with_other_axes_is_refused_until_it_is_mended(spoil: np.ndarray) -> None:
+    """Wrong in z, along which the path goes most, or in all."""
+    way = curve(200) * [0.3, 1.0, 1.0]
+    journey = Journey()
+    journey.walk(way[:60], way[:60] * spoil)
+    assert "degrees away from the camera's; check the axes" in journey.estimator.odometry_fault
+    assert journey.map.scale == MapScale()
+    journey.walk(way[60:])
+    assert journey.estimator.odometry_fault == ""
+    assert journey.map.scale.source == "odometry"
+    assert journey.metres_per_unit == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_odometry_in_another_unit_is_refused_until_it_is_mended(known: bool) -> None:
+    """By a scale that is known from elsewhere, or by how far what the camera sees would be."""
+    way = curve(400)
+    journey = Journey(depth=30.0)
+    if known:
+        journey.map.scale = MapScale("network", 0.005)
+    journey.walk(way[:60], 50.0 * way[:60])
+    assert "another unit than metres" in journey.estimator.odometry_fault
+    assert not journey.changes
+    journey.walk(way[60:])
+    assert journey.estimator.odometry_fault == ""
+    if not known:
+        assert journey.metres_per_unit == pytest.approx(1.0, abs=0.03)
 
 
 def test_images_without_odometry_are_bridged() -> None:
