@@ -18,6 +18,7 @@ from st3r_ros.ros.conversions import picture_from_message, stamp_to_ns
 from st3r_ros.ros.qos import OVERRIDABLE, SubscriptionEventCallbacks, images, latched
 
 KEPT = 30
+_SAY_AGAIN_S = 30.0
 
 
 def read_mask(file: str) -> np.ndarray | None:
@@ -60,20 +61,28 @@ class MaskInput:
             self._node.destroy_subscription(subscription)
 
     def of(self, stamp_ns: int, width: int, height: int) -> np.ndarray | None:
-        """The mask (height, width) bool of the image with a stamp; None where it is used whole.
+        """The mask (height, width) bool of the image with a stamp; None where it is used whole. One that leaves nothing is said.
 
         Raises:
             FrameError: a mask cannot be decoded, or has not the shape of the image.
         """
         with self._lock:
             message = self._recent.get(stamp_ns, self._newest)
-        masks = [] if self._static is None else [fitted(self._static, width, height)]
+        masks = {} if self._static is None else {"in mask_file": fitted(self._static, width, height)}
         if message is not None:
             try:
-                masks.append(fitted(mask_of(picture_from_message(message)), width, height))
+                masks[f"on {self.topic}"] = fitted(mask_of(picture_from_message(message)), width, height)
             except FrameError as error:
                 raise FrameError(f"The mask on {self.topic} cannot be used: {error}") from error
-        return np.logical_and.reduce(masks) if masks else None
+        if not masks:
+            return None
+        mask: np.ndarray = np.logical_and.reduce(list(masks.values()))
+        if not mask.any():
+            where = next((where for where, own in masks.items() if not own.any()), ", together with that ".join(masks))
+            self._node.get_logger().warning(
+                f"The mask {where} is dark everywhere: nothing of the image is used.", throttle_duration_sec=_SAY_AGAIN_S
+            )
+        return mask
 
     def _on_mask(self, message: Image) -> None:
         with self._lock:

@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
@@ -191,6 +193,8 @@ ALL_NODES = {
     "image_topic": "camera/image_raw",
     "camera_info_topic": "camera/info",
     "image_transport": "compressed",
+    "camera_axes": "body",
+    "rectified": "yes",
     "pair_model": "opencv",
     "device": "cpu",
     "publish_tf": "false",
@@ -208,18 +212,17 @@ SEEN = {
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_arguments_arrive_and_ctrl_c_ends_cleanly(ros: Ros, launch: Any, node: str) -> None:
+def test_arguments_arrive_and_ctrl_c_ends_cleanly(ros: Ros, launch: Any, node: str, tmp_path: Path) -> None:
     words = [f"{name}:={value}" for name, value in (ALL_NODES | OF_NODE[node]).items()]
+    expected = {name: ALL_NODES[name] for name in ("image_transport", "camera_axes", "rectified", "pair_model")}
+    if node == "mapping":
+        expected["mask_file"] = str(tmp_path / "mask.png")
+        cv2.imwrite(expected["mask_file"], np.full((24, 32), 255, np.uint8))
+        words.append(f"mask_file:={expected['mask_file']}")
     launched = launch(node, "namespace:=robot", *words)
     watching = observer(ros, f"/robot/st3r_{node}")
     wait_until(lambda: watching.state() == State.PRIMARY_STATE_ACTIVE, "the node to be active", PATIENCE_S)
-    expected = SEEN[node] | {
-        "image_transport": "compressed",
-        "pair_model": "opencv",
-        "mast3r.device": "cpu",
-        "publish_tf": False,
-        "use_sim_time": True,
-    }
+    expected |= SEEN[node] | {"mast3r.device": "cpu", "publish_tf": False, "use_sim_time": True}
     assert watching.parameters(*expected) == list(expected.values())
     topics = {"/robot/camera/image_raw/compressed", "/robot/camera/info"}
     wait_until(lambda: topics <= watching.subscriptions_of(f"st3r_{node}", "/robot"), "the subscriptions", PATIENCE_S)

@@ -45,6 +45,28 @@ def test_the_mask_of_the_stamp_is_taken_and_otherwise_the_newest(ros: Ros) -> No
         masks.of(10, 24, 32)
 
 
+@pytest.mark.parametrize(
+    ("static", "newest", "where"),
+    [
+        (USABLE & False, None, "in mask_file"),
+        (None, USABLE & False, "on /mask"),
+        (USABLE, ~USABLE, "in mask_file, together with that on /mask"),
+    ],
+)
+def test_masks_that_leave_nothing_are_said(
+    ros: Ros, static: np.ndarray | None, newest: np.ndarray | None, where: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ros.init()
+    masks = MaskInput(Node("listener"), static)
+    if newest is not None:
+        masks._on_mask(message(newest, 1))
+    for _ in range(3):
+        mask = masks.of(1, 32, 24)
+        assert mask is not None and not mask.any()
+    said = f"The mask {where} is dark everywhere: nothing of the image is used."
+    assert capfd.readouterr().err.count(said) == 1
+
+
 def test_a_latched_mask_is_heard_and_combined_with_that_of_the_file(ros: Ros, tmp_path) -> None:
     ros.init()
     node, driver = Node("listener"), Node("driver")
