@@ -213,7 +213,7 @@ def test_a_camera_info_that_comes_during_the_start_begins_it_again(ros: Ros) -> 
     mapper = robot.node.session.mapper
     assert mapper.state.name == "INITIALIZING" and not mapper.map.keyframes[0].K_known
     robot.show()
-    assert "The calibration has arrived: the start begins again with it." in robot.node.session.message
+    assert "The calibration has arrived: the start begins again with it." in robot.node.session.message(mapper.state)
     assert robot.node.source.calibration == "calibrated"
     robot.track()
     assert all(keyframe.K_known for keyframe in mapper.map.keyframes.values())
