@@ -22,7 +22,7 @@ _DAMAGE = re.compile(
 _PADDING = re.compile(rb"Corrupt JPEG data: (\d+) extraneous bytes before marker")
 _HARMLESS = re.compile(
     rb"libpng warning: |\[ ?(WARN|INFO|ERROR):\d+@|Unknown Adobe color|Warning: unknown JFIF|Invalid SOS parameters|"
-    rb"Inconsistent progression|.*/PIL/\w+\.py:\d+: |  warnings\.warn\("
+    rb"Inconsistent progression"
 )
 _one_at_a_time = threading.RLock()  # stderr belongs to the process
 

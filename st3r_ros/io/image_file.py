@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,8 @@ from st3r_ros.errors import FrameError
 from st3r_ros.io.decoder_lines import DecoderLines
 from st3r_ros.io.picture import Picture, ToneRange
 from st3r_ros.io.whole_image import check_whole
+
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged headers; decoding says more, with a name
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
@@ -91,7 +94,7 @@ def size_in_header(data: bytes) -> tuple[int, int]:
 
 
 def _size_in(file: BinaryIO) -> tuple[int, int]:
-    with _open(file) as picture:
+    with _open(file, header_only=True) as picture:
         # Pillow decodes a whole PNG to look for EXIF data behind the pixels.
         has_exif = picture.format == "TIFF" or any("exif" in str(key) for key in picture.info)
         swapped = has_exif and picture.getexif().get(_ORIENTATION, 1) in _SWAPPING
@@ -233,14 +236,14 @@ def _check_single(picture: Image.Image) -> None:
 
 
 @contextmanager
-def _open(file: BinaryIO) -> Iterator[Image.Image]:
-    """The image with its header read, for as long as it is decoded.
+def _open(file: BinaryIO, *, header_only: bool = False) -> Iterator[Image.Image]:
+    """The image with its header read, for as long as it is decoded. header_only: it is not.
 
     Raises FrameError when it is none or damaged, or in its decoder, which raises whatever the bytes lead it to.
     """
     lines = DecoderLines()
     try:
-        with lines, Image.open(file, formats=_formats()) as picture:
+        with nullcontext() if header_only else lines, Image.open(file, formats=_formats()) as picture:
             yield picture
     except FrameError:
         raise
