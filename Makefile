@@ -51,8 +51,8 @@ test-full: test  ## the same and the slow tests, such as the full-size network (
 format: setup  ## format the sources with ruff
 	@$(ENTER) ruff check --fix && ruff format
 
-docs: setup  ## generate docs/reference.md from the code
-	@$(ENTER) python tools/reference.py
+docs: setup  ## generate docs/reference.md and config/*.yaml from the code
+	@$(ENTER) python tools/reference.py && python tools/parameter_files.py
 
 bench: setup  ## run the benchmarks in bench/, except soak.py (long) and lossy_network.py (needs root)
 	@$(ENTER) for script in $(filter-out bench/soak.py bench/lossy_network.py,$(wildcard bench/[a-z]*.py)); do echo "== $$script"; python "$$script" || exit; done

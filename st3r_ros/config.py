@@ -213,7 +213,7 @@ IMAGE_TRANSPORTS = ("raw", "compressed", "foxglove", "ffmpeg")
 
 @dataclass(frozen=True)
 class MappingNodeConfig(Validated):
-    """The ROS node `st3r_mapping`; its other parameters are the groups below and the pair models'."""
+    """The ROS node `st3r_mapping`; its other parameters are in `NODE_SETTINGS`."""
 
     pair_model: str = setting("opencv", _PAIR_MODEL)
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
@@ -389,7 +389,7 @@ class SimulationConfig(Validated):
 
 @dataclass(frozen=True)
 class RelocalizationNodeConfig(Validated):
-    """The ROS node `st3r_relocalization`; the groups `relocalizer` and those of the pair models are its other parameters."""
+    """The ROS node `st3r_relocalization`; its other parameters are in `NODE_SETTINGS`."""
 
     pair_model: str = setting("opencv", _PAIR_MODEL)
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
@@ -481,3 +481,17 @@ class ViewerNodeConfig(ViewerConfig):
     thumbnails: bool = setting(
         True, "Show images in the keyframes, from keyframe_cloud: some megabytes on the network per keyframe."
     )
+
+
+NODE_SETTINGS: dict[str, dict[str, type[Validated]]] = {
+    "mapping": {
+        "": MappingNodeConfig,
+        "mapper": MapperConfig,
+        "relocalizer": RelocalizerConfig,
+        "cloud": CloudConfig,
+        "grid": GridConfig,
+    },
+    "relocalization": {"": RelocalizationNodeConfig, "relocalizer": RelocalizerConfig},
+    "viewer": {"": ViewerNodeConfig},
+}
+"""The parameters of the nodes in groups; mapping and relocalization also have those of every pair model (`pair.PAIR_MODELS`)."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from st3r_ros.config import CloudConfig, MapperConfig, RelocalizerConfig, Validated
 from st3r_ros.errors import ConfigError
-from st3r_ros.pair import PAIR_MODELS
+from st3r_ros.pair import PAIR_MODELS, with_pair_models
 
 Config = TypeVar("Config", bound=Validated)
 
@@ -70,8 +70,7 @@ def list_settings() -> list[SettingInfo]:
 
 
 def _groups() -> dict[str, type[Validated]]:
-    own: dict[str, type[Validated]] = {"mapper": MapperConfig, "cloud": CloudConfig, "relocalizer": RelocalizerConfig}
-    return own | {name: kind.config for name, kind in PAIR_MODELS.items()}
+    return with_pair_models({"mapper": MapperConfig, "cloud": CloudConfig, "relocalizer": RelocalizerConfig})
 
 
 def _find(name: str) -> tuple[str, dataclasses.Field]:

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fetching a large file over a bad line: what has arrived is kept, and only whole, verified files get their name."""
+"""Fetching a large file over a bad line: what has arrived is kept, and only whole, verified files get their name.
+
+huggingface_hub (looked at in 2.4.0) does not replace this. It fetches from the Hub only, while the published checkpoints lie on
+their publisher's server or a mirror of it; it deletes what an interrupted process has fetched, so that a download of gigabytes
+begins anew; and it compares the size of the file, not its SHA-256. Repositories of the Hub are fetched by it: see
+`checkpoints.sources`.
+"""
 
 from __future__ import annotations
 

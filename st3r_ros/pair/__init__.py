@@ -7,7 +7,7 @@ line in the registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from st3r_ros.config import Validated
@@ -33,6 +33,11 @@ PAIR_MODELS = {
 }
 """Every pair model by its name, which is also the name of its group of settings. The parameters of the nodes, `st3r settings`,
 the files in config/ and docs/reference.md follow from it."""
+
+
+def with_pair_models(groups: Mapping[str, type[Validated]]) -> dict[str, type[Validated]]:
+    """Groups of settings, and those of every pair model."""
+    return {**groups, **{name: kind.config for name, kind in PAIR_MODELS.items()}}
 
 
 def load_pair_model(name: str, checkpoint: str = "", config: Validated | None = None) -> PairModel:

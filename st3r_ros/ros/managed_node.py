@@ -19,7 +19,7 @@ from rclpy.task import Future
 
 from st3r_ros.config import Validated
 from st3r_ros.errors import St3rError
-from st3r_ros.pair import PAIR_MODELS
+from st3r_ros.pair import PAIR_MODELS, with_pair_models
 from st3r_ros.ros import parameters
 from st3r_ros.ros.diagnostics import OK, WARN, Diagnostics, health
 from st3r_ros.ros.image_input import ImageInput
@@ -43,7 +43,7 @@ class ManagedNode(LifecycleNode):
 
     def __init__(self, name: str, stop: Stop, groups: Mapping[str, type[Validated]]) -> None:
         super().__init__(name)
-        groups = {**groups, **{model: kind.config for model, kind in PAIR_MODELS.items()}}
+        groups = with_pair_models(groups)
         parameters.declare(self, groups)
         parameters.watch(self, groups, self._apply)
         self._stop = stop

@@ -14,6 +14,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from std_srvs.srv import Trigger
 
 from st3r_ros.config import (
+    NODE_SETTINGS,
     CloudConfig,
     GridConfig,
     MapperConfig,
@@ -43,14 +44,6 @@ from st3r_ros.runtime import optimizer_thread
 from st3r_ros.slam.mapper import NO_MAP, Mapper
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 
-_GROUPS: dict[str, type[Validated]] = {
-    "": MappingNodeConfig,
-    "mapper": MapperConfig,
-    "cloud": CloudConfig,
-    "grid": GridConfig,
-    "relocalizer": RelocalizerConfig,
-}
-
 
 class MappingNode(ManagedNode):
     """Configured, it has a `session` (pair model, map). Active, it has a `source` of images, and publishes."""
@@ -59,7 +52,7 @@ class MappingNode(ManagedNode):
         self.session: MappingSession | None = None
         self.source: ImageSource | None = None
         self._optimizer: ThreadPoolExecutor | None = None
-        super().__init__("st3r_mapping", stop, _GROUPS)
+        super().__init__("st3r_mapping", stop, NODE_SETTINGS["mapping"])
         self._offer(Trigger, "reset", self._on_reset)
         self._offer(Trigger, "pause", self._on_pause)
         self._offer(Trigger, "resume", self._on_resume)

@@ -12,7 +12,7 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.task import Future
 
-from st3r_ros.config import RelocalizationNodeConfig, RelocalizerConfig, Validated
+from st3r_ros.config import NODE_SETTINGS, RelocalizationNodeConfig, RelocalizerConfig, Validated
 from st3r_ros.io.calibration import told_rectified
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.results import check_output_folder
@@ -33,7 +33,6 @@ from st3r_ros.slam.memory import gpu_bytes
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.srv import LoadMap, Relocalize, SetReference
 
-_GROUPS: dict[str, type[Validated]] = {"": RelocalizationNodeConfig, "relocalizer": RelocalizerConfig}
 _PARENT_HINT = "Set child_frame to the root of the robot's tree, or use ~/pose, which does not depend on TF."
 
 
@@ -45,7 +44,7 @@ class RelocalizationNode(ManagedNode):
         self.source: ImageSource | None = None
         self._latest: ImageInput | None = None
         self._waiting: list[Future] = []
-        super().__init__("st3r_relocalization", stop, _GROUPS)
+        super().__init__("st3r_relocalization", stop, NODE_SETTINGS["relocalization"])
         self._offer(SetReference, "set_reference", self._on_set_reference)
         self._offer(Relocalize, "relocalize", self._on_relocalize)
         self._offer(LoadMap, "load_map", self._on_load_map)

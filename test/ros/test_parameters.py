@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,35 +11,22 @@ from rclpy.parameter import Parameter
 from ros_harness import Ros
 
 from st3r_ros.config import (
-    CloudConfig,
-    GridConfig,
-    MapperConfig,
+    NODE_SETTINGS,
     MappingNodeConfig,
-    RelocalizationNodeConfig,
-    RelocalizerConfig,
     Validated,
-    ViewerNodeConfig,
     setting,
 )
 from st3r_ros.errors import ConfigError
-from st3r_ros.pair import PAIR_MODELS
+from st3r_ros.pair import with_pair_models
 from st3r_ros.ros import parameters
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+import parameter_files
 
 CONFIG = Path(__file__).parents[2] / "config"
 MAPPING_YAML = CONFIG / "mapping.yaml"
-PAIR_GROUPS: dict[str, type[Validated]] = {name: kind.config for name, kind in PAIR_MODELS.items()}
-FILES: dict[str, dict[str, type[Validated]]] = {
-    "mapping.yaml": {
-        "": MappingNodeConfig,
-        "mapper": MapperConfig,
-        "cloud": CloudConfig,
-        "grid": GridConfig,
-        "relocalizer": RelocalizerConfig,
-        **PAIR_GROUPS,
-    },
-    "relocalization.yaml": {"": RelocalizationNodeConfig, "relocalizer": RelocalizerConfig, **PAIR_GROUPS},
-    "viewer.yaml": {"": ViewerNodeConfig},
-}
+FILES = {name: with_pair_models(groups) if name != "viewer" else groups for name, groups in NODE_SETTINGS.items()}
 
 
 @dataclass(frozen=True)
@@ -122,24 +110,19 @@ def test_live_changes_are_checked_and_applied_together(ros: Ros) -> None:
     assert parameters.read(node, "example", Example) == Example(size=1.5, wild=True, mode="fast")
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_the_parameter_file_holds_every_parameter_at_its_default(file: str) -> None:
-    content = yaml.safe_load((CONFIG / file).read_text())["/**"]["ros__parameters"]
-    defaults = {name: dataclasses.asdict(kind()) for name, kind in FILES[file].items()}
+@pytest.mark.parametrize("node", FILES)
+def test_the_parameter_file_holds_every_parameter_at_its_default(node: str) -> None:
+    text = (CONFIG / f"{node}.yaml").read_text()
+    content = yaml.safe_load(text)["/**"]["ros__parameters"]
+    defaults = {name: dataclasses.asdict(kind()) for name, kind in FILES[node].items()}
     assert content == {**defaults.pop(""), **defaults}
+    assert text == parameter_files.parameter_file(node), f"config/{node}.yaml is out of date; run: make docs"
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_the_parameter_file_says_what_is_live(file: str) -> None:
-    live = {(g, item.name): item.metadata["live"] for g, kind in FILES[file].items() for item in dataclasses.fields(kind)}
-    group, told = "", set()
-    for line in (CONFIG / file).read_text().splitlines():
-        name = line.split(":")[0].strip()
-        group = name if name in FILES[file] else group
-        if (group, name) in live:
-            told.add((group, name))
-            assert ("[live]" in line) is live[group, name], line
-    assert told == set(live)
+def test_what_is_live_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NODE_SETTINGS, "viewer", {"": Example})
+    lines = [line.strip() for line in parameter_files.parameter_file("viewer").splitlines()]
+    assert lines[-8:-2] == ["# How many.", "count: 3", "# [live] How large.", "size: 0.5", "# [live] How.", "mode: slow"]
 
 
 def test_the_parameter_file_is_read_by_ros(ros: Ros) -> None:
