@@ -15,11 +15,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_registered_model_maps_the_simulator_by_its_name(st3r, tmp_path):
-    source = "sim:room?frames=8&fps=5&width=320&height=240"
+    source = "sim:room?frames=12&fps=5&width=320&height=240"
     outcome = st3r("map", source, "--pair-model", "toy", "--set", "toy.white=250", "--out", tmp_path)
     assert outcome.code == 0, outcome.err
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["pair_model"] == "toy" and summary["tracked"] >= 6
+    assert summary["pair_model"] == "toy" and summary["tracked"] >= 8
     assert toy_pair.LOADED[-1].white == 250
 
 

@@ -18,7 +18,7 @@ from st3r_ros.ros.qos import latched
 from st3r_ros.sim.sequence import SimulatedSequence
 
 FIRST_NS = 1_700_000_000_000_000_000
-FRAMES = SimulatedSequence(SimulationConfig(frames=8, fps=5.0, width=320, height=240))
+FRAMES = SimulatedSequence(SimulationConfig(frames=12, fps=5.0, width=320, height=240))
 
 
 def test_the_node_maps_with_it_and_has_its_parameters(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
