@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from st3r_ros.errors import InputError
-from st3r_ros.geometry.camera import Camera, Undistorter
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.undistortion import Undistorter
 from st3r_ros.io.image_file import is_plain, read_picture, read_size
 from st3r_ros.io.picture import ToneRange
 from st3r_ros.maps.exported import Original, is_image_file

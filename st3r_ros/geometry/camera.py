@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pinhole camera with lens distortion, and the removal of that distortion from images.
+"""The pinhole camera with lens distortion.
 
 Pixel coordinates are (x, y), the centre of the top left pixel at (0, 0).
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import cv2
 import numpy as np
 
 from st3r_ros.errors import CalibrationError
@@ -145,44 +144,12 @@ class Camera:
         return (self.width, self.height, self.distortion_model, self.K.tobytes(), self.distortion.tobytes())
 
     @cached_property
-    def _fold_radius(self) -> float:
+    def fold_radius(self) -> float:
+        """The radius on the plane z = 1 up to which the calibration describes the lens, as `distortion.fold_radius`."""
         return lens.fold_radius(self.distortion_model, self.distortion)
 
     def _in_view(self, xy: np.ndarray) -> np.ndarray:
-        return np.where((xy * xy).sum(-1, keepdims=True) <= self._fold_radius**2, xy, np.nan)
-
-
-class Undistorter:
-    """Turns images of a distorted camera into those of `camera`: an ideal lens with the same size and K.
-
-    The pixel maps are computed once, here. What the lens does not show becomes black.
-    """
-
-    def __init__(self, distorted: Camera) -> None:
-        self.camera = distorted.without_distortion()
-        self._map: tuple[np.ndarray, np.ndarray] | None = None
-        if distorted.has_distortion:
-            seen_at = distorted.project(self.camera.unproject(pixel_grid(distorted.width, distorted.height)))
-            seen_at = np.nan_to_num(seen_at, nan=-10.0).astype(np.float32)
-            self._map = cv2.convertMaps(seen_at[..., 0], seen_at[..., 1], cv2.CV_16SC2)
-
-    def rectify(self, image: np.ndarray, *, nearest: bool = False) -> np.ndarray:
-        """The image (H, W) or (H, W, C) without distortion, same size and type; the image itself when the lens is ideal.
-
-        nearest: take whole pixels, for values that must not be mixed, such as depths.
-
-        Raises:
-            CalibrationError: the image does not have the size of the calibration.
-        """
-        if image.shape[:2] != (self.camera.height, self.camera.width):
-            raise CalibrationError(
-                f"The image has {image.shape[1]} x {image.shape[0]} pixels, but its calibration is for "
-                f"{self.camera.width} x {self.camera.height}; calibrate at the size of the images."
-            )
-        if self._map is None:
-            return image
-        interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-        return cv2.remap(image, *self._map, interpolation=interpolation, borderMode=cv2.BORDER_CONSTANT)
+        return np.where((xy * xy).sum(-1, keepdims=True) <= self.fold_radius**2, xy, np.nan)
 
 
 def pixel_grid(width: int, height: int) -> np.ndarray:

@@ -8,7 +8,8 @@ import dataclasses
 import numpy as np
 
 from st3r_ros.errors import FrameError
-from st3r_ros.geometry.camera import Camera, Undistorter
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.undistortion import Undistorter
 from st3r_ros.types import Frame
 
 MIN_SIDE = 16
