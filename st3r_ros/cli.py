@@ -390,18 +390,25 @@ def download_command(
 @_reported
 def doctor_command(
     checkpoint: str = typer.Argument("", metavar="[CHECKPOINT]", help="Check these weights instead of the machine."),
+    *,
+    camera: str = typer.Option("", metavar="FILE", help="Check this calibration file instead (docs/calibration.md)."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> int:
-    """Check this machine and say how to install what is missing; or check a weight file.
+    """Check this machine and say how to install what is missing; or check a weight file, or a calibration.
 
-    Returns 1 when st3r cannot map, or cannot use the weights.
+    Returns 1 when st3r cannot map, or cannot use the weights or the calibration.
 
     \b
     Examples:
       st3r doctor
       st3r doctor mast3r
       st3r doctor weights/model.safetensors --json
+      st3r doctor --camera camera.yaml
     """
+    if camera:
+        from st3r_ros.commands.camera_report import run_camera_report
+
+        return run_camera_report(camera, as_json)
     if checkpoint:
         from st3r_ros.commands.checkpoint_report import run_checkpoint_report
 

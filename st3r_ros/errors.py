@@ -30,6 +30,10 @@ class CalibrationError(St3rError):
     """A camera calibration is incomplete or contradicts the images."""
 
 
+class ImplausibleCalibrationError(CalibrationError):
+    """A camera calibration is complete, but no camera has it: its principal point, pixels or distortion cannot be right."""
+
+
 class EncodingError(FrameError):
     """An image message has an encoding, a step or a length that cannot be converted."""
 

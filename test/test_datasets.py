@@ -45,7 +45,7 @@ def test_kitchen_is_every_second_frame_with_depth_for_every_fourth(tmp_path, con
         write_image(source / f"frame-{number:06d}.color.jpg", (64, 48))
         cv2.imwrite(str(source / f"frame-{number:06d}.depth.png"), np.array([[0, 1234, 65535]], np.uint16))
         np.savetxt(source / f"frame-{number:06d}.pose.txt", T_WORLD_CAM)
-    np.savetxt(source / "camera-intrinsics.txt", np.diag([585.0, 585, 1]))
+    np.savetxt(source / "camera-intrinsics.txt", np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]]))
     convert("kitchen", source, tmp_path / "kitchen")
     check_poses(tmp_path / "kitchen", [0, 1 / 15, 2 / 15])
     depths = DepthImages(tmp_path / "kitchen")

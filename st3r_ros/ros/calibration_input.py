@@ -110,10 +110,7 @@ class CalibrationInput:
             reason = f"The camera_info on {self.topic} cannot be used ({self._error} Then call ~/reset.)"
         elif zero:
             reason = f"The camera_info on {self.topic} has K = 0"
-        sentence = f"{reason}: the camera is taken as uncalibrated."
-        if sentence not in self._said:
-            self._said.add(sentence)
-            self._node.get_logger().warning(sentence)
+        self._warn_once(f"{reason}: the camera is taken as uncalibrated.")
         return ImageCamera(None)
 
     def _choose(self, size: tuple[int, int] | None) -> tuple[Camera | None, CalibrationError | None]:
@@ -123,7 +120,10 @@ class CalibrationInput:
             return None, error
         finally:
             for note in self._choice.notes:
-                self._inform_once(note)
+                if note in self._choice.doubts:
+                    self._warn_once(note)
+                else:
+                    self._inform_once(note)
         return camera, None
 
     def _on_info(self, info: CameraInfo) -> None:
@@ -166,6 +166,11 @@ class CalibrationInput:
                     CameraInfo, self.topic, self._on_info, profile, event_callbacks=quiet
                 )
                 return
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._node.get_logger().warning(sentence)
 
     def _inform_once(self, sentence: str) -> None:
         if sentence not in self._said:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Pose, PoseWithCovarianceStamped
@@ -17,7 +18,7 @@ from st3r_ros.errors import CalibrationError, EncodingError, FrameError, Geometr
 from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.io.calibration import camera_from_info, is_named_rectified, read_calibration
+from st3r_ros.io.calibration import CameraChoice, calibration_from_info, read_calibration
 from st3r_ros.io.image_file import read_image
 from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
 from st3r_ros.ros.transforms import OPTICAL, MapAnchor
@@ -54,8 +55,8 @@ def frame_from_file(path: str, camera: Camera | None) -> Frame:
     return Frame(0, 0, read_image(Path(path)), camera)
 
 
-def frame_with_calibration(path: str, calibration_path: str) -> Frame:
-    """The frame of an image file with the camera of a calibration file, "" for none.
+def frame_with_calibration(path: str, calibration_path: str, say: Callable[[str], Any]) -> Frame:
+    """The frame of an image file with the camera of a calibration file, "" for none. say: takes what is to be said of that.
 
     Raises:
         FrameError: as `frame_from_file`.
@@ -65,21 +66,30 @@ def frame_with_calibration(path: str, calibration_path: str) -> Frame:
     if not calibration_path:
         return frame
     height, width = frame.image.shape[:2]
-    camera = read_calibration(calibration_path).camera((width, height), rectified=is_named_rectified(Path(path).stem))
+    choice = CameraChoice(Path(path).stem)
+    choice.add(read_calibration(calibration_path))
+    camera = choice.camera(width, height)
+    for note in choice.notes:
+        say(note)
     return dataclasses.replace(frame, camera=camera)
 
 
-def camera_given(info: CameraInfo, rectified: bool | None = None) -> Camera | None:
-    """The camera of a request, None when its field was left empty. rectified: whether it comes with rectified images.
+def camera_given(info: CameraInfo, rectified: bool | None, say: Callable[[str], Any]) -> Camera | None:
+    """The camera of a request, None when its field was left empty.
+
+    rectified: whether it comes with rectified images. say: takes what is to be said of it.
 
     Raises:
         CalibrationError: it is incomplete, contradicts itself or is that of a driver without calibration (K is 0).
     """
     if CameraInfo(header=info.header) == info:
         return None
-    camera = camera_from_info(info, rectified=rectified)
-    if camera is None:
+    calibration = calibration_from_info(info)
+    if calibration.tells_nothing:
         raise CalibrationError("The K of camera_info is zero; calibrate the camera, or leave camera_info empty.")
+    camera = calibration.camera(rectified=rectified)
+    for doubt in calibration.doubts(camera):
+        say(doubt)
     return camera
 
 

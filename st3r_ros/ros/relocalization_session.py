@@ -13,6 +13,7 @@ from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.config import RelocalizationNodeConfig
 from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError, St3rError
 from st3r_ros.eval.matches_picture import draw_matches
+from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
@@ -59,6 +60,7 @@ class RelocalizationSession:
         self.last: LocalizationResult | None = None
         self.problem = ""
         self._checkpoint = ""
+        self._said: set[str] = set()
         self._store, self._logger, self._rectified = store, logger, rectified
 
     def begin(self, config: RelocalizationNodeConfig) -> None:
@@ -71,7 +73,9 @@ class RelocalizationSession:
         kept, problems = self._store.load() if self._store is not None else ([], [])
         given = None
         if config.reference:
-            given = Reference(DEFAULT_NAME, queries.frame_with_calibration(config.reference, config.reference_camera))
+            given = Reference(
+                DEFAULT_NAME, queries.frame_with_calibration(config.reference, config.reference_camera, self._warn_once)
+            )
             kept = [reference for reference in kept if reference.name != DEFAULT_NAME]
             self._use(given)
         for reference in kept:
@@ -161,7 +165,7 @@ class RelocalizationSession:
         return f"Reference '{name}' is removed."
 
     def _frame(self, request: SetReference.Request, latest: LatestImage | None, image_wait: float) -> Frame:
-        camera = queries.camera_given(request.camera_info, self._rectified)
+        camera = self._camera_given(request.camera_info)
         if request.path:
             return queries.frame_from_file(request.path, camera)
         if not request.use_latest:
@@ -187,7 +191,7 @@ class RelocalizationSession:
         try:
             if item.error is not None:
                 raise FrameError(str(item.error))
-            camera = item.camera if camera_info is None else queries.camera_given(camera_info, self._rectified)
+            camera = item.camera if camera_info is None else self._camera_given(camera_info)
             frame = queries.frame_from_message(item.message, camera)
             result = self.relocalizer.localize(frame)
             self.last, self.problem = result, ""
@@ -200,6 +204,14 @@ class RelocalizationSession:
         if self.outputs.picture_wanted:
             self.outputs.publish_picture(self._picture(frame, result), header)
         return message
+
+    def _camera_given(self, info: CameraInfo) -> Camera | None:
+        return queries.camera_given(info, self._rectified, self._warn_once)
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._logger.warning(sentence)
 
     def _forget_last(self) -> None:
         """Clears the last result, which was about other references."""

@@ -126,6 +126,8 @@ def test_rectified_images_are_not_undistorted_again(tmp_path, topic, rectified, 
         ({"distortion_model": "fov"}, "cannot be used: .*'distortion_model: fov' is a lens that is not supported"),
         ({"d": np.full(5, np.nan)}, "cannot be used: .*not finite"),
         ({"width": 640, "height": 480}, "cannot be used: .*is for images of 640x480 pixels, but these have 48x32"),
+        ({"k": np.array([80.0, 0, 47.5, 0, 80.0, 31.5, 0, 0, 1])}, "cannot be used: .*so K is of images of about 96x64 pixels"),
+        ({"d": np.full(5, 1e3)}, "cannot be used: .*leaves 0% of the undistorted image"),
         ({"k": np.zeros(9), "p": np.zeros(12)}, "has K = 0"),
     ],
 )

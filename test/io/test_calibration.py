@@ -43,7 +43,7 @@ def info(**changes):
 @given(model=st.sampled_from(sorted(COUNTS)), seed=st.integers(0, 1000))
 def test_what_is_written_is_read_back_exactly(tmp_path_factory, model, seed):
     rng = np.random.default_rng(seed)
-    matrix = np.array([[rng.uniform(100, 900), 0, 320.123456789], [0, 512.1, 1e-7], [0, 0, 1]])
+    matrix = np.array([[rng.uniform(400, 700), 0, 320.123456789], [0, 512.1, 239.5000001], [0, 0, 1]])
     camera = Camera(640, 480, matrix, model, rng.normal(0, 1e-5, COUNTS[model]))
     path = tmp_path_factory.mktemp("calibration") / "camera.yaml"
     write_camera(path, camera, name="front")
@@ -110,6 +110,15 @@ def test_region_of_interest_and_binning_apply_to_k():
     assert (camera.width, camera.height) == (200, 150)
     point = np.array([0.3, -0.2, 2.0])
     np.testing.assert_allclose((full.project(point) - (100, 50) + 0.5) / 2 - 0.5, camera.project(point), atol=1e-9)
+
+
+def test_the_principal_point_is_judged_in_the_whole_image_of_the_sensor():
+    corner = SimpleNamespace(x_offset=0, y_offset=0, width=330, height=250)
+    whole = SimpleNamespace(x_offset=0, y_offset=0, width=640, height=480)
+    assert camera_from_info(info(roi=corner)).K[0, 2] == 319.5
+    twice = [2 * value for value in K[:8]] + [1.0]
+    with pytest.raises(CalibrationError, match="so K is of images of about 1279x959 pixels"):
+        camera_from_info(info(k=twice, roi=whole))
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,30 @@ def test_what_fits_the_image_is_used_whatever_came_before_or_after(wrong):
     assert chosen("/cam/image_raw", DRIVER, wrong)[0] == RAW
 
 
+HALF = dataclasses.replace(DRIVER, K=K * [[0.5], [0.5], [1.0]])
+SIDE_BY_SIDE = dataclasses.replace(DRIVER, K=K - [[0, 0, 160.0], [0, 0, 0], [0, 0, 0]], P=None)
+
+
+def test_what_cannot_be_right_is_not_used_and_said_with_its_number():
+    assert chosen("/cam/image_raw", HALF, DRIVER)[0] == chosen("/cam/image_raw", DRIVER, HALF)[0] == RAW
+    assert chosen("/cam/image_rect", HALF)[0] == RECTIFIED
+    with pytest.raises(CalibrationError, match=r"^/cam/camera_info is wrong: The principal point .* is at 25% of the width"):
+        chosen("/cam/image_raw", HALF)
+    with pytest.raises(CalibrationError, match="for images of 640x480 pixels, but these have 320x240"):
+        chosen("/cam/image_raw", HALF, size=(320, 240))
+
+
+def test_a_doubt_is_said_once_whatever_an_autofocus_does():
+    choice = CameraChoice("/cam/image_raw")
+    for focus in (1.0, 1.01, 1.02):
+        choice.add(dataclasses.replace(SIDE_BY_SIDE, K=SIDE_BY_SIDE.K * [[focus], [1.0], [1.0]]))
+        assert choice.camera(*SIZE) is not None
+    (doubt,) = choice.doubts
+    assert choice.notes == [doubt] and doubt.startswith(
+        "/cam/camera_info is doubtful, but used: The principal point (159.5, 239.5)"
+    )
+
+
 def test_the_newest_is_used():
     closer = dataclasses.replace(DRIVER, K=K * [[1.01], [1.01], [1.0]])
     assert chosen("/cam/image_raw", DRIVER, closer)[0].K[0, 0] == 1.01 * 525.0

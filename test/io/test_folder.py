@@ -108,9 +108,10 @@ def test_the_p_of_a_calibration_is_that_of_rectified_images(tmp_path, folder, op
     images = tmp_path / folder
     images.mkdir()
     write_pictures(images, ["0.png"])
-    write_camera(images / "camera.yaml", Camera(48, 32, np.diag([40.0, 40.0, 1.0]), "plumb_bob", np.array([0.1, 0.0, 0.0, 0.0])))
+    K = np.array([[40.0, 0.0, 23.5], [0.0, 40.0, 15.5], [0.0, 0.0, 1.0]])
+    write_camera(images / "camera.yaml", Camera(48, 32, K, "plumb_bob", np.array([0.1, 0.0, 0.0, 0.0])))
     text = (images / "camera.yaml").read_text().split("projection_matrix")[0]
-    (images / "camera.yaml").write_text(text + "projection_matrix: {data: [30, 0, 0, 0, 0, 30, 0, 0, 0, 0, 1, 0]}")
+    (images / "camera.yaml").write_text(text + "projection_matrix: {data: [30, 0, 23.5, 0, 0, 30, 15.5, 0, 0, 0, 1, 0]}")
     sequence = open_sequence(f"{images}{options}")
     camera = next(iter(sequence)).camera
     assert (camera.K[0, 0], camera.has_distortion) == (focal, focal == 40.0)

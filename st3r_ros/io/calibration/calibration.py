@@ -10,9 +10,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from st3r_ros.errors import CalibrationError
+from st3r_ros.errors import CalibrationError, ImplausibleCalibrationError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.lens_names import Lens, find_lens
+from st3r_ros.geometry.plausibility import examine
 
 Size = tuple[int, int]
 """Width and height, pixels."""
@@ -31,7 +32,7 @@ class Calibration:
     lens_names: what names the lens, by the key that says it. coefficients: (N,) float64 of its distortion.
     P: (3, 3) float64, the K of the rectified images, None where it is not told. rectified_size: of these, where it differs.
     rectified: auto, or what a person has said of the images of this calibration: yes or no.
-    note: a sentence that a person should read, or "".
+    note: a sentence that a person should read, or "". cropped: K is known to be of a part of the sensor's images.
     """
 
     source: str
@@ -43,6 +44,7 @@ class Calibration:
     rectified_size: Size | None = None
     rectified: str = "auto"
     note: str = ""
+    cropped: bool = False
 
     @staticmethod
     def of(camera: Camera, source: str = "The calibration") -> Calibration:
@@ -90,6 +92,7 @@ class Calibration:
 
         Raises:
             CalibrationError: it is incomplete, contradicts itself, is of no camera that can be used, or is for another size.
+            ImplausibleCalibrationError: it cannot be right.
         """
         taken = self.is_rectified(size, rectified)
         K = self.K if not taken or self.P is None else self.P
@@ -99,9 +102,18 @@ class Calibration:
         width, height = self._checked_size(size, own, K)
         lens = Lens("plumb_bob", np.zeros(0)) if taken else self.lens
         try:
-            return Camera(width, height, K, lens.model, lens.distortion)
+            camera = Camera(width, height, K, lens.model, lens.distortion)
         except CalibrationError as error:
             raise CalibrationError(f"{self.source} is wrong: {error}") from error
+        fault = examine(camera, cropped=self.cropped).fault
+        if fault:
+            raise ImplausibleCalibrationError(f"{self.source} is wrong: {fault}")
+        return camera
+
+    def doubts(self, camera: Camera) -> list[str]:
+        """What a person should know of a camera of this calibration, which is used all the same, as sentences."""
+        doubts = examine(camera, cropped=self.cropped).doubts
+        return [f"{self.source} is doubtful, but used: {doubt}" for doubt in doubts]
 
     def _checked_size(self, size: Size | None, own: Size | None, K: np.ndarray) -> Size:
         if size is None:
@@ -128,7 +140,8 @@ class Calibration:
 
     def cut(self, x0: int, y0: int, size: Size | None) -> Calibration:
         """The calibration of the part of the images that starts at pixel (x0, y0)."""
-        return self._changed(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0], [0.0, 0.0, 1.0]]), size)
+        part = self._changed(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0], [0.0, 0.0, 1.0]]), size)
+        return dataclasses.replace(part, cropped=self.cropped or size != self.size)
 
     def binned(self, x: int, y: int) -> Calibration:
         """The calibration of the images that have one pixel for each x times y of these."""

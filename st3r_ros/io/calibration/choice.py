@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from st3r_ros.errors import CalibrationError
+from st3r_ros.errors import CalibrationError, ImplausibleCalibrationError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.lens_names import EQUIDISTANT
 from st3r_ros.io.calibration.calibration import Calibration, Size
@@ -49,10 +49,12 @@ class CameraChoice:
 
     images: what the images are called: their topic, folder or file. rectified: auto, yes or no (auto: by the name).
     option: how a person sets `rectified`, with {} for the value. notes: sentences to be said, each of them once.
+    doubts: those of the notes that warn of a calibration.
     """
 
     def __init__(self, images: str, rectified: str = "auto", option: str = "?rectified={}") -> None:
         self.notes: list[str] = []
+        self.doubts: list[str] = []
         self._images, self._option = images, option
         self._rectified = told_rectified(images, rectified)
         self._forced = rectified != "auto"
@@ -69,13 +71,17 @@ class CameraChoice:
             try:
                 if size is not None:
                     calibration.camera(size, rectified=self._rectified)
+            except ImplausibleCalibrationError as error:
+                self._error = error
+                if size in self._newest:
+                    continue  # images of another size are told of that size first
             except CalibrationError as error:
                 self._error = error
-            else:
-                self._newest.pop(size, None)
-                self._newest[size] = calibration  # the last one now
-                if len(self._newest) > _MAX_SIZES:
-                    del self._newest[next(iter(self._newest))]
+                continue
+            self._newest.pop(size, None)
+            self._newest[size] = calibration  # the last one now
+            if len(self._newest) > _MAX_SIZES:
+                del self._newest[next(iter(self._newest))]
 
     def refuse(self, error: CalibrationError) -> None:
         """A calibration has come that contradicts itself."""
@@ -100,6 +106,7 @@ class CameraChoice:
         if chosen is None or chosen[0] is not calibration or (chosen[1].width, chosen[1].height) != size:
             self._chosen = chosen = calibration, calibration.camera(size, rectified=self._rectified)
             self._note(calibration, size)
+            self._doubt(calibration.doubts(chosen[1]))
         if next(reversed(self._newest.values())) is not calibration:
             self._say(f"{calibration.source} now gives another image size; the last one for {width}x{height} pixels is kept.")
         return chosen[1]
@@ -151,10 +158,21 @@ class CameraChoice:
             return ", as configured"
         return ", by its name" if self._rectified is not None else ""
 
+    def _doubt(self, sentences: list[str]) -> None:
+        """Notes doubts of a new kind; an autofocus gives those of a kind with new numbers all the time."""
+        for sentence in sentences:
+            if _without_numbers(sentence) not in map(_without_numbers, self.doubts):
+                self.doubts.append(sentence)
+                self._say(sentence)
+
     def _say(self, sentence: str) -> None:
         if sentence not in self._said:
             self._said.add(sentence)
             self.notes.append(sentence)
+
+
+def _without_numbers(sentence: str) -> str:
+    return re.sub(r"[-+.\de]*\d", "", sentence)
 
 
 def _distorts(calibration: Calibration) -> bool:

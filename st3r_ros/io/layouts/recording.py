@@ -126,6 +126,7 @@ class ListedSequence(ImageSequence):
         stamps = [image.stamp_ns for image in images]
         self.stamps_ns = None if None in stamps else np.array(stamps, dtype=np.int64)
         self._images = images
+        self.notes = (*self.notes, *_doubts(images, self.camera))
 
     def _entries(self) -> Sequence[Entry]:
         return self._images
@@ -150,6 +151,14 @@ def calibration(request: Request, *folders: Path) -> tuple[Camera | Calibration 
         if found is not None:
             return found, "camera.yaml"
     return None, ""
+
+
+def _doubts(images: Sequence[Entry], first: Camera | None) -> tuple[str, ...]:
+    """What a person should know of the cameras that images have of their own; `first` was looked at already."""
+    own = {image.camera: image.source for image in images if image.camera is not None and image.camera != first}
+    doubts = [doubt for camera in own for doubt in Calibration.of(camera, f"The camera of '{own[camera]}'").doubts(camera)]
+    more = (f"{len(doubts) - 1} more doubts of this kind, about other images' cameras, are not listed.",) if doubts[1:] else ()
+    return (*doubts[:1], *more)
 
 
 def image_size(files: Sequence[Path]) -> tuple[int, int]:

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a calibration can be that of a real camera, judged by what it does to an image and not by its numbers.
+
+The limits leave out every calibration that was found in public use and maps well: wide fisheyes, rational models with large
+terms that cancel each other, housings under water, cropped modes. Coefficients as such tell nothing: k4 = 280 may be right.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from st3r_ros.geometry import distortion as lens
+from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.lens_names import EQUIDISTANT
+
+OFF_CENTRE = 0.2
+"""Distance of the principal point from the image centre, as a share of a side, from which it is doubtful."""
+OFF_CENTRE_BOTH = 0.15
+"""The same for both sides in the same direction, from which K is of another image size. A crop rarely does that."""
+OFF_CENTRE_SCALED = 0.09
+"""The same where both sides are off by the same factor, as after a resize: doubtful."""
+SAME_FACTOR = 0.05
+FAR_OUTSIDE = 1.5
+CORNER = 0.05
+"""A principal point that was never set, or is counted from the centre."""
+LEAST_LEFT, FEW_LEFT = 0.5, 0.83
+"""Share of the undistorted image that is not black: below the first nothing useful is left, below the second it is doubtful."""
+MUCH_TANGENTIAL, MOST_TANGENTIAL = 0.03, 0.15
+"""Shift by the tangential terms, as a share of the image diagonal: doubtful, and impossible. Poor lenses have up to 0.025."""
+MISORDERED_TANGENTIAL = 0.004
+"""The same where the coefficients look like k1, k2, k3, p1, p2."""
+UNEQUAL, MOST_UNEQUAL = 1.5, 3.0
+"""Factor between fx and fy: doubtful, and impossible. Images squeezed from 16:9 to 4:3 have 1.33, from 2:1 less than 1.5."""
+_GRID = 41
+_STEP = 1e-6
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a calibration does to the images.
+
+    centre: of the principal point, as shares of width and height. left: share of the undistorted image that is not black.
+    fold_px: distance from the principal point at which the image folds over, pixels, inside the image; None where it does not.
+    tangential: largest shift by the tangential terms, as a share of the image diagonal.
+    """
+
+    centre: tuple[float, float]
+    left: float
+    fold_px: float | None
+    tangential: float
+
+
+@dataclass(frozen=True)
+class Plausibility:
+    """What speaks against a calibration, in sentences. fault: why it cannot be right, "" when it can. doubts: for a person."""
+
+    measures: Measures
+    fault: str
+    doubts: tuple[str, ...]
+
+
+@lru_cache(maxsize=64)
+def examine(camera: Camera, *, cropped: bool = False) -> Plausibility:
+    """Judges the calibration of a camera.
+
+    cropped: its images are known to be cut out of others, so that the principal point may be anywhere.
+    """
+    measures = measure(camera)
+    findings = [
+        *([] if cropped else _of_centre(camera, measures)),
+        *_of_pixels(camera),
+        *_of_distortion(camera, measures),
+        *_of_tangential(camera, measures),
+    ]
+    faults = [sentence for sentence, is_fault in findings if is_fault]
+    doubts = tuple(sentence for sentence, is_fault in findings if not is_fault)
+    return Plausibility(measures, "".join(faults[:1]), doubts)
+
+
+def measure(camera: Camera) -> Measures:
+    """The measures of a camera, on a grid of 41 x 41 ideal pixels."""
+    size = np.array([camera.width, camera.height])
+    x, y = (camera.K[:2, 2] + 0.5) / size
+    centre = float(x), float(y)
+    if not camera.has_distortion:
+        return Measures(centre, 1.0, None, 0.0)
+    pixels = (pixel_grid(_GRID, _GRID) + 0.5) / _GRID * size - 0.5
+    rays = camera.without_distortion().unproject(pixels)[..., :2]
+    with np.errstate(all="ignore"):
+        seen = _distorted(camera, rays)
+        along_x, along_y = (_distorted(camera, rays + step) - seen for step in _STEP * np.eye(2))
+        upright = along_x[..., 0] * along_y[..., 1] > along_x[..., 1] * along_y[..., 0]
+        shown = np.abs((seen @ camera.K[:2, :2].T + camera.K[:2, 2] + 0.5) / size - 0.5).max(axis=-1) <= 0.5
+        tangential = np.linalg.norm(_tangential(camera, rays) @ camera.K[:2, :2].T, axis=-1).max() / np.linalg.norm(size)
+    radius = np.linalg.norm(rays, axis=-1)
+    whole = upright & (radius < camera.fold_radius)
+    folded = radius[~whole]
+    fold_px = float(folded.min() * camera.K[0, 0]) if folded.size else None
+    return Measures(centre, float((shown & whole).mean()), fold_px, float(tangential))
+
+
+def _distorted(camera: Camera, rays: np.ndarray) -> np.ndarray:
+    return lens.distort(camera.distortion_model, camera.distortion, rays)
+
+
+def _tangential(camera: Camera, rays: np.ndarray) -> np.ndarray:
+    """The shift by p1 and p2 alone, on the plane z = 1."""
+    if camera.distortion_model == EQUIDISTANT or len(camera.distortion) < 4:
+        return np.zeros_like(rays)
+    return lens.plumb_bob(rays, np.array([0.0, 0.0, *camera.distortion[2:4]])) - rays
+
+
+Finding = tuple[str, bool]
+"""A sentence, and whether the calibration cannot be right."""
+
+
+def _of_centre(camera: Camera, measures: Measures) -> list[Finding]:
+    (right, down), (cx, cy) = measures.centre, camera.K[:2, 2]
+    x, y = right - 0.5, down - 0.5
+    size = f"{camera.width}x{camera.height} pixels"
+    where = f"The principal point ({cx:g}, {cy:g}) is at {right:.0%} of the width and {down:.0%} of the height of {size}"
+    other = f"images of about {2 * cx + 1:.0f}x{2 * cy + 1:.0f} pixels" if min(right, down) > 0.0 else "images of another size"
+    same_direction = min(abs(x), abs(y)) if x * y > 0.0 else 0.0
+    if max(abs(x), abs(y)) > FAR_OUTSIDE:
+        return [(f"{where}, far outside of the image; calibrate at the size of the images.", True)]
+    if max(right, down) < CORNER:
+        return [(f"{where}, in its corner; set cx and cy, which are about half of width and height.", True)]
+    if same_direction >= OFF_CENTRE_BOTH:
+        return [(f"{where}, so K is of {other}; calibrate at the size of the images, or scale K to it.", True)]
+    scaled = same_direction >= OFF_CENTRE_SCALED and abs(right / down - 1.0) < SAME_FACTOR
+    if scaled or max(abs(x), abs(y)) >= OFF_CENTRE:
+        return [(f"{where}: right if the images were cropped, wrong if K is of {other}.", False)]
+    return []
+
+
+def _of_pixels(camera: Camera) -> list[Finding]:
+    fx, fy = camera.K[0, 0], camera.K[1, 1]
+    factor = max(fx, fy) / min(fx, fy)
+    if factor < UNEQUAL:
+        return []
+    sentence = f"fx = {fx:g} and fy = {fy:g} differ by a factor of {factor:.1f}, but pixels are square or nearly so; correct K."
+    return [(sentence, factor >= MOST_UNEQUAL)]
+
+
+def _of_distortion(camera: Camera, measures: Measures) -> list[Finding]:
+    if measures.left >= FEW_LEFT:
+        return []
+    cause = "its edges come from outside of the image"
+    if measures.fold_px is not None:
+        corner = max(math.hypot(x, y) for x, y in _corners(camera))
+        cause = f"it folds over {measures.fold_px:.0f} pixels from the principal point, the corners are at {corner:.0f}"
+    fault = measures.left < LEAST_LEFT
+    advice = (
+        f"correct the coefficients, which {camera.distortion_model} has in the order {_order(camera)}, or calibrate again"
+        if fault
+        else "check that straight lines are straight in it"
+    )
+    sentence = (
+        f"The distortion {_text(camera.distortion)} leaves {measures.left:.0%} of the undistorted image and the rest is black: "
+        f"{cause}; {advice}."
+    )
+    return [(sentence, fault)]
+
+
+def _of_tangential(camera: Camera, measures: Measures) -> list[Finding]:
+    misordered = _looks_misordered(camera) and measures.tangential > MISORDERED_TANGENTIAL
+    if measures.tangential <= MUCH_TANGENTIAL and not misordered:
+        return []
+    p1, p2 = camera.distortion[2:4]
+    asked = f"is the order of {_text(camera.distortion)} k1, k2, k3, p1, p2? It" if len(camera.distortion) == 5 else "the order"
+    sentence = (
+        f"The tangential terms p1 = {p1:g} and p2 = {p2:g} move pixels by up to {measures.tangential:.1%} of the image diagonal; "
+        f"{asked} must be {_order(camera)}."
+    )
+    return [(sentence, measures.tangential > MOST_TANGENTIAL)]
+
+
+def _looks_misordered(camera: Camera) -> bool:
+    """Whether the third of five coefficients is large beside the last two, of which the last is k3 and rarely small but not 0."""
+    if camera.distortion_model == EQUIDISTANT or len(camera.distortion) != 5:
+        return False
+    third, fourth, fifth = np.abs(camera.distortion[2:])
+    return bool(0.0 < fifth < 0.005 and third > 5.0 * max(fourth, fifth))
+
+
+def _order(camera: Camera) -> str:
+    names = "k1 k2 k3 k4" if camera.distortion_model == EQUIDISTANT else "k1 k2 p1 p2 k3 k4 k5 k6"
+    return ", ".join(names.split()[: len(camera.distortion)])
+
+
+def _corners(camera: Camera) -> list[tuple[float, float]]:
+    cx, cy = camera.K[:2, 2]
+    return [(x - cx, y - cy) for x in (0, camera.width - 1) for y in (0, camera.height - 1)]
+
+
+def _text(D: np.ndarray) -> str:
+    return f"[{', '.join(f'{value:g}' for value in D)}]"
