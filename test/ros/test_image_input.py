@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import rclpy
+from rcl_interfaces.msg import Log
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
@@ -156,6 +157,29 @@ def test_images_with_a_wrong_calibration_are_uncalibrated_and_the_reason_is_told
         return setup.receive().camera == CAMERA
 
     wait_until(corrected, "the corrected calibration to be used")
+
+
+def test_a_calibration_that_cannot_be_right_is_not_used_and_one_that_is_doubtful_is(ros: Ros) -> None:
+    def make_twice_as_large(info: CameraInfo) -> None:
+        info.k[:] = [1.0 if i == 8 else 2.0 * value for i, value in enumerate(info.k)]
+
+    setup = Setup(ros)
+    lines: list[Log] = []
+    setup.driver.create_subscription(Log, "/rosout", lines.append, 100)
+    ros.spin(setup.driver)
+    setup.send_info(make_twice_as_large)
+    assert setup.receive().camera is None
+    assert "at 98% of the width and 98% of the height of 32x24 pixels" in setup.source.error
+    wait_until(lambda: any("98% of the width" in line.msg and line.level == 30 for line in lines), "a warning in the log")
+    doubtful = Camera(32, 24, CAMERA.K + np.array([[0.0, 0.0, 8.0], [0.0] * 3, [0.0] * 3]))
+    setup.source.restart()
+
+    def used() -> bool:
+        setup.send_info(camera=doubtful)
+        return setup.receive().camera == doubtful
+
+    wait_until(used, "the doubtful calibration to be used")
+    wait_until(lambda: any("is doubtful, but used" in line.msg and line.level == 30 for line in lines), "a warning of it")
 
 
 @pytest.mark.parametrize(
