@@ -12,12 +12,9 @@ The pictures show images of the sequence: check its licence before publishing th
 
 from __future__ import annotations
 
-import argparse
 import array
-import io
 import math
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -26,17 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import harness
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from mapping_bench.views import TrueViews
-from matplotlib.figure import Figure
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
-from st3r_ros.errors import InputError, St3rError
+from noisy_depth.views import TrueViews
+from st3r_ros.errors import InputError
 from st3r_ros.eval.association import associate
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
@@ -52,10 +49,11 @@ from st3r_ros.types import Frame, LocalizationStatus, Trajectory
 
 NAME = "/st3r_relocalization"
 DOCK = "dock"
-FAILED, USER_ERROR = 1, 2
+FAILED = 1
 PATIENCE_S = 60.0
 WIDTH = 900  # of the pictures, pixels
 DRAIN_S = 2.0
+QUANTILES = {"median": 50, "90 %:": 90, "worst": 100}
 STATUSES = {getattr(RelocalizationResult, status.name): status.name for status in LocalizationStatus} | {0: "UNUSABLE"}
 TRUE, FOUND = "#71717a", "#16a34a"
 REFUSALS = {"TOO_FEW_MATCHES": "#dc2626", "AMBIGUOUS": "#d97706", "UNCERTAIN": "#7c3aed", "UNUSABLE": "#18181b"}
@@ -66,7 +64,8 @@ EXAMPLES = """examples:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """A result and the true pose of its camera in the dock's frame."""
+    """A result, and the true pose of its camera in the dock's frame. pose: the answered one, None where there is none or its
+    length means nothing."""
 
     result: RelocalizationResult
     stamp_ns: int
@@ -77,41 +76,30 @@ class Answer:
         return STATUSES[self.result.status]
 
     @property
-    def distance(self) -> float:
-        """True metres to the dock."""
-        return float(_distance(self.truth))
-
-    @property
-    def turn_deg(self) -> float:
-        """True angle to the dock's view."""
-        return float(_turn_deg(self.truth))
-
-    @property
     def pose(self) -> SE3 | None:
-        """The answered pose, None where there is none or its length means nothing."""
-        if self.result.status != RelocalizationResult.LOCALIZED or self.result.directional:
+        if not _has_pose(self.result):
             return None
         p, q = self.result.pose.pose.position, self.result.pose.pose.orientation
         return SE3.from_quaternion_xyzw(np.array([q.x, q.y, q.z, q.w]), np.array([p.x, p.y, p.z]))
 
 
+def _has_pose(result: RelocalizationResult) -> bool:
+    return result.status == RelocalizationResult.LOCALIZED and not result.directional
+
+
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """True poses (N,) of the camera in one frame, and their stamps (N,)."""
+    """True poses (N,) of the camera in the frame that it was in at the dock, from then on, and their stamps (N,)."""
 
     stamps_ns: np.ndarray
     poses: SE3
 
     @staticmethod
-    def of(trajectory: Trajectory) -> Truth:
-        """In the frame of the trajectory."""
+    def since(trajectory: Trajectory, dock_ns: int) -> Truth:
+        """From the dock on."""
         poses = SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions)
-        return Truth(trajectory.stamps_ns, poses)
-
-    def since(self, dock_ns: int) -> Truth:
-        """From a time on, in the frame that the camera was in at that time."""
-        begin = int(np.argmin(np.abs(self.stamps_ns - dock_ns)))
-        return Truth(self.stamps_ns[begin:], self.poses[begin].inverse() @ self.poses[begin:])
+        begin = int(np.argmin(np.abs(trajectory.stamps_ns - dock_ns)))
+        return Truth(trajectory.stamps_ns[begin:], poses[begin].inverse() @ poses[begin:])
 
     def at(self, stamp_ns: int) -> SE3 | None:
         """The pose of one image, None where none is known within 20 ms."""
@@ -180,12 +168,9 @@ class Robot(Node):
 
     def complaints(self) -> list[str]:
         """What is missing, too much or stamped otherwise: a success has one of each message, a refusal a result and a picture."""
-        with_pose = {s for s, r in self.results.items() if r.status == RelocalizationResult.LOCALIZED and not r.directional}
-        kinds = {
-            "pose": (with_pose, self.poses),
-            "TF": (with_pose, self.transforms),
-            "picture": (set(self.results), [*self.pictures]),
-        }
+        with_pose = {stamp for stamp, result in self.results.items() if _has_pose(result)}
+        images = set(self.results), [*self.pictures]
+        kinds = {"pose": (with_pose, self.poses), "TF": (with_pose, self.transforms), "picture": images}
         texts = []
         for kind, (expected, stamps) in kinds.items():
             lacking, unexpected = expected - set(stamps), set(stamps) - expected
@@ -215,11 +200,8 @@ def play(source: str, dock_s: float, speed: float, rate: float, views: TrueViews
     node = Child("relocalization_node", {"rate": rate, "reference_frame": DOCK, "publish_tf": True}, environment)
     camera: Child | None = None
     try:
-        _spin(
-            robot,
-            lambda: _running(node) and robot.count_subscribers("image") > 0 and robot.docking.service_is_ready(),
-            PATIENCE_S,
-        )
+        asks = lambda: robot.count_subscribers("image") > 0 and robot.docking.service_is_ready()  # noqa: E731
+        _spin(robot, lambda: _running(node) and asks(), PATIENCE_S)
         robot.look()
         camera = Child("camera_node", {"source": source, "rate": speed}, environment)
         _spin(robot, lambda: not (_running(node) and camera.running), math.inf)
@@ -254,16 +236,16 @@ def _spin(robot: Robot, done: Callable[[], bool], patience_s: float) -> None:
 def report(answers: list[Answer], robot: Robot) -> bool:
     """Print what came of the run; whether every message was as it must be."""
     print(robot.said)
-    print(
-        f"{len(answers)} answers: {', '.join(f'{n} {status}' for status, n in Counter(a.status for a in answers).most_common())}"
-    )
-    found = [(a, a.pose) for a in answers if a.pose is not None]
+    by_status = Counter(answer.status for answer in answers).most_common()
+    print(f"{len(answers)} answers: {', '.join(f'{n} {status}' for status, n in by_status)}")
+    found = [(answer.truth, pose) for answer in answers if (pose := answer.pose) is not None]
     if found:
-        errors = np.array([_errors(a.truth, pose) for a, pose in found])
-        ms = [a.result.latency_ms for a in answers]
-        print(f"error: median {np.median(errors[:, 0]):.3f} m, {np.median(errors[:, 1]):.2f} degrees;", end=" ")
-        print(f"90 %: {np.percentile(errors[:, 0], 90):.3f} m, {np.percentile(errors[:, 1], 90):.2f} degrees;", end=" ")
-        print(f"worst {errors[:, 0].max():.3f} m, {errors[:, 1].max():.2f} degrees; median {np.median(ms):.0f} ms per answer")
+        meters = np.array([np.linalg.norm(truth.translation - pose.translation) for truth, pose in found])
+        degrees = np.array([_turn_deg(truth.inverse() @ pose) for truth, pose in found])
+        ms = np.median([answer.result.latency_ms for answer in answers])
+        both = {name: (np.percentile(meters, q), np.percentile(degrees, q)) for name, q in QUANTILES.items()}
+        texts = [f"{name} {m:.3f} m, {deg:.2f} degrees" for name, (m, deg) in both.items()]
+        print(f"error: {'; '.join(texts)}; median {ms:.0f} ms per answer")
     complaints = robot.complaints()
     print("stamps: " + ("; ".join(complaints) or "result, pose, TF and picture of every query carry that of its image"))
     return not complaints
@@ -272,11 +254,9 @@ def report(answers: list[Answer], robot: Robot) -> bool:
 def write(out: Path, answers: list[Answer], truth: Truth, robot: Robot) -> None:
     """The pictures and the plot."""
     out.mkdir(parents=True, exist_ok=True)
-    moments = {
-        name: answer for name, answer in chosen(answers).items() if answer is not None and answer.stamp_ns in robot.pictures
-    }
+    moments = {name: answer for name, answer in chosen(answers).items() if answer and answer.stamp_ns in robot.pictures}
     for name, answer in moments.items():
-        where = f"{answer.distance:.2f} m and {answer.turn_deg:.0f} degrees away"
+        where = f"{_distance(answer.truth):.2f} m and {_turn_deg(answer.truth):.0f} degrees away"
         print(f"{name} at {answer.stamp_ns * 1e-9:.1f} s, {where}: {answer.result.message}")
     files = {out / "distance.png": plot(answers, moments, truth)}
     if moments:
@@ -300,41 +280,34 @@ def _jpeg(image: np.ndarray) -> bytes:
 
 def chosen(answers: list[Answer]) -> dict[str, Answer | None]:
     """The refusal farthest away, the first answer after it, and the nearest answer after it."""
-    away = max((a for a in answers if a.pose is None), key=lambda a: a.distance, default=None)
+    away = max((a for a in answers if a.pose is None), key=lambda a: _distance(a.truth), default=None)
     back = [a for a in answers if away is not None and a.pose is not None and a.stamp_ns > away.stamp_ns]
-    return {"away": away, "found": back[0] if back else None, "back": min(back, key=lambda a: a.distance, default=None)}
+    return {"away": away, "found": back[0] if back else None, "back": min(back, key=lambda a: _distance(a.truth), default=None)}
 
 
 def plot(answers: list[Answer], moments: dict[str, Answer], truth: Truth) -> bytes:
     """Distance and angle to the dock over time, true and answered; PNG."""
-    figure = Figure(figsize=(9.5, 5.0), layout="constrained")
+    figure = harness.new_figure(9.5, 5.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    seconds = truth.stamps_ns * 1e-9
-    upper.plot(seconds, _distance(truth.poses), color=TRUE, label="true")
-    lower.plot(seconds, _turn_deg(truth.poses), color=TRUE)
-    found = [(a, a.pose) for a in answers if a.pose is not None]
-    at = [a.stamp_ns * 1e-9 for a, _ in found]
-    upper.plot(at, [_distance(pose) for _, pose in found], ".", color=FOUND, label=f"answered ({len(found)})")
-    lower.plot(at, [_turn_deg(pose) for _, pose in found], ".", color=FOUND)
+    found = [(answer, pose) for answer in answers if (pose := answer.pose) is not None]
+    at = [answer.stamp_ns * 1e-9 for answer, _ in found]
+    for axes, of, label in ((upper, _distance, "distance to the dock, m"), (lower, _turn_deg, "turned by, degrees")):
+        axes.plot(truth.stamps_ns * 1e-9, of(truth.poses), color=TRUE, label="true")
+        axes.plot(at, [of(pose) for _, pose in found], ".", color=FOUND, label=f"answered ({len(found)})")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
     for status, color in REFUSALS.items():
-        stamps = [a.stamp_ns * 1e-9 for a in answers if a.status == status]
+        stamps = [answer.stamp_ns * 1e-9 for answer in answers if answer.status == status]
         if stamps:
             label = f"{status} ({len(stamps)})"
             upper.plot(stamps, np.zeros(len(stamps)), "|", color=color, markersize=9, label=label)
     for name, answer in moments.items():
-        upper.axvline(answer.stamp_ns * 1e-9, color="#a1a1aa", linewidth=0.8, zorder=0)
-        upper.annotate(
-            name, (answer.stamp_ns * 1e-9, 1.0), (2, -10), xycoords=("data", "axes fraction"), textcoords="offset points"
-        )
-    upper.set_ylabel("distance to the dock, m")
-    lower.set_ylabel("turned by, degrees")
+        seconds = answer.stamp_ns * 1e-9
+        upper.axvline(seconds, color="#a1a1aa", linewidth=0.8, zorder=0)
+        upper.annotate(name, (seconds, 1.0), (2, -10), xycoords=("data", "axes fraction"), textcoords="offset points")
     lower.set_xlabel("time of the recording, s")
     upper.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-    for axes in (upper, lower):
-        axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format="png")
-    return buffer.getvalue()
+    return harness.png(figure)
 
 
 def _distance(T: SE3) -> np.ndarray:
@@ -345,34 +318,24 @@ def _turn_deg(T: SE3) -> np.ndarray:
     return np.degrees(np.linalg.norm(so3.log(T.rotation), axis=-1))
 
 
-def _errors(truth: SE3, found: SE3) -> tuple[float, float]:
-    """Metres and degrees."""
-    return float(np.linalg.norm(truth.translation - found.translation)), float(_turn_deg(truth.inverse() @ found))
-
-
+@harness.command
 def main(arguments: list[str] | None = None) -> int:
     """Play, compare, print, write. Returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "source", nargs="?", default="sim:room?frames=300", help="a sequence with depth, true poses and a calibration"
-    )
+    parser = harness.parser(__doc__, EXAMPLES)
+    source = "sim:room?frames=300"
+    parser.add_argument("source", nargs="?", default=source, help="a sequence with depth, true poses and a calibration")
     parser.add_argument("--dock", type=float, default=0.0, metavar="S", help="stamp from which an image with depth is the dock")
     parser.add_argument("--rate", type=float, default=5.0, help="maximum rate of answers, 1/s")
-    parser.add_argument(
-        "--speed", type=float, help="playback speed; by default 1, and 0.5 for the simulation, which is rendered meanwhile"
-    )
+    speed = "playback speed; by default 1, and 0.5 for the simulation, which is rendered meanwhile"
+    parser.add_argument("--speed", type=float, help=speed)
     parser.add_argument("--out", type=Path, default=Path("docking"), help="folder for the pictures")
     options = parser.parse_args(arguments)
+    sequence = open_sequence(options.source)
+    views = TrueViews(sequence, max(sequence.camera.width, sequence.camera.height) if sequence.camera else 1)
     speed = options.speed or (0.5 if options.source.startswith("sim:") else 1.0)
-    try:
-        sequence = open_sequence(options.source)
-        views = TrueViews(sequence, max(sequence.camera.width, sequence.camera.height) if sequence.camera else 1)
-        robot = play(options.source, options.dock, speed, options.rate, views)
-    except St3rError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return USER_ERROR
+    robot = play(options.source, options.dock, speed, options.rate, views)
     assert robot.docked_ns is not None
-    truth = Truth.of(sequence.truth).since(robot.docked_ns)
+    truth = Truth.since(sequence.truth, robot.docked_ns)
     answers = robot.answers(truth)
     good = report(answers, robot)
     write(options.out, answers, truth, robot)
@@ -380,4 +343,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.start(main)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import resource
 import sys
 from pathlib import Path
 
+import harness
 import numpy as np
 import PIL
 import torch
@@ -21,7 +20,6 @@ import torch
 from golden_checks.kinds import KINDS, WEIGHTS, Checker, kind_of
 from golden_checks.results import Check, Result, Skipped, header, row
 
-DEFAULT = Path(__file__).parents[1] / "test" / "golden"
 EXAMPLES = """examples:
   python bench/goldens.py                                       the files that come with the tests
   python bench/goldens.py ~/goldens                             all files of a folder; 48x80 to 384x512 takes minutes
@@ -31,17 +29,16 @@ EXAMPLES = """examples:
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", metavar="DIR", nargs="*", type=Path, default=[DEFAULT], help="folders of files to check")
+    parser = harness.parser(__doc__, EXAMPLES)
+    known = [harness.TEST / "golden"]
+    parser.add_argument("folders", metavar="DIR", nargs="*", type=Path, default=known, help="folders of files to check")
     parser.add_argument("--set", dest="kinds", nargs="+", choices=KINDS, metavar="KIND", help=f"only these: {', '.join(KINDS)}")
     parser.add_argument("--weights", choices=WEIGHTS, default="procedural", help="pth uses <set>.pth next to each network file")
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    harness.add_outputs(parser, "also write the results to this file")
     chosen = parser.parse_args()
     for folder in chosen.folders:
         if not folder.is_dir():
             parser.error(f"{folder} is not a folder.")
-    if chosen.json and not chosen.json.parent.is_dir():
-        parser.error(f"The folder of {chosen.json} does not exist.")
     return chosen
 
 
@@ -82,24 +79,23 @@ def main() -> int:
     chosen = options()
     results = run(chosen.folders, chosen.kinds or list(KINDS), chosen.weights)
     checks = [result for result in results if isinstance(result, Check)]
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak_mib = int(harness.peak_mib(torch.device("cpu")))
     print(summary(checks, peak_mib))
     ok = bool(checks) and all(check.ok for check in checks)
-    if chosen.json:
-        report = {
-            "ok": ok,
-            "weights": chosen.weights,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "pillow": PIL.__version__,
-            "threads": torch.get_num_threads(),
-            "peak_memory_mib": peak_mib,
-            "checks": [dataclasses.asdict(check) | {"ok": check.ok} for check in checks],
-            "skipped": [dataclasses.asdict(result) for result in results if isinstance(result, Skipped)],
-        }
-        chosen.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    report = {
+        "ok": ok,
+        "weights": chosen.weights,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "threads": torch.get_num_threads(),
+        "peak_memory_mib": peak_mib,
+        "checks": [dataclasses.asdict(check) | {"ok": check.ok} for check in checks],
+        "skipped": [dataclasses.asdict(result) for result in results if isinstance(result, Skipped)],
+    }
+    harness.write_json(chosen.json, report)
     return 0 if ok else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.start(main)

@@ -22,15 +22,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import cv2
+import harness
 from ament_index_python.packages import get_package_prefix
+from harness import Row, Table
 from lossy_bench.link import ADDRESSES, BASE, OTHER, ROBOT, Link, LinkError, check_machine
 
-from st3r_ros.errors import St3rError
 from st3r_ros.io.calibration import write_camera
 from st3r_ros.sequences import open_sequence
 
@@ -39,7 +40,6 @@ LISTENER = Path(__file__).parent / "lossy_bench" / "listener.py"
 FPS = 15.0
 END_S = 20.0
 """Seconds that the camera may take longer than it plays: loading, being discovered, waiting for acknowledgements."""
-USER_ERROR = 2
 SUBNET = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}
 EXAMPLES = """examples:
   sudo -E env PATH="$PATH" python bench/lossy_network.py                        30 % loss, 20 Mbit/s
@@ -94,23 +94,39 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table. first_s: from the first image sent to the first that arrived. share: of the images sent since then.
+COLUMNS = (
+    ("setting", "setting", "<20", ""),
+    ("sent", "sent", ">6", ""),
+    ("received", "received", ">10", ""),
+    ("tracked", "tracked", ">9", ""),
+    ("share", "share", ">8", ".0%"),
+    ("first_s", "first s", ">9", ".1f"),
+    ("median_ms", "median ms", ">11", ".0f"),
+    ("p95_ms", "p95 ms", ">8", ".0f"),
+    ("mbit", "Mbit/s", ">8", ".1f"),
+)
 
-    mbit: per second, all that the robot has sent while it played.
-    """
 
-    setting: str
-    sent: int = 0
-    received: int = 0
-    tracked: int = 0
-    share: float = math.nan
-    first_s: float = math.nan
-    median_ms: float = math.nan
-    p95_ms: float = math.nan
-    mbit: float = math.nan
-    note: str = ""
+def row(setting: str, note: str = "", **figures: float) -> Row:
+    """first_s: from the first image sent to the first that arrived. share: of the images sent since then. mbit: per second, all
+    that the robot has sent while it played. note: why there are no figures."""
+    nothing = {
+        "sent": 0,
+        "received": 0,
+        "tracked": 0,
+        **dict.fromkeys(("share", "first_s", "median_ms", "p95_ms", "mbit"), math.nan),
+    }
+    return {"setting": setting, **nothing, **figures, "note": note}
+
+
+def table(mapping: bool) -> Table:
+    """With the tracked images where they are mapped."""
+    return Table([column for column in COLUMNS if mapping or column[0] != "tracked"], gap="")
+
+
+def line(row: Row, mapping: bool) -> str:
+    """One line of the table."""
+    return f"{row['setting']:<20}  {row['note']}" if row["note"] else table(mapping).line(row)
 
 
 def record(source: str, count: int, folder: Path) -> int:
@@ -191,25 +207,24 @@ def measure(link: Link, name: str, images: Path, seconds: float, mapping: bool) 
         text = log.read_text()
         begin, sent = _log_time(text, "Playing"), re.search(r"Sent (\d+) images in ([\d.]+) s", text)
         if begin is None or sent is None:
-            return Row(name, note=_why(text))
+            return row(name, note=_why(text))
         if not target.exists():
-            return Row(
-                name, note=f"the listener ended with {listener.returncode}: {_last(Path(folder, 'listener.log').read_text())}"
-            )
+            said = _last(Path(folder, "listener.log").read_text())
+            return row(name, note=f"the listener ended with {listener.returncode}: {said}")
         heard = json.loads(target.read_text())
         return _row(name, int(sent.group(1)), begin, heard, (after["bytes"] - before["bytes"]) / float(sent.group(2)))
 
 
 def _row(name: str, sent: int, begin: float, heard: dict, bytes_per_s: float) -> Row:
-    received, mbit = heard["received"], 8e-6 * bytes_per_s
+    figures = {"sent": sent, "received": heard["received"], "tracked": heard["tracked"], "mbit": 8e-6 * bytes_per_s}
     if not heard["stamps"]:
-        return Row(name, sent, received, heard["tracked"], received / sent, mbit=mbit)
+        return row(name, **figures, share=heard["received"] / sent)
     first_s = heard["stamps"][0] - begin
     since = sent - round(first_s * FPS)
-    milliseconds = sorted(1e3 * value for value in heard["latencies"])
-    p95 = milliseconds[min(len(milliseconds) - 1, int(0.95 * len(milliseconds)))]
-    share = min(1.0, received / max(1, since))
-    return Row(name, sent, received, heard["tracked"], share, first_s, statistics.median(milliseconds), p95, mbit)
+    ms = sorted(1e3 * value for value in heard["latencies"])
+    p95_ms = ms[min(len(ms) - 1, int(0.95 * len(ms)))]
+    share = min(1.0, heard["received"] / max(1, since))
+    return row(name, **figures, share=share, first_s=first_s, median_ms=statistics.median(ms), p95_ms=p95_ms)
 
 
 def _log_time(text: str, words: str) -> float | None:
@@ -228,64 +243,37 @@ def _last(text: str) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def header(mapping: bool) -> str:
-    """The first line of the table."""
-    tracked = f"{'tracked':>9}" if mapping else ""
-    figures = f"{'share':>8}{'first s':>9}{'median ms':>11}{'p95 ms':>8}{'Mbit/s':>8}"
-    return f"{'setting':<20}{'sent':>6}{'received':>10}{tracked}{figures}"
-
-
-def line(row: Row, mapping: bool) -> str:
-    """One line of the table."""
-    if row.note:
-        return f"{row.setting:<20}  {row.note}"
-    tracked = f"{row.tracked:>9}" if mapping else ""
-    figures = f"{row.first_s:>9.1f}{row.median_ms:>11.0f}{row.p95_ms:>8.0f}{row.mbit:>8.1f}"
-    return f"{row.setting:<20}{row.sent:>6}{row.received:>10}{tracked}{row.share:>8.0%}{figures}".replace("nan", "  -")
-
-
+@harness.command
 def main(arguments: list[str] | None = None) -> int:
     """Print the table. Returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__, EXAMPLES)
     parser.add_argument("--loss", type=float, default=30.0, help="packet loss, per cent, 0..100")
     parser.add_argument("--rate", type=float, default=20.0, help="Mbit/s of the link; 0 for no limit")
     parser.add_argument("--seconds", type=float, default=15.0, help="duration of each setting, seconds")
     parser.add_argument("--source", default="sim:room", help="the images, as st3r map takes them; the first ones are played")
-    parser.add_argument("--settings", default=",".join(SETTINGS), help=f"of: {', '.join(SETTINGS)}")
+    settings = harness.one_of(SETTINGS, "setting")
+    parser.add_argument("--settings", type=settings, default=list(SETTINGS), metavar="A,B", help=f"of: {', '.join(SETTINGS)}")
     parser.add_argument("--no-multicast", action="store_true", help="drop multicast, as some access points do")
     parser.add_argument("--map", action="store_true", help="run the mapping node on the base station")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    harness.add_outputs(parser, "also write the rows to this file")
     options = parser.parse_args(arguments)
-    names = options.settings.split(",")
-    unknown = [name for name in names if name not in SETTINGS]
-    if unknown or not 0 <= options.loss <= 100 or options.rate < 0 or options.seconds < 1:
-        parser.error(
-            f"there is no setting {unknown[0]}" if unknown else "--loss is 0..100, --rate at least 0, --seconds at least 1"
-        )
+    if not 0 <= options.loss <= 100 or options.rate < 0 or options.seconds < 1:
+        parser.error("--loss is 0..100, --rate at least 0, --seconds at least 1")
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        check_machine()
-        rows = _run(options, names)
-    except (LinkError, St3rError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("Interrupted; the namespaces are removed.", file=sys.stderr)
-        return 130
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    check_machine()
+    harness.write_json(options.json, _run(options))
     return 0
 
 
-def _run(options: argparse.Namespace, names: list[str]) -> list[Row]:
+def _run(options: argparse.Namespace) -> list[Row]:
     rows = []
     with tempfile.TemporaryDirectory(prefix="st3r_images_") as folder:
         count = record(options.source, round(FPS * options.seconds), Path(folder))
         limit = f"{options.rate:g} Mbit/s" if options.rate else "no limit of the rate"
         multicast = ", no multicast" if options.no_multicast else ""
         print(f"{options.loss:g} % of the packets lost, {limit}{multicast}, {count} images at {FPS:g} per second")
-        print(header(options.map), flush=True)
-        for name in names:
+        print(table(options.map).header(), flush=True)
+        for name in options.settings:
             sysctl = SETTINGS[name].sysctl
             with Link(options.loss / 100, options.rate, multicast=not options.no_multicast, sysctl=sysctl) as link:
                 rows.append(measure(link, name, Path(folder), count / FPS, options.map))
@@ -298,4 +286,4 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.start(main)

@@ -2,7 +2,7 @@
 """Accuracy and speed of mapping: one table over sequences, pair models and seeds.
 
 A sequence is any input of `st3r map`: a folder in TUM layout, a video, sim:room?seed=3, ...; `{seed}` is replaced by the seed.
-The pair model noisy_depth adds network-like errors to true depth and poses (mapping_bench/noise.py), to measure the mapping
+The pair model noisy_depth adds network-like errors to true depth and poses (test/noisy_depth), to measure the mapping
 separately from any network; it skips frames without depth. The seed draws its errors, and seeds the random numbers of the other
 models.
 
@@ -16,27 +16,42 @@ mapping only.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import os
 import sys
 import traceback
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
-from pathlib import Path
 
+import harness
+import numpy as np
+from harness import Row, Table
 from mapping_bench.cases import MODELS, Case, expand
 from mapping_bench.picture import draw
 from mapping_bench.run import Outcome, run
-from mapping_bench.table import header, line, medians
 
 from st3r_ros.errors import St3rError
 from st3r_ros.io.atomic import write_file
 
 DEFAULT_SEQUENCE = "sim:room?seed=1&frames=120"
 LOOPS = {"on": [True], "off": [False], "both": [True, False]}
-FAILED = 2
+FIGURES = (
+    ("tracked", "tracked", ">7", ".1%"),
+    ("ate_sim3", "ATE Sim3", ">8", ".4f"),
+    ("ate_share_of_path", "of path", ">7", ".2%"),
+    ("ate_se3", "ATE SE3", ">7", ".3f"),
+    ("scale", "scale", ">6", ".3f"),
+    ("depth_absrel", "AbsRel", ">6", ".4f"),
+    ("depth_absrel_single", "single", ">6", ".4f"),
+    ("fps", "fps", ">5", ".1f"),
+    ("ms_track", "track ms", ">8", ".1f"),
+    ("ms_optimize", "opt ms", ">6", ".1f"),
+    ("peak_rss_mb", "RSS MB", ">6", ".0f"),
+    ("peak_device_mb", "dev MB", ">6", ".0f"),
+    ("keyframes", "keyfr.", ">6", ".0f"),
+    ("loops", "closed", ">6", ".0f"),
+    ("loops_rejected", "rejected", ">8", ".0f"),
+)
+RUN = (("sequence", "sequence", "<34", ""), ("pair_model", "pair model", "<12", ""), ("seed", "seed", ">6", ""))
+TABLE = Table((*RUN, ("closing", "loops", ">5", ""), *FIGURES))
 EXAMPLES = """examples:
   python bench/mapping.py                                                       a simulated room, some seconds
   python bench/mapping.py kitchen --pair-model noisy_depth --seeds 1,2,3,4,5
@@ -49,51 +64,46 @@ EXAMPLES = """examples:
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__, EXAMPLES)
     parser.add_argument("sequences", nargs="*", metavar="SEQ", default=[DEFAULT_SEQUENCE], help="what is mapped")
-    parser.add_argument("--pair-model", type=_models, default=["noisy_depth"], metavar="|".join(MODELS), help="or several: a,b")
+    models = harness.one_of(MODELS, "pair model")
+    parser.add_argument("--pair-model", type=models, default=["noisy_depth"], metavar="|".join(MODELS), help="or several: a,b")
     parser.add_argument("--checkpoint", default="", help="weights for mast3r: file, folder, Hub id or published name")
-    parser.add_argument("--seeds", type=_numbers, default=[1], metavar="1,2,3")
+    parser.add_argument("--seeds", type=harness.numbers, default=[1], metavar="1,2,3")
     known = parser.add_mutually_exclusive_group()
     known.add_argument("--calibrated", action="store_true", default=True, help="the mapper knows the camera (the default)")
     known.add_argument("--uncalibrated", action="store_false", dest="calibrated", help="it does not")
     parser.add_argument("--loops", choices=tuple(LOOPS), default="on", help="whether loops are closed")
-    parser.add_argument("--every", type=_positive, default=1, metavar="N", help="take every n-th frame")
-    parser.add_argument("--max-frames", type=_positive, default=0, metavar="N", help="stop after this many frames")
-    parser.add_argument("--size", type=_positive, default=0, metavar="PX", help="longer side of noisy_depth's images")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows, with more figures, as JSON")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="also draw the paths and the errors")
+    parser.add_argument("--every", type=harness.positive, default=1, metavar="N", help="take every n-th frame")
+    parser.add_argument("--max-frames", type=harness.positive, default=0, metavar="N", help="stop after this many frames")
+    parser.add_argument("--size", type=harness.positive, default=0, metavar="PX", help="longer side of noisy_depth's images")
+    harness.add_outputs(parser, "also write the rows, with more figures, as JSON", png="also draw the paths and the errors")
     chosen = parser.parse_args(arguments)
-    for file in (chosen.json, chosen.png):
-        if file is not None and not file.absolute().parent.is_dir():
-            parser.error(f"The folder of {file} does not exist.")
     if "mast3r" in chosen.pair_model and not chosen.checkpoint:
         parser.error("mast3r needs --checkpoint.")
     return chosen
 
 
-def _models(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in MODELS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"there is no pair model '{unknown[0]}'; there are {', '.join(MODELS)}")
-    return names
+def line(row: Row, seed: str = "") -> str:
+    """A row of the table; seed: what stands in its place, such as "median"."""
+    return TABLE.line({**row, "seed": seed or row["seed"], "closing": "on" if row["loop_closure"] else "off"})
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no list of whole numbers such as 1,2,3") from None
-    if min(numbers) < 0:
-        raise argparse.ArgumentTypeError(f"a seed is at least 0, and {min(numbers)} is less")
-    return numbers
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
-    return int(text)
+def medians(outcomes: Iterable[Outcome]) -> list[Row]:
+    """For each sequence, pair model and setting that has run with several seeds, the median of each figure over the runs that
+    have it."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.case.group, outcome.kind), []).append(outcome)
+    rows = []
+    for members in groups.values():
+        if len(members) > 1:
+            row = {**members[0].row, "sequence": members[0].name}
+            for key, *_ in FIGURES:
+                values = [o.row[key] for o in members if o.row[key] is not None]
+                row[key] = float(np.median(values)) if values else None
+            rows.append(row)
+    return rows
 
 
 def run_apart(case: Case, progress: bool) -> Outcome:
@@ -103,14 +113,13 @@ def run_apart(case: Case, progress: bool) -> Outcome:
         St3rError: the sequence or the pair model cannot be used.
         BrokenProcessPool: the process was killed.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(run, case, progress).result()
+    return harness.apart(run, case, progress)
 
 
 def measure(cases: list[Case], progress: bool) -> list[Outcome]:
     """All runs, one after the other, each printed when it ends; what fails is said on stderr and left out."""
     outcomes = []
-    print(header(), flush=True)
+    print(TABLE.header(), flush=True)
     for case in cases:
         try:
             outcomes.append(run_apart(case, progress))
@@ -122,34 +131,25 @@ def measure(cases: list[Case], progress: bool) -> list[Outcome]:
             print(f"{case.title} broke:\n{traceback.format_exc()}", file=sys.stderr)
         else:
             print(line(outcomes[-1].row), flush=True)
-            if outcomes[-1].row.note:
-                print(f"  {outcomes[-1].row.note}")
+            if outcomes[-1].row["note"]:
+                print(f"  {outcomes[-1].row['note']}")
     for row in medians(outcomes):
         print(line(row, "median"))
     return outcomes
 
 
+@harness.command
 def main(arguments: list[str] | None = None) -> int:
     """Measures, prints, writes; returns the exit status: 0, 2 when a run failed, 130 when interrupted."""
     chosen = options(arguments)
     settings = {name: getattr(chosen, name) for name in ("checkpoint", "calibrated", "every", "max_frames", "size")}
-    try:
-        cases = expand(chosen.sequences, chosen.pair_model, chosen.seeds, LOOPS[chosen.loops], settings)
-        outcomes = measure(cases, progress=sys.stderr.isatty())
-        if chosen.json:
-            rows = [dataclasses.asdict(outcome.row) for outcome in outcomes]
-            write_file(chosen.json, (json.dumps(rows, indent=1, allow_nan=False) + "\n").encode())
-        if chosen.png and outcomes:
-            write_file(chosen.png, draw(outcomes))
-    except St3rError as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    return 0 if len(outcomes) == len(cases) else FAILED
+    cases = expand(chosen.sequences, chosen.pair_model, chosen.seeds, LOOPS[chosen.loops], settings)
+    outcomes = measure(cases, progress=sys.stderr.isatty())
+    harness.write_json(chosen.json, [outcome.row for outcome in outcomes])
+    if chosen.png and outcomes:
+        write_file(chosen.png, draw(outcomes))
+    return 0 if len(outcomes) == len(cases) else harness.FAILED
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # every tensor is small
-    sys.exit(main())
+    harness.start(main, one_thread=True)

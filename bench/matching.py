@@ -7,16 +7,15 @@ The descriptors are random, the worst case, since their cycles close late. The p
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
+import harness
 import torch
+from harness import Table
+from network_bench.stages import DTYPES
 from torch.nn.functional import normalize
 
-from network_bench.timing import DTYPES, Timing, measure
 from st3r_ros.pair.matching.cycles import grid_pixels
 from st3r_ros.pair.matching.matches import flat_index
 from st3r_ros.pair.matching.pointmaps import pointmap_matches
@@ -26,6 +25,8 @@ from st3r_ros.pair.matching.subpixel import refine_matches
 
 PLAIN = "fast reciprocal, plain"
 PLAIN_QUERIES = 256
+TIMES = (("median_ms", "median ms", ">10", ".1f"), ("min_ms", "min ms", ">10", ".1f"))
+TABLE = Table((("method", "", "<26", ""), *TIMES, ("ratio", "of plain", ">10", ".2f")), gap="")
 EXAMPLE = """example:
   OMP_NUM_THREADS=2 python bench/matching.py --runs 7 --json matching.json"""
 
@@ -79,39 +80,32 @@ def methods(height: int, width: int, subsample: int, dtype: torch.dtype, device:
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    parser = harness.parser(__doc__, EXAMPLE)
+    harness.add_device(parser)
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="of the descriptors")
-    parser.add_argument("--size", nargs=2, type=int, default=(512, 384), metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--subsample", type=int, default=8, help="every n-th pixel is matched")
-    parser.add_argument("--runs", type=int, default=5, help="timed calls of each")
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
-    chosen = parser.parse_args()
-    if chosen.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device is cuda, but torch finds no CUDA device.")
-    if min(chosen.runs, chosen.subsample, *chosen.size) < 1:
-        parser.error("--runs, --subsample and --size are at least 1.")
-    return chosen
+    parser.add_argument("--size", nargs=2, type=harness.positive, default=(512, 384), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--subsample", type=harness.positive, default=8, help="every n-th pixel is matched")
+    parser.add_argument("--runs", type=harness.positive, default=5, help="timed calls of each")
+    harness.add_outputs(parser, "also write the results to this file")
+    return parser.parse_args()
 
 
+@harness.command
 def main() -> None:
     """Print the table."""
     chosen = options()
-    kind = ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
-    device, (width, height) = torch.device(kind), chosen.size
-    name = torch.cuda.get_device_name(device) if kind == "cuda" else f"{platform.machine()}, {torch.get_num_threads()} threads"
+    device, (width, height) = torch.device(chosen.device), chosen.size
+    name = harness.device_name(device)
     print(f"Matching of two {width}x{height} maps, every {chosen.subsample}th pixel, {chosen.dtype} descriptors, on {name}")
-    print(f"{'':<26}{'median ms':>10}{'min ms':>10}{'of plain':>10}")
-    timings: dict[str, Timing] = {}
+    print(TABLE.header())
+    results: dict[str, harness.Row] = {}
     for method, run in methods(height, width, chosen.subsample, DTYPES[chosen.dtype], device).items():
-        timings[method] = measure(run, device, chosen.runs, warm_up=1)
-        ratio = timings[method].median_ms / timings[PLAIN].median_ms
-        print(f"{method:<26}{timings[method].median_ms:10.1f}{timings[method].min_ms:10.1f}{ratio:10.2f}", flush=True)
-    if chosen.json:
-        results = {method: asdict(timing) for method, timing in timings.items()}
-        settings = {"device": name, "dtype": chosen.dtype, "size": [width, height], "subsample": chosen.subsample}
-        chosen.json.write_text(json.dumps({**settings, "results": results}, indent=2) + "\n", encoding="utf-8")
+        results[method] = asdict(harness.measure(run, device, chosen.runs, warm_up=1))
+        ratio = results[method]["median_ms"] / results[PLAIN]["median_ms"]
+        print(TABLE.line({**results[method], "method": method, "ratio": ratio}), flush=True)
+    settings = {"device": name, "dtype": chosen.dtype, "size": [width, height], "subsample": chosen.subsample}
+    harness.write_json(chosen.json, {**settings, "results": results})
 
 
 if __name__ == "__main__":
-    main()
+    harness.start(main)

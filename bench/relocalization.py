@@ -4,7 +4,7 @@
 A source is a file of pairs (a list of image_a, K_a, image_b, K_b, T_b_a; a is the reference), or a sequence as for `st3r map`:
 a folder in TUM layout, a video, sim:room?seed=3, ... with true poses. In a sequence, query and reference are --gap frames apart,
 or any two frames that overlap, or that do not. The pair model noisy_depth adds network-like errors to true depth and poses
-(mapping_bench/noise.py); it uses only frames with depth. The seed draws its errors and, for all models, the pairs.
+(test/noisy_depth/noise.py); it uses only frames with depth. The seed draws its errors and, for all models, the pairs.
 
 With --map, the even frames of the first 60 % are mapped, the map is saved and loaded, and frames of the last 20 % are localized
 in it (of sim:twins all even frames, and odd ones); errors are after the best similarity alignment of the map with the
@@ -19,30 +19,40 @@ direction); nees is the mean squared error by the answers' covariances, 6 when t
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import os
 import sys
 from collections import Counter
-from pathlib import Path
+from math import inf
 
 import cv2
+import harness
 import numpy as np
 import torch
+from harness import Row, Table
 from mapping_bench.cases import MODELS
 from relocalization_bench.trials import Wanted, make_trials
-from relocalization_bench.tries import Row, Run, as_json, try_map, try_pairs
+from relocalization_bench.tries import Run, error_of, try_map, try_pairs
 
 from st3r_ros.errors import St3rError
 from st3r_ros.eval.relocalization import WITHIN_DEG, summarise_attempts
-from st3r_ros.io.atomic import write_file
 
 DEFAULT_GAP, DEFAULT_PAIRS = 15, 100
 SCENE_SHARE = 0.1
-FAILED = 2
-NAME_WIDTH = 34
-HEADINGS = ("tries", "found", "med. m", "med. deg", "dir deg", "0.25m 5°", "0.5m 5°", "directed", "false", "ms", "ms 95%", "nees")
-WIDTHS = (6, 7, 8, 9, 8, 9, 8, 9, 6, 7, 7, 7)
+FIGURES = (
+    ("attempts", "tries", ">6", ""),
+    ("found", "found", ">7", ".1%"),
+    ("median_translation", "med. m", ">8", ".4f"),
+    ("median_rotation_deg", "med. deg", ">9", ".3f"),
+    ("median_direction_deg", "dir deg", ">8", ".2f"),
+    ("fine", "0.25m 5°", ">9", ".1%"),
+    ("coarse", "0.5m 5°", ">8", ".1%"),
+    ("directed", "directed", ">9", ".1%"),
+    ("false_accepts", "false", ">6", ""),
+    ("ms", "ms", ">7", ".0f"),
+    ("ms_p95", "ms 95%", ">7", ".0f"),
+    ("nees", "nees", ">7", ".2f"),
+)
+RUN = (("sequence", "source", "<34", ""), ("pair_model", "pair model", "<12", ""), ("seed", "seed", ">5", ""))
+TABLE = Table((*RUN, *FIGURES))
 EXAMPLES = """examples:
   python bench/relocalization.py scannet_pairs/pairs.json --pair-model opencv
   python bench/relocalization.py kitchen --gap 15 --pair-model opencv
@@ -56,22 +66,22 @@ EXAMPLES = """examples:
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__, EXAMPLES)
     parser.add_argument("sources", nargs="+", metavar="PAIRS.json|SEQ")
     parser.add_argument("--pair-model", choices=MODELS, default="opencv")
     parser.add_argument("--checkpoint", default="", help="weights for mast3r: file, folder, Hub id or published name")
-    parser.add_argument("--gap", type=_positive, metavar="N", help=f"frames from reference to query (default {DEFAULT_GAP})")
-    parser.add_argument("--pairs", type=_positive, default=DEFAULT_PAIRS, metavar="N", help="tries at most")
-    parser.add_argument("--seeds", type=_numbers, default=[1], metavar="1,2,3")
+    parser.add_argument(
+        "--gap", type=harness.positive, metavar="N", help=f"frames from reference to query (default {DEFAULT_GAP})"
+    )
+    parser.add_argument("--pairs", type=harness.positive, default=DEFAULT_PAIRS, metavar="N", help="tries at most")
+    parser.add_argument("--seeds", type=harness.numbers, default=[1], metavar="1,2,3")
     parser.add_argument("--with-depth", action="store_true", help="the reference is given its depth")
     overlap = parser.add_mutually_exclusive_group()
     overlap.add_argument("--overlap", action="store_true", help="any two frames (or with --gap) that overlap by 20 %% or more")
     overlap.add_argument("--no-overlap", action="store_true", help="frames that share nothing: every answer is false")
     overlap.add_argument("--map", action="store_true", help="localize in a saved map instead of against one image")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
+    harness.add_outputs(parser)
     chosen = parser.parse_args(arguments)
-    if chosen.json is not None and not chosen.json.absolute().parent.is_dir():
-        parser.error(f"The folder of {chosen.json} does not exist.")
     if chosen.pair_model == "mast3r" and not chosen.checkpoint:
         parser.error("mast3r needs --checkpoint.")
     if chosen.map and (chosen.gap or chosen.with_depth):
@@ -79,51 +89,20 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     return chosen
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
-    return int(text)
-
-
-def _numbers(text: str) -> list[int]:
-    if not all(part.isdecimal() for part in text.split(",")):
-        raise argparse.ArgumentTypeError(f"'{text}' is no list of whole numbers such as 1,2,3")
-    return [int(part) for part in text.split(",")]
-
-
-def header() -> str:
-    """The first line of the table."""
-    cells = [f"{heading:>{width}}" for heading, width in zip(HEADINGS, WIDTHS, strict=True)]
-    return " ".join([f"{'source':<{NAME_WIDTH}}", f"{'pair model':<12}", f"{'seed':>5}", *cells])
-
-
 def line(rows: list[Row], seed: str) -> str:
     """The figures of these tries as a line of the table."""
-    e, ms = summarise_attempts([row.error for row in rows]), [row.ms for row in rows]
-    figures = (
-        f"{e.attempts}",
-        f"{e.answered / e.attempts:.1%}",
-        f"{e.median_translation:.4f}",
-        f"{e.median_rotation_deg:.3f}",
-        f"{e.median_direction_deg:.2f}",
-        *(f"{share:.1%}" for share in (e.shares.fine, e.shares.coarse, e.shares.directed)),
-        f"{e.false_accepts}",
-        f"{np.median(ms):.0f}",
-        f"{np.percentile(ms, 95):.0f}",
-        f"{e.nees:.2f}",
-    )
-    name = rows[0].sequence if len(rows[0].sequence) <= NAME_WIDTH else "…" + rows[0].sequence[1 - NAME_WIDTH :]
-    cells = [f"{'-' if cell == 'nan' else cell:>{width}}" for cell, width in zip(figures, WIDTHS, strict=True)]
-    return " ".join([f"{name:<{NAME_WIDTH}}", f"{rows[0].pair_model:<12}", f"{seed:>5}", *cells])
+    errors, ms = summarise_attempts([error_of(row) for row in rows]), [row["ms"] for row in rows]
+    figures = {**rows[0], **vars(errors), **vars(errors.shares), "seed": seed, "found": errors.answered / errors.attempts}
+    return TABLE.line({**figures, "ms": np.median(ms), "ms_p95": np.percentile(ms, 95)})
 
 
 def notes(rows: list[Row]) -> list[str]:
     """What the table has no column for: why queries were refused, and how near those in a map are."""
-    refused = Counter(row.status for row in rows if row.err_r_deg is None)
+    refused = Counter(row["status"] for row in rows if row["err_r_deg"] is None)
     lines = [f"  refused: {', '.join(f'{status} {count}' for status, count in refused.most_common())}"] if refused else []
-    scale = rows[0].scene_scale
+    scale = rows[0]["scene_scale"]
     if scale is not None:
-        near = [r for r in rows if (r.err_t or math.inf) <= SCENE_SHARE * scale and (r.err_r_deg or math.inf) <= WITHIN_DEG]
+        near = [r for r in rows if (r["err_t"] or inf) <= SCENE_SHARE * scale and (r["err_r_deg"] or inf) <= WITHIN_DEG]
         lines.append(f"  within 0.1 of the scene's scale ({scale:.3g}) and 5 degrees: {len(near) / len(rows):.1%}")
     return lines
 
@@ -144,40 +123,31 @@ def measure(run: Run, chosen: argparse.Namespace) -> list[Row]:
     return list(try_pairs(run, make_trials(run.source, run.pair_model, run.checkpoint, run.seed, wanted)))
 
 
+@harness.command
 def main(arguments: list[str] | None = None) -> int:
     """Measures, prints, writes; returns the exit status: 0, 2 when a run failed, 130 when interrupted."""
     chosen = options(arguments)
     written: list[Row] = []
     failed = False
-    try:
-        print(header(), flush=True)
-        for source in chosen.sources:
-            rows: list[Row] = []
-            for seed in chosen.seeds:
-                run = Run(source, chosen.pair_model, seed, chosen.checkpoint, progress=sys.stderr.isatty())
-                try:
-                    found = measure(run, chosen)
-                except St3rError as error:
-                    print(f"{run.title}: {error}", file=sys.stderr)
-                    failed = True
-                    continue
-                print("\n".join([line(found, str(seed)), *notes(found)]), flush=True)
-                rows += found
-            if len(chosen.seeds) > 1 and rows:
-                print("\n".join([line(rows, "all"), *notes(rows)]))
-            written += rows
-        if chosen.json:
-            text = json.dumps([as_json(row) for row in written], indent=1, allow_nan=False) + "\n"
-            write_file(chosen.json, text.encode())
-    except St3rError as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    return FAILED if failed else 0
+    print(TABLE.header(), flush=True)
+    for source in chosen.sources:
+        rows: list[Row] = []
+        for seed in chosen.seeds:
+            run = Run(source, chosen.pair_model, seed, chosen.checkpoint, progress=sys.stderr.isatty())
+            try:
+                found = measure(run, chosen)
+            except St3rError as error:
+                print(f"{run.title}: {error}", file=sys.stderr)
+                failed = True
+                continue
+            print("\n".join([line(found, str(seed)), *notes(found)]), flush=True)
+            rows += found
+        if len(chosen.seeds) > 1 and rows:
+            print("\n".join([line(rows, "all"), *notes(rows)]))
+        written += rows
+    harness.write_json(chosen.json, written)
+    return harness.FAILED if failed else 0
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # every tensor is small
-    sys.exit(main())
+    harness.start(main, one_thread=True)

@@ -15,19 +15,19 @@ shows any of the same is taken away: what a mapper would check in vain on new gr
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
+import harness
 import numpy as np
 import torch
 from mapping_bench.cases import MODELS, NOISY_DEPTH
-from mapping_bench.correspondence import correspond
-from mapping_bench.noisy_depth import NoisyDepthModel
-from mapping_bench.views import DepthFrames, TrueView, TrueViews
 
+from noisy_depth.correspondence import correspond
+from noisy_depth.model import NoisyDepthModel
+from noisy_depth.views import DepthFrames, TrueView, TrueViews
 from st3r_ros.errors import InputError, St3rError
 from st3r_ros.runtime import start_pair_model
 from st3r_ros.sequences import open_sequence
@@ -160,22 +160,20 @@ def _quantiles(values: np.ndarray, shares: list[float]) -> np.ndarray:
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "sequences", nargs="*", metavar="SEQ", default=DEFAULT_SEQUENCES, help="any input of `st3r map` with ground truth"
-    )
+    parser = harness.parser(__doc__, EXAMPLES)
+    sequences = "any input of `st3r map` with ground truth"
+    parser.add_argument("sequences", nargs="*", metavar="SEQ", default=DEFAULT_SEQUENCES, help=sequences)
     parser.add_argument("--pair-model", choices=MODELS, default="opencv")
     parser.add_argument("--checkpoint", default="", help="weights for mast3r: file, folder, Hub id or published name")
-    parser.add_argument("--every", type=int, default=10, metavar="N", help="take every n-th image (of those with depth)")
+    every = "take every n-th image (of those with depth)"
+    parser.add_argument("--every", type=harness.positive, default=10, metavar="N", help=every)
     parser.add_argument("--gap", type=float, default=3.0, metavar="S", help="seconds between images that are compared")
     parser.add_argument("--min-similarity", type=float, default=-1.0)
     parser.add_argument("--min-lift", type=float, default=-2.0)
-    chosen = parser.parse_args(arguments)
-    if chosen.every < 1:
-        parser.error(f"--every is {chosen.every}; it must be at least 1.")
-    return chosen
+    return parser.parse_args(arguments)
 
 
+@harness.command
 def main(arguments: list[str] | None = None) -> int:
     """Prints a line per sequence; 2 when one cannot be used."""
     chosen = options(arguments)
@@ -186,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
             described = describe(source, chosen)
         except St3rError as error:
             print(f"{source}: {error}", file=sys.stderr)
-            status = 2
+            status = harness.FAILED
             continue
         f = evaluate(described, chosen.gap, chosen.min_similarity, chosen.min_lift)
         print(
@@ -199,5 +197,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    sys.exit(main())
+    harness.start(main, one_thread=True)

@@ -7,8 +7,8 @@ from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
-from mapping_bench.views import TrueView
 
+from noisy_depth.views import TrueView
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.types import Frame, Trajectory

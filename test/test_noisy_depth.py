@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from hall import CAMERA, Halls, look, view
-from mapping_bench.correspondence import correspond
-from mapping_bench.noise import BOLD_CONF, CONF, FAINT_CONF, degrade_depth, generator, nonsense_depth, smooth_field
-from mapping_bench.noisy_depth import NoisyDepthModel
-from mapping_bench.views import TrueView
 
+from noisy_depth.correspondence import correspond
+from noisy_depth.model import NoisyDepthModel
+from noisy_depth.noise import BOLD_CONF, CONF, FAINT_CONF, degrade_depth, generator, nonsense_depth, smooth_field
+from noisy_depth.views import TrueView
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.types import Features, Frame, PairPrediction

@@ -25,7 +25,7 @@ def rows_of(capsys, tmp_path, *arguments: str) -> list[dict]:
     target = tmp_path / "rows.json"
     assert relocalization.main([*arguments, "--json", str(target)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == relocalization.header() and len(lines[1]) == len(lines[0])
+    assert lines[0] == relocalization.TABLE.header() and len(lines[1]) == len(lines[0])
     return json.loads(target.read_text())
 
 
@@ -66,10 +66,12 @@ def test_a_reference_gets_its_own_depth():
 
 def test_frames_in_a_map_are_compared_after_alignment():
     rows = list(try_map(Run(TINY, "noisy_depth", 1), queries=5))
-    assert len(rows) == 5 and all(row.scene_scale > 0.5 and row.err_t_dir_deg is None and row.nees is None for row in rows)
-    stamps = [float(row.query) for row in rows]
+    assert len(rows) == 5 and all(
+        row["scene_scale"] > 0.5 and row["err_t_dir_deg"] is None and row["nees"] is None for row in rows
+    )
+    stamps = [float(row["query"]) for row in rows]
     assert min(stamps) >= 48 / 15 - 1e-6  # of the last fifth
-    assert all(row.err_t < 0.3 for row in rows if row.status == "localized")
+    assert all(row["err_t"] < 0.3 for row in rows if row["status"] == "localized")
 
 
 @pytest.fixture

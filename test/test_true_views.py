@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hall import CAMERA, depth_of, look, recorded
-from mapping_bench.correspondence import correspond
-from mapping_bench.views import DepthFrames, TrueViews
 
+from noisy_depth.correspondence import correspond
+from noisy_depth.views import DepthFrames, TrueViews
 from st3r_ros.errors import FrameError, InputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.sequences import open_sequence

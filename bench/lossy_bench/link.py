@@ -14,6 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from st3r_ros.errors import St3rError
+
 TOOLS = {"ip": "iproute2", "tc": "iproute2", "nft": "nftables"}
 ROBOT, BASE = "robot", "base"
 OTHER = {ROBOT: BASE, BASE: ROBOT}
@@ -33,7 +35,7 @@ table netdev link {{
 """
 
 
-class LinkError(Exception):
+class LinkError(St3rError):
     """The two namespaces cannot be made here; the message says what is missing."""
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mapping_bench.noisy_depth import NoisyDepthModel
-from mapping_bench.views import DepthFrames, TrueViews
+from noisy_depth.model import NoisyDepthModel
+from noisy_depth.views import DepthFrames, TrueViews
 from st3r_ros.config import MapperConfig, SimulationConfig
 from st3r_ros.errors import InputError
 from st3r_ros.pair import PAIR_MODELS

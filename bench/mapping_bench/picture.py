@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
+from harness import new_figure, png
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from mapping_bench.run import Outcome
 from st3r_ros.eval.raster import level_axes
@@ -17,7 +14,6 @@ COLORS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#dc2626", "#0891b2")
 TRUTH_COLOR = "#111827"
 PANEL = 3.8  # inches
 BAR = 0.26
-DPI = 130
 MAX_COLUMNS = 4
 MIN_POSES = 3
 
@@ -30,8 +26,7 @@ def draw(outcomes: list[Outcome]) -> bytes:
     columns = min(len(groups), MAX_COLUMNS)
     rows = -(-len(groups) // columns)
     heights = [rows * PANEL + 0.4, 0.9 + BAR * len(groups) * len(kinds)]
-    figure = Figure(figsize=(max(2, columns) * PANEL, sum(heights)), dpi=DPI, facecolor="white", layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(max(2, columns) * PANEL, sum(heights))
     above, below = figure.subfigures(2, 1, height_ratios=heights)
     panels = above.subplots(rows, columns, squeeze=False).ravel()
     for panel, group in zip(panels, groups, strict=False):
@@ -43,19 +38,17 @@ def draw(outcomes: list[Outcome]) -> bytes:
     handles = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     if handles:
         above.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), fontsize=9, frameon=False)
-    buffer = io.BytesIO()
-    canvas.print_png(buffer)
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _draw_paths(axes: Axes, outcomes: list[Outcome], colors: dict[str, str]) -> None:
     """The paths of one sequence from above, all of the seed that has the median error in the first kind of run."""
-    runs = sorted((o for o in outcomes if o.row.ate_sim3 is not None), key=_error)
+    runs = sorted((o for o in outcomes if o.row["ate_sim3"] is not None), key=lambda o: o.row["ate_sim3"])
     first = [o for o in runs if o.kind == outcomes[0].kind] or runs
-    seed = first[len(first) // 2].row.seed if first else outcomes[0].row.seed
-    runs = [o for o in runs if o.row.seed == seed]
+    seed = first[len(first) // 2].row["seed"] if first else outcomes[0].row["seed"]
+    runs = [o for o in runs if o.row["seed"] == seed]
     axes.set_title(f"{outcomes[0].name}, seed {seed}", fontsize=9, loc="left")
-    truth = max((o.truth for o in runs or outcomes), key=_length)
+    truth = max((o.truth for o in runs or outcomes), key=lambda path: np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
     if not runs or len(truth) < MIN_POSES:
         axes.text(0.5, 0.5, "nothing to compare", ha="center", va="center", transform=axes.transAxes, color="#64748b")
         axes.set(xticks=[], yticks=[])
@@ -72,30 +65,21 @@ def _draw_paths(axes: Axes, outcomes: list[Outcome], colors: dict[str, str]) -> 
 
 def _draw_errors(axes: Axes, outcomes: list[Outcome], groups: list[str], colors: dict[str, str]) -> None:
     """A bar for the median of each sequence and kind, a dot for each seed."""
-    labels, at = [], 0
-    for group in groups:
-        for kind, color in colors.items():
-            errors = [_error(o) for o in outcomes if o.name == group and o.kind == kind and o.row.ate_sim3 is not None]
-            labels.append(f"{group}   {kind}" if len(colors) > 1 else group)
-            if errors:
-                axes.barh(at, np.median(errors), height=0.7, color=color, alpha=0.55)
-                axes.plot(errors, [at] * len(errors), "o", color=color, ms=3.5, mec="white", mew=0.4)
-                axes.text(np.max(errors), at, f"  {np.median(errors):.3g}", va="center", fontsize=8)
-            else:
-                axes.text(0.0, at, "  none", va="center", fontsize=8, color="#64748b")
-            at += 1
-    axes.set_yticks(range(at), labels, fontsize=8)
+    bars = [(group, kind, color) for group in groups for kind, color in colors.items()]
+    for at, (group, kind, color) in enumerate(bars):
+        runs = [o.row["ate_sim3"] for o in outcomes if o.name == group and o.kind == kind]
+        errors = [error for error in runs if error is not None]
+        if errors:
+            axes.barh(at, np.median(errors), height=0.7, color=color, alpha=0.55)
+            axes.plot(errors, [at] * len(errors), "o", color=color, ms=3.5, mec="white", mew=0.4)
+            axes.text(np.max(errors), at, f"  {np.median(errors):.3g}", va="center", fontsize=8)
+        else:
+            axes.text(0.0, at, "  none", va="center", fontsize=8, color="#64748b")
+    labels = [f"{group}   {kind}" if len(colors) > 1 else group for group, kind, _ in bars]
+    axes.set_yticks(range(len(bars)), labels, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlim(left=0.0)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", color="#94a3b8", alpha=0.25, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _length(path: np.ndarray) -> float:
-    return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
-
-
-def _error(outcome: Outcome) -> float:
-    return outcome.row.ate_sim3 if outcome.row.ate_sim3 is not None else np.inf

@@ -3,25 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from network_bench.flops import StageFlops
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from golden_checks.procedural import procedural_image
-from network_bench.flops import StageFlops
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.network.network import PairNetwork
+from st3r_ros.network.outputs import PairOutput
 from st3r_ros.network.preprocess import normalize, plan_image, resize_live
 from st3r_ros.pair.mast3r.config import MASt3RPairConfig
 from st3r_ros.pair.mast3r.graphs import GraphCache
 from st3r_ros.pair.mast3r.inference import Inference, MASt3RFeatures
 from st3r_ros.pair.mast3r.model import MASt3RPairModel
-from st3r_ros.pair.matching.reciprocal import fast_reciprocal
+from st3r_ros.pair.matching.reciprocal import fast_reciprocal, one_order_matches
 from st3r_ros.types import Frame
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MODES = ("eager", "graphs", "compile")
+PLAIN_DTYPE, PLAIN_MODE = "fp32+tf32", "plain"
 FOV_DEG = 60.0
 NEED_DESCRIPTORS = ("descriptors", "match", "tracked_jumped")
 
@@ -199,3 +204,52 @@ def in_mode(mode: str, stage: Callable[..., Tensors], *inputs: torch.Tensor | No
         return stage(*inputs) if graphs is None else graphs(0, stage, *inputs)
 
     return run
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Inside, CUDA may (or may not) round float32 factors to TF32."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+# The same results by deliberately plain means, as the baseline that speed is compared with: attention scores are materialised,
+# both images are encoded again for every pair, every output is computed in float32 (with TF32 products on CUDA), nothing is
+# cached or captured, pairs go one by one, and matches are searched from both images.
+
+
+def plain_tracked_frame(work: Workload, mode: str = PLAIN_MODE) -> Stage:
+    """A new image and its keyframe through the whole network, and matches from both."""
+
+    def run() -> None:
+        new = torch.from_numpy(work.sources[1]).to(work.network.device)
+        output = whole_network(work, work.images[0][:1], normalize(resize_live(new[None], work.plan)))
+        view0, view1 = output.view0, output.view1
+        if view0.desc is not None:
+            one_order_matches(view0.desc[0], view1.desc[0], view0.desc_conf[0], view1.desc_conf[0])
+
+    return Stage("tracked frame", run, 1, work.flops.tracked_frame)
+
+
+def plain_symmetric_pair(work: Workload, mode: str = PLAIN_MODE) -> Stage:
+    """Both orders of every pair through the whole network, one after the other."""
+
+    def run() -> None:
+        for a, b in zip(*(images.split(1) for images in work.images), strict=True):
+            whole_network(work, a, b)
+            whole_network(work, b, a)
+
+    return Stage("symmetric pair", run, work.batch, work.batch * work.flops.symmetric_pair)
+
+
+PLAIN = {"tracked": plain_tracked_frame, "symmetric": plain_symmetric_pair}
+
+
+def whole_network(work: Workload, images0: torch.Tensor, images1: torch.Tensor) -> PairOutput:
+    """Both views of pairs of normalized images (B, 3, H, W)."""
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), tf32(True):
+        return work.network(images0, images1)

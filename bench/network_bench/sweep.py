@@ -5,19 +5,33 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
-
-from network_bench import plain
+from harness import Row, Table, Timing, measure
 from network_bench.flops import stage_flops
-from network_bench.stages import STAGES, Stage, Workload
-from network_bench.timing import DTYPES, Timing, matmul_rate, measure, tf32
+from network_bench.stages import DTYPES, PLAIN, PLAIN_DTYPE, PLAIN_MODE, STAGES, Stage, Workload, tf32
+
 from st3r_ros.network.network import PairNetwork
 
-HEADER = (
-    f"{'stage':<16}{'size':>9}{'batch':>6}  {'dtype':<10}{'mode':<9}{'median ms':>10}{'min ms':>9}"
-    f"{'items/s':>9}{'GFLOP':>9}{'TFLOP/s':>9}{'of matmul':>10}{'MiB':>7}"
+MATMUL_SIZE = {"cuda": 8192, "cpu": 1024}
+TABLE = Table(
+    (
+        ("stage", "stage", "<16", ""),
+        ("size", "size", ">9", ""),
+        ("batch", "batch", ">6", ""),
+        ("space", "", ">2", ""),
+        ("dtype", "dtype", "<10", ""),
+        ("mode", "mode", "<9", ""),
+        ("median_ms", "median ms", ">10", ".2f"),
+        ("min_ms", "min ms", ">9", ".2f"),
+        ("items_per_s", "items/s", ">9", ".2f"),
+        ("gflop", "GFLOP", ">9", ".1f"),
+        ("tflop_per_s", "TFLOP/s", ">9", ".2f"),
+        ("share", "of matmul", ">10", ".0%"),
+        ("peak_mib", "MiB", ">7", ".0f"),
+    ),
+    gap="",
 )
 
 
@@ -34,47 +48,36 @@ class Choice:
     warm_up: int
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. matmul_rate: operations per second of a large matrix product in the same precision, in the same run.
+def row(name: str, work_key: tuple[int, int, int, str, str], items: int, flops: float, rate: float, timing: Timing | None) -> Row:
+    """The figures of a stage. work_key: width, height, batch, precision, mode. items, flops: of one call.
 
-    note: why there are no figures, "" when there are.
+    matmul_rate: operations per second of a large matrix product in the same precision, in the same run. timing: None where there
+    are no figures; `note` then says why.
     """
+    per_s = 1e3 / timing.median_ms if timing else 0.0
+    return {
+        "kind": "Row",
+        "stage": name,
+        **dict(zip(("width", "height", "batch", "dtype", "mode"), work_key, strict=True)),
+        "items": items,
+        "flops": flops,
+        "matmul_rate": rate,
+        "timing": asdict(timing) if timing else None,
+        "note": "",
+        "items_per_s": per_s * items,
+        "flops_per_s": per_s * flops,
+        "share_of_matmul": per_s * flops / rate,
+    }
 
-    stage: str
-    width: int
-    height: int
-    batch: int
-    dtype: str
-    mode: str
-    items: int
-    flops: float
-    matmul_rate: float
-    timing: Timing | None
-    note: str = ""
 
-    @property
-    def items_per_s(self) -> float:
-        """Images, pairs or frames per second."""
-        return 1e3 * self.items / self.timing.median_ms if self.timing else 0.0
-
-    @property
-    def rate(self) -> float:
-        """Operations per second."""
-        return 1e3 * self.flops / self.timing.median_ms if self.timing else 0.0
-
-    @property
-    def share(self) -> float:
-        """Of the matrix product's rate."""
-        return self.rate / self.matmul_rate
-
-    def __str__(self) -> str:
-        head = f"{self.stage:<16}{f'{self.width}x{self.height}':>9}{self.batch:>6}  {self.dtype:<10}{self.mode:<9}"
-        if self.timing is None:
-            return f"{head} {self.note}"
-        work = f"{1e-9 * self.flops:9.1f}{1e-12 * self.rate:9.2f}{self.share:10.0%}" if self.flops else f"{'':28}"
-        time = f"{self.timing.median_ms:10.2f}{self.timing.min_ms:9.2f}{self.items_per_s:9.2f}"
-        return f"{head}{time}{work}{self.timing.peak_mib:7.0f}"
+def line(row: Row) -> str:
+    """Of the table; without figures, with the reason."""
+    figures = row["timing"] or dict.fromkeys(("median_ms", "min_ms", "peak_mib"))
+    work = {"gflop": 1e-9 * row["flops"], "tflop_per_s": 1e-12 * row["flops_per_s"], "share": row["share_of_matmul"]}
+    if not row["flops"] or not row["timing"]:
+        work = dict.fromkeys(work)
+    size = f"{row['width']}x{row['height']}"
+    return f"{TABLE.line({**row, **figures, **work, 'size': size, 'space': ''})} {row['note']}".rstrip()
 
 
 def sweep(load: Callable[[torch.dtype], PairNetwork], choice: Choice) -> Iterator[Row]:
@@ -82,40 +85,54 @@ def sweep(load: Callable[[torch.dtype], PairNetwork], choice: Choice) -> Iterato
     for dtype in choice.dtypes:
         network = load(DTYPES[dtype])
         with tf32(False):
-            yield from _rows(network, dtype, choice, [mode for mode in choice.modes if mode != plain.MODE])
+            yield from _rows(network, dtype, choice, [mode for mode in choice.modes if mode != PLAIN_MODE])
         device = network.device
         del network
         free(device)
-    if plain.MODE in choice.modes:
-        yield from _rows(load(torch.float32), plain.DTYPE, choice, [plain.MODE])
+    if PLAIN_MODE in choice.modes:
+        yield from _rows(load(torch.float32), PLAIN_DTYPE, choice, [PLAIN_MODE])
 
 
 def _rows(network: PairNetwork, dtype: str, choice: Choice, modes: list[str]) -> Iterator[Row]:
-    rate = matmul_rate(network.dtype, network.device, rounded=dtype == plain.DTYPE)
+    rate = matmul_rate(network.dtype, network.device, rounded=dtype == PLAIN_DTYPE)
     for width, height in choice.sizes:
         flops = stage_flops(network.config, width, height)
         for batch in choice.batches:
             work = Workload(network, flops, width, height, batch)
             for mode in modes:
                 for name in choice.stages:
-                    make = plain.PLAIN.get(name) if mode == plain.MODE else STAGES[name]
+                    make = PLAIN.get(name) if mode == PLAIN_MODE else STAGES[name]
                     if make is not None and work.has(name, mode):
-                        yield _row(work, name, make, dtype, mode, rate, choice)
+                        yield _measured(work, name, make, (width, height, batch, dtype, mode), rate, choice)
 
 
-def _row(
-    work: Workload, name: str, make: Callable[[Workload, str], Stage], dtype: str, mode: str, rate: float, choice: Choice
+def _measured(
+    work: Workload,
+    name: str,
+    make: Callable[[Workload, str], Stage],
+    key: tuple[int, int, int, str, str],
+    rate: float,
+    choice: Choice,
 ) -> Row:
-    key = (*work.size, work.batch, dtype, mode)
-    free(work.network.device)
+    device, mode = work.network.device, key[-1]
+    free(device)
     if mode == "compile":
         torch.compiler.reset()  # else functions compiled for many shapes are no longer compiled at all
     try:
         stage = make(work, mode)
-        timing = measure(stage.run, work.network.device, choice.runs, choice.warm_up)
-        return Row(stage.name, *key, stage.items, stage.flops, rate, timing)
+        timing = measure(stage.run, device, choice.runs, choice.warm_up)
+        return row(stage.name, key, stage.items, stage.flops, rate, timing)
     except RuntimeError as error:  # out of memory; a compiler that is missing
-        return Row(name, *key, 0, 0.0, rate, None, str(error).strip().splitlines()[0][:100])
+        return {**row(name, key, 0, 0.0, rate, None), "note": str(error).strip().splitlines()[0][:100]}
+
+
+def matmul_rate(dtype: torch.dtype, device: torch.device, *, rounded: bool = False) -> float:
+    """Operations per second of one large square matrix product. rounded: float32 factors may be rounded to TF32."""
+    size = MATMUL_SIZE[device.type]
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    with tf32(rounded):
+        timing = measure(lambda: a @ b, device, runs=10)
+    return 2.0 * size**3 / (1e-3 * timing.median_ms)
 
 
 def free(device: torch.device) -> None:
@@ -128,14 +145,12 @@ def free(device: torch.device) -> None:
 def speed_ups(rows: list[Row]) -> list[str]:
     """A sentence for every size and batch that was also measured by plain means."""
     found = []
-    for base in rows:
-        if base.mode != plain.MODE or base.timing is None:
-            continue
-        key = (base.stage, base.width, base.height, base.batch)
-        others = (row for row in rows if row.mode != plain.MODE and (row.stage, row.width, row.height, row.batch) == key)
-        best = max(others, key=lambda row: row.items_per_s, default=None)
-        if best is not None and best.timing is not None:
-            ratio = best.items_per_s / base.items_per_s
-            where = f"{base.stage}, {base.width}x{base.height}, batch {base.batch}"
-            found.append(f"{where}: {best.dtype} {best.mode} is {ratio:.1f} times as fast as the plain way.")
+    measured = [row for row in rows if row["timing"]]
+    for base in (row for row in measured if row["mode"] == PLAIN_MODE):
+        same = [row for row in measured if all(row[key] == base[key] for key in ("stage", "width", "height", "batch"))]
+        best = max((row for row in same if row["mode"] != PLAIN_MODE), key=lambda row: row["items_per_s"], default=None)
+        if best:
+            ratio = best["items_per_s"] / base["items_per_s"]
+            where = "{stage}, {width}x{height}, batch {batch}".format(**base)
+            found.append(f"{where}: {best['dtype']} {best['mode']} is {ratio:.1f} times as fast as the plain way.")
     return found

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from mapping_bench.cases import NOISY_DEPTH, Case, Opened, frames_at, open_case
-from mapping_bench.correspondence import correspond
-from mapping_bench.views import TrueViews
 
+from noisy_depth.correspondence import correspond
+from noisy_depth.views import TrueViews
 from st3r_ros.errors import InputError, St3rError
 from st3r_ros.eval.association import associate
 from st3r_ros.geometry.camera import Camera

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result of each try: one row of figures."""
+"""The result of each try: one row of figures, whose keys `_row` explains."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+from harness import Row, known, shown
 from mapping_bench.cases import Case, frames_at, open_case
 
 from relocalization_bench.trials import Trials, known_frames
@@ -29,46 +28,6 @@ from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.types import LocalizationResult, PairModel
 
 MAPPED_SHARE, MAPPED_EVERY, QUERIED_SHARE = 0.6, 2, 0.2
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One try. Errors are None where it was refused or there is nothing to compare.
-
-    err_t: metres (of a map: the truth's unit after the map's alignment with it); None for a translation without a unit.
-    err_t_dir_deg: between the directions of the translations, None in a map. nees: squared error by the answer's covariance, 6 on
-    average when that is right; None in a map, whose own errors are no part of the covariance. false_accept: see
-    st3r_ros/eval/relocalization.py. overlap: share of the query that the reference shows, where that was asked for.
-    scene_scale: of a map, the median depth of its keyframes, in the truth's unit.
-    """
-
-    query: str
-    reference: str
-    status: str
-    err_t: float | None
-    err_r_deg: float | None
-    err_t_dir_deg: float | None
-    inliers: int
-    ms: float
-    nees: float | None
-    sequence: str
-    pair_model: str
-    seed: int
-    matches: int
-    metric: bool
-    false_accept: bool
-    overlap: float | None
-    scene_scale: float | None
-    reason: str
-
-    @property
-    def error(self) -> PoseError | None:
-        """As `summarise_attempts` takes it."""
-        if self.err_r_deg is None:
-            return None
-        known = (math.nan if value is None else value for value in (self.err_t, self.err_r_deg, self.err_t_dir_deg, self.nees))
-        return PoseError(*known)
 
 
 @dataclass(frozen=True)
@@ -88,7 +47,7 @@ class Run:
 
 def try_pairs(run: Run, made: Trials) -> Iterator[Row]:
     """Localizes every query against its reference alone."""
-    for trial in _shown(made.trials, run):
+    for trial in shown(made.trials, run.title, run.progress):
         relocalizer = Relocalizer(made.model)
         relocalizer.set_reference(trial.reference, trial.reference_frame, depth=trial.depth)
         result = relocalizer.localize(trial.query_frame)
@@ -108,21 +67,21 @@ def try_map(run: Run, queries: int) -> Iterator[Row]:
         St3rError: the sequence cannot be used, or not mapped.
     """
     opened = open_case(Case(run.source, run.pair_model, run.seed, run.source, checkpoint=run.checkpoint))
-    known = known_frames(opened)
-    mapped, late = _split(len(known), getattr(opened.sequence, "twins", None) is not None)
+    frames_known = known_frames(opened)
+    mapped, late = _split(len(frames_known), getattr(opened.sequence, "twins", None) is not None)
     asked = late[np.unique(np.linspace(0, len(late) - 1, min(queries, len(late))).round().astype(np.int64))]
-    mapped_ns = known.stamps_ns[mapped]
-    stamps = known.stamps_ns[asked].tolist()
+    mapped_ns = frames_known.stamps_ns[mapped]
+    stamps = frames_known.stamps_ns[asked].tolist()
     frames = frames_at(opened.frames, {*mapped_ns.tolist(), *stamps})
     keyframe_map = _saved_and_loaded(opened.model, [frames[stamp] for stamp in mapped_ns.tolist()], run)
     aligned = evaluate_trajectory(keyframe_map.trajectory(), opened.sequence.truth, mapped_ns)
     relocalizer = Relocalizer(opened.model)
     relocalizer.use_map(keyframe_map)
-    for index, stamp in _shown(list(zip(asked.tolist(), stamps, strict=True)), run):
+    for index, stamp in shown(list(zip(asked.tolist(), stamps, strict=True)), run.title, run.progress):
         result, error = relocalizer.localize(frames[stamp]), None
         if result.T_ref_cam is not None:
             T_truth_found = (aligned.T_truth_map @ result.T_ref_cam.sim3()).se3()
-            compared = pose_error(T_truth_found, known.T_world_cam[index], metric=True)
+            compared = pose_error(T_truth_found, frames_known.T_world_cam[index], metric=True)
             error = replace(compared, direction_deg=math.nan)  # of a position in the map, the direction says nothing
         yield _row(run, format_stamp(stamp), result, error, scene_scale=aligned.scale * _median_depth(keyframe_map))
 
@@ -145,7 +104,7 @@ def _median_depth(keyframe_map: KeyframeMap) -> float:
 
 def _saved_and_loaded(model: PairModel, frames: list[Any], run: Run) -> KeyframeMap:
     mapper = Mapper(model, MapperConfig())
-    for frame in _shown(frames, run):
+    for frame in shown(frames, run.title, run.progress):
         mapper.register_frame(frame)
     if not mapper.map.frames:
         raise InputError(f"Not one frame of '{run.source}' could be mapped with {run.pair_model}.")
@@ -155,42 +114,39 @@ def _saved_and_loaded(model: PairModel, frames: list[Any], run: Run) -> Keyframe
 
 
 def _row(run: Run, query: str, result: LocalizationResult, error: PoseError | None, **more: float | None) -> Row:
-    return Row(
-        query=query,
-        reference=result.reference,
-        status=result.status.value,
-        err_t=_number(error.translation if error else None),
-        err_r_deg=_number(error.rotation_deg if error else None),
-        err_t_dir_deg=_number(error.direction_deg if error else None),
-        inliers=result.inliers,
-        ms=result.latency_ms,
-        nees=_number(error.nees if error else None),
-        sequence=run.source,
-        pair_model=run.pair_model,
-        seed=run.seed,
-        matches=result.matches,
-        metric=result.metric,
-        false_accept=error is not None and error.false,
-        overlap=more.get("overlap"),
-        scene_scale=more.get("scene_scale"),
-        reason=result.reason,
-    )
+    """Errors are None where a try was refused or there is nothing to compare.
+
+    err_t: metres (of a map: the truth's unit after the map's alignment with it); None for a translation without a unit.
+    err_t_dir_deg: between the directions of the translations, None in a map. nees: squared error by the answer's covariance, 6 on
+    average when that is right; None in a map, whose own errors are no part of the covariance. false_accept: see
+    st3r_ros/eval/relocalization.py. overlap: share of the query that the reference shows, where that was asked for.
+    scene_scale: of a map, the median depth of its keyframes, in the truth's unit.
+    """
+    return {
+        "query": query,
+        "reference": result.reference,
+        "status": result.status.value,
+        "err_t": known(error.translation if error else None),
+        "err_r_deg": known(error.rotation_deg if error else None),
+        "err_t_dir_deg": known(error.direction_deg if error else None),
+        "inliers": result.inliers,
+        "ms": result.latency_ms,
+        "nees": known(error.nees if error else None),
+        "sequence": run.source,
+        "pair_model": run.pair_model,
+        "seed": run.seed,
+        "matches": result.matches,
+        "metric": result.metric,
+        "false_accept": error is not None and error.false,
+        "overlap": more.get("overlap"),
+        "scene_scale": more.get("scene_scale"),
+        "reason": result.reason,
+    }
 
 
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
-
-
-def _shown(items: list[Item], run: Run) -> Iterable[Item]:
-    """The items, with a line on stderr about how far one is, if that is wanted."""
-    for number, item in enumerate(items):
-        if run.progress:
-            print(f"\r\033[K{run.title}: {number + 1} of {len(items)}", end="", file=sys.stderr, flush=True)
-        yield item
-    if run.progress:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def as_json(row: Row) -> dict[str, Any]:
-    """The row as written to the JSON file."""
-    return dataclasses.asdict(row)
+def error_of(row: Row) -> PoseError | None:
+    """As `summarise_attempts` takes it."""
+    if row["err_r_deg"] is None:
+        return None
+    errors = (row[key] for key in ("err_t", "err_r_deg", "err_t_dir_deg", "nees"))
+    return PoseError(*(math.nan if value is None else value for value in errors))

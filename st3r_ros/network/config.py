@@ -87,8 +87,3 @@ class NetworkConfig:
     def working_size(self) -> int:
         """Longer side of the working images, pixels; at 224 images are cropped to a square."""
         return max(self.image_size)
-
-
-MAST3R_512 = NetworkConfig()
-DUST3R_512_DPT = NetworkConfig(head="dpt", desc_dim=0)
-DUST3R_224_LINEAR = NetworkConfig(head="linear", desc_dim=0, image_size=(224, 224))

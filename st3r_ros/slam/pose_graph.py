@@ -19,13 +19,12 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.graph_problem import GraphProblem, make_graph_problem
+from st3r_ros.slam.graph_problem import GraphProblem
 from st3r_ros.solver.blocks import BlockSystem
 from st3r_ros.solver.damped import Estimate, Schedule, minimize
 from st3r_ros.solver.points import Eliminated, Equations, Noise, eliminate, linearize, robust_cost
 from st3r_ros.solver.poses import sim3_adjoint, sim3_exp
 from st3r_ros.solver.residuals import geman_mcclure
-from st3r_ros.types import Edge, Keyframe
 
 PIXEL_SIGMA = 1.0
 NOISE = Noise(PIXEL_SIGMA, hidden_px=200.0)
@@ -72,11 +71,6 @@ def edge_informations(problem: GraphProblem) -> np.ndarray:
     Ad = sim3_adjoint(settled.T)[half:]  # of T_i_j, which a tangent left of T_j_i moves by minus Ad times it
     both = B[:half] + Ad.transpose(1, 2) @ B[half:] @ Ad
     return (problem.share[:, None, None] * both).cpu().numpy()
-
-
-def relative_information(keyframe_i: Keyframe, keyframe_j: Keyframe, edge: Edge, depth_sigma: float) -> np.ndarray:
-    """`edge_informations` (7, 7) of one edge between keyframes i and j, of the tangent left of T_j_i."""
-    return edge_informations(make_graph_problem([keyframe_i, keyframe_j], [edge], depth_sigma))[0]
 
 
 # The estimate -----------------------------------------------------------------------------------------------------------

@@ -20,13 +20,11 @@ import torch
 
 from st3r_ros.geometry.pnp import solve_pnp
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.projection import rays
 from st3r_ros.solver.blocks import solve_dense
 from st3r_ros.solver.damped import Estimate, Schedule, minimize, minimize_unseen
 from st3r_ros.solver.points import Equations, Noise, SeenPoints, eliminate, linearize, look
 from st3r_ros.solver.poses import sim3_exp
 from st3r_ros.solver.residuals import Observations, PixelObservations, huber
-from st3r_ros.types import Matches
 
 PIXEL_SIGMA = 1.0
 INLIER_PX = 4.0
@@ -91,15 +89,6 @@ class TrackingResult:
     rmse_px: float
     known: int
     trusted: int
-
-
-def make_problem(
-    matches: Matches, depth: torch.Tensor, information: torch.Tensor, K_keyframe: np.ndarray, K_frame: np.ndarray
-) -> TrackingProblem:
-    """The problem of matches (0 = frame, 1 = keyframe), given depth (z) and information of each match in the keyframe."""
-    points = rays(matches.pixels1, K_keyframe) * depth.double()[:, None]
-    seen = PixelObservations(matches.pixels0.double(), torch.tensor(K_frame, device=depth.device))
-    return TrackingProblem(points, information.double(), seen, matches.weight.double())
 
 
 def track(problem: TrackingProblem, T_kf_cam: Sim3, *others: Sim3) -> TrackingResult:

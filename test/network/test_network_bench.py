@@ -8,15 +8,15 @@ import sys
 import network
 import pytest
 import torch
+from harness import Row, Timing
+from network_bench.flops import stage_flops
+from network_bench.precision import precision_errors
+from network_bench.stages import STAGES, Workload, whole_network
+from network_bench.sweep import row as figures
+from network_bench.sweep import speed_ups
 
 from golden_checks.procedural import procedural_network
-from network_bench.flops import stage_flops
-from network_bench.plain import whole_network
-from network_bench.precision import NeighbourAgreement, precision_errors
-from network_bench.stages import STAGES, Workload
-from network_bench.sweep import Row, speed_ups
-from network_bench.timing import Timing
-from st3r_ros.network.config import MAST3R_512
+from st3r_ros.network.config import NetworkConfig
 from st3r_ros.network.heads import STRIP_ROWS
 
 GIGA = 1e9
@@ -29,7 +29,7 @@ def work() -> Workload:
 
 
 def test_the_full_size_network_costs_what_its_description_says():
-    flops = stage_flops(MAST3R_512, 512, 384)
+    flops = stage_flops(NetworkConfig(), 512, 384)
     saved = 2 * 3 / 4 * 256 * 256 * (192 * 256 + 96 * 128 + 48 * 64 + 24 * 32) / GIGA  # out_conv before its enlargement
     saved -= 2 * (384 // STRIP_ROWS - 1) * 2 * 512 * 128 * 128 * 9 / GIGA  # rows beside the strips, computed twice
     assert flops.encode / GIGA == pytest.approx(523, abs=1)
@@ -93,17 +93,18 @@ def test_half_precision_is_told_from_single():
     found = list(precision_errors(lambda dtype: procedural_network("tiny_mast3r").to(dtype), 64, 48))
     assert len(found) == 2 * (2 * 4 + 1)
     for item in found:
-        if isinstance(item, NeighbourAgreement):
-            assert 0.5 < item.same <= 1.0 and (math.isnan(item.same_of_reciprocal) or item.same_of_reciprocal > 0.5)
+        if item["kind"] == "NeighbourAgreement":
+            reciprocal = item["same_of_reciprocal"]
+            assert 0.5 < item["same"] <= 1.0 and (math.isnan(reciprocal) or reciprocal > 0.5)
         else:
-            assert 1e-5 < item.relative_l2 < 0.2
+            assert 1e-5 < item["relative_l2"] < 0.2
 
 
 def test_ratios_compare_the_same_work():
-    def row(mode: str, batch: int, ms: float) -> Row:
-        return Row("symmetric pair", 512, 384, batch, "fp32", mode, batch, 1.0, 1.0, Timing(ms, ms, 1, 0.0))
+    def measured(mode: str, batch: int, ms: float) -> Row:
+        return figures("symmetric pair", (512, 384, batch, "fp32", mode), batch, 1.0, 1.0, Timing(ms, ms, 1, 0.0, ms))
 
-    rows = [row("eager", 1, 10.0), row("graphs", 1, 5.0), row("eager", 2, 1.0), row("plain", 1, 20.0)]
+    rows = [measured(*made) for made in (("eager", 1, 10.0), ("graphs", 1, 5.0), ("eager", 2, 1.0), ("plain", 1, 20.0))]
     (sentence,) = speed_ups(rows)
     assert "graphs is 4.0 times" in sentence and "batch 1" in sentence
-    assert rows[1].rate == pytest.approx(200.0) and rows[1].items_per_s == pytest.approx(200.0)
+    assert rows[1]["flops_per_s"] == pytest.approx(200.0) and rows[1]["items_per_s"] == pytest.approx(200.0)

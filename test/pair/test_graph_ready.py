@@ -8,7 +8,6 @@ import pytest
 import torch
 from small_networks import CONFIGS
 
-from st3r_ros.geometry.canonical import canonical_pointmap
 from st3r_ros.geometry.focal import intrinsics_from_pointmap
 from st3r_ros.network.network import PairNetwork
 from st3r_ros.network.outputs import PairOutput
@@ -65,5 +64,4 @@ def test_nearest_neighbours_intrinsics_fusion_and_retrieval(output):
     desc = output.view0.desc[0].flatten(0, 1)
     assert nearest(desc[:40], desc).index.shape == (40,)
     assert intrinsics_from_pointmap(output.view0.X).shape == (2, 3, 3)
-    assert canonical_pointmap(output.view0.X[None], output.view0.conf[None]).X.shape == output.view0.X.shape
     assert global_descriptors(torch.empty(2, 12, 32, device=META)).shape == (2, 32)

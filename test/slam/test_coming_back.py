@@ -4,9 +4,9 @@
 import numpy as np
 import pytest
 from hall import depth_of, look
-from mapping_bench.noisy_depth import NoisyDepthModel
-from mapping_bench.views import TrueView
 
+from noisy_depth.model import NoisyDepthModel
+from noisy_depth.views import TrueView
 from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3

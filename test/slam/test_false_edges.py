@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hall import CAMERA, look, view
-from mapping_bench.correspondence import correspond
-from mapping_bench.noisy_depth import NoisyDepthModel
 
+from noisy_depth.correspondence import correspond
+from noisy_depth.model import NoisyDepthModel
 from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.slam.covisibility import CovisibilityIndex

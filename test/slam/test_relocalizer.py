@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from hall import Halls, depth_of, look
-from mapping_bench.noisy_depth import NoisyDepthModel
-from mapping_bench.views import TrueView
 
+from noisy_depth.model import NoisyDepthModel
+from noisy_depth.views import TrueView
 from st3r_ros.config import RelocalizerConfig, SimulationConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.geometry import so3

@@ -8,10 +8,9 @@ import torch
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam import tracking
-from st3r_ros.slam.tracking import TrackingProblem, make_problem, solve, track
+from st3r_ros.slam.tracking import TrackingProblem, solve, track
 from st3r_ros.solver.damped import Minimum, minimize_unseen
 from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations
-from st3r_ros.types import Matches
 
 CAMERA = Camera.from_fov(320, 240, 70.0)
 T_CAM_KF = Sim3.exp(np.array([0.2, -0.1, 0.15, 0.05, -0.1, 0.04, 0.0]))
@@ -254,14 +253,3 @@ def test_points_behind_the_frame_are_no_inliers():
     doubled = some(problem, index)
     doubled = dataclasses.replace(doubled, points=torch.cat([problem.points, -problem.points[:20]]))
     assert not track(doubled, T_CAM_KF.inverse()).inliers[150:].any()
-
-
-def test_a_problem_lifts_the_keyframe_pixels_of_the_matches():
-    rng = np.random.default_rng(5)
-    pixels0, pixels1 = (torch.from_numpy(rng.uniform((0, 0), (319, 239), (30, 2)).astype(np.float32)) for _ in range(2))
-    depth = torch.from_numpy(rng.uniform(1, 5, 30))
-    problem = make_problem(Matches(pixels0, pixels1, torch.ones(30), 40), depth, torch.ones(30), CAMERA.K, CAMERA.K)
-    np.testing.assert_allclose(CAMERA.project(problem.points.numpy()), pixels1.numpy(), atol=1e-4)
-    np.testing.assert_allclose(problem.points[:, 2], depth)
-    assert isinstance(problem.seen, PixelObservations)
-    np.testing.assert_allclose(problem.seen.pixels, pixels0)

@@ -3,35 +3,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import torch
 
-from st3r_ros.network.config import MAST3R_512, NetworkConfig
+import procedural_weights
+from st3r_ros.network.config import NetworkConfig
 from st3r_ros.network.network import PairNetwork, laid_out
 
 SETS = {
-    "full_mast3r": MAST3R_512,
+    "full_mast3r": NetworkConfig(),
     "tiny_mast3r": NetworkConfig(64, 4, 4, 48, 12, 3),
     "tiny_dust3r_dpt": NetworkConfig(48, 3, 3, 32, 10, 2, head="dpt", desc_dim=0),
     "tiny_dust3r_linear": NetworkConfig(48, 3, 3, 32, 4, 2, head="linear", desc_dim=0),
 }
-
-
-def _load_procedural_weights() -> ModuleType:
-    path = Path(__file__).parents[2] / "test" / "golden" / "procedural_weights.py"
-    spec = importlib.util.spec_from_file_location("procedural_weights", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-procedural_weights = _load_procedural_weights()
 
 
 def weight(set_name: str, key: str, shape: torch.Size) -> torch.Tensor:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mapping_bench.correspondence import Twins
-from mapping_bench.views import TrueView
+from noisy_depth.correspondence import Twins
+from noisy_depth.views import TrueView
 
 SIZE = 256
 POINTS = 200

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mapping_bench.views import TrueView
+from noisy_depth.views import TrueView
 from st3r_ros.geometry.se3 import SE3
 
 OCCLUSION_TOLERANCE = 0.05

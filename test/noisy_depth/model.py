@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import torch
 
-from mapping_bench.correspondence import MIN_OVERLAP, Correspondence, Twins, correspond
-from mapping_bench.descriptor import place_descriptor
-from mapping_bench.noise import (
+from noisy_depth.correspondence import MIN_OVERLAP, Correspondence, Twins, correspond
+from noisy_depth.descriptor import place_descriptor
+from noisy_depth.noise import (
     NONSENSE_MATCHES,
     SCALE_SIGMA,
     NoisyDepth,
@@ -27,7 +27,7 @@ from mapping_bench.noise import (
     nonsense_depth,
     random_matches,
 )
-from mapping_bench.views import GRID_PX, TrueView
+from noisy_depth.views import GRID_PX, TrueView
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.types import Features, Frame, Matches, ModelTraits, PairPrediction
