@@ -25,10 +25,18 @@ _SYNONYMS = {
     NONE: "none no_distortion no ideal rectified undistorted linear",
 }
 _KINDS = {name: kind for kind, names in _SYNONYMS.items() for name in names.split()}
-_UNSUPPORTED = re.compile(
-    r"omni|(^|_)(mei|eucm|ucm|ds|fov|atan|ftheta|f_theta|ocam|scaramuzza|division|cylindrical|spherical|equirectangular)(_|$)"
-    r"|unified|double_sphere|thin_prism|inverse_brown|modified_brown|panoram|catadioptric|stereographic|equisolid|orthographic"
-)
+# What kind of lens a name stands for that is not supported. Short names must stand alone: cameras are called DS-2CD2143 too.
+_ALONE = r"^(?:pinhole_)?(?:{})(?:_(?:none|radtan|equi|camera|model|distortion))?$"
+_UNSUPPORTED = {
+    r"omni(?!_?vision)|catadioptric|" + _ALONE.format("mei"): "omnidirectional, Mei's unified model",
+    r"unified|" + _ALONE.format("eucm|ucm"): "a unified camera model",
+    r"double_sphere|" + _ALONE.format("ds"): "double sphere",
+    r"field_of_view|" + _ALONE.format("fov|atan"): "a lens described by its field of view",
+    r"(^|_)ocam|scaramuzza": "OCam, Scaramuzza's polynomial",
+    r"equirectangular|panoram|(^|_)(cylindrical|spherical)(_|$)": "a panorama",
+    r"(^|_)(f_theta|ftheta)(_|$)|stereographic|equisolid|orthographic": "a fisheye of another kind",
+    r"(^|_)division(_|$)|thin_prism|inverse_brown|modified_brown": "another distortion polynomial",
+}
 _LENGTHS = (4, 5, 8, 12, 14)
 """Coefficients that OpenCV's standard model may have, and that drivers send, the rest of them zero."""
 KNOWN = f"{PLUMB_BOB} (radtan), {RATIONAL}, {EQUIDISTANT} (fisheye, kannala_brandt), pinhole, none"
@@ -46,6 +54,19 @@ class Lens:
 def kind_of_lens(name: str) -> str | None:
     """The lens that a name stands for: plumb_bob, rational_polynomial, equidistant, pinhole or none; None for an unknown name."""
     return _KINDS.get(_plain(name))
+
+
+def check_supported(key: str, name: str) -> None:
+    """Refuses a name of a lens that is known, but not supported.
+
+    key: of the calibration, which gives the name.
+
+    Raises:
+        CalibrationError: it is one.
+    """
+    kind = next((kind for pattern, kind in _UNSUPPORTED.items() if re.search(pattern, _plain(name))), "")
+    if kind and kind_of_lens(name) is None:
+        raise CalibrationError(f"'{key}: {name}' is a lens that is not supported ({kind}); calibrate as one of {KNOWN}.")
 
 
 def find_lens(names: Mapping[str, str], coefficients: np.ndarray) -> Lens:
@@ -76,11 +97,10 @@ def _one_kind(names: dict[str, str]) -> tuple[str, str]:
     unknown: list[str] = []
     for key, text in names.items():
         said = f"{key}: {text}"
+        check_supported(key, text)
         kind = kind_of_lens(text)
         if kind is not None:
             kinds[said] = kind
-        elif _UNSUPPORTED.search(_plain(text)):
-            raise CalibrationError(f"'{said}' is a lens that is not supported; calibrate as one of {KNOWN}.")
         else:
             unknown.append(said)
     if unknown and (not kinds or any(said.startswith("distortion_model") for said in unknown)):

@@ -43,6 +43,8 @@ def test_every_name_of_a_lens_is_known(names, kind):
         ({"distortion_model": "rational_polynomial"}, TILTED[:5], "rational_polynomial", [*TILTED[:5], 0, 0, 0]),
         ({"distortion_model": "none"}, [0.0] * 5, "plumb_bob", []),
         ({"distortion_model": "plumb_bob", "camera_model": "acA1300-60gc"}, [0.1, 0, 0, 0], "plumb_bob", [0.1, 0, 0, 0]),
+        ({"distortion_model": "plumb_bob", "camera_model": "OmniVision OV5647"}, [0.1, 0, 0, 0], "plumb_bob", [0.1, 0, 0, 0]),
+        ({"distortion_model": "plumb_bob", "camera_model": "DS-2CD2143G0"}, [0.1, 0, 0, 0], "plumb_bob", [0.1, 0, 0, 0]),
     ],
 )
 def test_coefficients_have_the_lengths_that_drivers_send(names, given, model, used):

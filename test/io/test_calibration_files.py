@@ -219,7 +219,11 @@ def test_a_person_says_whether_the_images_are_rectified(tmp_path):
         ("decimal_orb.yaml", ORB.replace("525.0", "525,0"), "decimal point"),
         ("lengths.yaml", SIZES + MATRICES.replace("cols: 4", "cols: 5"), "has 4 values; it must have 5"),
         ("other.yaml", "robot: x\nwheels: 4\n", "unknown format with the keys robot, wheels"),
-        ("omni.yaml", "cam0:\n" + KALIBR.replace("pinhole", "omni").replace("[525.0", "[1.2, 525.0"), "camera_model 'omni'"),
+        (
+            "omni.yaml",
+            "cam0:\n" + KALIBR.replace("pinhole", "omni").replace("[525.0", "[1.2, 525.0"),
+            "camera_model: omni",
+        ),
         ("mei.yaml", VINS.replace("PINHOLE", "MEI").replace("projection_parameters", "mirror_parameters"), "model_type: MEI"),
         ("fov.txt", "1 FOV 640 480 500 500 320 240 0.9\n", "'model: FOV' is a lens that is not supported"),
         ("agisoft.xml", "<?xml version='1.0'?><calibration><f>1</f></calibration>", "XML, but not written by OpenCV"),

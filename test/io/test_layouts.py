@@ -291,6 +291,12 @@ def test_tum_mono(tmp_path):
     write_pictures(tmp_path / "sequence_01/images", [f"{i:05d}.jpg" for i in range(3)])
     (tmp_path / "sequence_01/times.txt").write_text(lines([f"{i:05d}", f"1464004562.{i}5", 0.0196] for i in range(3)))
     check(open_folder(tmp_path), stamps=[1464004562050000000 + i * 10**8 for i in range(3)], poses=None)
+    camera = tmp_path / "sequence_01/camera.txt"
+    camera.write_text("RadTan 40 41 23.5 15.5 0.1 0 0 0\n48 32\ncrop\n48 32\n")
+    check(open_folder(tmp_path), poses=None, K=[[40, 0, 23.5], [0, 41, 15.5], [0, 0, 1]])
+    camera.write_text("0.35 0.44 0.49 0.50 0.93\n48 32\ncrop\n48 32\n")
+    sequence = open_folder(tmp_path)
+    assert sequence.camera is None and "described by its field of view" in sequence.notes[0] and "--camera" in sequence.notes[0]
 
 
 # nerfstudio and COLMAP ----------------------------------------------------------------------------------------------------

@@ -11,18 +11,19 @@ from pathlib import Path
 
 from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.io.calibration import fields, json_files, ros_yaml, slam_yaml, text_files
+from st3r_ros.io.calibration import fields, foreign, json_files, ros_yaml, slam_text, slam_yaml, text_files
 from st3r_ros.io.calibration.calibration import RECTIFIED, Calibration, Size
 from st3r_ros.io.calibration.documents import calibration_text, documents
 from st3r_ros.io.calibration.fields import Content
 
 CAMERA_FILE = "camera.yaml"
 KNOWN = (
-    "ROS yaml, CameraInfo text (ros2 topic echo), cameracalibrator's ost.txt, OpenCV, RTAB-Map, ORB-SLAM, Kalibr, EuRoC, VINS, "
-    "MASt3R-SLAM, KITTI, COLMAP cameras.txt, nerfstudio, Open3D, OAK"
+    "ROS yaml, CameraInfo text (ros2 topic echo), cameracalibrator's ost.txt, OpenCV, RTAB-Map, ORB-SLAM, stella_vslam, Kalibr, "
+    "EuRoC, VINS, MASt3R-SLAM, DROID-SLAM, DSO, Basalt, KITTI, COLMAP cameras.txt, nerfstudio, Open3D, OAK"
 )
 Reader = Callable[[str], Calibration]
 """Reads the calibration of one camera of a file; the argument names the file in messages."""
+_Parser = Callable[[Content, str], Calibration]
 
 
 def read_camera(path: Path | str, size: Size | None = None, cam: str = "") -> Camera:
@@ -95,6 +96,7 @@ def _split(path: Path | str) -> tuple[Path, dict[str, str]]:
 
 def _first_usable(text: str, source: str, cam: str) -> Calibration:
     """The calibration of the first document of a file that has one; what is wrong with the first one otherwise."""
+    foreign.refuse_text(text, source)
     cameras = _cameras_of_text(text)
     if cameras:
         return _choose(cameras, source, cam)
@@ -112,6 +114,7 @@ def _first_usable(text: str, source: str, cam: str) -> Calibration:
 
 def _choose(cameras: dict[str, Reader], source: str, cam: str, content: Content | None = None) -> Calibration:
     if not cameras:
+        foreign.refuse_content(content or {}, source)
         keys = ", ".join(str(key) for key in list(content or {})[:8])
         raise CalibrationError(f"{source} has an unknown format with the keys {keys}; supported are {KNOWN}.")
     names = list(cameras)
@@ -144,21 +147,41 @@ def _cameras_of_text(text: str) -> dict[str, Reader]:
     lines = text_files.colmap_cameras(text)
     if lines:
         return {name: partial(text_files.calibration_from_colmap, words) for name, words in lines.items()}
-    matrix = text_files.bare_matrix(text)
+    matrix, numbers, dso = text_files.bare_matrix(text), slam_text.droid_numbers(text), slam_text.dso_camera(text)
     if matrix is not None:
         return {"": partial(text_files.calibration_from_matrix, matrix)}
-    return {}
+    if numbers is not None:
+        return {"": partial(slam_text.calibration_from_droid, numbers)}
+    return {} if dso is None else {"": partial(slam_text.calibration_from_dso, dso)}
 
 
 def _cameras(content: Content) -> dict[str, Reader]:
-    """The cameras of a parsed document."""
-    kalibr, oak, orb = slam_yaml.kalibr_cameras(content), json_files.oak_cameras(content), slam_yaml.orb_slam_cameras(content)
-    if kalibr:
-        return {name: partial(slam_yaml.calibration_from_kalibr, camera) for name, camera in kalibr.items()}
-    if oak:
-        return {name: partial(json_files.calibration_from_oak, camera) for name, camera in oak.items()}
+    """The cameras of a parsed document. One with the keys of another projection is refused when it is read."""
+    return {name: partial(_read_checked, content, reader) for name, reader in _readers(content).items()}
+
+
+def _read_checked(content: Content, reader: Reader, source: str) -> Calibration:
+    foreign.refuse_projection(content)
+    return reader(source)
+
+
+def _readers(content: Content) -> dict[str, Reader]:
+    settings = slam_yaml.orb_slam_settings(content)
+    kinds: tuple[tuple[dict[str, Content], _Parser], ...] = (
+        (slam_yaml.kalibr_cameras(content), slam_yaml.calibration_from_kalibr),
+        (json_files.oak_cameras(content), json_files.calibration_from_oak),
+        (json_files.basalt_cameras(content), json_files.calibration_from_basalt),
+        (ros_yaml.stereo_cameras(content), ros_yaml.calibration_from_yaml),
+    )
+    for cameras, parse in kinds:
+        if cameras:
+            return {name: partial(_read_checked, camera, partial(parse, camera)) for name, camera in cameras.items()}
+    orb = slam_yaml.orb_slam_cameras(settings)
     if orb:
-        return {name: partial(slam_yaml.calibration_from_orb_slam, content, prefix) for name, prefix in orb.items()}
+        return {
+            name: partial(_read_checked, settings, partial(slam_yaml.calibration_from_orb_slam, settings, prefix))
+            for name, prefix in orb.items()
+        }
     for is_format, calibration_from in _FORMATS:
         if is_format(content):
             return {"": partial(calibration_from, content)}
@@ -171,10 +194,11 @@ def _cameras(content: Content) -> dict[str, Reader]:
 
 
 def _is_unfinished_ros_yaml(content: Content) -> bool:
-    return fields.first_key(content, "image_width", "image_height", "distortion_coefficients") is not None
+    size_or_lens = fields.first_key(content, "image_width", "image_height", "distortion_coefficients")
+    return size_or_lens is not None and "cam0_calib" not in content
 
 
-_FORMATS: tuple[tuple[Callable[[Content], bool], Callable[[Content, str], Calibration]], ...] = (
+_FORMATS: tuple[tuple[Callable[[Content], bool], _Parser], ...] = (
     (slam_yaml.is_kalibr, slam_yaml.calibration_from_kalibr),
     (slam_yaml.is_camodocal, slam_yaml.calibration_from_camodocal),
     (slam_yaml.is_mast3r_slam, slam_yaml.calibration_from_mast3r_slam),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrations in JSON: nerfstudio's transforms.json, Open3D's intrinsics, the calibration of OAK cameras."""
+"""Calibrations in JSON: nerfstudio's transforms.json, Open3D's intrinsics, Basalt, the calibration of OAK cameras."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from st3r_ros.errors import CalibrationError
-from st3r_ros.geometry.lens_names import EQUIDISTANT, RATIONAL, kind_of_lens
+from st3r_ros.geometry.lens_names import EQUIDISTANT, NONE, RATIONAL, kind_of_lens
 from st3r_ros.io.calibration import fields
 from st3r_ros.io.calibration.calibration import Calibration
 from st3r_ros.io.calibration.fields import Content
@@ -94,4 +94,43 @@ def calibration_from_oak(content: Content, source: str) -> Calibration:
         size=fields.image_size(content, "width", "height"),
         lens_names={"cameraType": _OAK_LENSES.get(kind.lower(), kind)},
         coefficients=fields.numbers(content, "distortionCoeff", finite=False) if content.get("distortionCoeff") else np.zeros(0),
+    )
+
+
+# Basalt's camera type -> lens, its coefficients.
+_BASALT = {
+    "pinhole": (NONE, ()),
+    "kb4": (EQUIDISTANT, ("k1", "k2", "k3", "k4")),
+    "pinhole-radtan8": (RATIONAL, ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")),
+}
+
+
+def basalt_cameras(content: Content) -> dict[str, Content]:
+    """The cameras of Basalt's calibration, as cam0, cam1, ..., each with its `resolution`; none where it is no such file."""
+    inside = content.get("value0", content)
+    cameras = inside.get("intrinsics") if isinstance(inside, Mapping) else None
+    if not isinstance(cameras, list) or not all(isinstance(camera, Mapping) and "camera_type" in camera for camera in cameras):
+        return {}
+    sizes = inside.get("resolution") or []
+    return {f"cam{i}": {**camera, "resolution": sizes[i] if i < len(sizes) else None} for i, camera in enumerate(cameras)}
+
+
+def calibration_from_basalt(camera: Content, source: str) -> Calibration:
+    """The calibration of one such camera.
+
+    Raises:
+        CalibrationError: a key is missing or wrong, or the lens is not supported.
+    """
+    kind = str(camera["camera_type"])
+    lens, names = _BASALT.get(kind, (kind, ()))
+    numbers = camera.get("intrinsics")
+    known = numbers if isinstance(numbers, Mapping) else {}
+    focal = (fields.number(fields.required(known, name), name) for name in ("fx", "fy", "cx", "cy"))
+    width, height = fields.numbers(camera, "resolution", 2) if camera.get("resolution") else (0, 0)
+    return Calibration(
+        source,
+        K=fields.matrix_from(*focal),
+        size=fields.image_size({"width": width, "height": height}, "width", "height"),
+        lens_names={"camera_type": lens},
+        coefficients=np.array([fields.number(fields.required(known, name), name) for name in names]),
     )

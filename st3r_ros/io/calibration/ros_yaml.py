@@ -17,6 +17,7 @@ import yaml
 
 from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.lens_names import EQUIDISTANT, PLUMB_BOB, RATIONAL, kind_of_lens
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.calibration import fields
 from st3r_ros.io.calibration.calibration import Calibration
@@ -24,6 +25,8 @@ from st3r_ros.io.calibration.camera_info import calibration_from_info
 from st3r_ros.io.calibration.fields import Content
 
 LENS_KEYS = ("distortion_model", "camera_model", "model_type", "lens_model", "projection_model")
+_OTHER_LENS_KEYS = ("distortion_type", "camera_type", "lens_type", "projection_type", "cam_model", "model", "lens", "type")
+"""Counted where none of the others is there and their value names a lens: they may speak of anything."""
 _MATRIX = ("camera_matrix", "Camera_Matrix", "cameraMatrix", "CameraMatrix", "K", "M", "intrinsic_matrix", "mtx")
 _COEFFICIENTS = (
     "distortion_coefficients",
@@ -68,9 +71,23 @@ def calibration_from_yaml(content: Content, source: str) -> Calibration:
     )
 
 
+def stereo_cameras(content: Content) -> dict[str, Content]:
+    """The cameras of OpenCV's stereo samples, whose keys end with their number; none where it is no such file."""
+    pairs = (("M", "D"), ("K", "D"), ("cameraMatrix", "distCoeffs"), ("camera_matrix_", "distortion_coefficients_"))
+    return {
+        number: {"camera_matrix": content[f"{matrix}{number}"], "distortion_coefficients": content.get(f"{distortion}{number}")}
+        for matrix, distortion in pairs
+        for number in ("1", "2")
+        if isinstance(content.get(f"{matrix}{number}"), Mapping)
+    }
+
+
 def lens_names(content: Content) -> dict[str, str]:
     """What names the lens, by key."""
     names = {key: str(content[key]) for key in LENS_KEYS if content.get(key) is not None}
+    if not names:
+        others = {key: str(content[key]) for key in _OTHER_LENS_KEYS if content.get(key) is not None}
+        names = {key: name for key, name in others.items() if kind_of_lens(name) in (PLUMB_BOB, RATIONAL, EQUIDISTANT)}
     if str(content.get("fisheye_model", 0)).lower() in ("1", "true"):  # OpenCV's calibration sample
         names["fisheye_model"] = "fisheye"
     return names

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrations in the yaml of Kalibr, EuRoC, ORB-SLAM, VINS (camodocal) and MASt3R-SLAM."""
+"""Calibrations in the yaml of Kalibr, EuRoC, ORB-SLAM, stella_vslam, VINS (camodocal) and MASt3R-SLAM."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from st3r_ros.errors import CalibrationError
+from st3r_ros.geometry.lens_names import EQUIDISTANT, PINHOLE, PLUMB_BOB, kind_of_lens
 from st3r_ros.io.calibration import fields
 from st3r_ros.io.calibration.calibration import Calibration, Size
 from st3r_ros.io.calibration.fields import Content
 from st3r_ros.io.calibration.ros_yaml import lens_names
+
+_CAMODOCAL = {"pinhole": ("k1", "k2", "p1", "p2"), "pinhole_full": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")}
 
 
 def kalibr_cameras(content: Content) -> dict[str, Content]:
@@ -75,30 +78,53 @@ def calibration_from_mast3r_slam(content: Content, source: str) -> Calibration:
     )
 
 
+def orb_slam_settings(content: Content) -> Content:
+    """The settings of ORB-SLAM or stella_vslam, whose newer ones have the keys `Camera.x` below `Camera`."""
+    camera = content.get("Camera")
+    if not isinstance(camera, Mapping) or "setup" not in camera:
+        return content
+    return {**content, **{f"Camera.{key}": value for key, value in camera.items()}}
+
+
 def orb_slam_cameras(content: Content) -> dict[str, str]:
-    """The prefixes of the cameras of ORB-SLAM's settings, by name; none where it is no such file."""
-    found = [match[1] for key in content if (match := re.fullmatch(r"(Camera\d*)\.fx", str(key)))]
-    return {name.lower(): name for name in sorted(found)}
+    """The prefixes of the cameras of such settings, by name; none where it is no such file."""
+    found = [match[1] for key in content if (match := re.fullmatch(r"(Camera\d*)\.(?:fx|setup)", str(key)))]
+    return {name.lower(): name for name in sorted(set(found))}
 
 
 def calibration_from_orb_slam(content: Content, prefix: str, source: str) -> Calibration:
-    """The calibration of one camera of ORB-SLAM2's or ORB-SLAM3's settings.
+    """The calibration of one camera of such settings.
 
     Raises:
         CalibrationError: a key is missing or wrong.
     """
-    kind = str(content.get("Camera.type", "PinHole"))
-    fisheye = kind.lower().startswith("kannala")
+    key, kind = _orb_slam_lens(content)
+    fisheye = kind == EQUIDISTANT
     order = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
     stated = {name: content.get(f"{prefix}.{name}") for name in ("fx", "fy", "cx", "cy", *order)}
     coefficients = _values(stated, order)
+    if fisheye and _values({name: content.get(f"{prefix}.{name}") for name in ("p1", "p2")}, ("p1", "p2")).any():
+        raise CalibrationError(
+            f"{key} is a fisheye's, which has k1, k2, k3 and k4, but p1 and p2 are given; rename or remove them."
+        )
+    width, height = ("Camera.cols", "Camera.rows") if "Camera.cols" in content else ("Camera.width", "Camera.height")
     return Calibration(
         source,
         K=fields.matrix_from(*_values(stated, ("fx", "fy", "cx", "cy"), required=True)),
-        size=fields.image_size(content, "Camera.width", "Camera.height"),
-        lens_names={"Camera.type": {"pinhole": "radtan", "rectified": "none"}.get(kind.lower(), kind)},
+        size=fields.image_size(content, width, height),
+        lens_names={key: kind},
         coefficients=coefficients if fisheye or coefficients[5:].any() else coefficients[:5],
     )
+
+
+def _orb_slam_lens(content: Content) -> tuple[str, str]:
+    """The key and the name of the lens; a pinhole's distortion is OpenCV's standard one."""
+    if str(content.get("Camera.bFishEye", 0)).lower() in ("1", "true"):
+        return "Camera.bFishEye", EQUIDISTANT
+    key = fields.first_key(content, "Camera.type", "Camera.model") or "Camera.type"
+    name = str(content.get(key, "PinHole"))
+    kind = kind_of_lens(name)
+    return key, {PINHOLE: PLUMB_BOB, None: name}.get(kind, kind or name)
 
 
 def is_camodocal(content: Content) -> bool:
@@ -116,15 +142,15 @@ def calibration_from_camodocal(content: Content, source: str) -> Calibration:
     projection = content.get("projection_parameters")
     if kind.startswith("kannala"):
         focal, coefficients = ("mu", "mv", "u0", "v0"), _values(projection, ("k2", "k3", "k4", "k5"))
-    elif kind == "pinhole":
-        focal, coefficients = ("fx", "fy", "cx", "cy"), _values(content.get("distortion_parameters"), ("k1", "k2", "p1", "p2"))
+    elif kind in _CAMODOCAL:
+        focal, coefficients = ("fx", "fy", "cx", "cy"), _values(content.get("distortion_parameters"), _CAMODOCAL[kind])
     else:
         raise CalibrationError(f"the lens 'model_type: {content['model_type']}' is not supported; calibrate as PINHOLE.")
     return Calibration(
         source,
         K=fields.matrix_from(*_values(projection, focal, required=True)),
         size=fields.image_size(content),
-        lens_names={"model_type": "radtan" if kind == "pinhole" else kind},
+        lens_names={"model_type": {"pinhole": "radtan", "pinhole_full": "rational"}.get(kind, kind)},
         coefficients=coefficients,
     )
 

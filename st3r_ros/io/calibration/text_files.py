@@ -25,6 +25,8 @@ _COLMAP = {
     "OPENCV_FISHEYE": (EQUIDISTANT, 4, (0, 1, 2, 3)),
     "SIMPLE_RADIAL_FISHEYE": (EQUIDISTANT, 3, (0, -1, -1, -1)),
     "RADIAL_FISHEYE": (EQUIDISTANT, 3, (0, 1, -1, -1)),
+    "SIMPLE_FISHEYE": (EQUIDISTANT, 3, (-1, -1, -1, -1)),
+    "FISHEYE": (EQUIDISTANT, 4, (-1, -1, -1, -1)),
 }
 _KITTI = re.compile(r"^(P_rect_|P|K_|D_|S_rect_|S_|R_rect_)(\d+)$")
 
@@ -97,14 +99,16 @@ def calibration_from_colmap(words: list[str], source: str) -> Calibration:
 
 
 def bare_matrix(text: str) -> np.ndarray | None:
-    """The K of a file that holds nothing but the numbers of a 3 x 3 or 4 x 4 matrix; None for other files."""
+    """The K of a file that holds nothing but the numbers of a 3 x 3, 3 x 4 or 4 x 4 matrix; None for other files."""
     words = text.replace(",", " ").replace("[", " ").replace("]", " ").replace(";", " ").split()
-    side = {9: 3, 16: 4}.get(len(words))
+    shape = {9: (3, 3), 12: (3, 4), 16: (4, 4)}.get(len(words))
     try:
-        matrix = np.array([float(word) for word in words])
+        matrix = np.array([float(word) for word in words]).reshape(shape or -1)
     except ValueError:
         return None
-    return None if side is None else matrix.reshape(side, side)[:3, :3]
+    if shape is None or ("\n" not in text.strip() and matrix[2, :3].tolist() != [0.0, 0.0, 1.0]):
+        return None  # one line of other numbers
+    return matrix[:3, :3]
 
 
 def calibration_from_matrix(K: np.ndarray, source: str) -> Calibration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from st3r_ros.errors import FrameError, InputError
+from st3r_ros.errors import CalibrationError, FrameError, InputError
 from st3r_ros.io.calibration import read_camera
 from st3r_ros.io.layouts.folder import images_in
 from st3r_ros.io.layouts.recording import Layout, Recording, Request, calibration, counted, frame_stamp, image_entry, steady
@@ -28,7 +28,10 @@ def read(root: Path, camera_name: str, request: Request) -> Recording:
         camera, calibration_from = read_camera(root.parent / _CAMCHAIN, cam=root.name), _CAMCHAIN
     notes: tuple[str, ...] = ()
     if camera is None and (root / "camera.txt").exists():
-        notes = ("camera.txt of this layout is not read (it may describe a lens by its field of view); see --camera.",)
+        try:
+            camera, calibration_from = read_camera(root / "camera.txt"), "camera.txt"
+        except CalibrationError as error:
+            notes = (f"{error} So the images are uncalibrated; see --camera.",)
     if request.fps is not None:
         stamps, stamps_from = {file: frame_stamp(i, request.fps) for i, file in enumerate(files)}, steady(request.fps)
     else:
