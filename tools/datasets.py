@@ -51,7 +51,8 @@ class Sequence:
     def add_depth(self, name: str, millimetres: np.ndarray) -> None:
         """Writes a depth image, (H, W) uint16 millimetres (0 and 65535: none), for the image added last."""
         (self.folder / "depth").mkdir(exist_ok=True)
-        known = np.where(millimetres * np.uint32(MILLIMETRES_TO_TUM) < np.iinfo(np.uint16).max, millimetres, 0)
+        millimetres = millimetres.astype(np.uint32)
+        known = np.where(millimetres * MILLIMETRES_TO_TUM < np.iinfo(np.uint16).max, millimetres, 0)
         cv2.imwrite(str(self.folder / "depth" / f"{name}.png"), (known * MILLIMETRES_TO_TUM).astype(np.uint16))
         self.depth_stamps.append(self.stamps[-1])
 

@@ -41,7 +41,10 @@ _FIRST_BOXES, _MAX_BOXES = (b"ftyp", b"mdat", b"wide", b"free", b"skip"), 10_000
 
 # The libraries' own messages name no file and tell a user nothing.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+if hasattr(cv2, "setLogLevel"):
+    cv2.setLogLevel(2)  # errors
+else:  # OpenCV 4.13 and later
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 class VideoSequence(ImageSequence):

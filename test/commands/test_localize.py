@@ -108,7 +108,7 @@ def test_of_several_references_the_one_that_fits_answers(st3r, files):
 )
 def test_a_mistake_is_one_sentence_and_exit_code_two(st3r, files, arguments, sentence):
     found = st3r("localize", *(argument.format(tmp=files.folder) for argument in arguments))
-    assert found.code == 2 and found.err.startswith("Error: ") and "Traceback" not in found.err
+    assert found.code == 2 and found.err.lstrip().startswith("Error: ") and "Traceback" not in found.err
     assert sentence.format(tmp=files.folder) in found.err
 
 

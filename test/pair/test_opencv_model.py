@@ -83,7 +83,7 @@ def test_depth_agrees_with_the_truth_up_to_scale(motion, predict, room):
 def test_errors_fall_as_confidence_rises(motion, predict, room):
     prediction = predict(MOTIONS[motion])
     error, conf, _ = depth_errors(prediction.X_0_0, prediction.conf0, room.depth(HOME))
-    sure = conf >= np.quantile(conf, 0.5, method="higher")
+    sure = conf >= np.sort(conf)[len(conf) // 2]
     if sure.all():  # one confidence for almost everything, as interpolated depths have
         sure = conf > np.median(conf)
     assert error[sure].mean() < error[~sure].mean()
