@@ -55,7 +55,7 @@ docs: setup  ## generate docs/reference.md and config/*.yaml from the code
 	@$(ENTER) python tools/reference.py && python tools/parameter_files.py
 
 bench: setup  ## run the benchmarks in bench/, except soak.py (long) and lossy_network.py (needs root)
-	@$(ENTER) for script in $(filter-out bench/soak.py bench/lossy_network.py,$(wildcard bench/[a-z]*.py)); do echo "== $$script"; python "$$script" || exit; done
+	@$(ENTER) for script in $(filter-out bench/harness.py bench/soak.py bench/lossy_network.py,$(wildcard bench/[a-z]*.py)); do echo "== $$script"; python "$$script" || exit; done
 
 clean:  ## remove everything that was installed, built or written by the demo
 	rm -rf .venv build install log demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

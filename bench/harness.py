@@ -25,15 +25,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from st3r_ros.errors import St3rError
 from st3r_ros.io.atomic import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TEST = Path(__file__).parents[1] / "test"
 sys.path += [str(TEST), str(TEST / "golden")]  # of golden_checks, noisy_depth and procedural_weights
@@ -196,7 +197,10 @@ def write_json(path: Path | None, figures: Any) -> None:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A white one of so many inches."""
+    """A white one of so many inches. Loaded only for this: its memory is no part of what is measured."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=130, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -10,14 +10,14 @@ Run: python bench/large_map.py [--keyframes 300] [--rate 15] [--image-ms 35]
 
 from __future__ import annotations
 
-import argparse
-import resource
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 from ros_cloud import flown_over
 
@@ -53,37 +53,36 @@ class Publisher:
         self.sent.append(time.perf_counter())
 
 
+@dataclass(eq=False)
 class Images:
     """Images at a rate to a worker that also makes the cloud; how long each took from coming to being done, seconds."""
 
-    def __init__(self, output: GradualOutput, image_s: float) -> None:
-        self.latencies: list[float] = []
-        self.dropped = 0
-        self._output, self._image_s = output, image_s
-        self._worker: Worker[float] = Worker(
-            self._process, idle=lambda: output.poll(PERIOD_S, idle=True), spare=output.go_on, report=_fail
+    output: GradualOutput
+    image_s: float
+    latencies: list[float] = field(default_factory=list)
+    dropped: int = 0
+
+    def __post_init__(self) -> None:
+        self.worker: Worker[float] = Worker(
+            self._process, idle=lambda: self.output.poll(PERIOD_S, idle=True), spare=self.output.go_on, report=_fail
         )
-        self._worker.start()
+        self.worker.start()
 
     def run(self, rate: float, until: Callable[[], bool], limit_s: float = 300.0) -> None:
         """Send images until it is true."""
         begin = due = time.perf_counter()
         while not until() and due - begin < limit_s:
-            self.dropped += self._worker.submit(time.perf_counter())
+            self.dropped += self.worker.submit(time.perf_counter())
             due += 1.0 / rate
             time.sleep(max(0.0, due - time.perf_counter()))
 
-    def stop(self) -> None:
-        """End the thread."""
-        self._worker.stop()
-
     def _process(self, came: float) -> None:
-        end = time.thread_time() + self._image_s
+        end = time.thread_time() + self.image_s
         a = np.ones(20_000, np.float32)
         while time.thread_time() < end:
             a = np.sqrt(a)
         self.latencies.append(time.perf_counter() - came)
-        self._output.poll(PERIOD_S, idle=False)
+        self.output.poll(PERIOD_S, idle=False)
 
 
 def _fail(error: Exception) -> None:
@@ -113,48 +112,43 @@ def measure_loop(m: KeyframeMap, cloud: MapCloud, config: CloudConfig, rate: flo
     begin = time.perf_counter()
     output.mark()
     images.run(rate, lambda: bool(publisher.sent))
-    images.stop()
+    images.worker.stop()
     after = publisher.sent[0] - begin if publisher.sent else float("nan")
     print(f"new cloud {after:.1f} s after the loop; {len(images.latencies)} images meanwhile, {images.dropped} dropped")
     for name, values in (("before", calm), ("meanwhile", images.latencies)):
         ms = 1e3 * np.array(values)
-        print(
-            f"  image latency {name:<10} median {np.median(ms):4.0f} ms, 95 % {np.percentile(ms, 95):4.0f}, max {ms.max():4.0f}"
-        )
+        quantiles = np.median(ms), np.percentile(ms, 95), ms.max()
+        print("  image latency {:<10} median {:4.0f} ms, 95 % {:4.0f}, max {:4.0f}".format(name, *quantiles))
 
 
 def measure_end(m: KeyframeMap, cloud: MapCloud, config: CloudConfig, title: str) -> None:
     """Print the seconds of making the cloud and of writing the results."""
     with tempfile.TemporaryDirectory() as folder:
-        begin, used = time.perf_counter(), _cpu_s()
+        begin, used = time.perf_counter(), time.process_time()
         points = cloud.whole(m, config)
         made = time.perf_counter()
         write_results(Path(folder), m, RunRecorder(), RunInfo("bench", "none"), cloud_config=config, cloud=points)
         end = time.perf_counter()
     print(
-        f"end, {title:<18} {end - begin:5.1f} s ({_cpu_s() - used:.1f} s of a core): cloud of {len(points)} points "
+        f"end, {title:<18} {end - begin:5.1f} s ({time.process_time() - used:.1f} s of a core): cloud of {len(points)} points "
         f"{made - begin:.1f} s, results {end - made:.1f} s",
         flush=True,
     )
 
 
-def _cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
+@harness.command
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__)
     parser.add_argument("--keyframes", type=int, default=300)
     parser.add_argument("--rate", type=float, default=15.0)
     parser.add_argument("--image-ms", type=float, default=35.0)
     options = parser.parse_args()
     m, cloud = flown_over(options.keyframes), MapCloud()
     config = CloudConfig(voxel_size=0.03, max_points=0)
-    begin, used = time.perf_counter(), _cpu_s()
+    begin, used = time.perf_counter(), time.process_time()
     finish(cloud.steps(header(0, "map"), m, config, SE3.identity()))
-    print(f"first cloud in {time.perf_counter() - begin:.1f} s ({_cpu_s() - used:.1f} s of a core)", flush=True)
+    print(f"first cloud in {time.perf_counter() - begin:.1f} s ({time.process_time() - used:.1f} s of a core)", flush=True)
     measure_loop(m, cloud, config, options.rate, 1e-3 * options.image_ms)
     measure_end(m, cloud, config, "nothing stale")
     close_loop(m, 0.5)
@@ -162,4 +156,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    harness.start(main)

@@ -20,7 +20,6 @@ from harness import Row
 from network_bench import cpu_budget, precision, sweep
 from network_bench.precision import HALVES
 from network_bench.stages import DTYPES, MODES, PLAIN_MODE, STAGES
-from network_bench.sweep import Choice
 
 from golden_checks.procedural import procedural_network
 from st3r_ros.checkpoints.checkpoint import load_network
@@ -87,7 +86,7 @@ def with_defaults(chosen: argparse.Namespace) -> argparse.Namespace:
     for name, values in (every if chosen.sweep else quick).items():
         setattr(chosen, name, getattr(chosen, name) or values)
     chosen.stages = chosen.stages or list(STAGES)
-    chosen.runs = chosen.runs or (20 if cuda else 3)
+    chosen.runs, chosen.warm_up = chosen.runs or (20 if cuda else 3), 3 if cuda else 1
     return chosen
 
 
@@ -123,11 +122,8 @@ def run(chosen: argparse.Namespace) -> list[Row]:
         for row in precision.precision_errors(loader(chosen), width, height, tuple(chosen.dtypes)):
             add(row, precision.line(row))
     if not (chosen.cpu_budget or chosen.errors):
-        fields = ("stages", "dtypes", "modes", "shapes", "batches")
-        warm_up = 3 if chosen.device.type == "cuda" else 1
-        choice = Choice(*(tuple(getattr(chosen, name)) for name in fields), chosen.runs, warm_up)
         print(sweep.TABLE.header())
-        for row in sweep.sweep(loader(chosen), choice):
+        for row in sweep.sweep(loader(chosen), chosen):
             add(row, sweep.line(row))
         print("\n".join(sweep.speed_ups(results)))
     return results

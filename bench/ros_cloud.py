@@ -8,7 +8,6 @@ more than 5 million points. 0 keyframes skip it.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import threading
@@ -16,9 +15,11 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import harness
 import numpy as np
 import rclpy
 import torch
+from harness import Table
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import PointCloud2
 
@@ -36,6 +37,22 @@ from st3r_ros.types import Keyframe
 
 WIDTH, HEIGHT, FOCAL = 512, 384, 440.0
 ALTITUDE, SPACING, IN_A_ROW = 6.0, 2.6, 15
+TIMES = (("median", "median", ">8", ".1f"), ("min", "min", ">8", ".1f"), ("max", "max", ">8", ".1f"))
+MESSAGES = Table((("subscriber", "subscriber", "<12", ""), ("stage", "stage", "<18", ""), *TIMES), gap="")
+STEPS = Table(
+    (
+        ("message", "message", "<22", ""),
+        ("after", "after", "<16", ""),
+        ("steps", "steps", ">7", ""),
+        ("total", "total", ">8", ".0f"),
+        ("median", "median", ">8", ".2f"),
+        ("p95", "95 %", ">7", ".1f"),
+        ("max", "max", ">7", ".1f"),
+        ("size", "size", ">10", ""),
+        ("kept_mb", "kept MB", ">9", ".0f"),
+    ),
+    gap="",
+)
 
 
 def measure(points: int, repeats: int, subscribe: bool) -> dict[str, list[float]]:
@@ -112,7 +129,7 @@ def measure_large_map(keyframes: int) -> None:
     limited = CloudConfig(voxel_size=0.03)
     grid_config = GridConfig(enabled=True, min_height=0.1, max_height=1.0, max_range=12.0)
     print(f"\n{keyframes} keyframes, {WIDTH}x{HEIGHT}; steps in milliseconds")
-    print(f"{'message':<22}{'after':<16}{'steps':>7}{'total':>8}{'median':>8}{'95 %':>7}{'max':>7}{'size':>10}{'kept MB':>9}")
+    print(STEPS.header())
 
     def move(count: int) -> None:
         for k in list(m.keyframes.values())[-count:]:
@@ -124,18 +141,17 @@ def measure_large_map(keyframes: int) -> None:
         for after, count in changes:
             move(count) if count else None
             of_cloud = (SE3.identity(),) if config is not grid_config else ()
-            message, times = run_steps(builder.steps(header(0, "map"), m, config, *of_cloud))
+            message, ms = run_steps(builder.steps(header(0, "map"), m, config, *of_cloud))
             size = message.width if config is not grid_config else message.info.width * message.info.height
-            print(
-                f"{title:<22}{after:<16}{len(times):7d}{times.sum():8.0f}{np.median(times):8.2f}{np.percentile(times, 95):7.1f}"
-                f"{times.max():7.1f}{size:10d}{builder.nbytes / 1e6:9.0f}",
-                flush=True,
-            )
+            times = {"total": ms.sum(), "median": np.median(ms), "p95": np.percentile(ms, 95), "max": ms.max()}
+            row = {"message": title, "after": after, "steps": len(ms), **times, "size": size, "kept_mb": builder.nbytes / 1e6}
+            print(STEPS.line(row), flush=True)
 
 
+@harness.command
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.parser(__doc__)
     parser.add_argument("--points", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--keyframes", type=int, default=300)
@@ -143,15 +159,15 @@ def main() -> None:
     os.environ.update(isolated_environment())
     rclpy.init()
     print(f"PointCloud2 of {options.points} points, {options.repeats} repeats, milliseconds")
-    print(f"{'subscriber':<12}{'stage':<18}{'median':>8}{'min':>8}{'max':>8}")
+    print(MESSAGES.header())
     for subscribe in (False, True):
         for stage, values in measure(options.points, options.repeats, subscribe).items():
-            median = statistics.median(values)
-            print(f"{'yes' if subscribe else 'no':<12}{stage:<18}{median:8.1f}{min(values):8.1f}{max(values):8.1f}")
+            times = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+            print(MESSAGES.line({"subscriber": "yes" if subscribe else "no", "stage": stage, **times}))
     rclpy.shutdown()
     if options.keyframes:
         measure_large_map(options.keyframes)
 
 
 if __name__ == "__main__":
-    main()
+    harness.start(main)

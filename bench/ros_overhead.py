@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import array
-import json
+import itertools
 import os
 import statistics
 import subprocess
@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -163,15 +164,15 @@ def measure_callback(images: int) -> list[Row]:
                 time.sleep(0.1)
     finally:
         ImageSource._on_image = on_image  # type: ignore[method-assign]
-    stages = {"publisher to callback": transport, "callback to worker": handed, "worker: decoded": decoding}
     rows: list[Row] = []
-    for stage, values in stages.items():
-        ordered = sorted(values[10 : images + 10])
-        rows += [
-            (stage, "median", statistics.median(ordered), "ms"),
-            (stage, "95 %", ordered[int(0.95 * len(ordered))], "ms"),
-        ]
+    for stage, values in (("publisher to callback", transport), ("callback to worker", handed), ("worker: decoded", decoding)):
+        rows += quantiles(stage, values[10 : images + 10])
     return rows
+
+
+def quantiles(what: str, ms: list[float]) -> list[Row]:
+    """The middle and the slow end."""
+    return [(what, "median", statistics.median(ms), "ms"), (what, "95 %", sorted(ms)[int(0.95 * len(ms))], "ms")]
 
 
 def measure_flood(seconds: float) -> list[Row]:
@@ -197,21 +198,20 @@ def measure_flood(seconds: float) -> list[Row]:
         while before != counts.received or node.worker.discard():  # what waited counts as such: it is in none of the others
             before = counts.received
             time.sleep(1.0)
-    recorder = session.recorder
-    waiting = counts.received - recorder.frames - recorder.skipped - counts.dropped
-    tenth = max(len(memory) // 10, 1)
-    half = len(memory) // 2
+    recorder, tenth, half = session.recorder, max(len(memory) // 10, 1), len(memory) // 2
+    processed = recorder.frames + recorder.skipped
+    counted = {
+        "received": counts.received,
+        "processed": processed,
+        "dropped": counts.dropped,
+        "received - processed - dropped (0 or 1 waits)": counts.received - processed - counts.dropped,
+    }
+    spans = {"first tenth": memory[:tenth], "half way": memory[half : half + tenth], "last tenth": memory[-tenth:]}
     return [
-        ("60 Hz, slow model", "received", counts.received, "images"),
-        ("60 Hz, slow model", "processed", recorder.frames + recorder.skipped, "images"),
-        ("60 Hz, slow model", "dropped", counts.dropped, "images"),
-        ("60 Hz, slow model", "received - processed - dropped (0 or 1 waits)", waiting, "images"),
-        ("age when processing begins", "median", statistics.median(ages), "ms"),
-        ("age when processing begins", "95 %", sorted(ages)[int(0.95 * len(ages))], "ms"),
+        *(("60 Hz, slow model", of, count, "images") for of, count in counted.items()),
+        *quantiles("age when processing begins", ages),
         ("age when processing begins", "most", max(ages[3:]), "ms"),
-        ("memory", "first tenth", statistics.median(memory[:tenth]), "MB"),
-        ("memory", "half way", statistics.median(memory[half : half + tenth]), "MB"),
-        ("memory", "last tenth", statistics.median(memory[-tenth:]), "MB"),
+        *(("memory", of, statistics.median(values), "MB") for of, values in spans.items()),
         ("memory", "most", max(memory), "MB"),
     ]
 
@@ -226,19 +226,17 @@ def transforms(rate: float) -> Iterator[None]:
     publisher = node.create_publisher(TFMessage, "/tf", 100)
 
     def publish() -> None:
-        while not ended.wait(1.0 / rate):
+        while rate and not ended.wait(1.0 / rate):
             now = node.get_clock().now().nanoseconds
             publisher.publish(TFMessage(transforms=[conversions.transform_message(SE3.identity(), now, "odom", "base_link")]))
 
     thread = threading.Thread(target=publish)
-    if rate:
-        thread.start()
+    thread.start()
     try:
         yield
     finally:
         ended.set()
-        if rate:
-            thread.join()
+        thread.join()
         node.destroy_node()
 
 
@@ -246,22 +244,20 @@ def measure_idle(seconds: float) -> list[Row]:
     """CPU time of an active node without images."""
     rclpy.init()
     rows: list[Row] = []
-    for odom_frame in ("", "odom"):
-        for rate in (0.0, 100.0):
-            parameters: dict[str, str | float | bool] = {"odom_frame": odom_frame}
-            child = Child("mapping_node", parameters, {})
-            try:
-                while not any("Subscribed" in line for line in child.lines):
-                    if not child.running:
-                        raise SystemExit("\n".join(child.lines))
-                    time.sleep(0.1)
-                with transforms(rate):
-                    time.sleep(SETTLE_S)
-                    share = cpu_share(child.pid, seconds)
-            finally:
-                child.stop(10.0)
-            odometry = f"odometry {'on' if odom_frame else 'off'}, /tf {rate:.0f} Hz"
-            rows.append(("idle", odometry, 100.0 * share, "% of a core"))
+    for odom_frame, rate in itertools.product(("", "odom"), (0.0, 100.0)):
+        child = Child("mapping_node", {"odom_frame": odom_frame}, {})
+        try:
+            while not any("Subscribed" in line for line in child.lines):
+                if not child.running:
+                    raise SystemExit("\n".join(child.lines))
+                time.sleep(0.1)
+            with transforms(rate):
+                time.sleep(SETTLE_S)
+                share = cpu_share(child.pid, seconds)
+        finally:
+            child.stop(10.0)
+        odometry = f"odometry {'on' if odom_frame else 'off'}, /tf {rate:.0f} Hz"
+        rows.append(("idle", odometry, 100.0 * share, "% of a core"))
     rclpy.shutdown()
     return rows
 
@@ -278,34 +274,33 @@ def cpu_share(process: int, seconds: float) -> float:
     return (used() - before) / (time.monotonic() - begin)
 
 
+@harness.command
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=("callback", "idle", "flood"), default=["callback", "idle", "flood"])
+    parts: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+        "callback": lambda options: measure_callback(options.images),
+        "idle": lambda options: measure_idle(options.seconds),
+        "flood": lambda options: measure_flood(options.flood_seconds),
+    }
+    parser = harness.parser(__doc__)
+    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--images", type=int, default=200, help="of the part callback")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each case of the part idle")
     parser.add_argument("--flood-seconds", type=float, default=60.0)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    harness.add_outputs(parser, "also write the figures here")
     parser.add_argument("--play", nargs=3, type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.play:
         play(int(options.play[0]), int(options.play[1]), options.play[2])
     os.environ.update(isolated_environment())
     make_room_for_images()
-    parts: dict[str, Callable[[], list[Row]]] = {
-        "callback": lambda: measure_callback(options.images),
-        "idle": lambda: measure_idle(options.seconds),
-        "flood": lambda: measure_flood(options.flood_seconds),
-    }
-    rows: list[Row] = []
+    rows = []
     for part in options.parts:
-        for row in parts[part]():
-            rows.append(row)
-            print(f"{row[0]:<28}{row[1]:<48}{row[2]:10.2f} {row[3]}", flush=True)
-    if options.json:
-        names = ("what", "of", "value", "unit")
-        options.json.write_text(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=1))
+        for row in parts[part](options):
+            rows.append(dict(zip(("what", "of", "value", "unit"), row, strict=True)))
+            print("{what:<28}{of:<48}{value:10.2f} {unit}".format(**rows[-1]), flush=True)
+    harness.write_json(options.json, rows)
 
 
 if __name__ == "__main__":
-    main()
+    harness.start(main)

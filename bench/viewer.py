@@ -12,7 +12,6 @@ Run: python bench/viewer.py [--points 2000000] [--shown 20000 100000 500000 2000
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import os
@@ -23,6 +22,7 @@ import threading
 import time
 from pathlib import Path
 
+import harness
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -40,7 +40,7 @@ from st3r_ros.ros.viewer_node import ViewerNode
 from st3r_ros.viewer.thinning import layers
 from st3r_ros.viewer.turning import FEWEST_POINTS
 
-sys.path.append(str(Path(__file__).parents[1] / "test" / "viewer"))
+sys.path.append(str(harness.TEST / "viewer"))
 
 from browser import Page, drawn_share, find_chromium, open_page
 
@@ -152,9 +152,10 @@ def wait_for_picture(page: Page, viewer: ViewerNode, count: int) -> None:
     page.wait_for(lambda: drawn_share(page.canvas()) > 0.1, "the first picture")
 
 
+@harness.command
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = harness.parser((__doc__ or "").partition("\n")[0])
     parser.add_argument("--points", type=int, default=2_000_000)
     parser.add_argument("--shown", type=int, nargs="+", default=[20_000, 100_000, 500_000, 2_000_000])
     options = parser.parse_args()
@@ -171,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    harness.start(main)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A round room, and keyframes of a camera that moves around in it several times, looking at the wall.
+"""A round room, and keyframes of a camera that moves around in it several times, looking at the wall; what their edges tell.
 
 They have the errors of a pair model: pixel noise, wrong matches, and depth errors (a smooth field, noise, and a scale per
 keyframe). The poses have drifted, also in scale; loop edges connect the rounds. Used by the tests and by bench/optimization.py.
@@ -16,6 +16,9 @@ import torch
 
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.graph_problem import GraphProblem
+from st3r_ros.slam.pose_graph import GraphEstimate
+from st3r_ros.solver.poses import sim3_adjoint
 from st3r_ros.types import Edge, Keyframe
 
 PATH_RADIUS, WALL_RADIUS = 4.0, 8.0
@@ -169,3 +172,17 @@ def tie(
     pixels_j[wrong] = rng.uniform((0, 0), (room.width - 1, room.height - 1), (wrong.sum(), 2))
     limit = (room.width - 1, room.height - 1)
     return Edge.pack(i, j, kind, *(torch.from_numpy(p.clip(0, limit)) for p in (pixels_i, pixels_j)), torch.ones(len(seen)))
+
+
+def edge_informations(problem: GraphProblem) -> np.ndarray:
+    """What each edge's matches tell of its relative pose at the problem's poses: (E, 7, 7) float64 normal matrices.
+
+    Of the tangent (translation, rotation, log-scale) that acts left of T_j_i, in the axes and unit of keyframe j:
+    T_j_i <- exp(tangent) @ T_j_i. The inverse of such a matrix is the covariance.
+    """
+    first = GraphEstimate.first(problem)
+    settled = first.at(first.poses, first.delta + first.eliminated().step)
+    half, B = len(problem.loop), settled.eliminated().B.double()
+    Ad = sim3_adjoint(settled.T)[half:]  # of T_i_j, which a tangent left of T_j_i moves by minus Ad times it
+    both = B[:half] + Ad.transpose(1, 2) @ B[half:] @ Ad
+    return (problem.share[:, None, None] * both).cpu().numpy()

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import gc
+from argparse import Namespace
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from harness import Row, Table, Timing, measure
@@ -33,19 +34,6 @@ TABLE = Table(
     ),
     gap="",
 )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is measured. sizes: (width, height) of working images. runs: timed calls of each."""
-
-    stages: tuple[str, ...]
-    dtypes: tuple[str, ...]
-    modes: tuple[str, ...]
-    sizes: tuple[tuple[int, int], ...]
-    batches: tuple[int, ...]
-    runs: int
-    warm_up: int
 
 
 def row(name: str, work_key: tuple[int, int, int, str, str], items: int, flops: float, rate: float, timing: Timing | None) -> Row:
@@ -80,8 +68,11 @@ def line(row: Row) -> str:
     return f"{TABLE.line({**row, **figures, **work, 'size': size, 'space': ''})} {row['note']}".rstrip()
 
 
-def sweep(load: Callable[[torch.dtype], PairNetwork], choice: Choice) -> Iterator[Row]:
-    """A row for every combination that makes sense. load: gives the network in a precision, on the device to measure."""
+def sweep(load: Callable[[torch.dtype], PairNetwork], choice: Namespace) -> Iterator[Row]:
+    """A row for every combination that makes sense. load: gives the network in a precision, on the device to measure.
+
+    choice: the command line of bench/network.py.
+    """
     for dtype in choice.dtypes:
         network = load(DTYPES[dtype])
         with tf32(False):
@@ -93,9 +84,9 @@ def sweep(load: Callable[[torch.dtype], PairNetwork], choice: Choice) -> Iterato
         yield from _rows(load(torch.float32), PLAIN_DTYPE, choice, [PLAIN_MODE])
 
 
-def _rows(network: PairNetwork, dtype: str, choice: Choice, modes: list[str]) -> Iterator[Row]:
+def _rows(network: PairNetwork, dtype: str, choice: Namespace, modes: list[str]) -> Iterator[Row]:
     rate = matmul_rate(network.dtype, network.device, rounded=dtype == PLAIN_DTYPE)
-    for width, height in choice.sizes:
+    for width, height in choice.shapes:
         flops = stage_flops(network.config, width, height)
         for batch in choice.batches:
             work = Workload(network, flops, width, height, batch)
@@ -112,7 +103,7 @@ def _measured(
     make: Callable[[Workload, str], Stage],
     key: tuple[int, int, int, str, str],
     rate: float,
-    choice: Choice,
+    choice: Namespace,
 ) -> Row:
     device, mode = work.network.device, key[-1]
     free(device)

@@ -13,7 +13,7 @@ import numpy as np
 from mapping_bench.cases import NOISY_DEPTH, Case, Opened, frames_at, open_case
 
 from noisy_depth.correspondence import correspond
-from noisy_depth.views import TrueViews
+from noisy_depth.views import TrueView, TrueViews
 from st3r_ros.errors import InputError, St3rError
 from st3r_ros.eval.association import associate
 from st3r_ros.geometry.camera import Camera
@@ -68,18 +68,13 @@ class Trials:
     trials: list[Trial]
 
 
-def is_pairs_file(source: str) -> bool:
-    """Whether the source is a file of pairs rather than a sequence."""
-    return source.endswith(PAIRS_SUFFIX)
-
-
 def make_trials(source: str, pair_model: str, checkpoint: str, seed: int, wanted: Wanted) -> Trials:
     """The trials of a pairs file or of a sequence.
 
     Raises:
         St3rError: the source or the pair model cannot be used, or no two frames are as wanted.
     """
-    if not is_pairs_file(source):
+    if not source.endswith(PAIRS_SUFFIX):
         opened = open_case(Case(source, pair_model, seed, source, checkpoint=checkpoint))
         return Trials(opened.model, _from_sequence(opened, seed, wanted))
     if pair_model == NOISY_DEPTH:
@@ -161,17 +156,9 @@ def _from_sequence(opened: Opened, seed: int, wanted: Wanted) -> list[Trial]:
     trials = []
     for reference, query, overlap in chosen:
         seen, asked = (frames[int(known.stamps_ns[index])] for index in (reference, query))
-        trials.append(
-            Trial(
-                _name(asked),
-                _name(seen),
-                known.T_world_cam[reference].inverse() @ known.T_world_cam[query],
-                asked,
-                seen,
-                depths.of(seen).depth if depths is not None else None,
-                overlap,
-            )
-        )
+        names, T = (format_stamp(frame.stamp_ns) for frame in (asked, seen)), known.T_world_cam
+        depth = depths.of(seen).depth if depths is not None else None
+        trials.append(Trial(*names, T[reference].inverse() @ T[query], asked, seen, depth, overlap))
     return trials
 
 
@@ -192,9 +179,7 @@ def _candidates(count: int, wanted: Wanted, rng: np.random.Generator) -> Iterato
 
 
 def _suits(overlap: float | None, wanted: Wanted) -> bool:
-    if overlap is None or wanted.overlap is None:
-        return True
-    return overlap >= MIN_OVERLAP if wanted.overlap else overlap == 0.0
+    return overlap is None or (overlap >= MIN_OVERLAP if wanted.overlap else overlap == 0.0)
 
 
 class Overlaps:
@@ -202,16 +187,14 @@ class Overlaps:
 
     def __init__(self, opened: Opened) -> None:
         self._views = TrueViews(opened.sequence, OVERLAP_SIZE)
-        self._known: dict[int, Any] = {}
+        self._known: dict[int, TrueView | None] = {}
 
     def of(self, reference_ns: int, query_ns: int) -> float:
         """Share of the query; NaN where a frame has no depth."""
-        views = [self._view(stamp) for stamp in (reference_ns, query_ns)]
-        if views[0] is None or views[1] is None:
-            return float("nan")
-        return correspond(views[0], views[1]).overlap
+        reference, query = self._view(reference_ns), self._view(query_ns)
+        return correspond(reference, query).overlap if reference and query else float("nan")
 
-    def _view(self, stamp_ns: int) -> Any:
+    def _view(self, stamp_ns: int) -> TrueView | None:
         if stamp_ns not in self._known:
             frame = Frame(0, stamp_ns, np.zeros((0, 0, 3), np.uint8))
             self._known[stamp_ns] = self._views.of(frame) if self._views.has(stamp_ns) else None
@@ -224,7 +207,3 @@ def _size(opened: Opened) -> tuple[int, int]:
     if camera is None:
         raise InputError(f"'{opened.sequence.name}' has no calibration; its depth cannot be given to the reference.")
     return camera.width, camera.height
-
-
-def _name(frame: Frame) -> str:
-    return format_stamp(frame.stamp_ns)

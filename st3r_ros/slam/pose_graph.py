@@ -59,20 +59,6 @@ def solve_graph(problem: GraphProblem) -> GraphResult:
     return _result(problem, start, found.estimate, found.iterations, found.converged)
 
 
-def edge_informations(problem: GraphProblem) -> np.ndarray:
-    """What each edge's matches tell of its relative pose at the problem's poses: (E, 7, 7) float64 normal matrices.
-
-    Of the tangent (translation, rotation, log-scale) that acts left of T_j_i, in the axes and unit of keyframe j:
-    T_j_i <- exp(tangent) @ T_j_i. The inverse of such a matrix is the covariance.
-    """
-    first = GraphEstimate.first(problem)
-    settled = first.at(first.poses, first.delta + first.eliminated().step)
-    half, B = len(problem.loop), settled.eliminated().B.double()
-    Ad = sim3_adjoint(settled.T)[half:]  # of T_i_j, which a tangent left of T_j_i moves by minus Ad times it
-    both = B[:half] + Ad.transpose(1, 2) @ B[half:] @ Ad
-    return (problem.share[:, None, None] * both).cpu().numpy()
-
-
 # The estimate -----------------------------------------------------------------------------------------------------------
 
 

@@ -6,10 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
-import goldens
 import numpy as np
 import pytest
 
+from golden_checks.command import main
 from golden_checks.kinds import kind_of
 from golden_checks.network_files import predict
 from golden_checks.procedural import procedural_image, procedural_network
@@ -22,7 +22,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def run(monkeypatch):
     def run(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["goldens.py", *map(str, arguments)])
-        return goldens.main()
+        return main()
 
     return run
 

@@ -20,7 +20,6 @@ from st3r_ros.network.preprocess import ImagePlan
 from st3r_ros.pair.mast3r.graphs import GraphCache, Tensors
 from st3r_ros.types import Features
 
-MODES = ("eager", "graphs", "compile")
 KEPT_IMAGE_PARTS = 2
 
 
