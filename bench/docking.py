@@ -35,6 +35,7 @@ from tf2_msgs.msg import TFMessage
 from noisy_depth.views import TrueViews
 from st3r_ros.errors import InputError
 from st3r_ros.eval.association import associate
+from st3r_ros.eval.relocalization import pose_error
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.atomic import write_file
@@ -240,8 +241,8 @@ def report(answers: list[Answer], robot: Robot) -> bool:
     print(f"{len(answers)} answers: {', '.join(f'{n} {status}' for status, n in by_status)}")
     found = [(answer.truth, pose) for answer in answers if (pose := answer.pose) is not None]
     if found:
-        meters = np.array([np.linalg.norm(truth.translation - pose.translation) for truth, pose in found])
-        degrees = np.array([_turn_deg(truth.inverse() @ pose) for truth, pose in found])
+        errors = [pose_error(pose, truth, metric=True) for truth, pose in found]
+        meters, degrees = np.array([(error.translation, error.rotation_deg) for error in errors]).T
         ms = np.median([answer.result.latency_ms for answer in answers])
         both = {name: (np.percentile(meters, q), np.percentile(degrees, q)) for name, q in QUANTILES.items()}
         texts = [f"{name} {m:.3f} m, {deg:.2f} degrees" for name, (m, deg) in both.items()]

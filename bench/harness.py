@@ -17,6 +17,7 @@ import platform
 import resource
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -159,6 +160,23 @@ def shown(items: Sequence[Item], title: str, wanted: bool) -> Iterator[Item]:
         progress(f"{title}: {number + 1} of {len(items)}", wanted)
         yield item
     progress("", wanted)
+
+
+@contextmanager
+def spinning(*nodes: Any) -> Iterator[None]:
+    """ROS nodes in an executor thread."""
+    from rclpy.executors import SingleThreadedExecutor
+
+    executor = SingleThreadedExecutor()
+    for node in nodes:
+        executor.add_node(node)
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
+    try:
+        yield
+    finally:
+        executor.shutdown()
+        thread.join()
 
 
 # Tables and files --------------------------------------------------------------------------------------------------------

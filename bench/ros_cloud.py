@@ -20,7 +20,6 @@ import numpy as np
 import rclpy
 import torch
 from harness import Table
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import PointCloud2
 
 from st3r_ros.config import CloudConfig, GridConfig
@@ -64,31 +63,25 @@ def measure(points: int, repeats: int, subscribe: bool) -> dict[str, list[float]
     node = rclpy.create_node("bench")
     publisher = node.create_publisher(PointCloud2, "cloud", latched())
     arrived = threading.Event()
-    executor = SingleThreadedExecutor()
-    spinning = threading.Thread(target=executor.spin)
+    listener = rclpy.create_node("listener")
     if subscribe:
-        listener = rclpy.create_node("listener")
         listener.create_subscription(PointCloud2, "cloud", lambda message: arrived.set(), latched(), raw=True)
-        executor.add_node(listener)
-        spinning.start()
-        while not publisher.get_subscription_count():
-            time.sleep(0.01)
     times: dict[str, list[float]] = {"pack": [], "publish": [], "pack + publish": []}
-    for repeat in range(repeats + 2):
-        arrived.clear()
-        begin = time.perf_counter()
-        message = cloud_message(header(repeat, "map"), xyz, colors, conf)
-        packed = time.perf_counter()
-        publisher.publish(message)
-        published = time.perf_counter()
-        if subscribe:
-            arrived.wait(5.0)
-        if repeat >= 2:
-            for name, seconds in zip(times, (packed - begin, published - packed, published - begin), strict=True):
-                times[name].append(1e3 * seconds)
-    executor.shutdown()
-    if spinning.is_alive():
-        spinning.join()
+    with harness.spinning(*[listener] * subscribe):
+        while subscribe and not publisher.get_subscription_count():
+            time.sleep(0.01)
+        for repeat in range(repeats + 2):
+            arrived.clear()
+            begin = time.perf_counter()
+            message = cloud_message(header(repeat, "map"), xyz, colors, conf)
+            packed = time.perf_counter()
+            publisher.publish(message)
+            published = time.perf_counter()
+            if subscribe:
+                arrived.wait(5.0)
+            if repeat >= 2:
+                for name, seconds in zip(times, (packed - begin, published - packed, published - begin), strict=True):
+                    times[name].append(1e3 * seconds)
     return times
 
 

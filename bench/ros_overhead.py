@@ -26,7 +26,6 @@ from typing import Any
 import harness
 import numpy as np
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
@@ -85,21 +84,6 @@ def camera(width: int, height: int, rate: float) -> Iterator[None]:
 # The node, in this process --------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def spinning(*nodes: Node) -> Iterator[None]:
-    """Nodes in an executor thread."""
-    executor = SingleThreadedExecutor()
-    for node in nodes:
-        executor.add_node(node)
-    thread = threading.Thread(target=executor.spin)
-    thread.start()
-    try:
-        yield
-    finally:
-        executor.shutdown()
-        thread.join()
-
-
 class SlowMappingNode(MappingNode):
     """A mapping node whose pair model takes `slow_s` seconds longer for each image."""
 
@@ -132,7 +116,7 @@ def mapping(process: Callable[[Any, ImageInput], None], slow_s: float = 0.0) -> 
         assert session is not None
         usual = session.process
         session.process = lambda item: process(usual, item)  # type: ignore[method-assign]
-        with spinning(node):
+        with harness.spinning(node):
             yield node
         node.close()
     finally:

@@ -25,7 +25,6 @@ from pathlib import Path
 import harness
 import numpy as np
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
@@ -105,16 +104,12 @@ def stages(message: PointCloud2, limit: int) -> dict[str, float]:
 def measure(count: int, shown: int, adapts: bool, folder: Path) -> str:
     """One row of the table."""
     rclpy.init(args=["--ros-args", "-p", "port:=0", "-p", f"max_points:={shown}", "-p", "update_period:=0.05"])
-    executor = SingleThreadedExecutor()
     mapping, viewer = Node("st3r_mapping"), ViewerNode(Stop())
     viewer.start()
     publisher = mapping.create_publisher(PointCloud2, "~/map_cloud", latched())
-    executor.add_node(viewer)
-    spinning = threading.Thread(target=executor.spin)
-    spinning.start()
+    meter = Meter(viewer._server.get_port())
     try:
-        meter = Meter(viewer._server.get_port())
-        with open_page(meter.url, folder) as page:
+        with harness.spinning(viewer), open_page(meter.url, folder) as page:
             page.wait_for_text("Thousand points")
             viewer._scene._adapts.value = adapts
             publisher.publish(room(count // 10, 0))
@@ -135,8 +130,6 @@ def measure(count: int, shown: int, adapts: bool, folder: Path) -> str:
             time.sleep(2.0)
             at_rest = viewer._scene._cloud.drawn
     finally:
-        executor.shutdown()
-        spinning.join()
         viewer.close()
         mapping.destroy_node()
         rclpy.try_shutdown()

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,16 +32,16 @@ FOV_DEG = 60.0
 NEED_DESCRIPTORS = ("descriptors", "match", "tracked_jumped")
 
 Tensors = tuple[torch.Tensor | None, ...]
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One call of `run` does `items` images, pairs or frames and about `flops` operations."""
+    """make: a function of a workload and a mode, to be called again and again. flops: operations for one image, pair or frame."""
 
     name: str
-    run: Callable[[], object]
-    items: int
-    flops: float
+    make: Callable[[Workload, str], Run]
+    flops: Callable[[StageFlops], float] = lambda flops: 0.0
 
 
 class Workload:
@@ -66,65 +67,36 @@ class Workload:
         possible = self.network.config.desc_dim > 0 or stage not in NEED_DESCRIPTORS
         return possible and (self.batch == 1 or not stage.startswith("tracked")) and (mode == "eager" or stage != "match")
 
-    def preprocess(self, mode: str) -> Stage:
+    def preprocess(self, mode: str) -> Run:
         """From images as a camera gives them to what the network reads."""
+        stage = lambda images: (normalize(resize_live(images, self.plan), self.network.dtype),)  # noqa: E731
+        return in_mode(mode, stage, self.source_batch)
 
-        def stage(images: torch.Tensor) -> Tensors:
-            return (normalize(resize_live(images, self.plan), self.network.dtype),)
-
-        return Stage("preprocess", in_mode(mode, stage, self.source_batch), self.batch, 0.0)
-
-    def encode(self, mode: str) -> Stage:
+    def encode(self, mode: str) -> Run:
         """Images to tokens."""
-        run = in_mode(mode, lambda images: (self.network.encode(images),), self.images[0])
-        return Stage("encode", run, self.batch, self.batch * self.flops.encode)
+        return in_mode(mode, lambda images: (self.network.encode(images),), self.images[0])
 
-    def decode(self, mode: str) -> Stage:
+    def decode(self, mode: str) -> Run:
         """Tokens of pairs, one order, to layers."""
-        run = in_mode(mode, self._decode, *self._tokens())
-        return Stage("decode", run, self.batch, self.batch * self.flops.decode)
+        return in_mode(mode, self._decode, *self._tokens())
 
-    def geometry(self, mode: str) -> Stage:
+    def geometry(self, mode: str) -> Run:
         """Layers of pairs to pointmaps, both views."""
-        run = in_mode(mode, self._heads(pointmaps=True), *self._tokens(), *self._layers())
-        return Stage("geometry", run, self.batch, 2 * self.batch * self.flops.geometry)
+        return in_mode(mode, self._heads(pointmaps=True), *self._tokens(), *self._layers())
 
-    def descriptors(self, mode: str) -> Stage:
+    def descriptors(self, mode: str) -> Run:
         """Layers of pairs to descriptors, both views."""
-        run = in_mode(mode, self._heads(descriptors=True), *self._tokens(), *self._layers())
-        return Stage("descriptors", run, self.batch, 2 * self.batch * self.flops.descriptors)
+        return in_mode(mode, self._heads(descriptors=True), *self._tokens(), *self._layers())
 
-    def match(self, mode: str) -> Stage:
+    def match(self, mode: str) -> Run:
         """Fast reciprocal matches of dense descriptors, from image 0."""
-        output = self._inference("eager").infer([self._features()])[0]
+        features = (self._as_features(tokens[0]) for tokens in self._tokens())
+        output = self._inference("eager").infer([tuple(features)])[0]
+        return lambda: [fast_reciprocal(output.view0.desc, output.view1.desc) for _ in range(self.batch)]
 
-        def run() -> None:
-            for _ in range(self.batch):
-                fast_reciprocal(output.view0.desc, output.view1.desc)
-
-        return Stage("match", run, self.batch, 0.0)
-
-    def tracked_frame(self, mode: str) -> Stage:
-        """A new image of a map: preprocess, encode, decode with the keyframe, heads, matches by projection from the last ones."""
-        return self._tracked("tracked frame", mode, "projective")
-
-    def tracked_reciprocal(self, mode: str) -> Stage:
-        """The same where the view has jumped: matches by reciprocal descriptors."""
-        return self._tracked("tracked, jumped", mode, "reciprocal")
-
-    def symmetric_pair(self, mode: str) -> Stage:
-        """Pairs of new images, encoded once each, decoded in both orders, all outputs."""
-        inference = self._inference(mode)
-        images = torch.cat(self.images)
-
-        def run() -> None:
-            features = [self._as_features(tokens) for tokens in inference.encode(images)]
-            forth = list(zip(features[: self.batch], features[self.batch :], strict=True))
-            inference.infer([*forth, *((b, a) for a, b in forth)])
-
-        return Stage("symmetric pair", run, self.batch, self.batch * self.flops.symmetric_pair)
-
-    def _tracked(self, name: str, mode: str, matching: str) -> Stage:
+    def tracked(self, mode: str, matching: str = "projective") -> Run:
+        """A new image of a map: preprocess, encode, decode with the keyframe, heads, matches by projection from the last ones or,
+        where the view has jumped, by reciprocal descriptors."""
         config = MASt3RPairConfig(acceleration=mode, image_size=max(self.size), matching=matching)
         model = MASt3RPairModel(self.network, config)
         keyframe_image, image = self.sources
@@ -136,7 +108,19 @@ class Workload:
             features = model.encode(Frame(1, 1, image, camera))
             last = model.predict(keyframe, features, seed=last).matches
 
-        return Stage(name, run, 1, self.flops.tracked_frame)
+        return run
+
+    def symmetric_pair(self, mode: str) -> Run:
+        """Pairs of new images, encoded once each, decoded in both orders, all outputs."""
+        inference = self._inference(mode)
+        images = torch.cat(self.images)
+
+        def run() -> None:
+            features = [self._as_features(tokens) for tokens in inference.encode(images)]
+            forth = list(zip(features[: self.batch], features[self.batch :], strict=True))
+            inference.infer([*forth, *((b, a) for a, b in forth)])
+
+        return run
 
     def _inference(self, mode: str) -> Inference:
         return Inference(self.network, mode=mode, batch_size=2 * self.batch)
@@ -167,24 +151,22 @@ class Workload:
 
         return stage
 
-    def _features(self) -> tuple[MASt3RFeatures, MASt3RFeatures]:
-        first, second = (self._as_features(tokens[0]) for tokens in self._tokens())
-        return first, second
-
     def _as_features(self, tokens: torch.Tensor) -> MASt3RFeatures:
         return MASt3RFeatures(self.sources[0], np.eye(3), True, tokens, self.grid, self.plan)
 
 
-STAGES: dict[str, Callable[[Workload, str], Stage]] = {
-    "preprocess": Workload.preprocess,
-    "encode": Workload.encode,
-    "decode": Workload.decode,
-    "geometry": Workload.geometry,
-    "descriptors": Workload.descriptors,
-    "match": Workload.match,
-    "tracked": Workload.tracked_frame,
-    "tracked_jumped": Workload.tracked_reciprocal,
-    "symmetric": Workload.symmetric_pair,
+STAGES = {
+    "preprocess": Stage("preprocess", Workload.preprocess),
+    "encode": Stage("encode", Workload.encode, lambda flops: flops.encode),
+    "decode": Stage("decode", Workload.decode, lambda flops: flops.decode),
+    "geometry": Stage("geometry", Workload.geometry, lambda flops: 2 * flops.geometry),
+    "descriptors": Stage("descriptors", Workload.descriptors, lambda flops: 2 * flops.descriptors),
+    "match": Stage("match", Workload.match),
+    "tracked": Stage("tracked frame", Workload.tracked, lambda flops: flops.tracked_frame),
+    "tracked_jumped": Stage(
+        "tracked, jumped", partial(Workload.tracked, matching="reciprocal"), lambda flops: flops.tracked_frame
+    ),
+    "symmetric": Stage("symmetric pair", Workload.symmetric_pair, lambda flops: flops.symmetric_pair),
 }
 
 
@@ -193,7 +175,7 @@ def source_image(name: str, width: int, height: int) -> np.ndarray:
     return procedural_image(name, height * 5 // 4, width * 5 // 4)
 
 
-def in_mode(mode: str, stage: Callable[..., Tensors], *inputs: torch.Tensor | None) -> Callable[[], Tensors]:
+def in_mode(mode: str, stage: Callable[..., Tensors], *inputs: torch.Tensor | None) -> Run:
     """A stage on fixed inputs, run kernel by kernel, as a CUDA graph, or compiled."""
     if mode == "compile":
         stage = torch.compile(stage, dynamic=False)
@@ -222,7 +204,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 # cached or captured, pairs go one by one, and matches are searched from both images.
 
 
-def plain_tracked_frame(work: Workload, mode: str = PLAIN_MODE) -> Stage:
+def plain_tracked_frame(work: Workload, mode: str) -> Run:
     """A new image and its keyframe through the whole network, and matches from both."""
 
     def run() -> None:
@@ -232,10 +214,10 @@ def plain_tracked_frame(work: Workload, mode: str = PLAIN_MODE) -> Stage:
         if view0.desc is not None:
             one_order_matches(view0.desc[0], view1.desc[0], view0.desc_conf[0], view1.desc_conf[0])
 
-    return Stage("tracked frame", run, 1, work.flops.tracked_frame)
+    return run
 
 
-def plain_symmetric_pair(work: Workload, mode: str = PLAIN_MODE) -> Stage:
+def plain_symmetric_pair(work: Workload, mode: str) -> Run:
     """Both orders of every pair through the whole network, one after the other."""
 
     def run() -> None:
@@ -243,10 +225,13 @@ def plain_symmetric_pair(work: Workload, mode: str = PLAIN_MODE) -> Stage:
             whole_network(work, a, b)
             whole_network(work, b, a)
 
-    return Stage("symmetric pair", run, work.batch, work.batch * work.flops.symmetric_pair)
+    return run
 
 
-PLAIN = {"tracked": plain_tracked_frame, "symmetric": plain_symmetric_pair}
+PLAIN = {
+    "tracked": replace(STAGES["tracked"], make=plain_tracked_frame),
+    "symmetric": replace(STAGES["symmetric"], make=plain_symmetric_pair),
+}
 
 
 def whole_network(work: Workload, images0: torch.Tensor, images1: torch.Tensor) -> PairOutput:

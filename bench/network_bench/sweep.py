@@ -92,29 +92,21 @@ def _rows(network: PairNetwork, dtype: str, choice: Namespace, modes: list[str])
             work = Workload(network, flops, width, height, batch)
             for mode in modes:
                 for name in choice.stages:
-                    make = PLAIN.get(name) if mode == PLAIN_MODE else STAGES[name]
-                    if make is not None and work.has(name, mode):
-                        yield _measured(work, name, make, (width, height, batch, dtype, mode), rate, choice)
+                    stage = PLAIN.get(name) if mode == PLAIN_MODE else STAGES[name]
+                    if stage is not None and work.has(name, mode):
+                        yield _measured(work, stage, (width, height, batch, dtype, mode), rate, choice)
 
 
-def _measured(
-    work: Workload,
-    name: str,
-    make: Callable[[Workload, str], Stage],
-    key: tuple[int, int, int, str, str],
-    rate: float,
-    choice: Namespace,
-) -> Row:
+def _measured(work: Workload, stage: Stage, key: tuple[int, int, int, str, str], rate: float, choice: Namespace) -> Row:
     device, mode = work.network.device, key[-1]
     free(device)
     if mode == "compile":
         torch.compiler.reset()  # else functions compiled for many shapes are no longer compiled at all
     try:
-        stage = make(work, mode)
-        timing = measure(stage.run, device, choice.runs, choice.warm_up)
-        return row(stage.name, key, stage.items, stage.flops, rate, timing)
+        timing = measure(stage.make(work, mode), device, choice.runs, choice.warm_up)
+        return row(stage.name, key, work.batch, work.batch * stage.flops(work.flops), rate, timing)
     except RuntimeError as error:  # out of memory; a compiler that is missing
-        return {**row(name, key, 0, 0.0, rate, None), "note": str(error).strip().splitlines()[0][:100]}
+        return {**row(stage.name, key, 0, 0.0, rate, None), "note": str(error).strip().splitlines()[0][:100]}
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device, *, rounded: bool = False) -> float:
