@@ -23,6 +23,7 @@ from st3r_ros.io.calibration import Calibration, Size, with_rectified
 from st3r_ros.io.image_encoding import decode_compressed, decode_image
 from st3r_ros.io.picture import Picture
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
+from st3r_ros.io.stamp_order import StampOrder, Verdict, stray
 from st3r_ros.io.stamps import NANOSECONDS
 from st3r_ros.io.video_decoder import VideoDecoder, VideoFrame, check_decoder
 from st3r_ros.io.video_messages import is_video, stamp_of, video_packet
@@ -108,7 +109,7 @@ class BagSequence(ImageSequence):
         return None
 
     def _entries(self) -> Iterator[Entry]:
-        decoder = VideoDecoder()
+        decoder, order = VideoDecoder(), _InOrder()
         index = 0
         cameras = None if self._recorded is None else self._recorded.begin()
         info_topics = () if self._recorded is None else self._recorded.topics
@@ -118,35 +119,65 @@ class BagSequence(ImageSequence):
             elif item.channel in self._channels:
                 camera = None if cameras is None else cameras.camera_if_usable()
                 source = f"{self.topic} message {index}"
-                yield from (replace(entry, camera=camera) for entry in _entries_of(item, source, decoder))
+                for entry in _entries_of(item, source, decoder):
+                    yield from order.put(replace(entry, camera=camera), item.recorded_ns)
                 index += 1
             elif cameras is not None:
                 cameras.hear_recorded(item)
         yield from map(_video_entry, decoder.flush())
+        yield from order.flush()
         if index == 0:
             raise FrameError(f"The bag's index lists messages on {self.topic}, but there are none; the index is damaged.")
 
 
 def _entries_of(recorded: Message, source: str, decoder: VideoDecoder) -> Iterator[Entry]:
     """One image, or what a packet of a video completes: every packet is decoded, also where its image is left out."""
-    if recorded.channel.kind == IMAGE:
-        yield Entry(source, lambda: _load(recorded, read_message(recorded)))
-        return
     try:
         message = read_message(recorded)
     except FrameError as error:
         yield Entry(source, partial(_fail, error))
         return
-    if is_video(message):
+    if recorded.channel.kind != IMAGE and is_video(message):
         packet = video_packet(message, tag=(source, _stamp_ns(message) or recorded.recorded_ns))
         yield from map(_video_entry, decoder.decode(packet))
     else:
-        yield Entry(source, partial(_load, recorded, message))
+        yield Entry(source, partial(_load, recorded, message), stamp_ns=_stamp_ns(message) or recorded.recorded_ns)
 
 
 def _video_entry(frame: VideoFrame) -> Entry:
     source, stamp_ns = frame.tag
-    return Entry(source, lambda: StampedImage(stamp_ns, Picture(frame.image())))
+    return Entry(source, lambda: StampedImage(stamp_ns, Picture(frame.image())), stamp_ns=stamp_ns)
+
+
+class _InOrder:
+    """Holds an image back whose stamp is in doubt until the next one confirms it or not, as the nodes do."""
+
+    def __init__(self) -> None:
+        self._order = StampOrder()
+        self._held: Entry | None = None
+
+    def put(self, entry: Entry, recorded_ns: int) -> list[Entry]:
+        """The images to pass on after another one; a stray one raises when it is loaded."""
+        if entry.stamp_ns is None:
+            return [entry]
+        last_ns, held, self._held = self._order.last_ns, self._held, None
+        fits = abs(entry.stamp_ns - recorded_ns) < NANOSECONDS
+        verdict = self._order.check(entry.stamp_ns, recorded_ns * 1e-9, fits_clock=fits)
+        if held is not None and held.stamp_ns is not None and verdict is not Verdict.CONFIRMS:
+            far = (entry.stamp_ns, "next") if last_ns is None else (last_ns, "last")
+            held = replace(held, load=partial(_fail, stray(held.stamp_ns, *far)))
+        passed = [] if held is None else [held]
+        if verdict is Verdict.DOUBTFUL:
+            self._held = entry
+            return passed
+        return [*passed, entry]
+
+    def flush(self) -> list[Entry]:
+        """The last image, where it was held back."""
+        held, last_ns = self._held, self._order.last_ns
+        if held is not None and held.stamp_ns is not None and last_ns is not None:
+            return [replace(held, load=partial(_fail, stray(held.stamp_ns, last_ns, "last")))]
+        return [] if held is None else [held]
 
 
 def _fail(error: FrameError) -> NoReturn:

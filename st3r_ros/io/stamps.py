@@ -52,3 +52,11 @@ def _decimal(text: str) -> Decimal:
     if not value.is_finite():
         raise FrameError(f"The stamp {text!r} is not a finite number of seconds.")
     return value
+
+
+def span(seconds: float) -> str:
+    """A duration in a suitable unit."""
+    for unit, length, limit in (("s", 1.0, 120.0), ("min", 60.0, 3000.0), ("h", 3600.0, 172800.0), ("days", 86400.0, 6.3e7)):
+        if seconds < limit:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds / 31557600.0:.1f} years"

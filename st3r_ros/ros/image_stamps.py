@@ -13,10 +13,10 @@ from typing import Any
 from rclpy.node import Node
 
 from st3r_ros.errors import FrameError
-from st3r_ros.io.stamps import format_stamp
+from st3r_ros.io.stamp_order import StampOrder, Verdict, stray
+from st3r_ros.io.stamps import span
 from st3r_ros.ros.clocks import AHEAD_S, BEHIND_S, ClockWatch, ImageTime
 from st3r_ros.ros.conversions import stamp_to_ns
-from st3r_ros.ros.stamp_order import StampOrder, Verdict
 
 STEADY = 5
 """Number of consecutive images that confirm an offset or a unit."""
@@ -81,8 +81,8 @@ class StampWatch:
             return passed
         if verdict is Verdict.CONFIRMS:
             return [held, *passed]
-        far = _stray(held, moment.stamp_ns, "next") if reference_ns is None else _stray(held, reference_ns, "last")
-        return [far, *passed]
+        far = (moment.stamp_ns, "next") if reference_ns is None else (reference_ns, "last")
+        return [replace(held, error=stray(held.time.stamp_ns, *far)), *passed]
 
     def release(self, patience_s: float = HOLD_S) -> list[StampedImage]:
         """The image that has waited in vain for the next one: passed on if it is the first, otherwise skipped."""
@@ -91,7 +91,7 @@ class StampWatch:
             return []
         self._held = None
         if self._order.last_ns is not None:
-            return [_stray(held, self._order.last_ns, "last")]
+            return [replace(held, error=stray(held.time.stamp_ns, self._order.last_ns, "last"))]
         self._order.believe()
         return [held]
 
@@ -178,19 +178,3 @@ class StampManner:
         if offset_s > AHEAD_S:
             return "ahead"
         return "behind" if offset_s < -BEHIND_S else ""
-
-
-def _stray(image: StampedImage, other_ns: int, neighbour: str) -> StampedImage:
-    """The image, skipped because its stamp is far from that of the last or the next one."""
-    step_s = (image.time.stamp_ns - other_ns) * 1e-9
-    where = f"{span(step_s)} after" if step_s > 0 else f"{span(-step_s)} before"
-    reason = f"Its stamp {format_stamp(image.time.stamp_ns)} s is {where} the {neighbour} image's."
-    return replace(image, error=FrameError(reason))
-
-
-def span(seconds: float) -> str:
-    """A duration in a suitable unit."""
-    for unit, length, limit in (("s", 1.0, 120.0), ("min", 60.0, 3000.0), ("h", 3600.0, 172800.0), ("days", 86400.0, 6.3e7)):
-        if seconds < limit:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds / 31557600.0:.1f} years"

@@ -99,9 +99,13 @@ class RelocalizationNode(ManagedNode):
 
     def _deliver(self, item: ImageInput) -> None:
         """On the executor: passes an image to waiting requests and, when due, to the worker."""
+        rate, now = self._config.rate, time.monotonic()
+        if item.waited and item.error is not None:  # a stray one, and the next one comes now
+            if rate:
+                self.worker.submit(item, surely=True)
+            return
         self._latest = item
         self._hand_out(item)
-        rate, now = self._config.rate, time.monotonic()
         if rate and now - self._processed >= 1.0 / rate:
             self._processed = now
             self._counts.dropped += self.worker.submit(item)

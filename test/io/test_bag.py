@@ -184,6 +184,28 @@ def test_bad_messages_are_skipped_and_counted(tmp_path):
     assert sequence.skipped[0].source == "/camera/image_raw message 1"
 
 
+@pytest.mark.parametrize("at", [0, 2, 4])
+@pytest.mark.parametrize("shift_s", [3600, -3600])
+@pytest.mark.parametrize("offset_s", [0, 500_000_000])
+def test_an_image_whose_stamp_is_far_from_its_neighbours_is_skipped(tmp_path, at, shift_s, offset_s):
+    """offset_s: of the recording from the clock of the camera."""
+    messages = [(topic, recorded_ns + offset_s * 10**9, message) for topic, recorded_ns, message in images(count=5)]
+    messages[at][2].header.stamp.sec += shift_s
+    sequence = BagSequence(bags.write_bag(tmp_path / "bag", messages))
+    assert [frame.id for frame in sequence] == [i for i in range(5) if i != at]
+    (skipped,) = sequence.skipped
+    when, neighbour = "after" if shift_s > 0 else "before", "last" if at else "next"
+    assert skipped.index == at and f"1.0 h {when} the {neighbour} image's" in skipped.reason
+
+
+def test_an_image_alone_and_a_jump_in_time_are_read_whole(tmp_path):
+    messages = images(count=4)
+    for _, _, message in messages[2:]:
+        message.header.stamp.sec += 3600
+    assert [frame.id for frame in BagSequence(bags.write_bag(tmp_path / "jump", messages))] == [0, 1, 2, 3]
+    assert [frame.id for frame in BagSequence(bags.write_bag(tmp_path / "one", messages[3:]))] == [0]
+
+
 def test_bags_without_images_say_what_they_hold(tmp_path):
     path = bags.write_bag(tmp_path / "bag", [("/chatter", START, bags.text("hello"))])
     with pytest.raises(InputError, match=r"holds no images .*/chatter \(std_msgs/msg/String\)"):

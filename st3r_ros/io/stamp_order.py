@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from st3r_ros.errors import FrameError
+from st3r_ros.io.stamps import format_stamp, span
+
 STEP_S = 10.0
 """Maximum step to the next stamp, seconds, for a steady stream."""
 BACK_S = 1.0
@@ -73,3 +76,10 @@ class StampOrder:
         else:
             self._last, self._doubtful = known, None
         return verdict
+
+
+def stray(stamp_ns: int, other_ns: int, neighbour: str) -> FrameError:
+    """Why an image is skipped whose stamp is far from that of its neighbour, the "last" or the "next" image."""
+    step_s = (stamp_ns - other_ns) * 1e-9
+    where = f"{span(step_s)} after" if step_s > 0 else f"{span(-step_s)} before"
+    return FrameError(f"Its stamp {format_stamp(stamp_ns)} s is {where} the {neighbour} image's.")
