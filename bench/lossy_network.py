@@ -74,8 +74,7 @@ class Setting:
 LOSSY = {ROBOT: "fastdds_lossy.xml", BASE: "fastdds_lossy.xml"}
 PACED = {ROBOT: "fastdds_lossy_paced.xml", BASE: "fastdds_lossy.xml"}
 ASYNCHRONOUS = {"RMW_FASTRTPS_PUBLICATION_MODE": "ASYNCHRONOUS"}
-NO_PROFILE = {"FASTDDS_DEFAULT_PROFILES_FILE": "/dev/null"}
-TCP = {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA", **NO_PROFILE}
+TCP = {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}
 PEERS = {side: {"ROS_STATIC_PEERS": ADDRESSES[other]} for side, other in OTHER.items()}
 SERVER = {"ROS_DISCOVERY_SERVER": f"{ADDRESSES[BASE]}:11811"}
 FRAGMENTS = {"net.ipv4.ipfrag_time": "1", "net.ipv4.ipfrag_high_thresh": "134217728"}

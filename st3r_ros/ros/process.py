@@ -186,8 +186,10 @@ def make_room_for_images() -> None:
     """Let Fast DDS take more shared memory, unless the user has configured it; other middlewares ignore this.
 
     Fast DDS 2 (Humble, Jazzy) reads only FASTRTPS_DEFAULT_PROFILES_FILE, Fast DDS 3 only FASTDDS_DEFAULT_PROFILES_FILE: a user
-    who has set the other name has configured nothing.
+    who has set the other name has configured nothing. A profile would overrule FASTDDS_BUILTIN_TRANSPORTS.
     """
+    if os.environ.get("FASTDDS_BUILTIN_TRANSPORTS"):
+        return
     profile = Path(get_package_share_directory("st3r_ros"), "config", "fastdds_images.xml")
     for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
         if profile.exists() and not os.environ.get(name):

@@ -49,9 +49,17 @@ def test_a_profile_is_read_and_large_images_pass(ros: Ros, tmp_path: Path, file:
 def test_each_name_that_the_user_has_not_set_gets_the_profile_for_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """One version of Fast DDS reads one of the names only."""
     names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    monkeypatch.delenv("FASTDDS_BUILTIN_TRANSPORTS", raising=False)
     for given in ((), names[:1], names[1:], names):
         for name in names:
             monkeypatch.setenv(name, "/mine.xml" if name in given else "")
         make_room_for_images()
         for name in names:
             assert Path(os.environ[name]).name == ("mine.xml" if name in given else "fastdds_images.xml")
+
+
+def test_transports_that_the_user_has_chosen_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
+    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+    make_room_for_images()
+    assert "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ
