@@ -20,6 +20,8 @@ from st3r_ros.ros.conversions import stamp_to_ns
 
 STEADY = 5
 """Number of consecutive images that confirm an offset or a unit."""
+BURST_S = 0.05
+"""Seconds in which STEADY images arrive at once, after a delay."""
 HOLD_S = 1.0
 """Seconds that an image with a doubtful stamp waits for the next one."""
 
@@ -149,11 +151,10 @@ class StampManner:
 
     @property
     def pace(self) -> float:
-        """Seconds by which the stamps advance in a second; NaN while unknown."""
-        if len(self._recent) < 2:
-            return math.nan
+        """Seconds by which the stamps advance in a second; NaN while unknown, as when several images arrive at once."""
         first, last = self._recent[0], self._recent[-1]
-        return (last.stamp_ns - first.stamp_ns) / max(last.arrived_ns - first.arrived_ns, 1)
+        seconds = (last.arrived_ns - first.arrived_ns) * 1e-9
+        return (last.stamp_ns - first.stamp_ns) * 1e-9 / seconds if seconds > BURST_S else math.nan
 
     def look(self, moment: ImageTime) -> bool:
         """Notes the time of an image; whether `kind` has changed, which needs STEADY images that agree."""
@@ -165,11 +166,11 @@ class StampManner:
         return self.kind != before
 
     def _look(self) -> str:
-        if self.pace == 0.0:
+        first, last = self._recent[0], self._recent[-1]
+        if first.stamp_ns == last.stamp_ns and first is not last:
             return "same"
         if self.pace > 0.0 and any(abs(math.log10(self.pace) - power) < 0.15 for power in (-9, -6, -3, 3, 6, 9)):
             return "unit"
-        first, last = self._recent[0], self._recent[-1]
         if first.clock_ns == last.clock_ns and first is not last:
             return self.kind  # simulated time stands still, or ticks less often than images arrive
         offset_s = last.offset_s
