@@ -103,7 +103,7 @@ def test_map_to_odom_goes_on_in_the_time_of_the_images(ros: Ros) -> None:
         ros.spin(each)
     wait_until(lambda: node.count_subscribers("/tf") and listener.count_publishers("/tf"), "the listener")
     broadcaster.time = ImageTime(1000 * SECOND, 0)
-    broadcaster.send_odometry(SE3.identity(), config)
+    broadcaster.send_odometry(SE3.identity(), 1000 * SECOND, config)
     wait_until(lambda: len(heard) >= 5, "five transforms")
     assert heard == sorted(set(heard))
     assert heard[0] >= 1000.1 * SECOND and heard[4] < 1060 * SECOND
