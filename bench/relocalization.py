@@ -13,7 +13,8 @@ truth. The scene's scale is the median depth of the map's keyframes.
 The columns: found is the share of the tries that were answered with a pose; medians are those of the answers; within are shares
 of all tries (position and rotation; directed: rotation within 2 and translation direction within 10 degrees; in a map, 0.1 of
 the scene's scale and 5 degrees); false are answers off by more than 10 degrees or 0.5 m (without a unit: 10 degrees in
-direction); nees is the mean squared error by the answers' covariances, 6 when these are correct.
+direction); nees is the mean squared error by the answers' covariances, 6 when these are correct; 3 sigma is the share of the
+answers whose errors are within three of their standard deviations.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 from harness import Row, Table
 from mapping_bench.cases import MODELS
-from relocalization_bench.trials import Wanted, make_trials
+from relocalization_bench.trials import ASSUMED_FOCAL, TRUE_FOCAL, Wanted, make_trials
 from relocalization_bench.tries import Run, error_of, try_map, try_pairs
 
 from st3r_ros.errors import St3rError
@@ -50,6 +51,7 @@ FIGURES = (
     ("ms", "ms", ">7", ".0f"),
     ("ms_p95", "ms 95%", ">7", ".0f"),
     ("nees", "nees", ">7", ".2f"),
+    ("in_3_sigma", "3 sigma", ">8", ".0%"),
 )
 RUN = (("sequence", "source", "<34", ""), ("pair_model", "pair model", "<12", ""), ("seed", "seed", ">5", ""))
 TABLE = Table((*RUN, *FIGURES))
@@ -60,6 +62,7 @@ EXAMPLES = """examples:
   python bench/relocalization.py kitchen --overlap --pair-model noisy_depth --seeds 1,2,3 --json rows.json
   python bench/relocalization.py kitchen --no-overlap --pairs 1000 --pair-model noisy_depth
   python bench/relocalization.py kitchen --map --pair-model opencv
+  python bench/relocalization.py fountain --map --pair-model opencv --focal 0.7
   python bench/relocalization.py 'sim:twins?frames=300' --map --pair-model noisy_depth
   python bench/relocalization.py PAIRS.json --pair-model mast3r --checkpoint mast3r"""
 
@@ -80,6 +83,14 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     overlap.add_argument("--overlap", action="store_true", help="any two frames (or with --gap) that overlap by 20 %% or more")
     overlap.add_argument("--no-overlap", action="store_true", help="frames that share nothing: every answer is false")
     overlap.add_argument("--map", action="store_true", help="localize in a saved map instead of against one image")
+    parser.add_argument(
+        "--focal",
+        type=_focal,
+        default=TRUE_FOCAL,
+        metavar="0.7|assumed",
+        help="the focal length of the calibration is wrong by this factor, or there is none; with --map or --with-depth that of the "
+        "query only",
+    )
     harness.add_outputs(parser)
     chosen = parser.parse_args(arguments)
     if chosen.pair_model == "mast3r" and not chosen.checkpoint:
@@ -87,6 +98,16 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     if chosen.map and (chosen.gap or chosen.with_depth):
         parser.error("--map localizes in a map; omit --gap and --with-depth.")
     return chosen
+
+
+def _focal(text: str) -> str:
+    try:
+        usable = text == ASSUMED_FOCAL or 0.1 <= float(text) <= 10.0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a factor from 0.1 to 10 nor {ASSUMED_FOCAL}")
+    return text
 
 
 def line(rows: list[Row], seed: str) -> str:
@@ -100,6 +121,9 @@ def notes(rows: list[Row]) -> list[str]:
     """What the table has no column for: why queries were refused, and how near those in a map are."""
     refused = Counter(row["status"] for row in rows if row["err_r_deg"] is None)
     lines = [f"  refused: {', '.join(f'{status} {count}' for status, count in refused.most_common())}"] if refused else []
+    doubts = [row["doubt"] for row in rows if row["doubt"]]
+    if doubts:
+        lines.append(f"  calibration doubted in {len(doubts)} of {len(rows)} tries; the last: {doubts[-1]}")
     scale = rows[0]["scene_scale"]
     if scale is not None:
         near = [r for r in rows if (r["err_t"] or inf) <= SCENE_SHARE * scale and (r["err_r_deg"] or inf) <= WITHIN_DEG]
@@ -133,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     for source in chosen.sources:
         rows: list[Row] = []
         for seed in chosen.seeds:
-            run = Run(source, chosen.pair_model, seed, chosen.checkpoint, progress=sys.stderr.isatty())
+            run = Run(source, chosen.pair_model, seed, chosen.checkpoint, sys.stderr.isatty(), chosen.focal)
             try:
                 found = measure(run, chosen)
             except St3rError as error:

@@ -355,7 +355,9 @@ class LocalizationResult:
     covariance: (6, 6) float64, order (translation, rotation about fixed axes), in the reference's axes, None with it.
     metric: whether the translation is in metres. directional: it is a direction only, of length 1.
     matches, inliers: their numbers. rmse_px: of the inliers' reprojection, NaN without any. inlier_ratio: their share.
-    focal_px: of the query, at the size `pixels` refer to; focal_estimated: whether it was estimated here.
+    focal_px: of the query, at the size `pixels` refer to; focal_estimated: whether it was estimated here, because the query has
+    no calibration. reference_assumed: whether the reference, or the keyframe, has none.
+    doubt: one sentence when the query's calibration seems wrong, otherwise "".
     pixels: matches of query (0) and reference (1), at the pair model's working size, None without any; agree: (M,) bool.
     query_image, reference_image: the working images (h, w, 3) uint8 that `pixels` are in, None where there is none.
     reason: one sentence for a person. latency_ms: time it took.
@@ -374,6 +376,8 @@ class LocalizationResult:
     rmse_px: float = math.nan
     focal_px: float = math.nan
     focal_estimated: bool = False
+    reference_assumed: bool = False
+    doubt: str = ""
     pixels: Matches | None = None
     agree: np.ndarray | None = None
     query_image: np.ndarray | None = None

@@ -18,6 +18,7 @@ from st3r_ros.sim.sequence import SimulatedSequence
 
 TINY = "sim:room?seed=1&frames=60&width=96&height=72"
 ROUND = "sim:room?seed=1&frames=300&width=96&height=72"  # looks everywhere
+ROOM = "sim:room?seed=3&frames=20&fps=5&width=320&height=240"
 KEYS = ["query", "reference", "status", "err_t", "err_r_deg", "err_t_dir_deg", "inliers", "ms", "nees"]
 
 
@@ -42,6 +43,13 @@ def test_pairs_without_overlap_share_nothing_and_are_refused(capsys, tmp_path):
     rows = rows_of(capsys, tmp_path, ROUND, "--no-overlap", "--pairs", "5", "--pair-model", "noisy_depth")
     assert all(row["overlap"] == 0.0 for row in rows)
     assert all(row["status"] != "localized" and row["err_t"] is None and row["err_r_deg"] is None for row in rows)
+
+
+def test_a_wrong_calibration_is_given_to_the_query(capsys, tmp_path):
+    rows = rows_of(capsys, tmp_path, ROOM, "--gap", "3", "--pairs", "2", "--with-depth", "--focal", "0.7")
+    assert all(row["doubt"].startswith("The calibration seems wrong") for row in rows)
+    rows = rows_of(capsys, tmp_path, ROOM, "--gap", "3", "--pairs", "2", "--focal", "assumed")
+    assert all(row["sigmas"] < 3.0 and "assumed" in row["reason"] for row in rows)
 
 
 def test_pairs_by_gap_are_that_far_apart_and_true():
@@ -123,6 +131,7 @@ def test_what_fails_is_one_sentence(capsys, tmp_path, pairs_file, arguments, sen
         (["--seeds", "1,x"], "no list of whole numbers"),
         (["--map", "--gap", "3"], "omit --gap and --with-depth"),
         (["--map", "--overlap"], "not allowed with argument"),
+        (["--focal", "wide"], "neither a factor from 0.1 to 10 nor assumed"),
         (["--pair-model", "mast3r"], "mast3r needs --checkpoint"),
     ],
 )

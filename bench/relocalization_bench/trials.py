@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ MIN_OVERLAP = 0.2
 OVERLAP_SIZE = 160
 """Longer side of the true views by which overlap is measured, pixels."""
 TRIES_PER_PAIR = 200
+TRUE_FOCAL, ASSUMED_FOCAL = "1", "assumed"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,17 @@ class Trials:
 
     model: PairModel
     trials: list[Trial]
+
+
+def with_focal(frame: Frame, focal: str) -> Frame:
+    """The frame with a calibration of `focal` times the true focal length, or "assumed", without one."""
+    if focal == TRUE_FOCAL or frame.camera is None:
+        return frame
+    if focal == ASSUMED_FOCAL:
+        return replace(frame, camera=None)
+    K = frame.camera.K.copy()
+    K[[0, 1], [0, 1]] *= float(focal)
+    return replace(frame, camera=replace(frame.camera, K=K))
 
 
 def make_trials(source: str, pair_model: str, checkpoint: str, seed: int, wanted: Wanted) -> Trials:

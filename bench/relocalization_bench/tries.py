@@ -14,7 +14,7 @@ import numpy as np
 from harness import Row, known, shown
 from mapping_bench.cases import Case, frames_at, open_case
 
-from relocalization_bench.trials import Trials, known_frames
+from relocalization_bench.trials import TRUE_FOCAL, Trials, known_frames, with_focal
 from st3r_ros.config import MapperConfig
 from st3r_ros.errors import InputError
 from st3r_ros.eval.relocalization import PoseError, pose_error
@@ -39,18 +39,21 @@ class Run:
     seed: int
     checkpoint: str = ""
     progress: bool = False
+    focal: str = TRUE_FOCAL
 
     @property
     def title(self) -> str:
-        return f"{self.source}, {self.pair_model}, seed {self.seed}"
+        focal = "" if self.focal == TRUE_FOCAL else f", focal {self.focal}"
+        return f"{self.source}, {self.pair_model}, seed {self.seed}{focal}"
 
 
 def try_pairs(run: Run, made: Trials) -> Iterator[Row]:
     """Localizes every query against its reference alone."""
     for trial in shown(made.trials, run.title, run.progress):
         relocalizer = Relocalizer(made.model)
-        relocalizer.set_reference(trial.reference, trial.reference_frame, depth=trial.depth)
-        result = relocalizer.localize(trial.query_frame)
+        seen = trial.reference_frame if trial.depth is not None else with_focal(trial.reference_frame, run.focal)
+        relocalizer.set_reference(trial.reference, seen, depth=trial.depth)
+        result = relocalizer.localize(with_focal(trial.query_frame, run.focal))
         error = None
         if result.T_ref_cam is not None:
             error = pose_error(result.T_ref_cam, trial.T_ref_query, metric=result.metric, covariance=result.covariance)
@@ -78,11 +81,14 @@ def try_map(run: Run, queries: int) -> Iterator[Row]:
     relocalizer = Relocalizer(opened.model)
     relocalizer.use_map(keyframe_map)
     for index, stamp in shown(list(zip(asked.tolist(), stamps, strict=True)), run.title, run.progress):
-        result, error = relocalizer.localize(frames[stamp]), None
+        result, error = relocalizer.localize(with_focal(frames[stamp], run.focal)), None
         if result.T_ref_cam is not None:
             T_truth_found = (aligned.T_truth_map @ result.T_ref_cam.sim3()).se3()
-            compared = pose_error(T_truth_found, frames_known.T_world_cam[index], metric=True)
-            error = replace(compared, direction_deg=math.nan)  # of a position in the map, the direction says nothing
+            to_truth = np.kron(np.diag([aligned.scale, 1.0]), aligned.T_truth_map.rotation)
+            covariance = None if result.covariance is None else to_truth @ result.covariance @ to_truth.T
+            compared = pose_error(T_truth_found, frames_known.T_world_cam[index], metric=True, covariance=covariance)
+            # Of a position in the map, the direction says nothing; the map's own errors are no part of the covariance.
+            error = replace(compared, direction_deg=math.nan, nees=math.nan)
         yield _row(run, format_stamp(stamp), result, error, scene_scale=aligned.scale * _median_depth(keyframe_map))
 
 
@@ -120,7 +126,8 @@ def _row(run: Run, query: str, result: LocalizationResult, error: PoseError | No
     err_t_dir_deg: between the directions of the translations, None in a map. nees: squared error by the answer's covariance, 6 on
     average when that is right; None in a map, whose own errors are no part of the covariance. false_accept: see
     st3r_ros/eval/relocalization.py. overlap: share of the query that the reference shows, where that was asked for.
-    scene_scale: of a map, the median depth of its keyframes, in the truth's unit.
+    scene_scale: of a map, the median depth of its keyframes, in the truth's unit. sigmas: see st3r_ros/eval/relocalization.py.
+    doubt: of the query's calibration, by this and earlier tries.
     """
     return {
         "query": query,
@@ -140,6 +147,8 @@ def _row(run: Run, query: str, result: LocalizationResult, error: PoseError | No
         "false_accept": error is not None and error.false,
         "overlap": more.get("overlap"),
         "scene_scale": more.get("scene_scale"),
+        "sigmas": known(error.sigmas if error else None),
+        "doubt": result.doubt,
         "reason": result.reason,
     }
 
@@ -148,5 +157,5 @@ def error_of(row: Row) -> PoseError | None:
     """As `summarise_attempts` takes it."""
     if row["err_r_deg"] is None:
         return None
-    errors = (row[key] for key in ("err_t", "err_r_deg", "err_t_dir_deg", "nees"))
+    errors = (row[key] for key in ("err_t", "err_r_deg", "err_t_dir_deg", "nees", "sigmas"))
     return PoseError(*(math.nan if value is None else value for value in errors))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from st3r_ros.commands.localize import stamp_in
+from st3r_ros.commands.localize_inputs import stamp_in
 from st3r_ros.commands.report import truth_line
 from st3r_ros.commands.truth import truth_for
 from st3r_ros.errors import EvaluationError, GeometryError, InputError

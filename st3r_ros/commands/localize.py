@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,30 +18,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.commands.interrupt import Interrupt
+from st3r_ros.commands.localize_inputs import Queries, named_references, reference_frame
+from st3r_ros.commands.localize_report import HEADINGS, as_row, camera_summary, table_line
 from st3r_ros.commands.settings import Settings
 from st3r_ros.errors import ConfigError, FrameError, InputError, MapFileError
 from st3r_ros.eval.matches_picture import draw_matches
-from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.atomic import write_file
-from st3r_ros.io.bag import is_bag
-from st3r_ros.io.calibration import Calibration, CameraChoice, read_calibration
-from st3r_ros.io.image_file import image_suffixes, read_image, read_picture
-from st3r_ros.io.layouts.folder import images_in
-from st3r_ros.io.layouts.open import is_plain_folder, open_folder
+from st3r_ros.io.calibration import read_calibration
 from st3r_ros.io.masks import Masks
-from st3r_ros.io.picture import ToneRange
-from st3r_ros.io.stamps import format_stamp, parse_stamp
 from st3r_ros.io.tum import DEPTH_SCALE, read_depth
 from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
 from st3r_ros.runtime import start_pair_model
-from st3r_ros.sequences import open_sequence
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.types import Frame, LocalizationResult, PairModel
 
 NONE_LOCALIZED = 1
-COLUMNS = (("x", 8), ("y", 8), ("z", 8), ("turn", 7), ("agree", 11), ("RMSE px", 8), ("ms", 6))
-HEADINGS = f"{'query':<24} {'status':<16} {'reference':<20} {' '.join(f'{name:>{width}}' for name, width in COLUMNS)}  unit"
 
 
 @dataclass(frozen=True)
@@ -68,15 +58,6 @@ class LocalizeOptions:
     draw: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Query:
-    """An image to localize. stamp_ns: capture time, None when unknown."""
-
-    name: str
-    stamp_ns: int | None
-    frame: Frame
-
-
 def run_localize(options: LocalizeOptions, settings: Settings) -> int:
     """Localizes every query. Returns the exit code: 0, 1 when none was localized, 128 + signal.
 
@@ -88,7 +69,7 @@ def run_localize(options: LocalizeOptions, settings: Settings) -> int:
     masks = Masks(options.masks) if options.masks else None
     queries = Queries(options.query, read_calibration(options.query_camera) if options.query_camera else None, camera, masks)
     notes: list[str] = []
-    references = [] if maps else [_reference(n, path, camera, notes) for n, path in enumerate(options.references)]
+    references = [] if maps else [reference_frame(n, path, camera, notes) for n, path in enumerate(options.references)]
     if masks is not None:
         references = [masks.apply(frame) for frame in references]
     for note in dict.fromkeys([*notes, *queries.notes]):
@@ -98,19 +79,28 @@ def run_localize(options: LocalizeOptions, settings: Settings) -> int:
     if maps:
         places = [_in_map(model, maps[0], options.checkpoint)]
     else:
-        places = [_with_image(model, name, frame, depth) for name, frame in _named(options.references, references)]
+        places = [_with_image(model, name, frame, depth) for name, frame in named_references(options.references, references)]
     with Interrupt() as interrupt:
         rows = _localize_all(places, queries, options, interrupt)
+        doubts = [place.doubt for place in places if place.doubt is not None]
+        doubt = max(doubts, key=lambda doubt: doubt.images, default=None)
+        camera_used = None if queries.newest is None else queries.newest.camera
+        cameras = camera_summary(rows, queries.calibration, doubt, camera_used)
         report = {
             "references": list(options.references),
             "map": maps[0] if maps else "",
             "pair_model": model.name,
+            "cameras": dataclasses.asdict(cameras),
             "queries": rows,
         }
         _write(json.dumps(report, indent=2, allow_nan=False) + "\n", options.json_target)
     localized = sum(row["T_ref_cam"] is not None for row in rows)
+    if options.json_target != "-":
+        print(cameras.line)
     if options.json_target != "-" and len(rows) > 1:
         print(f"{localized} of {len(rows)} localized.")
+    if cameras.warning:
+        print(f"Warning: {cameras.warning}", file=sys.stderr)
     return interrupt.exit_code or (0 if localized else NONE_LOCALIZED)
 
 
@@ -131,110 +121,6 @@ def _check(options: LocalizeOptions) -> list[str]:
     if options.draw and Path(options.draw).suffix.lower() != ".png":
         raise ConfigError(f"draw is '{options.draw}'; give the name of a .png file.")
     return maps
-
-
-# Inputs ------------------------------------------------------------------------------------------------------------------
-
-
-class Queries:
-    """The images to localize: one file, a folder of images, or any other input of `st3r map`.
-
-    camera: of the images, None for their own calibration; otherwise: for images without a calibration.
-    skipped: a sentence for each unusable image so far. length: number of images, None if unknown. notes: sentences on the
-    calibration and on what is left out.
-    """
-
-    def __init__(
-        self, source: str, camera: Calibration | None, otherwise: Calibration | None = None, masks: Masks | None = None
-    ) -> None:
-        self._masks = masks
-        self.skipped: list[str] = []
-        self.notes: list[str] = []
-        self.length: int | None
-        self._files: list[Path] = []
-        path = Path(source)
-        if path.is_file() and _is_image(path):
-            self._files, self._camera = [path], None
-            with suppress(FrameError):  # said when the image is to be localized
-                self._camera = _camera_of(camera or otherwise, path, read_image(path), self.notes)
-        elif path.is_dir() and not is_bag(path) and is_plain_folder(path):
-            self._files = images_in(path)
-            folder = open_folder(path, camera)
-            if folder.camera is None and otherwise is not None:
-                folder = open_folder(path, otherwise)
-            self._camera = folder.camera
-            self.notes += folder.notes
-        if self._files:
-            self.length = len(self._files)
-            return
-        self._sequence = open_sequence(source, camera=camera)
-        if self._sequence.camera is None and otherwise is not None:
-            self._sequence = open_sequence(source, camera=otherwise)
-        self.length = self._sequence.length
-        self.notes += self._sequence.notes
-
-    def __iter__(self) -> Iterator[Query]:
-        for query in self._unmasked():
-            try:
-                yield query if self._masks is None else replace(query, frame=self._masks.apply(query.frame))
-            except FrameError as error:
-                self.skipped.append(f"{query.name}: {error}")
-
-    def _unmasked(self) -> Iterator[Query]:
-        if not self._files:
-            for frame in self._sequence:
-                yield Query(format_stamp(frame.stamp_ns), frame.stamp_ns, frame)
-            self.skipped += [f"{item.source}: {item.reason}" for item in self._sequence.skipped]
-            return
-        for number, file in enumerate(self._files):
-            try:
-                frame = _frame(number, file, self._camera)
-            except FrameError as error:
-                self.skipped.append(str(error))
-                continue
-            yield Query(file.name, stamp_in(file.name), frame)
-
-
-def stamp_in(name: str) -> int | None:
-    """The capture time in nanoseconds from a file name in seconds with a decimal point; otherwise None."""
-    stem = Path(name).stem
-    try:
-        return parse_stamp(stem) if re.fullmatch(r"\d+\.\d+", stem) else None
-    except FrameError:
-        return None  # a number too large for a time
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in image_suffixes() and not file.name.startswith(".")
-
-
-def _reference(number: int, path: str, calibration: Calibration | None, notes: list[str]) -> Frame:
-    frame = _frame(number, Path(path))
-    return replace(frame, camera=_camera_of(calibration, Path(path), frame.image, notes))
-
-
-def _frame(number: int, file: Path, camera: Camera | None = None) -> Frame:
-    """The image of a file, which is no part of a stream."""
-    picture = read_picture(file)
-    return Frame(number, number, ToneRange().to_rgb(picture), camera, source=str(file), mask=picture.usable)
-
-
-def _camera_of(calibration: Calibration | None, path: Path, image: np.ndarray, notes: list[str]) -> Camera | None:
-    """The camera of an image file. What is to be said of it is added to the notes."""
-    choice = CameraChoice(path.stem)
-    if calibration is not None:
-        choice.add(calibration)
-    height, width = image.shape[:2]
-    camera = choice.camera(width, height)
-    notes += choice.notes
-    return camera
-
-
-def _named(paths: tuple[str, ...], frames: list[Frame]) -> Iterator[tuple[str, Frame]]:
-    """The references by file name, or by path when names are equal."""
-    names = [Path(path).name for path in paths]
-    for path, name, frame in zip(paths, names, frames, strict=True):
-        yield (name if names.count(name) == 1 else path), frame
 
 
 def _depth(options: LocalizeOptions) -> np.ndarray | None:
@@ -333,52 +219,3 @@ def _write(text: str, target: str) -> None:
         print(text, end="")
     elif target:
         write_file(target, text.encode())
-
-
-# Output -------------------------------------------------------------------------------------------------------------------
-
-
-def table_line(name: str, result: LocalizationResult) -> str:
-    """A line of the table; without a pose, with the reason."""
-    head = f"{_cut(name, 24):<24} {result.status.value:<16} {_cut(result.reference, 20):<20}"
-    if result.T_ref_cam is None:
-        return f"{head} {result.reason}"
-    x, y, z = result.T_ref_cam.translation
-    turn = math.degrees(2.0 * math.acos(min(1.0, float(result.T_ref_cam.quaternion_xyzw[3]))))
-    unit = "m" if result.metric else "direction only" if result.directional else "map units"
-    agree = f"{result.inliers}/{result.matches}"
-    rmse = f"{result.rmse_px:8.2f}" if math.isfinite(result.rmse_px) else f"{'-':>8}"
-    return f"{head} {x:8.3f} {y:8.3f} {z:8.3f} {turn:6.1f}° {agree:>11} {rmse} {result.latency_ms:6.0f}  {unit}"
-
-
-def as_row(query: Query, result: LocalizationResult) -> dict[str, Any]:
-    """The result as JSON; T_ref_cam is the 4x4 matrix of the pose, None without one."""
-    T, covariance = result.T_ref_cam, result.covariance
-    return {
-        "query": query.name,
-        "stamp_ns": query.stamp_ns,
-        "status": result.status.value,
-        "reason": result.reason,
-        "reference": result.reference,
-        "T_ref_cam": None if T is None else T.as_matrix().tolist(),
-        "translation": None if T is None else T.translation.tolist(),
-        "quaternion_xyzw": None if T is None else T.quaternion_xyzw.tolist(),
-        "covariance": None if covariance is None else covariance.tolist(),
-        "metric": result.metric,
-        "directional": result.directional,
-        "matches": result.matches,
-        "inliers": result.inliers,
-        "inlier_ratio": result.inlier_ratio,
-        "rmse_px": _number(result.rmse_px),
-        "focal_px": _number(result.focal_px),
-        "focal_estimated": result.focal_estimated,
-        "latency_ms": result.latency_ms,
-    }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else "…" + text[1 - width :]

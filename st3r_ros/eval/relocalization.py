@@ -27,12 +27,15 @@ class PoseError:
     translation: distance of the positions, in the truth's unit; NaN when the answer is up to scale. rotation_deg: angle between
     the orientations. direction_deg: angle between the translations; NaN without one to compare.
     nees: squared error normalized by the answer's covariance, 6 on average for a correct covariance; NaN when not available.
+    sigmas: the error of the rotation or of the translation (its direction, without a unit), whichever is more, in the largest
+    standard deviation that the covariance has for it; NaN without a covariance.
     """
 
     translation: float
     rotation_deg: float
     direction_deg: float
     nees: float = math.nan
+    sigmas: float = math.nan
 
     @property
     def false(self) -> bool:
@@ -61,7 +64,8 @@ class RelocalizationErrors:
 
     answered: number of localized attempts; metric: number of those with a metric translation.
     false_accepts: answers off by more than 10 degrees or 0.5 m (without a unit: by more than 10 degrees in direction).
-    nees: mean over the answers that have one; 6 for correct covariances.
+    nees: mean over the answers that have one; 6 for correct covariances. in_3_sigma: share of the answers with a covariance whose
+    errors are within three standard deviations.
     """
 
     attempts: int
@@ -73,6 +77,7 @@ class RelocalizationErrors:
     median_direction_deg: float
     false_accepts: int
     nees: float
+    in_3_sigma: float
 
 
 def pose_error(T_found: SE3, T_true: SE3, *, metric: bool, covariance: np.ndarray | None = None) -> PoseError:
@@ -83,15 +88,30 @@ def pose_error(T_found: SE3, T_true: SE3, *, metric: bool, covariance: np.ndarra
     """
     rotation = so3.log(T_true.rotation @ T_found.rotation.T)
     difference = T_true.translation - T_found.translation
-    nees = math.nan
-    if metric and covariance is not None:
-        nees = normalised_error(np.concatenate([difference, rotation]), covariance)
+    nees = sigmas = math.nan
+    if covariance is not None:
+        if metric:
+            nees = normalised_error(np.concatenate([difference, rotation]), covariance)
+        moved = difference if metric else _unit(T_true.translation) - _unit(T_found.translation)
+        sigmas = max(_in_sigmas(moved, covariance[:3, :3]), _in_sigmas(rotation, covariance[3:, 3:]))
     return PoseError(
         translation=float(np.linalg.norm(difference)) if metric else math.nan,
         rotation_deg=math.degrees(float(np.linalg.norm(rotation))),
         direction_deg=_angle_deg(T_found.translation, T_true.translation),
         nees=nees,
+        sigmas=sigmas,
     )
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _in_sigmas(error: np.ndarray, covariance: np.ndarray) -> float:
+    """The length of an error (3,) in standard deviations of the least certain direction."""
+    if not np.isfinite(covariance).all():
+        return math.nan
+    return float(np.linalg.norm(error) / math.sqrt(max(float(np.linalg.eigvalsh(covariance)[-1]), 1e-24)))
 
 
 def normalised_error(error: np.ndarray, covariance: np.ndarray) -> float:
@@ -111,6 +131,7 @@ def summarise_attempts(errors: Sequence[PoseError | None]) -> RelocalizationErro
     translation, rotation, direction, nees = (
         np.array([getattr(e, name) for e in answers]) for name in ("translation", "rotation_deg", "direction_deg", "nees")
     )
+    sigmas = np.array([e.sigmas for e in answers if math.isfinite(e.sigmas)])
     close = rotation <= WITHIN_DEG
     directed = (rotation <= DIRECTION_ROTATION_DEG) & ~(direction > DIRECTION_DEG)
     return RelocalizationErrors(
@@ -127,6 +148,7 @@ def summarise_attempts(errors: Sequence[PoseError | None]) -> RelocalizationErro
         median_direction_deg=_known(np.median, direction),
         false_accepts=sum(e.false for e in answers),
         nees=_known(np.mean, nees),
+        in_3_sigma=_share(sigmas <= 3.0, len(sigmas)),
     )
 
 

@@ -78,15 +78,17 @@ def refine_pnp(
     sigma_px: float = 1.0,
     threshold_px: float = 4.0,
     free_focal: bool = False,
+    centre_sigma_px: float = 0.0,
 ) -> RefinedPose:
     """Gauss-Newton on the reprojection errors of all points near their pixels (N, 2), from an approximate pose.
 
     Points are weighted by the errors of their pixel (sigma_px) and of the projection of their depth error; a residual above
     threshold_px that the depth error does not explain has little weight and is not an inlier. free_focal: the focal length of K
-    is an initial guess and refined as well.
+    is an initial guess and refined as well. centre_sigma_px: standard deviation of the principal point of K.
 
-    The covariance contains the noise, scaled by the residuals of the inliers, and depth errors shared by whole regions of a
-    pointmap (a smooth field of 4x4 nodes, with the standard deviation of each point), which many matches do not average out.
+    The covariance contains the noise, scaled by the residuals of the inliers, depth errors shared by whole regions of a
+    pointmap (a smooth field of 4x4 nodes, with the standard deviation of each point), which many matches do not average out, and
+    the errors of the focal length, if it is free, and of the principal point.
     """
     system = _linearize(matched, pixels, K, T_cam_points, 1.0, sigma_px, threshold_px)
     size = 7 if free_focal else 6
@@ -102,14 +104,15 @@ def refine_pnp(
         system = _linearize(matched, pixels, K, T, focal, sigma_px, threshold_px)
         if np.abs(step).max() < CONVERGED:
             break
-    return _result(system, matched, size)
+    return _result(system, matched, size, centre_sigma_px)
 
 
 @dataclass(frozen=True, eq=False)
 class _System:
     """An estimate and its normal equations: H (7, 7), g (7,) by the tangent left of T and the logarithm of the focal length.
 
-    J: (N, 2, 7) and residual (N, 2), both whitened; by_depth: (N, 2) derivative by the log-depth times its sigma.
+    J: (N, 2, 7) and residual (N, 2), both whitened; by_depth: (N, 2) derivative by the log-depth times its sigma; by_centre:
+    (N, 2, 2) derivative by the principal point.
     weight: (N,) robust. residual_px: (N,). inliers: (N,) bool.
     """
 
@@ -120,6 +123,7 @@ class _System:
     J: np.ndarray
     residual: np.ndarray
     by_depth: np.ndarray
+    by_centre: np.ndarray
     weight: np.ndarray
     residual_px: np.ndarray
     inliers: np.ndarray
@@ -143,14 +147,16 @@ def _linearize(
     length = np.linalg.norm(by_depth, axis=1)
     unit = by_depth / np.maximum(length, 1e-12)[:, None]
     gain = 1.0 / np.hypot(sigma_px, length) - 1.0 / sigma_px
-    residual, J, by_depth = (_whitened(values, unit, gain, sigma_px) for values in (error, J, by_depth))
+    by_centre = np.broadcast_to(np.eye(2), (len(Y), 2, 2))
+    residual, J, by_depth, by_centre = (_whitened(values, unit, gain, sigma_px) for values in (error, J, by_depth, by_centre))
     seen = seen & (matched.log_sigma <= VAGUE * np.median(matched.log_sigma))
     residual_px = np.where(seen, sigma_px * np.linalg.norm(residual, axis=1), np.inf)
     inliers = residual_px < threshold_px
     weight = np.where(seen, 1.0 / (1.0 + (residual_px / threshold_px) ** 2) ** 2, 0.0)
     rows = J * weight[:, None, None]
     H = np.einsum("nri,nrj->ij", rows, J)
-    return _System(T, focal, H, np.einsum("nri,nr->i", rows, residual), J, residual, by_depth, weight, residual_px, inliers)
+    g = np.einsum("nri,nr->i", rows, residual)
+    return _System(T, focal, H, g, J, residual, by_depth, by_centre, weight, residual_px, inliers)
 
 
 def _whitened(values: np.ndarray, unit: np.ndarray, gain: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -160,7 +166,7 @@ def _whitened(values: np.ndarray, unit: np.ndarray, gain: np.ndarray, sigma_px: 
     return (flat / sigma_px + unit[:, :, None] * along[:, None, :]).reshape(values.shape)
 
 
-def _result(system: _System, matched: UncertainPoints, size: int) -> RefinedPose:
+def _result(system: _System, matched: UncertainPoints, size: int, centre_sigma_px: float) -> RefinedPose:
     kept = system.inliers
     noise = np.median(np.sum(system.residual[kept] ** 2, axis=1)) / (2.0 * math.log(2.0)) if kept.any() else 1.0
     H = system.H[:size, :size].copy()
@@ -171,7 +177,8 @@ def _result(system: _System, matched: UncertainPoints, size: int) -> RefinedPose
     pull = np.einsum("nri,nr,n->ni", system.J[:, :, :size], system.by_depth, system.weight * kept)
     common = inverse @ pull.T @ nodes
     alike = max(1.0, kept.sum() / INDEPENDENT_MATCHES)
-    covariance = alike * max(MIN_NOISE, noise) * inverse + common @ common.T
+    by_centre = inverse @ np.einsum("nri,nrc,n->ic", system.J[:, :, :size], system.by_centre, system.weight * kept)
+    covariance = alike * max(MIN_NOISE, noise) * inverse + common @ common.T + centre_sigma_px**2 * by_centre @ by_centre.T
     return RefinedPose(system.T, covariance[:6, :6], system.focal, kept, system.residual_px)
 
 

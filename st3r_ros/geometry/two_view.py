@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from st3r_ros.geometry import so3
+from st3r_ros.geometry.epipolar import INDEPENDENT_PAIRS, Sampson, orthogonal, sampson, skew
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import triangulate
 
@@ -74,7 +75,7 @@ def _settled(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float,
 
 def _cost(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> float:
     """Sum of the distances to the epipolar lines, truncated at the threshold."""
-    residual = np.minimum(np.abs(_sampson(T_0_1, rays0, rays1)[0]), threshold)
+    residual = np.minimum(np.abs(_sampson(T_0_1, rays0, rays1).distance), threshold)
     return float(np.where(_inliers(T_0_1, rays0, rays1, threshold), residual, threshold).sum())
 
 
@@ -132,13 +133,14 @@ def direction_covariance(geometry: TwoViewGeometry, rays0: np.ndarray, rays1: np
     """
     R, t = geometry.T_0_1.rotation, geometry.T_0_1.translation / np.linalg.norm(geometry.T_0_1.translation)
     rays0, rays1 = rays0[geometry.inliers], rays1[geometry.inliers]
-    residual, gradient = _sampson(SE3(R, t), rays0, rays1)
-    B = _orthogonal(t)
+    at = _sampson(SE3(R, t), rays0, rays1)
+    B = orthogonal(t)
     # E of t x exp(w) R, and of (t + B b) x R with B spanning the directions orthogonal to t.
-    forms = [_skew(t) @ _skew(axis) @ R for axis in np.eye(3)] + [_skew(direction) @ R for direction in B]
-    J = np.stack([np.einsum("ni,ij,nj->n", rays0, form, rays1) for form in forms], axis=1) / gradient[:, None]
-    noise = (1.48 * np.median(np.abs(residual))) ** 2
-    small = noise * np.linalg.pinv(J.T @ J, hermitian=True)
+    forms = [skew(t) @ skew(axis) @ R for axis in np.eye(3)] + [skew(direction) @ R for direction in B]
+    J = np.stack([np.einsum("ni,ij,nj->n", rays0, form, rays1) for form in forms], axis=1) / at.gradient[:, None]
+    noise = (1.48 * np.median(np.abs(at.distance))) ** 2
+    alike = max(1.0, len(rays0) / INDEPENDENT_PAIRS)
+    small = alike * noise * np.linalg.pinv(J.T @ J, hermitian=True)
     lift = np.zeros((6, 5))
     lift[3:, :3], lift[:3, 3:] = np.eye(3), B.T
     return lift @ small @ lift.T
@@ -146,7 +148,7 @@ def direction_covariance(geometry: TwoViewGeometry, rays0: np.ndarray, rays1: np
 
 def _inliers(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float) -> np.ndarray:
     """Matches near their epipolar line and in front of both cameras, (N,) bool."""
-    residual = np.abs(_sampson(T_0_1, rays0, rays1)[0])
+    residual = np.abs(_sampson(T_0_1, rays0, rays1).distance)
     depths = triangulate(rays0, rays1, T_0_1)
     # A ray pair that is parallel within the noise may triangulate behind the camera: it is far away, not wrong.
     in_front = ((depths.depth0 > 0) & (depths.depth1 > 0)) | (depths.parallax < 2 * threshold)
@@ -157,17 +159,8 @@ def _median_parallax_deg(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> fl
     return float(np.degrees(np.median(triangulate(rays0, rays1, T_0_1).parallax)))
 
 
-def _skew(v: np.ndarray) -> np.ndarray:
-    return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
-
-
-def _sampson(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Signed Sampson distance (N,) and the gradient norm (N,) that divides it."""
-    E = _skew(T_0_1.translation) @ T_0_1.rotation
-    lines0, lines1 = rays1 @ E.T, rays0 @ E
-    gradient = np.sqrt((lines0[:, :2] ** 2).sum(1) + (lines1[:, :2] ** 2).sum(1))
-    gradient = np.maximum(gradient, 1e-12)
-    return np.einsum("ni,ni->n", rays0, lines0) / gradient, gradient
+def _sampson(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> Sampson:
+    return sampson(skew(T_0_1.translation) @ T_0_1.rotation, rays0, rays1)
 
 
 def _refine(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
@@ -177,13 +170,13 @@ def _refine(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarra
     outer = (rays0[:, :, None] * rays1[:, None, :]).reshape(-1, 9)
     R, t = T_0_1.rotation, T_0_1.translation / np.linalg.norm(T_0_1.translation)
     for _ in range(5):
-        E = _skew(t) @ R
+        E = skew(t) @ R
         lines0, lines1 = rays1 @ E[:2].T, rays0 @ E[:, :2]
         gradient = np.maximum(np.sqrt((lines0**2).sum(1) + (lines1**2).sum(1)), 1e-12)
         # E of t x R exp(w), and of (t + B b) x R with B spanning the directions orthogonal to t.
-        B = _orthogonal(t)
-        by_rotation = [E @ _skew(axis) for axis in np.eye(3)]
-        by_translation = [_skew(direction) @ R for direction in B]
+        B = orthogonal(t)
+        by_rotation = [E @ skew(axis) for axis in np.eye(3)]
+        by_translation = [skew(direction) @ R for direction in B]
         products = outer @ np.stack([E, *by_rotation, *by_translation]).reshape(6, 9).T / gradient[:, None]
         residual, J = products[:, 0], products[:, 1:]
         weight = np.minimum(1.0, 0.5 * threshold / np.maximum(np.abs(residual), 1e-12))
@@ -197,19 +190,12 @@ def _refine(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarra
     return SE3(R, t)
 
 
-def _orthogonal(t: np.ndarray) -> np.ndarray:
-    """Two unit vectors (2, 3) orthogonal to the unit vector t and to each other."""
-    first = np.cross(t, np.eye(3)[np.argmin(np.abs(t))])
-    first /= np.linalg.norm(first)
-    return np.stack([first, np.cross(t, first)])
-
-
 def _best_fit(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
     """The best of several refinements: with little parallax rotation and sideways motion are similar, and one may diverge."""
     rotation = _fit_rotation(rays0[inliers], rays1[inliers]).R
     starts = [T_0_1, *(SE3(rotation, axis) for axis in np.eye(3))]
     fits = [_refine(start, rays0, rays1, inliers, threshold) for start in starts]
-    costs = [np.minimum(np.abs(_sampson(fit, rays0, rays1)[0]), threshold).sum() for fit in fits]
+    costs = [np.minimum(np.abs(_sampson(fit, rays0, rays1).distance), threshold).sum() for fit in fits]
     best = fits[int(np.argmin(costs))]
     opposite = SE3(best.rotation, -best.translation)
     ahead, behind = (_in_front(T, rays0[inliers], rays1[inliers]) for T in (best, opposite))
@@ -249,5 +235,5 @@ def _is_rotation(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: fl
     the matches must be within three times that (a translation is visible at least in near points).
     """
     distance = _fit_rotation(rays0, rays1).distance
-    noise = np.sqrt(2.0) * 1.48 * float(np.median(np.abs(_sampson(T_0_1, rays0, rays1)[0])))
+    noise = np.sqrt(2.0) * 1.48 * float(np.median(np.abs(_sampson(T_0_1, rays0, rays1).distance)))
     return float(np.quantile(distance, 0.9)) < max(3.0 * noise, 0.5 * threshold)

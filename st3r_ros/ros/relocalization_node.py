@@ -134,6 +134,8 @@ class RelocalizationNode(ManagedNode):
         }
         if last is not None:
             values |= {"status": last.status.value, "inliers": last.inliers, "latency (ms)": last.latency_ms}
+            values["camera"] = "assumed" if last.focal_estimated else "seems wrong" if last.doubt else "calibrated"
+            values["reference camera"] = "assumed" if last.reference_assumed else "calibrated"
         level, message = OK if known else WARN, "No query yet." if known else "There is no reference and no map yet."
         if self.source is None:
             message = NOT_ACTIVE
@@ -141,6 +143,7 @@ class RelocalizationNode(ManagedNode):
             level, message = WARN, session.problem
         elif last is not None:
             message = f"The last query: {last.reason}"
+            level = WARN if last.doubt else level
         memory = {"process (MB)": rss_mb(), "gpu (MB)": gpu_bytes() / 1e6}
         return [
             health("relocalization", level, message, values),

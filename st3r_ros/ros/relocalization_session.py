@@ -28,6 +28,7 @@ from st3r_ros.srv import SetReference
 from st3r_ros.types import Frame, LocalizationResult
 
 DEFAULT_NAME = "reference"
+DOUBT_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +196,8 @@ class RelocalizationSession:
             frame = queries.frame_from_message(item.message, camera)
             result = self.relocalizer.localize(frame)
             self.last, self.problem = result, ""
+            if result.doubt:
+                self._logger.warning(result.doubt, throttle_duration_sec=DOUBT_EVERY_S)
         except St3rError as error:
             self.last, self.problem = None, f"An image cannot be used: {error}"
             self._logger.warning(self.problem, throttle_duration_sec=5.0)

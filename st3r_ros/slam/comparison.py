@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from st3r_ros.config import RelocalizerConfig
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.pnp_refinement import RefinedPose, UncertainPoints, refine_pnp
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.types import LocalizationResult, LocalizationStatus, Matches
+from st3r_ros.geometry.two_view_focal import FocalFit
+from st3r_ros.slam.focal_check import CENTRE_SIGMA, MIN_PARALLAX_DEG, PairView, checked, is_same_camera, refocused
+from st3r_ros.types import Features, LocalizationResult, LocalizationStatus, Matches, PairModel
 
 THRESHOLD_PX = 4.0
 SAME_TURN_DEG, SAME_SHARE = 5.0, 0.1
@@ -26,6 +29,7 @@ class Comparison:
     """Matches of the query (0) with one reference image (1): points (N) in its camera, pixels (N, 2), and the pose.
 
     T_ref_points: from the points' frame to that of the answers. unit_sigma: relative error of the points' unit.
+    image: what the points are of, with its intrinsics.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Comparison:
     pixels: np.ndarray
     K: np.ndarray
     refined: RefinedPose | None
+    image: Features
     keyframe_id: int | None = None
     T_ref_points: SE3 = dataclasses.field(default_factory=SE3.identity)
     metric: bool = False
@@ -64,6 +69,30 @@ class Comparison:
         """Whether the two poses are of different places."""
         return not same_place(self.T_ref_cam, other.T_ref_cam, other.distance, OTHER_FACTOR)
 
+    def checked(self, model: PairModel, query: Features, min_matches: int, *, early: bool) -> FocalFit | None:
+        """How far the query's calibration is from what the matches say; None where they cannot. early: see `FocalCheck`."""
+        if not self.image.K_known:
+            return None
+        agree = self.inliers >= min_matches
+        T_points_cam = self.refined.T_cam_points.inverse() if agree and self.refined is not None else None
+        if T_points_cam is not None and np.linalg.norm(T_points_cam.translation) < math.radians(MIN_PARALLAX_DEG) * self.distance:
+            return None
+        view = PairView(query, self.image, self.matches)
+        return checked(model, view, T_points_cam, min_matches, rematch=early or not agree)
+
+    def deviation(self, query: Features, factor: float) -> np.ndarray:
+        """Covariance (6, 6), as `RefinedPose.covariance`, of the error that a focal length wrong by `factor` makes."""
+        assert self.refined is not None
+        points = self.points
+        if self.image.K_known and is_same_camera(self.image, query):  # their depth is known, not their distance from the axis
+            wider = np.array([factor, factor, 1.0])
+            points = replace(points, points=points.points / wider, along=points.along / wider)
+        there = refine_pnp(
+            points, self.pixels, refocused(query, factor).K, self.refined.T_cam_points, threshold_px=THRESHOLD_PX
+        ).T_cam_points
+        d = (there @ self.refined.T_cam_points.inverse()).log()
+        return np.outer(d, d)
+
     def result(self, status: LocalizationStatus, reason: str) -> LocalizationResult:
         """The statistics of this candidate, without a pose."""
         refined = self.refined
@@ -73,6 +102,7 @@ class Comparison:
             reference=self.name,
             keyframe_id=self.keyframe_id,
             metric=self.metric,
+            reference_assumed=not self.image.K_known,
             matches=len(self.matches),
             inliers=self.inliers,
             rmse_px=math.nan if refined is None else refined.rmse_px,
@@ -88,7 +118,23 @@ def same_place(a: SE3, b: SE3, distance: float, factor: float = 1.0) -> bool:
     return turn < factor * SAME_TURN_DEG and moved < factor * SAME_SHARE * distance
 
 
-def solved_together(candidates: list[Comparison], free_focal: bool) -> Comparison:
+def spread_enough(pixels: np.ndarray, query: Features, config: RelocalizerConfig) -> bool:
+    """Whether pixels (N, 2) are spread in both directions, by the smaller of their principal standard deviations."""
+    if len(pixels) < 3:
+        return False
+    extent = math.sqrt(max(float(np.linalg.eigvalsh(np.cov(pixels.T))[0]), 0.0))
+    return extent >= config.min_spread * math.hypot(*query.image.shape[:2])
+
+
+def refined_pose(points: UncertainPoints, pixels: np.ndarray, K: np.ndarray, start: SE3, query: Features) -> RefinedPose:
+    """The pose of the query; without a calibration with its focal length, and with the error of its principal point."""
+    if query.K_known:
+        return refine_pnp(points, pixels, K, start, threshold_px=THRESHOLD_PX)
+    centre = CENTRE_SIGMA * max(query.image.shape[:2])
+    return refine_pnp(points, pixels, K, start, threshold_px=THRESHOLD_PX, free_focal=True, centre_sigma_px=centre)
+
+
+def solved_together(candidates: list[Comparison], query: Features) -> Comparison:
     """The combined matches of the candidates, with points in the frame of the answers."""
     best, parts = candidates[0], []
     assert best.refined is not None
@@ -97,5 +143,5 @@ def solved_together(candidates: list[Comparison], free_focal: bool) -> Compariso
         parts.append(replace(c.points, points=points, along=c.points.along @ c.T_ref_points.rotation.T))
     points, pixels = UncertainPoints.joined(parts), np.concatenate([c.pixels for c in candidates])
     start = best.T_ref_cam.inverse()
-    refined = refine_pnp(points, pixels, best.K, start, threshold_px=THRESHOLD_PX, free_focal=free_focal)
+    refined = refined_pose(points, pixels, best.K, start, query)
     return replace(best, points=points, pixels=pixels, refined=refined, T_ref_points=SE3.identity())

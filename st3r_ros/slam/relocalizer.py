@@ -19,13 +19,23 @@ import torch
 
 from st3r_ros.config import RelocalizerConfig
 from st3r_ros.errors import FrameError
+from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.pnp import solve_pnp
-from st3r_ros.geometry.pnp_refinement import UncertainPoints, refine_pnp
+from st3r_ros.geometry.pnp_refinement import UncertainPoints
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.triangulation import normalized
-from st3r_ros.geometry.two_view import another_pose, direction_covariance, estimate_two_view
+from st3r_ros.geometry.two_view_focal import FocalFit
 from st3r_ros.slam.candidates import alike, expected
-from st3r_ros.slam.comparison import OTHER_FACTOR, THRESHOLD_PX, Comparison, same_place, solved_together
+from st3r_ros.slam.comparison import (
+    OTHER_FACTOR,
+    THRESHOLD_PX,
+    Comparison,
+    refined_pose,
+    same_place,
+    solved_together,
+    spread_enough,
+)
+from st3r_ros.slam.direction import locate_direction
+from st3r_ros.slam.focal_check import FocalCheck, FocalDoubt, contradicts
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.projection import points_at, rays, sample
 from st3r_ros.slam.reference import Reference, measured_keyframe
@@ -39,8 +49,6 @@ FOCAL_TRIALS = (1.0, 0.7, 1.4, 0.5, 2.0)
 """Focal lengths to try when unknown, as multiples of the assumed one."""
 PART = 0.5
 """Share of the matches needed that a keyframe must have to count together with others that agree."""
-TWO_VIEW_THRESHOLD_PX = 1.0
-MIN_DIRECTION_PARALLAX_DEG = 0.5
 
 
 class Relocalizer:
@@ -52,6 +60,8 @@ class Relocalizer:
         self._references: dict[str, Reference] = {}
         self._at: Workspace | None = None
         self._lens = FrameStream()
+        self._check = FocalCheck()
+        self._fitted: tuple[Features, str, FocalFit | None] | None = None
 
     @property
     def model_name(self) -> str:
@@ -62,6 +72,11 @@ class Relocalizer:
     def references(self) -> tuple[str, ...]:
         """Names of the references, in the order in which they were set."""
         return tuple(self._references)
+
+    @property
+    def doubt(self) -> FocalDoubt | None:
+        """Why the calibration of the last queries seems wrong; None while it fits."""
+        return self._check.doubt
 
     def set_reference(self, name: str, frame: Frame, *, T_ref_cam: SE3 | None = None, depth: np.ndarray | None = None) -> None:
         """Adds a reference, or replaces the one of this name.
@@ -90,10 +105,12 @@ class Relocalizer:
             raise FrameError(f"Reference '{name}' has a depth but no calibration; a depth needs the camera it was taken with.")
         else:
             keyframe = measured_keyframe(frame, features, depth, self._model.traits.relative_depth_sigma)
+        self._check = FocalCheck()  # what earlier references said may have been their own fault
         self._references[name] = Reference(name, features, T_ref_cam or SE3.identity(), keyframe, distance)
 
     def remove_reference(self, name: str) -> None:
         """Removes a reference, if it exists."""
+        self._check = FocalCheck()
         self._references.pop(name, None)
 
     def use_map(self, keyframe_map: KeyframeMap | None) -> None:
@@ -102,6 +119,7 @@ class Relocalizer:
 
     def search(self, at: Workspace | None) -> None:
         """Like `use_map`, for a map that changes between queries."""
+        self._check = FocalCheck()
         self._at = at
 
     def localize(self, frame: Frame, guess: SE3 | None = None) -> LocalizationResult:
@@ -117,9 +135,10 @@ class Relocalizer:
             return LocalizationResult(LocalizationStatus.NO_REFERENCE, "There is no reference; set a reference first.")
         query = self._encode(frame)
         if self._at is None:
-            result = self._answer(query, [self._with_reference(query, reference) for reference in self._references.values()])
+            compared = [self._with_reference(query, reference) for reference in self._references.values()]
+            result = self._noted(query, self._answer(query, compared), frame.camera)
         else:
-            result = self.find(query, guess)
+            result = self._noted(query, self._find(query, guess), frame.camera)
         ms = 1000.0 * (time.perf_counter() - started)
         return replace(result, query_image=query.image, reference_image=self._image_of(result), latency_ms=ms)
 
@@ -131,6 +150,9 @@ class Relocalizer:
 
     def find(self, query: Features, guess: SE3 | None = None) -> LocalizationResult:
         """As `localize`, for a query that is encoded already, in the map."""
+        return self._noted(query, self._find(query, guess))
+
+    def _find(self, query: Features, guess: SE3 | None) -> LocalizationResult:
         assert self._at is not None
         if guess is not None:
             near = self._answer(query, [self._with_keyframe(query, k) for k in expected(self._at, query, guess)])
@@ -156,6 +178,18 @@ class Relocalizer:
             return max((a for a in answers if a is not None), key=lambda a: (a.localized, a.inliers))
         return self._agreed(query, solid)
 
+    def _noted(self, query: Features, result: LocalizationResult, camera: Camera | None = None) -> LocalizationResult:
+        """The result with what is to be said of the cameras. camera: of the query at its full size, where that is known."""
+        notes = []
+        if not query.K_known:
+            estimated = f"; a focal length of {result.focal_px:.0f} px is estimated" if result.localized else ""
+            notes.append(f"The camera is assumed: the image has no calibration{estimated}.")
+        if result.reference_assumed:
+            notes.append(f"The camera of {'the map' if self._at else 'the reference'} is assumed: it has no calibration.")
+        doubt = self._check.doubt.sentence(camera) if query.K_known and self._check.doubt is not None else ""
+        reason = " ".join([result.reason, *notes, *([doubt] if doubt else [])])
+        return replace(result, reason=reason, focal_estimated=not query.K_known, doubt=doubt)
+
     def _encode(self, frame: Frame) -> Features:
         FrameStream().admit(frame)  # each picture for itself: sizes and stamps may be any
         features: Features = self._model.encode(self._lens.undistorted(frame))
@@ -168,7 +202,7 @@ class Relocalizer:
             candidate = self._with_keyframe(query, reference.keyframe)
             return replace(candidate, name=reference.name, T_ref_points=reference.T_ref_cam, metric=True)
         if not self._model.traits.monocular_depth:
-            return self._by_two_views(query, reference)
+            return locate_direction(self._model, query, reference, self.config, self._check)
         prediction = self._model.predict(reference.features, query)
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         m = prediction.matches
@@ -178,7 +212,7 @@ class Relocalizer:
         matches = Matches(m.pixels1, m.pixels0, m.weight, m.possible)
         if self._model.traits.metric and reference.distance is not None:
             X = X * self._unit(X, sample(reference.distance, m.pixels0).double(), conf)
-        candidate = self._candidate(query, reference.name, matches, X, conf, reference.features.image.shape)
+        candidate = self._candidate(query, reference.name, matches, X, conf, reference.features)
         unit_sigma = NETWORK_SIGMA / math.sqrt(2.0) if self._model.traits.metric else 0.0
         return replace(candidate, T_ref_points=reference.T_ref_cam, metric=self._model.traits.metric, unit_sigma=unit_sigma)
 
@@ -190,22 +224,23 @@ class Relocalizer:
 
     def _with_keyframe(self, query: Features, keyframe: Keyframe) -> Comparison:
         features = keyframe.features if self._at is None else self._at.store.of(keyframe)
+        assert features is not None
         matches = self._model.predict(query, features, dense=False).matches
         own = points_at(keyframe, matches.pixels1)
         scale = float(keyframe.T_world_cam.scale)  # poses are of a map in one unit, keyframes have each their own
         metric = self._at is not None and self._at.map.scale.metric
-        candidate = self._candidate(query, f"keyframe {keyframe.id}", matches, scale * own.points, own.conf, keyframe.image.shape)
+        candidate = self._candidate(query, f"keyframe {keyframe.id}", matches, scale * own.points, own.conf, features)
         keyframe_id = None if self._at is None else keyframe.id
         return replace(candidate, keyframe_id=keyframe_id, T_ref_points=keyframe.T_world_cam.se3(), metric=metric)
 
     def _candidate(
-        self, query: Features, name: str, matches: Matches, X: torch.Tensor, conf: torch.Tensor, shape: tuple[int, ...]
+        self, query: Features, name: str, matches: Matches, X: torch.Tensor, conf: torch.Tensor, image: Features
     ) -> Comparison:
-        """The pose that most matches agree on, of the query relative to the camera that the points X (N, 3) are of."""
+        """The pose of the query that most matches agree on, relative to the camera of `image`, which saw the points X (N, 3)."""
         known = ((conf > 0) & torch.isfinite(X).all(dim=1) & (X.norm(dim=1) > 0)).cpu().numpy()
         points, pixels = X.cpu().numpy()[known], matches.pixels0.double().cpu().numpy()[known]
         sigma = self._model.traits.relative_depth_sigma / np.sqrt(conf.cpu().numpy()[known])
-        cell = matches.pixels1.double().cpu().numpy()[known] / (np.array([shape[1], shape[0]]) - 1.0)
+        cell = matches.pixels1.double().cpu().numpy()[known] / (np.array([image.image.shape[1], image.image.shape[0]]) - 1.0)
         uncertain = UncertainPoints(points, points, np.minimum(sigma, 0.5), cell, np.zeros(len(points), np.int64))
         K, found = query.K, None
         for trial in (1.0,) if query.K_known else FOCAL_TRIALS:
@@ -215,59 +250,11 @@ class Relocalizer:
                 K, found = tried, pose
         refined = None
         if found is not None:
-            refined = refine_pnp(
-                uncertain, pixels, K, found.T_cam_points, threshold_px=THRESHOLD_PX, free_focal=not query.K_known
-            )
+            refined = refined_pose(uncertain, pixels, K, found.T_cam_points, query)
         chosen = torch.from_numpy(known)
         pixels0, pixels1, weight = (values.cpu()[chosen] for values in (matches.pixels0, matches.pixels1, matches.weight))
         kept = Matches(pixels0, pixels1, weight, matches.possible)
-        return Comparison(name, kept, uncertain, pixels, K, refined)
-
-    def _by_two_views(self, query: Features, reference: Reference) -> LocalizationResult:
-        """Rotation and direction of the translation, from a model that sees no depth in the reference."""
-        m = self._model.predict(query, reference.features, dense=False).matches
-        pixels0, pixels1 = m.pixels0.numpy(), m.pixels1.numpy()
-        rays_ref, rays_query = normalized(pixels1, reference.features.K), normalized(pixels0, query.K)
-        threshold = TWO_VIEW_THRESHOLD_PX / query.K[0, 0]
-        geometry = estimate_two_view(rays_ref, rays_query, threshold, self.config.min_inliers)
-        known = LocalizationResult(
-            LocalizationStatus.TOO_FEW_MATCHES,
-            f"{len(m)} matches with reference '{reference.name}', of which {self.config.min_inliers} must agree.",
-            reference=reference.name,
-            directional=True,
-            matches=len(m),
-            focal_px=float(query.K[0, 0]),
-            pixels=m,
-        )
-        if geometry is None:
-            return replace(known, agree=np.zeros(len(m), bool))
-        known = replace(known, inliers=int(geometry.inliers.sum()), agree=geometry.inliers)
-        if known.inlier_ratio < self.config.min_inlier_ratio or not self._spread_enough(pixels0[geometry.inliers], query):
-            return replace(known, reason="The inliers are too few, or all in one place.")
-        if geometry.parallax_deg < MIN_DIRECTION_PARALLAX_DEG:
-            reason = "The two images seem to differ by a rotation only: the direction of the translation is unknown."
-            return replace(known, status=LocalizationStatus.UNCERTAIN, reason=reason)
-        other = another_pose(geometry, rays_ref, rays_query, threshold, self.config.min_inliers)
-        if other is not None:
-            reason = f"{known.inliers} matches agree on one pose and {other.inliers.sum()} on another: the scene may be flat."
-            return replace(known, status=LocalizationStatus.AMBIGUOUS, reason=reason)
-        covariance = direction_covariance(geometry, rays_ref, rays_query)
-        sigma = math.degrees(math.sqrt(np.linalg.eigvalsh(covariance[3:, 3:])[-1]))
-        direction = math.degrees(math.sqrt(np.linalg.eigvalsh(covariance[:3, :3])[-1]))
-        if sigma > self.config.max_rotation_sigma_deg or direction > 10.0 * self.config.max_rotation_sigma_deg:
-            reason = f"The matches leave the rotation uncertain by {sigma:.1f} and the direction by {direction:.1f} degrees."
-            return replace(known, status=LocalizationStatus.UNCERTAIN, reason=reason)
-        R = reference.T_ref_cam.rotation
-        turned = np.kron(np.eye(2), R)
-        T = SE3(R @ geometry.T_0_1.rotation, R @ geometry.T_0_1.translation)
-        reason = f"{known.inliers} of {len(m)} matches agree; the translation is a direction only, without a length."
-        return replace(
-            known,
-            status=LocalizationStatus.LOCALIZED,
-            reason=reason,
-            T_ref_cam=T,
-            covariance=turned @ covariance @ turned.T,
-        )
+        return Comparison(name, kept, uncertain, pixels, K, refined, image)
 
     # All together -----------------------------------------------------------------------------------------------------------
 
@@ -275,6 +262,7 @@ class Relocalizer:
         """The pose that the best candidate and those that agree with it have in common."""
         candidates = sorted(candidates, key=lambda c: c.inliers, reverse=True)
         best, others = candidates[0], [c for c in candidates[1:] if self._is_supported(c, PART)]
+        fit = self._focal_fit(query, best)
         if not self._is_supported(best, PART):
             return best.result(LocalizationStatus.TOO_FEW_MATCHES, self._too_few(best))
         with_best = [best, *(c for c in others if c.agrees_with(best))]
@@ -286,19 +274,32 @@ class Relocalizer:
         if other >= self.config.ambiguity_ratio * best.inliers:
             reason = f"{best.inliers} matches with {best.name} agree on one pose, but {other} others on another one."
             return best.result(LocalizationStatus.AMBIGUOUS, reason)
-        joint = best if len(with_best) == 1 else solved_together(with_best, free_focal=not query.K_known)
-        return self._judged(query, best, joint)
+        joint = best if len(with_best) == 1 else solved_together(with_best, query)
+        return self._judged(query, best, joint, fit)
 
-    def _judged(self, query: Features, best: Comparison, joint: Comparison) -> LocalizationResult:
+    def _focal_fit(self, query: Features, best: Comparison) -> FocalFit | None:
+        """How far the query's calibration is from what it and its best candidate say, if they are to be asked."""
+        if not query.K_known or not self._check.is_due(query):
+            return None
+        if self._fitted is None or self._fitted[0] is not query or self._fitted[1] != best.name:
+            fit = best.checked(self._model, query, self.config.min_inliers, early=self._check.is_early())
+            self._fitted = query, best.name, fit
+            if fit is not None:
+                self._check.add(fit)
+        return self._fitted[2]
+
+    def _judged(self, query: Features, best: Comparison, joint: Comparison, fit: FocalFit | None) -> LocalizationResult:
         """The final checks: residuals, spread, and uncertainty of the pose."""
         refined = joint.refined
         assert refined is not None
         if refined.rmse_px > self.config.max_rmse_px:
             reason = f"The reprojection error is {refined.rmse_px:.1f} pixels; at most {self.config.max_rmse_px} are allowed."
             return best.result(LocalizationStatus.UNCERTAIN, reason)
-        if not self._spread_enough(joint.pixels[refined.inliers], query):
+        if not spread_enough(joint.pixels[refined.inliers], query, self.config):
             return best.result(LocalizationStatus.UNCERTAIN, "All inliers are in one small part of the image.")
-        pose = refined.covariance
+        pose, doubt = refined.covariance, self._check.doubt if query.K_known else None
+        if doubt is not None:
+            pose = pose + best.deviation(query, doubt.factor)
         position = math.sqrt(np.linalg.eigvalsh(pose[:3, :3])[-1]) / joint.distance
         turn = math.degrees(math.sqrt(np.linalg.eigvalsh(pose[3:, 3:])[-1]))
         if position > self.config.max_position_sigma or turn > self.config.max_rotation_sigma_deg:
@@ -306,6 +307,8 @@ class Relocalizer:
                 f"The matches leave the position uncertain by {position:.0%} of the distance, the rotation by {turn:.1f} degrees."
             )
             return best.result(LocalizationStatus.UNCERTAIN, reason)
+        if doubt is None and fit is not None and contradicts(fit):
+            pose = pose + best.deviation(query, fit.factor)
         T_ref_cam = joint.T_ref_cam
         R = np.kron(np.eye(2), T_ref_cam.rotation)
         covariance = R @ pose @ R.T
@@ -320,7 +323,6 @@ class Relocalizer:
             covariance=covariance,
             rmse_px=refined.rmse_px,
             focal_px=float(joint.K[0, 0]) * refined.focal,
-            focal_estimated=not query.K_known,
         )
 
     def _is_supported(self, candidate: Comparison, part: float = 1.0) -> bool:
@@ -343,10 +345,3 @@ class Relocalizer:
         if found is None or same_place(found.T_cam_points, best.refined.T_cam_points, best.distance, OTHER_FACTOR):
             return 0
         return int(found.inliers.sum())
-
-    def _spread_enough(self, pixels: np.ndarray, query: Features) -> bool:
-        """Whether pixels (N, 2) are spread in both directions, by the smaller of their principal standard deviations."""
-        if len(pixels) < 3:
-            return False
-        extent = math.sqrt(max(float(np.linalg.eigvalsh(np.cov(pixels.T))[0]), 0.0))
-        return extent >= self.config.min_spread * math.hypot(*query.image.shape[:2])

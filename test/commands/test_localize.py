@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`st3r localize`, and `st3r eval --relocalization` on what it writes: in a simulated room, with the truth at hand."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.io.calibration import write_camera
+from st3r_ros.io.calibration import read_calibration, write_camera
 from st3r_ros.sim.sequence import SimulatedSequence
 
 ROOM = "sim:room?seed=3&frames=40&fps=5&width=320&height=240"
@@ -66,6 +67,30 @@ def test_without_depth_the_translation_is_a_direction(st3r, files):
     assert row["directional"] and not row["metric"]
     true = files.T_ref_query.translation / np.linalg.norm(files.T_ref_query.translation)
     assert np.degrees(np.arccos(np.dot(row["translation"], true))) < 10.0
+
+
+def test_a_camera_that_is_assumed_is_called_so_everywhere(st3r, files, tmp_path):
+    target = tmp_path / "poses.json"
+    found = st3r("localize", "-r", files.reference, "-q", files.query, "--json", target)
+    lines = found.out.splitlines()
+    assert lines[1].endswith("direction only, camera assumed")
+    assert lines[2].startswith("Camera of the queries: assumed, camera of the reference: assumed.") and "--camera" in lines[2]
+    written = json.loads(target.read_text())
+    (row,) = written["queries"]
+    assert written["cameras"] == {"queries": "assumed", "references": "assumed", "warning": ""}
+    assert row["camera"] == row["reference_camera"] == "assumed" and row["focal_estimated"] and "is assumed" in row["reason"]
+    found = st3r("localize", "-r", files.reference, "-q", files.query, "--camera", files.camera)
+    assert f"Camera of the queries: the calibration '{files.camera}'" in found.out and "assumed" not in found.out
+
+
+def test_a_wrong_calibration_of_the_right_size_is_a_warning(st3r, files, tmp_path):
+    camera = read_calibration(str(files.camera)).camera((320, 240))
+    K = camera.K * np.array([[0.7, 1.0, 1.0], [1.0, 0.7, 1.0], [1.0, 1.0, 1.0]])
+    write_camera(tmp_path / "wrong.yaml", dataclasses.replace(camera, K=K))
+    found = st3r("localize", "-r", files.reference, "-q", files.query, "--camera", tmp_path / "wrong.yaml", "--json", "-")
+    assert "Warning: The calibration seems wrong" in found.err and f"instead of {K[0, 0]:.0f} px" in found.err
+    written = json.loads(found.out)
+    assert written["cameras"]["warning"] == written["queries"][0]["warning"] != ""
 
 
 def test_nothing_localized_is_exit_code_one(st3r, files):

@@ -50,6 +50,18 @@ def test_the_normalised_error_of_a_right_covariance_is_six():
     assert np.mean(nees) == pytest.approx(6.0, rel=0.08)
 
 
+def test_errors_in_standard_deviations():
+    C = np.diag([0.01, 0.02, 0.01, 0.001, 0.002, 0.001]) ** 2
+    moved = SE3(TRUE.rotation, TRUE.translation + np.array([0.0, 0.05, 0.0]))
+    assert pose_error(moved, TRUE, metric=True, covariance=C).sigmas == pytest.approx(2.5)
+    assert pose_error(turned(np.degrees(0.008), np.zeros(3)), TRUE, metric=True, covariance=C).sigmas == pytest.approx(4.0)
+    twice = SE3(TRUE.rotation, 2.0 * TRUE.translation)  # the same direction
+    assert pose_error(twice, TRUE, metric=False, covariance=C).sigmas == pytest.approx(0.0, abs=1e-9)
+    assert math.isnan(pose_error(TRUE, TRUE, metric=True).sigmas)
+    answers = [PoseError(0.1, 1.0, 1.0, sigmas=value) for value in (0.5, 2.0, 3.5, math.nan)]
+    assert summarise_attempts(answers).in_3_sigma == pytest.approx(2 / 3)
+
+
 def test_a_covariance_that_is_none_has_no_normalised_error():
     assert math.isnan(normalised_error(np.ones(6), np.zeros((6, 6))))
     assert math.isnan(normalised_error(np.ones(6), np.full((6, 6), np.nan)))

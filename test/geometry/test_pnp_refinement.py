@@ -79,6 +79,17 @@ def test_a_focal_length_that_was_guessed_is_found(factor):
     assert found.focal * factor == pytest.approx(1.0, abs=0.02)
 
 
+def test_an_uncertain_centre_is_an_uncertain_rotation():
+    inside = []
+    for seed in range(20):
+        scene = Scene(seed, depth_sigma=0.005)
+        shifted = scene.pixels + np.random.default_rng(seed).normal(0.0, 6.0, 2)
+        found = refine_pnp(scene.matched, shifted, K, scene.near, centre_sigma_px=6.0)
+        error = scene.error(found.T_cam_points)
+        inside.append(error @ np.linalg.solve(found.covariance, error))
+    assert 2.0 < np.median(inside) < 12.0
+
+
 def test_points_behind_the_camera_do_not_count():
     scene = Scene(5)
     turned = SE3(so3.exp(np.array([0.0, np.pi, 0.0])), np.zeros(3)) @ scene.T

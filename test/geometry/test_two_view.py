@@ -154,13 +154,13 @@ def test_sampson_distance_is_at_most_the_shift_across_the_epipolar_line(motion):
     """It shares the error between both images, whatever the length of the baseline; exact matches have none."""
     scene = Scene.of(MOTIONS[motion])
     t, R = scene.T_0_1.translation, scene.T_0_1.rotation
-    assert np.abs(_sampson(scene.T_0_1, scene.rays0, scene.rays1)[0]).max() < 1e-9
+    assert np.abs(_sampson(scene.T_0_1, scene.rays0, scene.rays1).distance).max() < 1e-9
     line = np.cross(t, scene.rays1 @ R.T)[:, :2]
     shift = 1e-5 * line / np.linalg.norm(line, axis=1, keepdims=True)
     moved = scene.rays0 + np.pad(shift, ((0, 0), (0, 1)))
-    distance = np.abs(_sampson(scene.T_0_1, moved, scene.rays1)[0])
+    distance = np.abs(_sampson(scene.T_0_1, moved, scene.rays1).distance)
     assert (distance < 1e-5 * (1 + 1e-3)).all() and (distance > 0.3e-5).all()
-    longer = np.abs(_sampson(SE3(R, 7.0 * t), moved, scene.rays1)[0])
+    longer = np.abs(_sampson(SE3(R, 7.0 * t), moved, scene.rays1).distance)
     np.testing.assert_allclose(longer, distance, rtol=1e-6)
 
 
@@ -182,7 +182,7 @@ def test_refinement_lowers_the_sampson_error_of_noisy_matches(motion):
     best = _refine(scene.T_0_1, scene.rays0, scene.rays1, everything, 100 * THRESHOLD)
 
     def cost(T: SE3) -> float:
-        return float((_sampson(T, scene.rays0, scene.rays1)[0] ** 2).sum())
+        return float((_sampson(T, scene.rays0, scene.rays1).distance ** 2).sum())
 
     assert cost(best) <= cost(scene.T_0_1)
     rng = np.random.default_rng(2)

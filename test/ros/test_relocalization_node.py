@@ -121,6 +121,17 @@ def test_a_direction_is_a_result_and_no_pose(robot: Robot) -> None:
     assert not robot.heard["tf"]
 
 
+def test_cameras_that_are_assumed_are_called_so(robot: Robot) -> None:
+    assert robot.call("set_reference", image=image_of(FRAMES[12])).success
+    response = robot.call("relocalize", image=image_of(FRAMES[16]))
+    assert response.success and response.result.focal_estimated, response.message
+    assert "The camera is assumed" in response.result.message
+    assert "The camera of the reference is assumed" in response.result.message
+    told = robot.beside._health()[0]
+    values = {item.key: item.value for item in told.values}
+    assert values["camera"] == values["reference camera"] == "assumed" and "assumed" in told.message
+
+
 def test_the_newest_live_image_becomes_a_reference(robot: Robot) -> None:
     robot.call("relocalize", while_waiting=lambda: robot.send(FRAMES[12]))
     response = robot.call("set_reference", use_latest=True)

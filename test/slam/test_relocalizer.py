@@ -12,6 +12,7 @@ from noisy_depth.model import NoisyDepthModel
 from noisy_depth.views import TrueView
 from st3r_ros.config import RelocalizerConfig, SimulationConfig
 from st3r_ros.errors import FrameError
+from st3r_ros.eval.relocalization import pose_error
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.camera import Camera, pixel_grid
 from st3r_ros.geometry.se3 import SE3
@@ -160,8 +161,50 @@ def test_an_unknown_focal_length_is_estimated():
     uncalibrated = dataclasses.replace(frame(NEAR), camera=None)
     relocalizer._model._calibrated = False
     result = relocalizer.localize(uncalibrated)
-    assert result.localized and result.focal_estimated
+    assert result.localized and result.focal_estimated and "camera is assumed" in result.reason
     assert result.focal_px == pytest.approx(CAMERA.K[0, 0], rel=0.05)
+
+
+@pytest.fixture(scope="module")
+def room() -> SimulatedSequence:
+    return SimulatedSequence(SimulationConfig(seed=3, frames=24, fps=5.0, width=320, height=240))
+
+
+def with_focal(frame: Frame, factor: float | None) -> Frame:
+    """The frame with a calibration that is wrong by a factor, None for no calibration."""
+    if factor is None:
+        return dataclasses.replace(frame, camera=None)
+    K = frame.camera.K * np.array([[factor, 1.0, 1.0], [1.0, factor, 1.0], [1.0, 1.0, 1.0]])
+    return dataclasses.replace(frame, camera=dataclasses.replace(frame.camera, K=K))
+
+
+def in_sigmas(result: LocalizationResult, T_true: SE3) -> float:
+    return pose_error(result.T_ref_cam, T_true, metric=result.metric, covariance=result.covariance).sigmas
+
+
+QUERIES = (13, 15, 16, 17)
+
+
+@pytest.mark.parametrize("depth", [True, False])
+@pytest.mark.parametrize("factor", [None, 1.0, 0.7, 1.3])
+def test_errors_are_as_large_as_is_said_and_a_wrong_calibration_is_told(room, factor, depth):
+    relocalizer = Relocalizer(load_pair_model("opencv"))
+    reference = room.frame(14)
+    if depth:
+        relocalizer.set_reference("dock", reference, depth=room.depth.depth(14))
+    else:
+        relocalizer.set_reference("dock", with_focal(reference, factor))
+    for n in QUERIES:
+        result = relocalizer.localize(with_focal(room.frame(n), factor))
+        assert factor is not None or (result.localized and result.focal_estimated)
+        if result.localized:
+            assert in_sigmas(result, room.T_world_cam[14].inverse() @ room.T_world_cam[n]) < 5.0
+        assert ("assumed" in result.reason) == (factor is None)
+    if factor in (None, 1.0):
+        assert relocalizer.doubt is None and result.doubt == "" and result.localized
+    else:
+        assert relocalizer.doubt.factor == pytest.approx(1 / factor, rel=0.05)
+        assert result.doubt in result.reason and f"instead of {factor * room.camera.K[0, 0]:.0f} px" in result.doubt
 
 
 @pytest.mark.parametrize(

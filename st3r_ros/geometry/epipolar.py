@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The algebra of the epipolar constraint, x0^T E x1 = 0 with E = [t] R, on rays x (N, 3) with z = 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+INDEPENDENT_PAIRS = 100
+"""Errors of neighbouring matches are correlated: any number of matches counts as at most this many."""
+
+
+def skew(v: np.ndarray) -> np.ndarray:
+    """The matrix (3, 3) of the cross product with v."""
+    return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
+
+
+def orthogonal(t: np.ndarray) -> np.ndarray:
+    """Two unit vectors (2, 3) orthogonal to the unit vector t and to each other."""
+    first = np.cross(t, np.eye(3)[np.argmin(np.abs(t))])
+    first /= np.linalg.norm(first)
+    return np.stack([first, np.cross(t, first)])
+
+
+@dataclass(frozen=True, eq=False)
+class Sampson:
+    """Signed Sampson distance (N,), the gradient norm (N,) that divides it, and the epipolar lines (N, 3) in both images."""
+
+    distance: np.ndarray
+    gradient: np.ndarray
+    lines0: np.ndarray
+    lines1: np.ndarray
+
+
+def sampson(E: np.ndarray, rays0: np.ndarray, rays1: np.ndarray) -> Sampson:
+    """How far matches are from their epipolar lines, to first order."""
+    lines0, lines1 = rays1 @ E.T, rays0 @ E
+    gradient = np.maximum(np.sqrt((lines0[:, :2] ** 2).sum(1) + (lines1[:, :2] ** 2).sum(1)), 1e-12)
+    return Sampson(np.einsum("ni,ni->n", rays0, lines0) / gradient, gradient, lines0, lines1)
+
+
+def sampson_derivatives(at: Sampson, forms: np.ndarray, rays0: np.ndarray, rays1: np.ndarray) -> np.ndarray:
+    """Derivatives (N, K) of the distance by K changes of E, `forms` (K, 3, 3)."""
+    by0, by1 = np.einsum("kij,nj->nki", forms, rays1), np.einsum("kij,ni->nkj", forms, rays0)
+    by_value = np.einsum("ni,nki->nk", rays0, by0)
+    lines0, lines1 = at.lines0[:, :2], at.lines1[:, :2]
+    by_gradient = np.einsum("ni,nki->nk", lines0, by0[..., :2]) + np.einsum("ni,nki->nk", lines1, by1[..., :2])
+    return (by_value - (at.distance / at.gradient)[:, None] * by_gradient) / at.gradient[:, None]
