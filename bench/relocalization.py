@@ -88,8 +88,8 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
         type=_focal,
         default=TRUE_FOCAL,
         metavar="0.7|assumed",
-        help="the focal length of the calibration is wrong by this factor, or there is none; with --map or --with-depth that of the "
-        "query only",
+        help="the focal length of the calibration is wrong by this factor, or there is none; with --map or --with-depth "
+        "that of the query only",
     )
     harness.add_outputs(parser)
     chosen = parser.parse_args(arguments)
