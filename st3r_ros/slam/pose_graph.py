@@ -29,7 +29,7 @@ from st3r_ros.solver.residuals import geman_mcclure
 PIXEL_SIGMA = 1.0
 NOISE = Noise(PIXEL_SIGMA, hidden_px=200.0)
 EDGE_SIGMA_PX = 4.0
-SCHEDULE = Schedule(iterations=25, share=1e-3, damping=3e-8, least=3e-8, most=1.0, raised=30.0)
+SCHEDULE = Schedule(iterations=25, share=1e-3, damping=1e-9, least=1e-9, most=1.0, raised=30.0, retry=1e-6)
 NARROWING = 4.0
 MAX_LOG_DEPTH = 1.0
 

@@ -34,8 +34,8 @@ class Estimate(ABC):
 class Schedule:
     """At most `iterations` steps; the last is one that lowers the cost by less than `enough`, or less than this `share` of it.
 
-    damping: at first; times a tenth (not below `least`) after a step that is taken, times `raised` after one that is not. When
-    it is above `most`, no step helps.
+    damping: at first; times a tenth after a step that is taken, at least `least`; times `raised` after one that is not, at least
+    `retry`. When it is above `most`, no step helps.
     """
 
     iterations: int
@@ -45,6 +45,7 @@ class Schedule:
     least: float = 1e-8
     most: float = 1e6
     raised: float = 10.0
+    retry: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def minimize(best: S, schedule: Schedule) -> Minimum[S]:
         gain = float(best.cost - tried.cost)
         taken = gain >= 0.0
         small = taken and gain < schedule.enough + schedule.share * float(best.cost)
-        damping = max(0.1 * damping, schedule.least) if taken else schedule.raised * damping
+        damping = max(0.1 * damping, schedule.least) if taken else max(schedule.raised * damping, schedule.retry)
         stuck = damping > schedule.most
         best = tried if taken else best
         if (small or stuck) and best.final:
@@ -84,7 +85,8 @@ def minimize_unseen(best: S, schedule: Schedule) -> S:
         tried = best.stepped(damping)
         better = tried.cost < torch.as_tensor(best.cost)
         best = _either(better, tried, best)
-        damping = torch.where(better, 0.1 * damping, schedule.raised * damping).clamp(schedule.least, schedule.most)
+        damping = torch.where(better, 0.1 * damping, (schedule.raised * damping).clamp_min(schedule.retry))
+        damping = damping.clamp(schedule.least, schedule.most)
     return best
 
 
