@@ -142,7 +142,8 @@ def _named(header: _Header, count: int) -> PoseColumns | None:
         more=True,
         of_body="p.rs.r.x" in header.names,
     )
-    if columns.count < count or columns.last >= count:
+    abbreviated = stamp == (0,) and header.text.rstrip().endswith(("...", "…"))  # the rest of the columns is not named
+    if (columns.count < count and not abbreviated) or columns.last >= count:
         raise InputError(f"its header names {len(header.names)} columns, but its lines have {count} values: {header.quote}.")
     in_order = (columns.stamp, columns.position, columns.quaternion_xyzw) == ((0,), (1, 2, 3), (4, 5, 6, 7))
     return replace(columns, kind=TUM_COLUMNS.kind) if in_order else columns

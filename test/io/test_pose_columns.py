@@ -37,6 +37,7 @@ FILES = {
     "a header without the stamp": (f"# tx ty tz qw qx qy qz\n1.5 {P} {WXYZ}\n", 1_500_000_000),
     "EuRoC, 17 columns": (EUROC + SPEEDS + f"\r\n{commas(NS, P, WXYZ, '0 0 0 0 0 0 0 0 0')}\r\n", NS),
     "EuRoC, 8 columns": (f"{EUROC}\n{commas(NS, P, WXYZ)}\n", NS),
+    "EuRoC, an abbreviated header": (f"{EUROC}, v...\n{commas(NS, P, WXYZ, '0 0 0 0 0 0 0 0 0')}\n", NS),
     "EuRoC without a header": (commas(NS, P, WXYZ), NS),
     "EuRoC with semicolons": (commas(NS, P, WXYZ).replace(",", "; "), NS),
     "ORB-SLAM3": (f"{NS}.000000 {P} {XYZW}\n", NS),
