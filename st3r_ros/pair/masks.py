@@ -25,6 +25,24 @@ def shrunk_mask(mask: np.ndarray, margin: int) -> np.ndarray:
     return cv2.erode(mask.astype(np.uint8) * 255, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=255)
 
 
+def filled(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A grey image (h, w) uint8 that continues smoothly where it is masked, so that the edge of the mask is no feature.
+
+    Source: push-pull interpolation (Gortler et al., The Lumigraph, SIGGRAPH 1996).
+    """
+    weight = mask.astype(np.float32)
+    values, weights = [gray * weight], [weight]
+    while min(values[-1].shape) > 1 and weights[-1].min() < 1.0:
+        values.append(cv2.pyrDown(values[-1]))
+        weights.append(cv2.pyrDown(weights[-1]))
+    coarse = np.full_like(values[-1], values[-1].sum() / max(weights[-1].sum(), 1e-6))
+    for value, weight in zip(values[::-1], weights[::-1], strict=True):
+        coarse = cv2.resize(coarse, value.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        share = np.minimum(weight, 1.0)
+        coarse = value + (1.0 - share) * coarse
+    return np.where(mask, gray, np.rint(coarse).clip(0, 255).astype(np.uint8))
+
+
 def is_usable(mask: np.ndarray | None, pixels: np.ndarray) -> np.ndarray:
     """Whether pixels (N, 2) inside the image can be used, (N,) bool."""
     if mask is None:

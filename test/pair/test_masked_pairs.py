@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.pair.masks import is_usable, resized_mask, shrunk_mask, usable_matches
+from st3r_ros.pair.masks import filled, is_usable, resized_mask, shrunk_mask, usable_matches
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.pair.opencv.model import OpenCVPairModel
 from st3r_ros.types import Matches
@@ -38,6 +38,25 @@ def test_matches_need_both_pixels():
     kept = usable_matches(Matches(pixels0, pixels1, torch.ones(3), 100), mask, mask)
     assert kept.pixels0.tolist() == pixels0[2:].tolist() and kept.possible == 50
     assert is_usable(None, pixels0.numpy()).all()
+
+
+@pytest.mark.parametrize("corner", [(10, 20), (0, 0), (30, 50)])
+def test_what_is_masked_continues_its_surroundings(corner):
+    """An edge of the mask would be a strong feature that moves with the camera."""
+    row, column = np.mgrid[:60, :80]
+    gray = (60 + row + column).astype(np.uint8)
+    mask = np.ones((60, 80), bool)
+    mask[corner[0] : corner[0] + 30, corner[1] : corner[1] + 30] = False
+    image = filled(np.where(mask, gray, 255), mask)
+    assert (image[mask] == gray[mask]).all()
+    steps = [np.abs(np.diff(image.astype(int), axis=axis)).max() for axis in (0, 1)]
+    assert max(steps) < 20  # of 100 and more, if it were black or left as it is
+    assert image[~mask].min() >= gray.min() and image[~mask].max() <= gray.max()
+
+
+def test_an_image_that_is_masked_as_a_whole_is_even():
+    image = filled(np.arange(48, dtype=np.uint8).reshape(6, 8), np.zeros((6, 8), bool))
+    assert len(np.unique(image)) == 1
 
 
 @pytest.fixture(scope="module")

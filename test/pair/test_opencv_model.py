@@ -11,6 +11,7 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
+from st3r_ros.pair.opencv.features import PointFinder, follow_points
 from st3r_ros.pair.opencv.model import OpenCVPairModel
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.relocalizer import Relocalizer
@@ -165,6 +166,18 @@ def test_adopted_points_are_the_ones_matched_afterwards(model, room):
     nearest = torch.cdist(wanted, prediction.matches.pixels1).amin(1)
     assert float((nearest < 0.01).float().mean()) > 0.5
     assert len(prediction.matches) > 200  # new corners between them
+
+
+def test_corners_are_matched_where_optical_flow_does_not_find_the_way_by_itself(model, room):
+    """Descriptors match other pixels, of which a keyframe knows no depth."""
+    T_0_1 = SE3.exp(np.array([0.4, 0.0, 0.1, 0.0, 0.25, 0.0]))
+    home, far = model.encode(room.frame(HOME, 0)), model.encode(room.frame(T_0_1, 1))
+    corners = PointFinder(600, 800).corners(far).copy()
+    assert len(follow_points(home, far, corners, None).pixels0) < 20
+    prediction = model.predict(home, far, dense=False)
+    nearest = torch.cdist(torch.from_numpy(corners), prediction.matches.pixels1).amin(1)
+    assert int((nearest < 0.01).sum()) > 200
+    assert np.mean(match_errors(prediction, T_0_1, room) < 3.0) > 0.85
 
 
 def test_a_rotation_alone_has_matches_and_no_depth(predict, room):

@@ -223,6 +223,20 @@ def test_a_camera_that_stands_still_makes_no_map(frames):
     assert states == {MappingState.INITIALIZING}
 
 
+@pytest.mark.parametrize("region", [np.s_[40:, 80:240], np.s_[:, :120]], ids=["in the middle", "at the side"])
+def test_a_masked_arm_before_the_camera_does_not_hold_up_tracking(region, frames, sequence):
+    """A textured thing that moves with the camera covers two fifths of the view."""
+    arm = np.random.default_rng(1).integers(0, 256, (24, 16, 3), np.uint8)
+    mapper = new_mapper()
+    for frame in frames:
+        image, mask = frame.image.copy(), np.ones(frame.image.shape[:2], bool)
+        image[region] = cv2.resize(arm, image[region].shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        mask[region] = False
+        mapper.register_frame(dataclasses.replace(frame, image=image, mask=mask))
+    assert len(mapper.map.frames) >= 0.95 * len(frames)
+    assert all(not (keyframe.conf.numpy()[region] > 0).any() for keyframe in mapper.map.keyframes.values())
+
+
 @pytest.mark.parametrize(
     "taken",
     [range(0, 30, 2), [*range(3), *range(11, 22)], [*range(8), *range(16, 26)], [0, 1, 7, 8, 9, 12, 13, 19, 20, 21, 26, 27]],

@@ -18,7 +18,7 @@ import torch
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized, triangulate
 from st3r_ros.geometry.two_view import TwoViewGeometry, classify_matches, estimate_two_view
-from st3r_ros.pair.masks import claimed, resized_mask
+from st3r_ros.pair.masks import claimed, filled, resized_mask
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.pair.opencv.features import OpenCVFeatures, PixelPairs, PointFinder, follow_points, match_keypoints
 from st3r_ros.pair.opencv.place import PlaceDescriber
@@ -31,10 +31,12 @@ logger = logging.getLogger(__name__)
 PIXEL_SIGMA = 1.0
 STEREO_SCALE = 0.6
 MAX_CONF = 25.0
-FLOW_SUCCESS = 0.5
+FLOW_SUCCESS = 0.7
 FLOW_SURVIVAL, UNSEEDED_SURVIVAL = 0.1, 0.6
 """Minimum share of corners that flow must track. Without a seed and below it, half of the tracks may be wrong and still agree
 with one epipolar geometry."""
+CONFIRMED = 0.9
+"""Minimum share of the descriptors' matches that agree with the geometry of the corners they led to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,13 @@ class _View:
     @property
     def count(self) -> int:
         return int(self.geometry.inliers.sum()) if self.geometry else 0
+
+    @property
+    def matches(self) -> Matches:
+        """Those that agree with the geometry; none without."""
+        kept = self.geometry.inliers if self.geometry else np.zeros(len(self.pairs.pixels0), bool)
+        pixels0, pixels1 = torch.from_numpy(self.pairs.pixels0[kept]), torch.from_numpy(self.pairs.pixels1[kept])
+        return Matches(pixels0, pixels1, torch.ones(len(pixels0)), max(self.pairs.possible, 1))
 
 
 class OpenCVPairModel:
@@ -80,7 +89,7 @@ class OpenCVPairModel:
         if frame.mask is None:
             return OpenCVFeatures(image, K, frame.camera is not None, gray)
         mask = resized_mask(frame.mask, *size)
-        return OpenCVFeatures(image, K, frame.camera is not None, np.where(mask, gray, 0), mask=mask)
+        return OpenCVFeatures(image, K, frame.camera is not None, filled(gray, mask), mask=mask)
 
     def adopt(self, features: OpenCVFeatures, pixels: torch.Tensor) -> None:
         """Later matches with this image start from `pixels` (N, 2), the known map points, and from new corners."""
@@ -101,13 +110,7 @@ class OpenCVPairModel:
     ) -> PairPrediction:
         """Matches of one epipolar geometry and, if `dense`, pointmaps in the scale of `T_0_1` (length 1 without it)."""
         view = self._match(features0, features1, T_0_1, seed)
-        kept = view.geometry.inliers if view.geometry else np.zeros(len(view.pairs.pixels0), bool)
-        matches = Matches(
-            torch.from_numpy(view.pairs.pixels0[kept]),
-            torch.from_numpy(view.pairs.pixels1[kept]),
-            torch.ones(int(kept.sum())),
-            max(view.pairs.possible, 1),
-        )
+        matches = view.matches
         parallax_deg = view.geometry.parallax_deg if view.geometry else 0.0
         if not dense:
             return PairPrediction(matches, parallax_deg)
@@ -127,19 +130,37 @@ class OpenCVPairModel:
         return reconstruct_by_prediction(self, image0, image1, stage)
 
     def _match(self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None) -> _View:
-        """Optical flow from the corners of image 1; descriptors when it finds no common geometry for most of them."""
-        if features0.gray.shape == features1.gray.shape:  # needed by optical flow
-            followed = follow_points(features0, features1, self._finder.corners(features1), seed)
-            survival = FLOW_SURVIVAL if seed is not None else UNSEEDED_SURVIVAL
-            if len(followed.pixels0) >= max(3 * self._config.min_matches, survival * followed.possible):
-                near = self._view(followed, features0.K, features1.K, T_0_1)
-                if near.count >= FLOW_SUCCESS * len(followed.pixels0):
-                    return near
+        """Optical flow from the corners of image 1; descriptors when it finds no common geometry for most of them.
+
+        Descriptors match other pixels than the corners, of which a keyframe knows the depths; so the corners are followed once
+        more from where the descriptors' matches lead, and taken if they are no fewer and both agree on the geometry.
+        """
+        near = self._followed(features0, features1, T_0_1, seed)
+        if near is not None:
+            return near
         self._finder.describe(features0)
         self._finder.describe(features1)
-        matched = match_keypoints(features0, features1, self._config.match_ratio)
-        far = self._view(matched, features0.K, features1.K, T_0_1)
-        return far if far.count >= self._config.min_matches else _View(matched, None)
+        far = self._view(match_keypoints(features0, features1, self._config.match_ratio), features0.K, features1.K, T_0_1)
+        if far.count < self._config.min_matches:
+            return _View(far.pairs, None)
+        near = self._followed(features0, features1, T_0_1, far.matches)
+        if near is None or near.geometry is None or near.count < far.count:
+            return far
+        agreed = self._view(far.pairs, features0.K, features1.K, near.geometry.T_0_1)
+        return near if agreed.count >= CONFIRMED * far.count else far
+
+    def _followed(
+        self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None
+    ) -> _View | None:
+        """The view by optical flow; None when too few corners are followed or agree."""
+        if features0.gray.shape != features1.gray.shape:  # needed by optical flow
+            return None
+        followed = follow_points(features0, features1, self._finder.corners(features1), seed)
+        survival = FLOW_SURVIVAL if seed is not None else UNSEEDED_SURVIVAL
+        if len(followed.pixels0) < max(3 * self._config.min_matches, survival * followed.possible):
+            return None
+        view = self._view(followed, features0.K, features1.K, T_0_1)
+        return view if view.count >= FLOW_SUCCESS * len(followed.pixels0) else None
 
     def _view(self, pairs: PixelPairs, K0: np.ndarray, K1: np.ndarray, T_0_1: SE3 | None) -> _View:
         rays0, rays1 = normalized(pairs.pixels0, K0), normalized(pairs.pixels1, K1)
