@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.epipolar import INDEPENDENT_PAIRS, Sampson, orthogonal, sampson, skew
+from st3r_ros.geometry.epipolar import INDEPENDENT_PAIRS, Sampson, orthogonal, sampson, sampson_derivatives, skew
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import triangulate
 
@@ -137,7 +137,7 @@ def direction_covariance(geometry: TwoViewGeometry, rays0: np.ndarray, rays1: np
     B = orthogonal(t)
     # E of t x exp(w) R, and of (t + B b) x R with B spanning the directions orthogonal to t.
     forms = [skew(t) @ skew(axis) @ R for axis in np.eye(3)] + [skew(direction) @ R for direction in B]
-    J = np.stack([np.einsum("ni,ij,nj->n", rays0, form, rays1) for form in forms], axis=1) / at.gradient[:, None]
+    J = sampson_derivatives(at, np.stack(forms), rays0, rays1)
     noise = (1.48 * np.median(np.abs(at.distance))) ** 2
     alike = max(1.0, len(rays0) / INDEPENDENT_PAIRS)
     small = alike * noise * np.linalg.pinv(J.T @ J, hermitian=True)
@@ -166,19 +166,13 @@ def _sampson(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> Sampson:
 def _refine(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
     """Gauss-Newton over rotation (3) and translation direction (2) on Huber-weighted Sampson distances."""
     rays0, rays1 = rays0[inliers], rays1[inliers]
-    # Every entry of E is weighted by a product of coordinates: residual and derivatives are products with this (N, 9) matrix.
-    outer = (rays0[:, :, None] * rays1[:, None, :]).reshape(-1, 9)
     R, t = T_0_1.rotation, T_0_1.translation / np.linalg.norm(T_0_1.translation)
     for _ in range(5):
-        E = skew(t) @ R
-        lines0, lines1 = rays1 @ E[:2].T, rays0 @ E[:, :2]
-        gradient = np.maximum(np.sqrt((lines0**2).sum(1) + (lines1**2).sum(1)), 1e-12)
+        E, B = skew(t) @ R, orthogonal(t)
+        at = sampson(E, rays0, rays1)
         # E of t x R exp(w), and of (t + B b) x R with B spanning the directions orthogonal to t.
-        B = orthogonal(t)
-        by_rotation = [E @ skew(axis) for axis in np.eye(3)]
-        by_translation = [skew(direction) @ R for direction in B]
-        products = outer @ np.stack([E, *by_rotation, *by_translation]).reshape(6, 9).T / gradient[:, None]
-        residual, J = products[:, 0], products[:, 1:]
+        forms = np.stack([*(E @ skew(axis) for axis in np.eye(3)), *(skew(direction) @ R for direction in B)])
+        residual, J = at.distance, sampson_derivatives(at, forms, rays0, rays1)
         weight = np.minimum(1.0, 0.5 * threshold / np.maximum(np.abs(residual), 1e-12))
         H = (J * weight[:, None]).T @ J
         step = -np.linalg.solve(H + 1e-9 * np.trace(H) * np.eye(5), J.T @ (weight * residual))

@@ -194,6 +194,23 @@ def test_refinement_lowers_the_sampson_error_of_noisy_matches(motion):
 # One plane ------------------------------------------------------------------------------------------------------------
 
 
+def test_refinement_is_not_drawn_off_where_matches_hardly_tell_turn_from_move():
+    """Distant points and a short way: the mean error over many draws of the noise is that of chance."""
+    rng = np.random.default_rng(3)
+    T_0_1 = SE3.exp(np.array([0.25, 0.1, -0.15, 0.05, -0.1, 0.02]))
+    X1 = rng.uniform((-0.6, -0.45, 1), (0.6, 0.45, 1), (400, 3)) * rng.uniform(3.0, 4.5, (400, 1))
+    X0 = T_0_1 @ X1
+    errors = []
+    for _ in range(60):
+        rays0, rays1 = X0 / X0[:, 2:], X1 / X1[:, 2:]
+        for rays in (rays0, rays1):
+            rays[:, :2] += rng.normal(0, 0.7 / 260.0, (400, 2))
+        found = _refine(T_0_1, rays0, rays1, np.ones(400, bool), 3.0 / 260.0)
+        errors.append((found.inverse() @ T_0_1).log()[3:])
+    mean, spread = np.mean(errors, axis=0), np.std(errors, axis=0)
+    assert (np.abs(mean) < 0.7 * spread).all()  # chance leaves a part of 1 / sqrt(60) = 0.13
+
+
 def seen_twice(seed: int, flat: bool) -> tuple[np.ndarray, np.ndarray, SE3]:
     """Rays (N, 3) of 150 points in two cameras with a little noise, and T_0_1; flat: all of them on one plane."""
     rng = np.random.default_rng(seed)
