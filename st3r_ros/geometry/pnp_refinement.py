@@ -54,12 +54,14 @@ class UncertainPoints:
 class RefinedPose:
     """T_cam_points; covariance (6, 6) of the tangent (translation, rotation) applied left of it; focal: factor on that of K.
 
+    log_focal_sigma: standard deviation of the logarithm of that factor, 0 where it is not free.
     inliers: (N,) bool. residual_px: (N,) distances between pixels and projected points that depth errors do not explain.
     """
 
     T_cam_points: SE3
     covariance: np.ndarray
     focal: float
+    log_focal_sigma: float
     inliers: np.ndarray
     residual_px: np.ndarray
 
@@ -179,7 +181,8 @@ def _result(system: _System, matched: UncertainPoints, size: int, centre_sigma_p
     alike = max(1.0, kept.sum() / INDEPENDENT_MATCHES)
     by_centre = inverse @ np.einsum("nri,nrc,n->ic", system.J[:, :, :size], system.by_centre, system.weight * kept)
     covariance = alike * max(MIN_NOISE, noise) * inverse + common @ common.T + centre_sigma_px**2 * by_centre @ by_centre.T
-    return RefinedPose(system.T, covariance[:6, :6], system.focal, kept, system.residual_px)
+    log_focal_sigma = math.sqrt(covariance[6, 6]) if size == 7 else 0.0
+    return RefinedPose(system.T, covariance[:6, :6], system.focal, log_focal_sigma, kept, system.residual_px)
 
 
 def _node_weights(matched: UncertainPoints) -> np.ndarray:

@@ -74,11 +74,22 @@ class Comparison:
         if not self.image.K_known:
             return None
         agree = self.inliers >= min_matches
-        T_points_cam = self.refined.T_cam_points.inverse() if agree and self.refined is not None else None
-        if T_points_cam is not None and np.linalg.norm(T_points_cam.translation) < math.radians(MIN_PARALLAX_DEG) * self.distance:
-            return None
-        view = PairView(query, self.image, self.matches)
-        return checked(model, view, T_points_cam, min_matches, rematch=early or not agree)
+        refined = self.refined if agree else None
+        by_points = None if refined is None or is_same_camera(self.image, query) else self._fit_to_points(query, refined)
+        by_rays = None
+        if refined is None:
+            by_rays = checked(model, PairView(query, self.image, self.matches), None, min_matches, rematch=True)
+        elif np.linalg.norm(refined.T_cam_points.inverse().translation) >= math.radians(MIN_PARALLAX_DEG) * self.distance:
+            view = PairView(query, self.image, self.matches)
+            by_rays = checked(model, view, refined.T_cam_points.inverse(), min_matches, rematch=early)
+        return min((fit for fit in (by_points, by_rays) if fit is not None), key=lambda fit: fit.log_sigma, default=None)
+
+    def _fit_to_points(self, query: Features, refined: RefinedPose) -> FocalFit:
+        """The focal length of the query that fits the points, which another camera has seen; no parallax is needed."""
+        centre = CENTRE_SIGMA * max(query.image.shape[:2])
+        start, K = refined.T_cam_points, query.K
+        fit = refine_pnp(self.points, self.pixels, K, start, threshold_px=THRESHOLD_PX, free_focal=True, centre_sigma_px=centre)
+        return FocalFit(fit.T_cam_points.inverse(), fit.focal, fit.log_focal_sigma, fit.covariance)
 
     def deviation(self, query: Features, factor: float) -> np.ndarray:
         """Covariance (6, 6), as `RefinedPose.covariance`, of the error that a focal length wrong by `factor` makes."""
