@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from st3r_ros.commands.interrupt import Interrupt
@@ -42,7 +42,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     check_output_folder(out)
     model = start_pair_model(config.pair_model, config.checkpoint, settings.pair.get(config.pair_model))
     mapper = Mapper(model, settings.mapper, relocalizer=settings.relocalizer)
-    check_frame = begin_in_saved_map(mapper, model, config)
+    begin_in_saved_map(mapper, model, config)
     loaded_frames = len(mapper.map.frames)
     recorder = RunRecorder()
     info = RunInfo(input=sequence.name, pair_model=model.name)
@@ -51,7 +51,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
         ended = False
         try:
             with make_display(sequence.name, sequence.length) as display:
-                map_sequence(mapper, sequence, recorder, display, interrupt, check_frame, masks, truth.notes)
+                map_sequence(mapper, sequence, recorder, display, interrupt, masks, truth.notes)
             ended = True
         finally:
             # Also when something breaks half way: what was mapped so far is not lost.
@@ -81,13 +81,12 @@ def map_sequence(
     recorder: RunRecorder,
     display: Display,
     interrupt: Interrupt,
-    check_frame: Callable[[Frame], None],
     masks: Masks | None = None,
     notes: Sequence[str] = (),
 ) -> None:
     """Feeds every frame to the mapper until the sequence ends or a signal comes. Unusable frames are skipped and counted.
 
-    check_frame: raises an error that ends the run, for the first frame. notes: to be said beside those of the sequence.
+    notes: to be said beside those of the sequence.
     """
     unreadable, begun = 0, False
     for frame in sequence:
@@ -102,8 +101,6 @@ def map_sequence(
         if sequence.size not in (None, size):
             recorder.skip(frame.id, _named(frame), _other_size(size, sequence.size))
             continue
-        if not recorder.frames:
-            check_frame(frame)
         before = mapper.state
         try:
             update = mapper.register_frame(frame if masks is None else masks.apply(frame))

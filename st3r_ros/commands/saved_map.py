@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.commands.byte_progress import megabytes
 from st3r_ros.config import MapCommandConfig
 from st3r_ros.errors import ConfigError
-from st3r_ros.maps.fit import check_image_size, check_model
+from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
 from st3r_ros.maps.save import check_map_folder, save_map
 from st3r_ros.maps.staging import resolved
 from st3r_ros.slam.frame_log import FrameLog
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import Frame, PairModel
+from st3r_ros.types import PairModel
 
 
 def check_map_options(config: MapCommandConfig) -> None:
@@ -38,23 +37,17 @@ def check_map_options(config: MapCommandConfig) -> None:
     check_map_folder(config.save_map)
 
 
-def begin_in_saved_map(mapper: Mapper, model: PairModel, config: MapCommandConfig) -> Callable[[Frame], None]:
-    """Loads the requested map into the mapper; returns a check for the first frame of the run.
+def begin_in_saved_map(mapper: Mapper, model: PairModel, config: MapCommandConfig) -> None:
+    """Loads the requested map into the mapper, if there is one.
 
     Raises:
         MapFileError: the map cannot be loaded, or was made with another pair model.
     """
     if not config.map:
-        return lambda frame: None
+        return
     saved = load_map(config.map)
     check_model(saved.info, model.name, weights_sha256(config.checkpoint))
     mapper.load(saved.map, frozen=config.localize_only)
-
-    def check_frame(frame: Frame) -> None:
-        height, width = model.encode(frame).image.shape[:2]
-        check_image_size(saved.info, width, height)
-
-    return check_frame
 
 
 def with_frames_from(keyframe_map: KeyframeMap, first: int) -> KeyframeMap:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks whether a saved map can be continued, or localized in, with a pair model and its images."""
+"""Checks whether a saved map can be continued, or localized in, with a pair model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,4 @@ def check_model(info: MapInfo, pair_model: str, checkpoint_sha256: str) -> None:
         raise MapFileError(
             f"The map was made with other weights (SHA-256 {made}...) than those of this run ({used}...); give the checkpoint "
             "that the map was made with, or begin a new map."
-        )
-
-
-def check_image_size(info: MapInfo, width: int, height: int) -> None:
-    """Raises MapFileError unless the images have, at the model's working size, the size of the map's keyframes."""
-    if info.image_size != (width, height):
-        made = "{}x{}".format(*info.image_size)
-        raise MapFileError(
-            f"The map has keyframes of {made} pixels, but the images of this run are {width}x{height} at the model's working "
-            "size; give images of the same shape and the same image_size, or begin a new map."
         )

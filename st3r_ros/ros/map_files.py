@@ -8,15 +8,14 @@ from pathlib import Path
 
 from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.config import EXPORT_FORMATS, CloudConfig, MappingNodeConfig
-from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError
+from st3r_ros.errors import ConfigError, MapFileError, OutputError
 from st3r_ros.maps.export import export_cloud, export_map
-from st3r_ros.maps.fit import check_image_size, check_model
-from st3r_ros.maps.format import MapInfo
+from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
 from st3r_ros.maps.save import check_map_folder, save_map
 from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import Frame, PairModel, PointCloud
+from st3r_ros.types import PairModel, PointCloud
 
 
 class MapFiles:
@@ -26,7 +25,6 @@ class MapFiles:
         self._mapper, self._model = mapper, model
         self._checkpoint, self._frozen = config.checkpoint, config.mode == "localization"
         self.folder = config.map_path
-        self._unchecked: MapInfo | None = None
 
     def begin(self, *, may_be_new: bool) -> str:
         """Loads map_path, if set, and logs it. may_be_new: whether the folder may be missing, to be created at the end.
@@ -55,7 +53,7 @@ class MapFiles:
             raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
         check_model(saved.info, self._model.name, weights_sha256(self._checkpoint))
         self._mapper.load(saved.map, frozen=self._frozen)
-        self.folder, self._unchecked = folder, saved.info
+        self.folder = folder
         what = "localizing the camera in it" if self._frozen else "mapping continues when the camera is found in it"
         return f"Loaded '{folder}': {saved.info.keyframes} keyframes; {what}."
 
@@ -93,21 +91,6 @@ class MapFiles:
             raise OutputError(f"'{path[:200]}' cannot be written: {error}.") from error
         scale = self._mapper.map.scale
         return f"Wrote {written} to '{path}', in {f'metres (from {scale.source})' if scale.metric else 'arbitrary units'}."
-
-    def check(self, frame: Frame) -> None:
-        """Raises FrameError while the images do not have the size of the loaded map's."""
-        if self._unchecked is None:
-            return
-        height, width = self._model.encode(frame).image.shape[:2]
-        try:
-            check_image_size(self._unchecked, width, height)
-        except MapFileError as error:
-            raise FrameError(str(error)) from error
-        self._unchecked = None
-
-    def forget(self) -> None:
-        """Resets the folder for a new map."""
-        self._unchecked = None
 
     def _named(self, folder: str) -> str:
         if not (folder or self.folder):

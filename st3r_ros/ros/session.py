@@ -80,7 +80,6 @@ class MappingSession:
             done = "The map is kept; localizing the camera in it again."
         else:
             self.mapper.reset()
-            self._files.forget()
             done = "The map is empty; the next image starts a new one."
         self._begin()
         self.say(done)
@@ -136,7 +135,6 @@ class MappingSession:
         index, self._images = self._images, self._images + 1
         try:
             frame = self._frame(index, item)
-            self._files.check(frame)
             self._notice_time_jump(frame)
             self._notice_camera(item.anchor)
             self._look_where_expected(item.anchor)

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from st3r_ros.config import MapperConfig, RelocalizerConfig
+from st3r_ros.errors import MapFileError
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.slam.correction import GlobalOptimizer
+from st3r_ros.slam.fitted_images import FittedImages
 from st3r_ros.slam.frontend import Frontend
 from st3r_ros.slam.initialization import Initialization, Start, has_barely_begun
 from st3r_ros.slam.keyframe_map import KeyframeMap
@@ -24,7 +26,7 @@ from st3r_ros.slam.stream import FrameStream
 from st3r_ros.slam.thinning import Thinner
 from st3r_ros.slam.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
-from st3r_ros.types import Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
+from st3r_ros.types import Features, Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
 
 PROTECTED_KEYFRAMES = 3
 LOOKING = "Lost: searching for a known place."
@@ -57,7 +59,9 @@ class Mapper:
     def register_frame(self, frame: Frame) -> MappingUpdate:
         """Places one frame, extends and corrects the map.
 
-        Raises FrameError, changing nothing, for a frame that cannot be used.
+        Raises, changing nothing:
+            FrameError: the frame cannot be used.
+            MapFileError: its image has not the shape of those of the loaded map.
         """
         step = MappingStep()
         self._admit(frame, step)
@@ -69,7 +73,7 @@ class Mapper:
                 return step.update(frame, self.state, self.map)
         frame = self._stream.undistorted(frame)
         step.lap("undistort")
-        features = self._model.encode(frame)
+        features = self._encoded(frame)
         step.lap("encode")
 
         self._correct(step)  # apply the result of the optimization of the whole map since the last frame
@@ -296,11 +300,15 @@ class Mapper:
     def reset(self) -> None:
         """Clears the map."""
         self._stream = FrameStream()
+        self._images = FittedImages(self._model)
         self._use(KeyframeMap())
 
     def load(self, keyframe_map: KeyframeMap, *, frozen: bool = False) -> None:
         """Continues a saved map: the camera is localized in it. frozen: only localizes, without changing the map."""
+        first = next(iter(keyframe_map.keyframes.values()), None)
+        size = None if first is None else (first.image.shape[1], first.image.shape[0])
         self._stream = FrameStream()
+        self._images = FittedImages(self._model, size)
         self._use(keyframe_map, frozen=frozen)
         self._loaded, self._loaded_frames, self.state = True, len(keyframe_map.frames), MappingState.LOST
 
@@ -322,6 +330,13 @@ class Mapper:
         self.reset()
         self._stream = anew
         step.note = f"The images are no longer {odd}: the map begins again with the new size."
+
+    def _encoded(self, frame: Frame) -> Features:
+        try:
+            return self._images.encoded(frame)
+        except MapFileError:
+            self._stream = FrameStream()  # the next image may have another size
+            raise
 
     def reset_tracking(self) -> None:
         """Keeps the map and resets the motion: stamps may restart, the next frames search for known places."""

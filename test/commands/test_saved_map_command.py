@@ -90,8 +90,26 @@ def test_a_map_of_another_model_or_size_is_refused(st3r, saved, tmp_path):
     assert "made with other weights" in st3r("map", ROOM, "--map", tmp_path / "map", "--out", tmp_path / "out").err
     wide = "sim:room?width=320&height=200&fps=6&frames=3"
     outcome = st3r("map", wide, "--map", saved / "room_map", "--out", tmp_path / "out")
-    assert outcome.code == 2 and "keyframes of 320x240 pixels, but the images of this run are 320x200" in outcome.err
+    assert outcome.code == 2 and "keyframes of 320x240 pixels, but the images are 320x200" in outcome.err
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_map_is_continued_with_images_of_another_mode_of_the_camera(st3r, saved, tmp_path, factor):
+    other = ROOM.replace("width=320&height=240", f"width={int(320 * factor)}&height={int(240 * factor)}")
+    assert other != ROOM
+    before = len(load_map(saved / "room_map").map.keyframes)
+    outcome = st3r("map", other, "--map", saved / "room_map", "--out", tmp_path / "out", "--save-map", tmp_path / "both")
+    assert outcome.code == 0, outcome.err
+    continued = load_map(tmp_path / "both").map
+    assert {k.image.shape for k in continued.keyframes.values()} == {(240, 320, 3)}
+    assert len(continued.keyframes) >= before
+    first, found = (read_tum(out / "trajectory.txt") for out in (saved / "out", tmp_path / "out"))
+    both = np.isin(first.stamps_ns, found.stamps_ns)
+    assert both.mean() > 0.7
+    extent = np.ptp(first.positions, axis=0).max()
+    apart = np.linalg.norm(first.positions[both] - found.positions[np.isin(found.stamps_ns, first.stamps_ns)], axis=1)
+    assert np.median(apart) < 0.05 * extent
 
 
 @pytest.mark.parametrize("export_format", ["ply", "tum", "colmap", "nerfstudio"])

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import numpy as np
+import pytest
+
+from st3r_ros.errors import MapFileError
+from st3r_ros.pair import load_pair_model
+from st3r_ros.slam.fitted_images import FittedImages, resized
+
+
+@pytest.fixture
+def frame(room):
+    h, w = room.camera.height, room.camera.width
+    mask = np.ones((h, w), bool)
+    mask[: h // 4] = False
+    return dataclasses.replace(room.frame(room.home.inverse() @ room.home), mask=mask)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.7])
+def test_every_mode_of_the_camera_is_encoded_at_the_size_of_the_keyframes(room, frame, factor):
+    size = room.camera.width, room.camera.height
+    images = FittedImages(load_pair_model("opencv"), size)
+    other = resized(frame, round(factor * size[0]), round(factor * size[1]))
+    for _ in range(2):
+        features = images.encoded(other)
+        assert features.image.shape[1::-1] == size and features.mask.shape[::-1] == size
+        np.testing.assert_allclose(features.K, room.camera.K, rtol=0.01, atol=0.6)
+
+
+def test_another_shape_is_refused_and_leaves_nothing_behind(room, frame):
+    size = room.camera.width, room.camera.height
+    images = FittedImages(load_pair_model("opencv"), size)
+    flat = resized(frame, size[0], size[1] // 2)
+    for _ in range(2):
+        with pytest.raises(
+            MapFileError, match=f"keyframes of {size[0]}x{size[1]} pixels, but the images are {size[0]}x{size[1] // 2}"
+        ):
+            images.encoded(flat)
+    assert images.encoded(frame).image.shape[1::-1] == size
+    assert FittedImages(load_pair_model("opencv")).encoded(flat).image.shape[1::-1] == (size[0], size[1] // 2)
