@@ -33,13 +33,15 @@ class FocalFit:
     """T_0_1, with a translation of length 1, and the factor on the focal length, which fit the matches best together.
 
     covariance: (6, 6) of the pose, as (translation, rotation) in camera 0's axes, with the errors of the focal length and of the
-    principal point. log_sigma: standard deviation of the logarithm of the factor, as the matches alone determine it.
+    principal point. log_sigma: standard deviation of the logarithm of the factor, as the matches alone determine it. gain: how
+    much lower the cost is than that of the pose with the given focal length, as a share of it; 1 where it is not compared.
     """
 
     T_0_1: SE3
     factor: float
     log_sigma: float
     covariance: np.ndarray
+    gain: float = 1.0
 
 
 def scaled_rays(rays: np.ndarray, factor: float) -> np.ndarray:
@@ -140,7 +142,9 @@ def fit_focal(
     lift[3:, :3], lift[:3, 3:5] = np.eye(3), at.B.T
     alone = np.linalg.pinv(at.information, hermitian=True)[5, 5]
     sigma = math.sqrt(alike * max(float(alone), 0.0))
-    return FocalFit(problem.in_front(best), math.exp(best.log_focal), sigma, lift @ small @ lift.T)
+    given = problem.cost(_Estimate(T_0_1.rotation, T_0_1.translation / np.linalg.norm(T_0_1.translation), 0.0))
+    gain = 1.0 - problem.cost(best) / max(given, 1e-12)
+    return FocalFit(problem.in_front(best), math.exp(best.log_focal), sigma, lift @ small @ lift.T, gain)
 
 
 def _tried(problem: _Problem, T_0_1: SE3) -> Iterator[_Estimate]:

@@ -29,6 +29,8 @@ MIN_DEVIATION, IMAGE_SIGMA, SURE = 0.1, 0.08, 4.0
 its standard deviation. That of one image is at least IMAGE_SIGMA, as fits vary with right calibrations of real cameras, and
 TIMES_FIT times what its matches tell."""
 TIMES_FIT = 2.6
+LONE_GAIN = 0.1
+"""A single image must fit by so much better: its matches may lie so that a wrong focal length does not cost anything."""
 FIT_SIGMA, OWN_SURE = 0.02, 3.0
 """Standard deviation of a fit that its matches do not tell, and how sure an image alone must be for a wider covariance."""
 CHECKED, CHECKED_EVERY = 20, 10
@@ -95,7 +97,7 @@ class FocalCheck:
         told = TIMES_FIT * float(np.median([f.log_sigma for f in self._fits]))
         each = max(IMAGE_SIGMA, told, 1.85 * _weighted_median(np.abs(logs - median), weights))
         sigma = each * math.sqrt(float((weights**2).sum())) / float(weights.sum())
-        doubted = abs(median) > max(MIN_DEVIATION, SURE * sigma)
+        doubted = abs(median) > max(MIN_DEVIATION, SURE * sigma) and (len(logs) > 1 or fit.gain > LONE_GAIN)
         self.doubt = FocalDoubt(math.exp(median), len(logs)) if doubted else None
 
 
@@ -176,4 +178,4 @@ def checked(model: PairModel, view: PairView, T_0_1: SE3 | None, min_matches: in
             return None
         T_0_1 = geometry.T_0_1
     fit = fit_pair(view, T_0_1, free)
-    return replace(fit, factor=trial * fit.factor)
+    return replace(fit, factor=trial * fit.factor, gain=fit.gain if trial == 1.0 else 1.0)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a calibration is doubted: several images that agree, or one that is very sure; never one vague image."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,8 @@ def test_images_that_agree_tell_a_wrong_one(wrong):
 
 def test_an_image_that_is_sure_tells_it_alone_and_a_vague_one_does_not():
     assert told(fit(1.43)).doubt is not None and told(fit(1.43, sigma=0.05)).doubt is None
+    assert told(replace(fit(1.43), gain=0.05)).doubt is None  # nearly as good with the given one
+    assert told(*[replace(fit(1.43), gain=0.05)] * 3).doubt is not None
     assert told(fit(1.43, sigma=0.3), fit(1.5, sigma=0.3)).doubt is None
     assert contradicts(fit(1.15)) and not contradicts(fit(1.08)) and not contradicts(fit(1.15, sigma=0.1))
 

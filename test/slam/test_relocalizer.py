@@ -182,7 +182,7 @@ def in_sigmas(result: LocalizationResult, T_true: SE3) -> float:
     return pose_error(result.T_ref_cam, T_true, metric=result.metric, covariance=result.covariance).sigmas
 
 
-QUERIES = (13, 15, 16, 17)
+QUERIES = (11, 13, 15, 16, 17, 18)
 
 
 @pytest.mark.parametrize("depth", [True, False])
