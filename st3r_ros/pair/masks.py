@@ -10,15 +10,6 @@ import torch
 from st3r_ros.types import Matches
 
 
-def resized_mask(mask: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A mask (H, W) bool at another size: True where all of the pixels are that a new one is made of."""
-    if mask.shape == (height, width):
-        return mask
-    levels = mask.astype(np.uint8) * 255
-    interpolation = cv2.INTER_AREA if width < mask.shape[1] else cv2.INTER_LINEAR
-    return cv2.resize(levels, (width, height), interpolation=interpolation) == 255
-
-
 def shrunk_mask(mask: np.ndarray, margin: int) -> np.ndarray:
     """(H, W) uint8, 255 where everything within `margin` pixels can be used, as OpenCV takes masks."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1,) * 2)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 
 from st3r_ros.errors import MapFileError
-from st3r_ros.pair.masks import resized_mask
+from st3r_ros.geometry.resizing import resized_mask
 from st3r_ros.types import Features, Frame, PairModel
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from st3r_ros.geometry.resizing import resized_mask
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.pair.masks import filled, is_usable, resized_mask, shrunk_mask, usable_matches
+from st3r_ros.pair.masks import filled, is_usable, shrunk_mask, usable_matches
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.pair.opencv.model import OpenCVPairModel
 from st3r_ros.types import Matches

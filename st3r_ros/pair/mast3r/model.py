@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry.focal import intrinsics_from_pointmap
+from st3r_ros.geometry.resizing import resized_mask
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.network.network import PairNetwork
 from st3r_ros.network.outputs import PairOutput, ViewOutput
 from st3r_ros.network.preprocess import ImagePlan, normalize, plan_image, resize_live
 from st3r_ros.network.retrieval import RetrievalHead, global_descriptors
-from st3r_ros.pair.masks import claimed, resized_mask, usable_matches
+from st3r_ros.pair.masks import claimed, usable_matches
 from st3r_ros.pair.mast3r.config import MASt3RPairConfig
 from st3r_ros.pair.mast3r.correspondences import match_descriptors, match_points, match_projections
 from st3r_ros.pair.mast3r.device_memory import naming_full_memory

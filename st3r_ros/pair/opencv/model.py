@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 import torch
 
+from st3r_ros.geometry.resizing import resized_mask
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized, triangulate
 from st3r_ros.geometry.two_view import TwoViewGeometry, classify_matches, estimate_two_view
-from st3r_ros.pair.masks import claimed, filled, resized_mask
+from st3r_ros.pair.masks import claimed, filled
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.pair.opencv.features import OpenCVFeatures, PixelPairs, PointFinder, follow_points, match_keypoints
 from st3r_ros.pair.opencv.place import PlaceDescriber
@@ -35,6 +36,8 @@ FLOW_SUCCESS = 0.7
 FLOW_SURVIVAL, UNSEEDED_SURVIVAL = 0.1, 0.6
 """Minimum share of corners that flow must track. Without a seed and below it, half of the tracks may be wrong and still agree
 with one epipolar geometry."""
+SURE_SURVIVAL = 0.2
+"""With fewer corners descriptors are matched as well, and the larger number of matches decides."""
 CONFIRMED = 0.9
 """Minimum share of the descriptors' matches that agree with the geometry of the corners they led to."""
 
@@ -136,11 +139,13 @@ class OpenCVPairModel:
         more from where the descriptors' matches lead, and taken if they are no fewer and both agree on the geometry.
         """
         near = self._followed(features0, features1, T_0_1, seed)
-        if near is not None:
+        if near is not None and near.count >= SURE_SURVIVAL * near.pairs.possible:
             return near
         self._finder.describe(features0)
         self._finder.describe(features1)
         far = self._view(match_keypoints(features0, features1, self._config.match_ratio), features0.K, features1.K, T_0_1)
+        if near is not None and near.count >= far.count:
+            return near
         if far.count < self._config.min_matches:
             return _View(far.pairs, None)
         near = self._followed(features0, features1, T_0_1, far.matches)

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import torch
 
-from st3r_ros.pair.masks import resized_mask, shrunk_mask
+from st3r_ros.geometry.resizing import resized_mask
+from st3r_ros.pair.masks import shrunk_mask
 from st3r_ros.pair.opencv.features import MASK_MARGIN_PX, root_sift
 from st3r_ros.pair.opencv.vocabulary import Vocabulary, shipped_vocabulary
 
