@@ -24,6 +24,8 @@ OFF_CENTRE_BOTH = 0.15
 OFF_CENTRE_SCALED = 0.09
 """The same where both sides are off by the same factor, as after a resize: doubtful."""
 SAME_FACTOR = 0.05
+TURNED = 0.05
+"""Distance, as a share of a side, from the centre of the image turned by 90 degrees, below which K may be of that one."""
 FAR_OUTSIDE = 1.5
 CORNER = 0.05
 """A principal point that was never set, or is counted from the centre."""
@@ -35,6 +37,8 @@ MISORDERED_TANGENTIAL = 0.004
 """The same where the coefficients look like k1, k2, k3, p1, p2."""
 UNEQUAL, MOST_UNEQUAL = 1.5, 3.0
 """Factor between fx and fy: doubtful, and impossible. Images squeezed from 16:9 to 4:3 have 1.33, from 2:1 less than 1.5."""
+MOST_SKEW_PX = 2.0
+"""Pixels by which a skew moves the top of an image against its bottom: more is impossible, and less is not used."""
 _GRID = 41
 _STEP = 1e-6
 
@@ -131,6 +135,10 @@ def _of_centre(camera: Camera, measures: Measures) -> list[Finding]:
         return [(f"{where}, in its corner; set cx and cy, which are about half of width and height.", True)]
     if same_direction >= OFF_CENTRE_BOTH:
         return [(f"{where}, so K is of {other}; calibrate at the size of the images, or scale K to it.", True)]
+    turned = max(abs((cx + 0.5) / camera.height - 0.5), abs((cy + 0.5) / camera.width - 0.5)) < TURNED
+    if turned and max(abs(x), abs(y)) > 2.0 * TURNED:
+        upright = f"{camera.height}x{camera.width} pixels"
+        return [(f"{where}: right if the images were cropped, wrong if cx and cy are swapped or K is of {upright}.", False)]
     scaled = same_direction >= OFF_CENTRE_SCALED and abs(right / down - 1.0) < SAME_FACTOR
     if scaled or max(abs(x), abs(y)) >= OFF_CENTRE:
         return [(f"{where}: right if the images were cropped, wrong if K is of {other}.", False)]
@@ -138,7 +146,9 @@ def _of_centre(camera: Camera, measures: Measures) -> list[Finding]:
 
 
 def _of_pixels(camera: Camera) -> list[Finding]:
-    fx, fy = camera.K[0, 0], camera.K[1, 1]
+    fx, fy, skew = camera.K[0, 0], camera.K[1, 1], camera.K[0, 1]
+    if abs(skew) * camera.height > MOST_SKEW_PX * fy:
+        return [(f"K has the skew {skew:g}, but the columns of pixels are upright or nearly so; set K[0, 1] to 0.", True)]
     factor = max(fx, fy) / min(fx, fy)
     if factor < UNEQUAL:
         return []

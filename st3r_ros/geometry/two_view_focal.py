@@ -34,7 +34,8 @@ class FocalFit:
 
     covariance: (6, 6) of the pose, as (translation, rotation) in camera 0's axes, with the errors of the focal length and of the
     principal point. log_sigma: standard deviation of the logarithm of the factor, as the matches alone determine it. gain: how
-    much lower the cost is than that of the pose with the given focal length, as a share of it; 1 where it is not compared.
+    much lower the cost is than that of the pose with the given focal length, as a share of it; 1 where it is not compared. alone:
+    whether the factor is of camera 1 only, and the other one's focal length is right.
     """
 
     T_0_1: SE3
@@ -42,6 +43,7 @@ class FocalFit:
     log_sigma: float
     covariance: np.ndarray
     gain: float = 1.0
+    alone: bool = False
 
 
 def scaled_rays(rays: np.ndarray, factor: float) -> np.ndarray:
@@ -144,7 +146,7 @@ def fit_focal(
     sigma = math.sqrt(alike * max(float(alone), 0.0))
     given = problem.cost(_Estimate(T_0_1.rotation, T_0_1.translation / np.linalg.norm(T_0_1.translation), 0.0))
     gain = 1.0 - problem.cost(best) / max(given, 1e-12)
-    return FocalFit(problem.in_front(best), math.exp(best.log_focal), sigma, lift @ small @ lift.T, gain)
+    return FocalFit(problem.in_front(best), math.exp(best.log_focal), sigma, lift @ small @ lift.T, gain, alone=not free[0])
 
 
 def _tried(problem: _Problem, T_0_1: SE3) -> Iterator[_Estimate]:

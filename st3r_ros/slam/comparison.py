@@ -14,7 +14,16 @@ from st3r_ros.geometry import so3
 from st3r_ros.geometry.pnp_refinement import RefinedPose, UncertainPoints, refine_pnp
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.two_view_focal import FocalFit
-from st3r_ros.slam.focal_check import CENTRE_SIGMA, MIN_PARALLAX_DEG, PairView, checked, is_same_camera, refocused
+from st3r_ros.slam.focal_check import (
+    CENTRE_SIGMA,
+    MIN_PARALLAX_DEG,
+    USABLE_SIGMA,
+    PairView,
+    checked,
+    contradicts,
+    is_same_camera,
+    refocused,
+)
 from st3r_ros.types import Features, LocalizationResult, LocalizationStatus, Matches, PairModel
 
 THRESHOLD_PX = 4.0
@@ -75,27 +84,36 @@ class Comparison:
             return None
         agree = self.inliers >= min_matches
         refined = self.refined if agree else None
-        by_points = None if refined is None or is_same_camera(self.image, query) else self._fit_to_points(query, refined)
+        by_points = None if refined is None else self._fit_to_points(query, refined)
         by_rays = None
         if refined is None:
             by_rays = checked(model, PairView(query, self.image, self.matches), None, min_matches, rematch=True)
         elif np.linalg.norm(refined.T_cam_points.inverse().translation) >= math.radians(MIN_PARALLAX_DEG) * self.distance:
             view = PairView(query, self.image, self.matches)
             by_rays = checked(model, view, refined.T_cam_points.inverse(), min_matches, rematch=early)
-        return min((fit for fit in (by_points, by_rays) if fit is not None), key=lambda fit: fit.log_sigma, default=None)
+        fits = [fit for fit in (by_points, by_rays) if fit is not None]
+        if is_same_camera(self.image, query):
+            # Points seen with the same wrong focal length fit it; and the rays of an enlarged image fit no common one.
+            fits = [fit for fit in fits if fit.log_sigma <= USABLE_SIGMA and contradicts(fit)] or fits
+        return min(fits, key=lambda fit: fit.log_sigma, default=None)
 
     def _fit_to_points(self, query: Features, refined: RefinedPose) -> FocalFit:
-        """The focal length of the query that fits the points, which another camera has seen; no parallax is needed."""
+        """The focal length of the query that fits the points; no parallax is needed."""
         centre = CENTRE_SIGMA * max(query.image.shape[:2])
         start, K = refined.T_cam_points, query.K
         fit = refine_pnp(self.points, self.pixels, K, start, threshold_px=THRESHOLD_PX, free_focal=True, centre_sigma_px=centre)
-        return FocalFit(fit.T_cam_points.inverse(), fit.focal, fit.log_focal_sigma, fit.covariance)
+        return FocalFit(fit.T_cam_points.inverse(), fit.focal, fit.log_focal_sigma, fit.covariance, alone=True)
 
-    def deviation(self, query: Features, factor: float) -> np.ndarray:
-        """Covariance (6, 6), as `RefinedPose.covariance`, of the error that a focal length wrong by `factor` makes."""
+    def deviation(self, query: Features, factor: float, *, alone: bool) -> np.ndarray:
+        """Covariance (6, 6), as `RefinedPose.covariance`, of the error that a focal length wrong by `factor` makes.
+
+        alone: only the query's is wrong. Otherwise the points were seen with the same one.
+        """
         assert self.refined is not None
         points = self.points
-        if self.image.K_known and is_same_camera(self.image, query):  # their depth is known, not their distance from the axis
+        if (
+            not alone and self.image.K_known and is_same_camera(self.image, query)
+        ):  # their depth is known, not their distance from the axis
             wider = np.array([factor, factor, 1.0])
             points = replace(points, points=points.points / wider, along=points.along / wider)
         there = refine_pnp(

@@ -44,10 +44,11 @@ _SCALED = np.array([[True, True, False], [False, True, False], [False, False, Fa
 
 @dataclass(frozen=True)
 class FocalDoubt:
-    """The images fit `factor` times the given focal length better. images: how many say so."""
+    """The images fit `factor` times the given focal length better. images: how many say so. alone: see `FocalFit`."""
 
     factor: float
     images: int
+    alone: bool
 
     def sentence(self, camera: Camera | None) -> str:
         """What it means for this camera, and the way out."""
@@ -98,7 +99,8 @@ class FocalCheck:
         each = max(IMAGE_SIGMA, told, 1.85 * _weighted_median(np.abs(logs - median), weights))
         sigma = each * math.sqrt(float((weights**2).sum())) / float(weights.sum())
         doubted = abs(median) > max(MIN_DEVIATION, SURE * sigma) and (len(logs) > 1 or fit.gain > LONE_GAIN)
-        self.doubt = FocalDoubt(math.exp(median), len(logs)) if doubted else None
+        alone = 2 * sum(f.alone for f in self._fits) > len(logs)
+        self.doubt = FocalDoubt(math.exp(median), len(logs), alone) if doubted else None
 
 
 def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

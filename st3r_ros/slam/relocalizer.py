@@ -299,7 +299,7 @@ class Relocalizer:
             return best.result(LocalizationStatus.UNCERTAIN, "All inliers are in one small part of the image.")
         pose, doubt = refined.covariance, self._check.doubt if query.K_known else None
         if doubt is not None:
-            pose = pose + best.deviation(query, doubt.factor)
+            pose = pose + best.deviation(query, doubt.factor, alone=doubt.alone)
         position = math.sqrt(np.linalg.eigvalsh(pose[:3, :3])[-1]) / joint.distance
         turn = math.degrees(math.sqrt(np.linalg.eigvalsh(pose[3:, 3:])[-1]))
         if position > self.config.max_position_sigma or turn > self.config.max_rotation_sigma_deg:
@@ -308,7 +308,7 @@ class Relocalizer:
             )
             return best.result(LocalizationStatus.UNCERTAIN, reason)
         if doubt is None and fit is not None and contradicts(fit):
-            pose = pose + best.deviation(query, fit.factor)
+            pose = pose + best.deviation(query, fit.factor, alone=fit.alone)
         T_ref_cam = joint.T_ref_cam
         R = np.kron(np.eye(2), T_ref_cam.rotation)
         covariance = R @ pose @ R.T
