@@ -70,6 +70,8 @@ def test_what_no_camera_has_is_a_fault_with_its_number(numbers, words):
     [
         ((1280, 480, 525.0, 525.0, 319.5, 239.5), "25% of the width and 50% of the height of 1280x480 pixels: right if"),
         ((1280, 960, 525.0, 525.0, 511.5, 383.5), "wrong if K is of images of about 1024x768 pixels"),
+        ((320, 240, 251.0, 251.0, 119.5, 159.5), "wrong if cx and cy are swapped or K is of 240x320 pixels"),
+        ((480, 640, 525.0, 525.0, 322.0, 235.0), "wrong if cx and cy are swapped or K is of 640x480 pixels"),
         ((640, 480, 525.0, 1000.0, 319.5, 239.5), "differ by a factor of 1.9"),
         ((752, 480, 458.654, 457.296, 367.215, 248.375, [0.28341, 0.07396, 0.0, 0.0]), "leaves 76% of the undistorted image"),
         ((640, 480, 220.0, 220.0, 319.5, 239.5, [-0.3, 0.0, 0.0, 0.0]), "it folds over 2"),
@@ -81,6 +83,13 @@ def test_what_is_rarely_right_is_doubted_with_its_number(numbers, words):
     verdict = examine(camera_of(*numbers))
     (doubt,) = verdict.doubts
     assert verdict.fault == "" and words in doubt and doubt.endswith(".")
+
+
+@pytest.mark.parametrize(("skew", "is_fault"), [(0.0, False), (1.5, False), (40.0, True)])
+def test_a_skew_is_told(skew, is_fault):
+    K = np.array([[525.0, skew, 319.5], [0.0, 525.0, 239.5], [0.0, 0.0, 1.0]])
+    fault = examine(Camera(640, 480, K)).fault
+    assert fault.startswith(f"K has the skew {skew:g}") if is_fault else fault == ""
 
 
 def test_a_part_of_an_image_may_have_its_principal_point_anywhere():

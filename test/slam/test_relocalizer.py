@@ -3,6 +3,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -205,6 +206,21 @@ def test_errors_are_as_large_as_is_said_and_a_wrong_calibration_is_told(room, fa
     else:
         assert relocalizer.doubt.factor == pytest.approx(1 / factor, rel=0.05)
         assert result.doubt in result.reason and f"instead of {factor * room.camera.K[0, 0]:.0f} px" in result.doubt
+
+
+@pytest.mark.parametrize("zoom", [1.5, 1.25])
+def test_enlarged_images_under_the_reference_s_own_calibration_are_told(room, zoom):
+    """Of the two, which have one K, only the query's is wrong."""
+    relocalizer = Relocalizer(load_pair_model("opencv"))
+    relocalizer.set_reference("dock", room.frame(14), depth=room.depth.depth(14))
+    for n in (11, 13, 15, 17):
+        frame = room.frame(n)
+        h, w = frame.image.shape[:2]
+        top, left = round(h * (1 - 1 / zoom) / 2), round(w * (1 - 1 / zoom) / 2)
+        part = cv2.resize(frame.image[top : h - top, left : w - left], (w, h), interpolation=cv2.INTER_CUBIC)
+        result = relocalizer.localize(dataclasses.replace(frame, image=part))
+        assert not result.localized or in_sigmas(result, room.T_world_cam[14].inverse() @ room.T_world_cam[n]) < 5.0
+    assert relocalizer.doubt.factor == pytest.approx(zoom, rel=0.05) and relocalizer.doubt.alone
 
 
 @pytest.mark.parametrize(
