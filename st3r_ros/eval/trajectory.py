@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from evo.core.trajectory import PosePath3D
 
 MIN_POSES = 3
+FEW_MATCHED = 0.6
+"""Share of the images with a true pose below which a sentence says how many have one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +132,7 @@ def _too_few(estimate: Trajectory, truth: Trajectory, matched: int, tolerance_ns
 def why_unmatched(images_ns: np.ndarray, truth: Trajectory, tolerance_ns: int = MATCH_TOLERANCE_NS) -> str:
     """A sentence where too few images have a true pose to compare with, "" otherwise. images_ns: (N,) int64 stamps."""
     matched = len(associate(images_ns, truth.stamps_ns, tolerance_ns))
-    if matched >= MIN_POSES or len(images_ns) < MIN_POSES:
+    if matched >= max(MIN_POSES, FEW_MATCHED * len(images_ns)) or len(images_ns) < MIN_POSES:
         return ""
     hint = _about_time(images_ns, truth.stamps_ns)
     return (

@@ -88,6 +88,14 @@ def test_another_unit_or_time_base_is_named_with_both_ranges(factor, offset, wor
     assert why_unmatched(images, Trajectory(images, truth.positions, truth.quaternions_xyzw)) == ""
 
 
+@pytest.mark.parametrize(("rate", "said"), [(20, True), (10, False)])
+def test_images_at_another_rate_than_the_truth_are_told(rate, said):
+    """With assumed stamps every second image meets a pose, and a wrong one."""
+    truth = random_walk(3)
+    sentence = why_unmatched(np.arange(40) * 1_000_000_000 // rate, truth)
+    assert ("20 of 40 images" in sentence) if said else sentence == ""
+
+
 def test_the_error_is_the_rmse_of_what_alignment_leaves():
     truth = random_walk(5)
     positions = truth.positions.copy()
