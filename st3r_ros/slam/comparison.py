@@ -29,6 +29,8 @@ from st3r_ros.types import Features, LocalizationResult, LocalizationStatus, Mat
 THRESHOLD_PX = 4.0
 SAME_TURN_DEG, SAME_SHARE = 5.0, 0.1
 """Poses that differ by less, in rotation and as a share of the distance to the scene, are the same."""
+POINTS_GAIN = 0.2
+"""By what share a focal length must lower the squared reprojection errors to count."""
 OTHER_FACTOR = 2.5
 """Poses that differ by this many times more are of different places; in between, one of them is inaccurate."""
 
@@ -97,12 +99,18 @@ class Comparison:
             fits = [fit for fit in fits if fit.log_sigma <= USABLE_SIGMA and contradicts(fit)] or fits
         return min(fits, key=lambda fit: fit.log_sigma, default=None)
 
-    def _fit_to_points(self, query: Features, refined: RefinedPose) -> FocalFit:
-        """The focal length of the query that fits the points; no parallax is needed."""
+    def _fit_to_points(self, query: Features, refined: RefinedPose) -> FocalFit | None:
+        """The focal length of the query that fits the points, without parallax; None where it fits hardly better than the given.
+
+        Depths are wrong by more than they say, so how sure the fit is does not count alone.
+        """
         centre = CENTRE_SIGMA * max(query.image.shape[:2])
         start, K = refined.T_cam_points, query.K
         fit = refine_pnp(self.points, self.pixels, K, start, threshold_px=THRESHOLD_PX, free_focal=True, centre_sigma_px=centre)
-        return FocalFit(fit.T_cam_points.inverse(), fit.focal, fit.log_focal_sigma, fit.covariance, alone=True)
+        gain = 1.0 - _misfit(fit) / max(_misfit(refined), 1e-12)
+        if gain < POINTS_GAIN:
+            return None
+        return FocalFit(fit.T_cam_points.inverse(), fit.focal, fit.log_focal_sigma, fit.covariance, gain, alone=True)
 
     def deviation(self, query: Features, factor: float, *, alone: bool) -> np.ndarray:
         """Covariance (6, 6), as `RefinedPose.covariance`, of the error that a focal length wrong by `factor` makes.
@@ -139,6 +147,11 @@ class Comparison:
             pixels=self.matches,
             agree=np.zeros(len(self.matches), bool) if refined is None else refined.inliers,
         )
+
+
+def _misfit(refined: RefinedPose) -> float:
+    """Sum of the squared reprojection errors, each at most that of an outlier."""
+    return float((np.minimum(refined.residual_px, THRESHOLD_PX) ** 2).sum())
 
 
 def same_place(a: SE3, b: SE3, distance: float, factor: float = 1.0) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.triangulation import normalized
-from st3r_ros.geometry.two_view import estimate_two_view
+from st3r_ros.geometry.two_view import TwoViewGeometry, estimate_two_view
 from st3r_ros.geometry.two_view_focal import FocalFit, fit_focal
 from st3r_ros.types import Features, Matches, PairModel
 
@@ -38,6 +38,8 @@ CHECKED, CHECKED_EVERY = 20, 10
 TRIALS, REMATCH_GAIN, REMATCHED = (0.7, 1.4), 1.05, 5
 """Factors on the focal length with which images are matched again, how many times more matches are better, and how many images
 that fit are matched again."""
+AGREEING = 0.8
+"""Share of such matches that must agree with a pose by the given focal length for it to be compared."""
 _SAME = 2e-3
 _SCALED = np.array([[True, True, False], [False, True, False], [False, False, False]])
 
@@ -165,19 +167,28 @@ def checked(model: PairModel, view: PairView, T_0_1: SE3 | None, min_matches: in
     matches of a model that checks them by the calibration may be those few that fit a wrong one.
     """
     free = is_same_camera(view.other, view.query), True
-    trial = 1.0
+    trial, tried = 1.0, view
     if rematch and not model.traits.monocular_depth:
         for factor in TRIALS:
             other = refocused(view.other, factor) if free[0] else view.other
             again = matched(model, refocused(view.query, factor), other)
-            if len(again.matches) > REMATCH_GAIN * len(view.matches):
-                view, trial, T_0_1 = again, factor, None
-    if len(view.matches) < min_matches:
+            if len(again.matches) > REMATCH_GAIN * len(tried.matches):
+                trial, tried = factor, again
+    if len(tried.matches) < min_matches:
         return None
-    if T_0_1 is None:
-        geometry = estimate_two_view(*view.rays, view.threshold, min_matches)
-        if geometry is None or geometry.parallax_deg < MIN_PARALLAX_DEG:
-            return None
-        T_0_1 = geometry.T_0_1
-    fit = fit_pair(view, T_0_1, free)
-    return replace(fit, factor=trial * fit.factor, gain=fit.gain if trial == 1.0 else 1.0)
+    if trial != 1.0:
+        # More matches may also be chance: they are judged by the given calibration, unless they do not fit it at all.
+        given = PairView(view.query, view.other, tried.matches)
+        geometry = estimate_two_view(*given.rays, given.threshold, min_matches)
+        if geometry is not None and geometry.inliers.sum() > AGREEING * len(tried.matches):
+            return _fitted(given, geometry, free)
+    elif T_0_1 is not None:
+        return fit_pair(view, T_0_1, free)
+    fit = _fitted(tried, estimate_two_view(*tried.rays, tried.threshold, min_matches), free)
+    return None if fit is None else replace(fit, factor=trial * fit.factor, gain=fit.gain if trial == 1.0 else 1.0)
+
+
+def _fitted(view: PairView, geometry: TwoViewGeometry | None, free: tuple[bool, bool]) -> FocalFit | None:
+    if geometry is None or geometry.parallax_deg < MIN_PARALLAX_DEG:
+        return None
+    return fit_pair(view, geometry.T_0_1, free)
