@@ -84,15 +84,13 @@ class Comparison:
         """How far the query's calibration is from what the matches say; None where they cannot. early: see `FocalCheck`."""
         if not self.image.K_known:
             return None
-        agree = self.inliers >= min_matches
-        refined = self.refined if agree else None
+        refined = self.refined if self.inliers >= min_matches else None
         by_points = None if refined is None else self._fit_to_points(query, refined)
+        T_points_cam = None if refined is None else refined.T_cam_points.inverse()
         by_rays = None
-        if refined is None:
-            by_rays = checked(model, PairView(query, self.image, self.matches), None, min_matches, rematch=True)
-        elif np.linalg.norm(refined.T_cam_points.inverse().translation) >= math.radians(MIN_PARALLAX_DEG) * self.distance:
+        if T_points_cam is None or np.linalg.norm(T_points_cam.translation) >= math.radians(MIN_PARALLAX_DEG) * self.distance:
             view = PairView(query, self.image, self.matches)
-            by_rays = checked(model, view, refined.T_cam_points.inverse(), min_matches, rematch=early)
+            by_rays = checked(model, view, T_points_cam, min_matches, rematch=early or refined is None)
         fits = [fit for fit in (by_points, by_rays) if fit is not None]
         if is_same_camera(self.image, query):
             # Points seen with the same wrong focal length fit it; and the rays of an enlarged image fit no common one.
@@ -119,9 +117,8 @@ class Comparison:
         """
         assert self.refined is not None
         points = self.points
-        if (
-            not alone and self.image.K_known and is_same_camera(self.image, query)
-        ):  # their depth is known, not their distance from the axis
+        if not alone and self.image.K_known and is_same_camera(self.image, query):
+            # The depth of the points is known, not their distance from the axis.
             wider = np.array([factor, factor, 1.0])
             points = replace(points, points=points.points / wider, along=points.along / wider)
         there = refine_pnp(

@@ -55,6 +55,16 @@ def test_a_saved_map_is_mapped_on_in(st3r, saved, tmp_path):
     assert summary["truth"]["ate_sim3"] < 0.05
 
 
+def assert_same_way(first_out, found_out):
+    """Most of the frames of one run are at the same places in the other."""
+    first, found = (read_tum(out / "trajectory.txt") for out in (first_out, found_out))
+    both = np.isin(first.stamps_ns, found.stamps_ns)
+    assert both.mean() > 0.7
+    extent = np.ptp(first.positions, axis=0).max()
+    apart = np.linalg.norm(first.positions[both] - found.positions[np.isin(found.stamps_ns, first.stamps_ns)], axis=1)
+    assert np.median(apart) < 0.05 * extent
+
+
 def test_the_camera_is_found_in_a_saved_map_that_stays_as_it_is(st3r, saved, tmp_path):
     def content():
         return {path: path.read_bytes() for path in (saved / "room_map").rglob("*") if path.is_file()}
@@ -64,12 +74,7 @@ def test_the_camera_is_found_in_a_saved_map_that_stays_as_it_is(st3r, saved, tmp
     assert outcome.code == 0, outcome.err
     assert content() == before
     assert (tmp_path / "out" / "keyframes.txt").read_text() == (saved / "out" / "keyframes.txt").read_text()
-    first, found = (read_tum(out / "trajectory.txt") for out in (saved / "out", tmp_path / "out"))
-    both = np.isin(first.stamps_ns, found.stamps_ns)
-    assert both.mean() > 0.7
-    extent = np.ptp(first.positions, axis=0).max()
-    apart = np.linalg.norm(first.positions[both] - found.positions[np.isin(found.stamps_ns, first.stamps_ns)], axis=1)
-    assert np.median(apart) < 0.05 * extent
+    assert_same_way(saved / "out", tmp_path / "out")
 
 
 def test_only_the_frames_of_this_run_are_reported(saved):
@@ -104,12 +109,7 @@ def test_a_map_is_continued_with_images_of_another_mode_of_the_camera(st3r, save
     continued = load_map(tmp_path / "both").map
     assert {k.image.shape for k in continued.keyframes.values()} == {(240, 320, 3)}
     assert len(continued.keyframes) >= before
-    first, found = (read_tum(out / "trajectory.txt") for out in (saved / "out", tmp_path / "out"))
-    both = np.isin(first.stamps_ns, found.stamps_ns)
-    assert both.mean() > 0.7
-    extent = np.ptp(first.positions, axis=0).max()
-    apart = np.linalg.norm(first.positions[both] - found.positions[np.isin(found.stamps_ns, first.stamps_ns)], axis=1)
-    assert np.median(apart) < 0.05 * extent
+    assert_same_way(saved / "out", tmp_path / "out")
 
 
 @pytest.mark.parametrize("export_format", ["ply", "tum", "colmap", "nerfstudio"])
