@@ -28,6 +28,9 @@ from st3r_ros.solver.residuals import Observations, PixelObservations, huber
 
 PIXEL_SIGMA = 1.0
 INLIER_PX = 4.0
+CLOSE_PX = 1.0
+"""Right matches with points of known depth are most often that close. Wrong ones may drag a pose to where all agree, far less
+closely."""
 SOLVED_MATCHES = 1500
 GUESSED, SETTLED = Noise(PIXEL_SIGMA, hidden_px=100.0, kernel=huber), Noise(PIXEL_SIGMA, hidden_px=100.0)
 """While the guess may be wrong, outliers still have influence."""
@@ -77,8 +80,8 @@ class TrackingResult:
     """T_kf_cam; covariance (7, 7) of the tangent applied left of T_cam_kf; inliers (N,) bool.
 
     log_depth: (N,) change of each point's log-depth. information: (N,) what the frame's view of the point adds to it.
-    rmse_px: of the inliers, infinite without any. known: number of points whose depth was known before; trusted: of those that
-    are inliers too.
+    rmse_px: of the inliers, infinite without any. known: number of points whose depth was known before; trusted, close: of those
+    that are inliers too, and that are within CLOSE_PX.
     """
 
     T_kf_cam: Sim3
@@ -89,22 +92,23 @@ class TrackingResult:
     rmse_px: float
     known: int
     trusted: int
+    close: int
 
 
 def track(problem: TrackingProblem, T_kf_cam: Sim3, *others: Sim3) -> TrackingResult:
-    """The pose with the smallest residuals, starting from the best guess; from PnP when the result is too far off."""
+    """The pose with the smallest residuals, starting from the best guess; or from PnP, where that brings more points close."""
     points = problem.stated()
     count, device = len(points.weight), points.X.device
     chosen = torch.linspace(0, count - 1, min(count, SOLVED_MATCHES), device=device, dtype=torch.float64).long()
     sampled = points[chosen] if count > SOLVED_MATCHES else points
     found = solve(points, sampled, _nearest(sampled, T_kf_cam, *others)).read()
-    if found.trusted > GOOD_SHARE * found.known and found.known >= 6:
+    if found.close > GOOD_SHARE * found.known and found.known >= 6:
         return found
     guess = _pose_by_pnp(sampled, float(T_kf_cam.scale))
     if guess is None:
         return found
     other = solve(points, sampled, _nearest(sampled, guess), guessed=False).read()
-    return other if other.inliers.sum() > found.inliers.sum() else found
+    return other if other.close > found.close else found
 
 
 def _nearest(points: SeenPoints, *guesses: Sim3) -> torch.Tensor:
@@ -122,11 +126,11 @@ def _pose_by_pnp(points: SeenPoints, scale: float) -> Sim3 | None:
     known = (points.information > KNOWN_INFORMATION) & (points.weight > 0)
     X, seen = points.X[known], points.seen[known]
     if isinstance(seen, PixelObservations):
-        found = solve_pnp(X.cpu().numpy(), seen.pixels.cpu().numpy(), seen.K.cpu().numpy(), INLIER_PX)
+        found = solve_pnp(X.cpu().numpy(), seen.pixels.cpu().numpy(), seen.K.cpu().numpy(), CLOSE_PX)
     else:
         forward = seen.rays[:, 2] > 0.1
         at = seen.normalized()[forward].cpu().numpy()
-        found = solve_pnp(X[forward].cpu().numpy(), at, np.eye(3), INLIER_PX / float(seen.pixels_per_radian))
+        found = solve_pnp(X[forward].cpu().numpy(), at, np.eye(3), CLOSE_PX / float(seen.pixels_per_radian))
     return None if found is None else found.T_cam_points.inverse().sim3(scale)
 
 
@@ -212,10 +216,11 @@ class Solution:
         """The result, in one transfer."""
         inliers = (self.distance_px < INLIER_PX) & (self.points.weight > 0)
         known = self.points.information > KNOWN_INFORMATION
+        close = inliers & known & (self.distance_px < CLOSE_PX)
         squares = torch.where(inliers, self.distance_px, 0.0).square().sum()
-        sums = torch.stack([inliers.sum(), known.sum(), (inliers & known).sum(), squares])
+        sums = torch.stack([inliers.sum(), known.sum(), (inliers & known).sum(), close.sum(), squares])
         numbers = torch.cat([self.T_cam_kf.reshape(-1), self.information.reshape(-1), sums]).cpu().numpy()
-        count, squares = numbers[65], numbers[68]
+        count, squares = numbers[65], numbers[69]
         variance = max(1.0, squares / (2 * max(count, 1)) / PIXEL_SIGMA**2)
         return TrackingResult(
             T_kf_cam=Sim3.from_matrix(numbers[:16].reshape(4, 4)).inverse(),
@@ -226,6 +231,7 @@ class Solution:
             rmse_px=float(np.sqrt(squares / count)) if count else float("inf"),
             known=int(numbers[66]),
             trusted=int(numbers[67]),
+            close=int(numbers[68]),
         )
 
 
