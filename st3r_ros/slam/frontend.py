@@ -20,7 +20,8 @@ from st3r_ros.types import Frame, Keyframe, Matches
 
 EXPECTED_SHARE = 0.25
 SWITCH_OVERLAP = 0.5
-SWITCH_GAIN = 1.2
+SWITCH_GAIN, CONTRADICTION_GAIN = 1.2, 2.0
+"""So many times the matches make another keyframe the better one, where both agree on the pose and where they do not."""
 FOUND_INLIERS = 3
 """A pose without confirmation by previous frames needs this many times `min_inliers`."""
 MAX_TURN_DEG = 60.0
@@ -116,7 +117,8 @@ class Frontend:
     def switch(self, features: Any, tracked: Tracked) -> Tracked | None:
         """The frame against a keyframe nearby in the graph that sees it better, which is then the current one; None without such.
 
-        What is near in space but not in the graph has to be found as a loop, of a new keyframe, which ties the two.
+        Where the two contradict each other, far more matches are right: repeated things may agree on a wrong pose, but seldom
+        many. What is near in space but not in the graph has to be found as a loop, of a new keyframe, which ties the two.
         """
         assert self.keyframe is not None
         T_world_cam = self.keyframe.T_world_cam @ tracked.result.T_kf_cam
@@ -135,7 +137,8 @@ class Frontend:
         # Seen from the other keyframe, the camera (and the current keyframe with it) is a little elsewhere in the world.
         moved = (other.T_world_cam @ found.result.T_kf_cam).se3() @ T_world_cam.se3().inverse()
         T_other_keyframe = other.T_world_cam.inverse() @ moved @ self.keyframe.T_world_cam
-        if self.view_has_changed(found) or not check_cycle(self._at.map, self.keyframe, other, T_other_keyframe).passed:
+        agree = check_cycle(self._at.map, self.keyframe, other, T_other_keyframe).passed
+        if self.view_has_changed(found) if agree else found.trusted < CONTRADICTION_GAIN * tracked.trusted:
             return None
         self.enter(other)
         return found

@@ -156,9 +156,11 @@ class Mapper:
             return
         changed = self._frontend.view_has_changed(tracked)
         known_place = self._frontend.switch(features, tracked) if changed else None
+        if known_place is not None:
+            tracked, changed = known_place, self._frontend.view_has_changed(known_place)
         step.lap("switch")
-        self._accept(frame, features, known_place or tracked, step)
-        if changed and known_place is None and self._has_room(step):
+        self._accept(frame, features, tracked, step)
+        if changed and self._has_room(step):
             self._promote(frame, features, tracked, step)
 
     def _accept(self, frame: Frame, features: Any, tracked: Tracked, step: MappingStep) -> None:
