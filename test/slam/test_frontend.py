@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A frame against keyframes that do not agree about it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from st3r_ros.config import SimulationConfig
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.pair import load_pair_model
+from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.slam.frontend import Frontend
+from st3r_ros.slam.mapper import Mapper
+from st3r_ros.slam.relocalizer import Relocalizer
+from st3r_ros.slam.tracker import Tracked
+from st3r_ros.slam.workspace import Workspace
+from st3r_ros.types import Keyframe
+
+OFF = Sim3.exp(np.array([0.3, 0.0, 0.1, 0.0, 0.15, 0.0, 0.0]))
+
+
+@pytest.fixture(scope="module")
+def mapper() -> Mapper:
+    """A map of several keyframes."""
+    mapper = Mapper(load_pair_model("opencv"))
+    for frame in SimulatedSequence(SimulationConfig(seed=1, frames=120, width=320, height=240), range(0, 90, 2)):
+        mapper.register_frame(frame)
+    return mapper
+
+
+def misled(tracked: Tracked, share: float) -> Tracked:
+    """A pose that is far off, on which this share of the trusted matches agrees."""
+    result = dataclasses.replace(tracked.result, T_kf_cam=tracked.result.T_kf_cam @ OFF, trusted=int(share * tracked.trusted))
+    return dataclasses.replace(tracked, result=result)
+
+
+def contradicted(mapper: Mapper, share: float) -> tuple[Frontend, Keyframe, Keyframe, Tracked | None]:
+    """What is made of the view of a keyframe whose pose against the one before it is far off."""
+    workspace = Workspace.of(load_pair_model("opencv"), mapper.map)
+    frontend = Frontend(workspace, Relocalizer(workspace.model))
+    current, seen = list(mapper.map.keyframes.values())[-2:]
+    frontend.enter(current)
+    guess = current.T_world_cam.inverse() @ seen.T_world_cam
+    tracked = workspace.tracker.track(seen.features, current, workspace.store.of(current), guess)
+    assert tracked is not None
+    return frontend, current, seen, frontend.switch(seen.features, misled(tracked, share))
+
+
+def test_a_pose_that_another_keyframe_contradicts_with_many_more_matches_is_replaced(mapper):
+    frontend, _, seen, found = contradicted(mapper, 0.15)
+    assert found is not None and frontend.keyframe is not None
+    T_world_cam = frontend.keyframe.T_world_cam @ found.result.T_kf_cam
+    error = (T_world_cam.se3().inverse() @ seen.T_world_cam.se3()).log()
+    assert np.linalg.norm(error[:3]) < 0.02 and np.degrees(np.linalg.norm(error[3:])) < 1.0
+
+
+def test_one_that_is_contradicted_by_about_as_many_stays(mapper):
+    frontend, current, _, found = contradicted(mapper, 1.0)
+    assert found is None and frontend.keyframe is current
