@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encodes the images of a run at the size of the keyframes of a map that is continued."""
+"""Fits the images of a run to the keyframes of a map that is continued: their size and, without one of their own, their camera."""
 
 from __future__ import annotations
 
@@ -8,16 +8,37 @@ from dataclasses import replace
 import cv2
 
 from st3r_ros.errors import MapFileError
+from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.resizing import resized_mask
+from st3r_ros.slam.keyframe_map import KeyframeMap
 from st3r_ros.types import Features, Frame, PairModel
 
 
 class FittedImages:
-    """size: width and height of the keyframes, None while any size will do."""
+    """continued: a map with keyframes, which the images must fit; None while any will do.
 
-    def __init__(self, model: PairModel, size: tuple[int, int] | None = None) -> None:
-        self._model, self._size = model, size
+    camera: of the newest calibrated keyframe of that map, as it has taken the image; None without any.
+    """
+
+    def __init__(self, model: PairModel, continued: KeyframeMap | None = None) -> None:
+        self._model = model
+        self._size: tuple[int, int] | None = None
         self._resizes = False
+        self.camera: Camera | None = None
+        if continued is None:
+            return
+        keyframes = list(continued.keyframes.values())
+        self._size = None if not keyframes else (keyframes[0].image.shape[1], keyframes[0].image.shape[0])
+        newest = next((k for k in reversed(keyframes) if k.K_known), None)
+        if newest is not None:
+            self.camera = newest.lens or Camera(newest.image.shape[1], newest.image.shape[0], newest.K)
+
+    def with_camera(self, frame: Frame) -> Frame:
+        """A frame without calibration with that of the map, where its image has the same shape; any other as it is."""
+        size = frame.image.shape[1], frame.image.shape[0]
+        if frame.camera is not None or self.camera is None or not _alike(size, (self.camera.width, self.camera.height)):
+            return frame
+        return replace(frame, camera=self.camera.scaled(*size))
 
     def encoded(self, frame: Frame) -> Features:
         """The features of an undistorted frame. Images of another mode of the camera are enlarged or reduced.

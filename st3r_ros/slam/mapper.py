@@ -93,7 +93,19 @@ class Mapper:
         return step.update(frame, self.state, self.map)
 
     def _calibrated_as_the_map(self, frame: Frame, step: MappingStep) -> Frame:
-        """A map has one kind of camera: a calibration that arrives late begins a start again, and is not used for a map."""
+        """A map has one kind of camera: a calibration that arrives late begins a start again, and is not used for a map.
+
+        Images without one that continue a calibrated map were taken by its camera, unless it is told.
+        """
+        fitted = self._images.with_camera(frame)
+        if fitted is not frame:
+            assert self._images.camera is not None
+            if self._stream.calibrated is None:
+                step.note = (
+                    "The images have no calibration: that of the map is used, with a focal length of "
+                    f"{self._images.camera.K[0, 0]:.0f} pixels for images {self._images.camera.width} pixels wide."
+                )
+            frame = fitted
         late = self._stream.calibrated is False and frame.camera is not None
         if late and self.has_begun:
             if not self._told_late:
@@ -307,10 +319,8 @@ class Mapper:
 
     def load(self, keyframe_map: KeyframeMap, *, frozen: bool = False) -> None:
         """Continues a saved map: the camera is localized in it. frozen: only localizes, without changing the map."""
-        first = next(iter(keyframe_map.keyframes.values()), None)
-        size = None if first is None else (first.image.shape[1], first.image.shape[0])
         self._stream = FrameStream()
-        self._images = FittedImages(self._model, size)
+        self._images = FittedImages(self._model, keyframe_map)
         self._use(keyframe_map, frozen=frozen)
         self._loaded, self._loaded_frames, self.state = True, len(keyframe_map.frames), MappingState.LOST
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum
 from st3r_ros.maps.load import load_map
 from st3r_ros.maps.save import save_map
+from st3r_ros.sequences import open_sequence
 
 ROOM = "sim:room?width=320&height=240&fps=6&frames=14"
 
@@ -109,6 +111,21 @@ def test_a_map_is_continued_with_images_of_another_mode_of_the_camera(st3r, save
     continued = load_map(tmp_path / "both").map
     assert {k.image.shape for k in continued.keyframes.values()} == {(240, 320, 3)}
     assert len(continued.keyframes) >= before
+    assert_same_way(saved / "out", tmp_path / "out")
+
+
+def test_images_without_calibration_continue_a_map_with_its_own(st3r, saved, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for frame in open_sequence(ROOM):
+        cv2.imwrite(str(folder / f"{frame.stamp_ns / 1e9:.9f}.png"), frame.image[..., ::-1])
+    outcome = st3r("map", folder, "--map", saved / "room_map", "--out", tmp_path / "out", "--save-map", tmp_path / "both")
+    assert outcome.code == 0, outcome.err
+    assert "The images have no calibration: that of the map is used, with a focal length of " in outcome.err
+    before, continued = load_map(saved / "room_map").map.keyframes, load_map(tmp_path / "both").map.keyframes
+    assert all(k.K_known for k in continued.values())
+    K = next(iter(before.values())).K
+    np.testing.assert_allclose([k.K for k in continued.values()], [K] * len(continued))
     assert_same_way(saved / "out", tmp_path / "out")
 
 
