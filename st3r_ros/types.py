@@ -316,6 +316,7 @@ class MappingUpdate:
     timings_ms: stage name -> milliseconds. message: one sentence when something noteworthy happened, else "".
     rescaled: factor of every length of the map when its unit changed with this frame, otherwise 1.
     T_odom_cam: pose of the camera by odometry, None without it or where it cannot be true. odometry_fault: why not, else "".
+    odometry_doubt: how odometry that is used contradicts the camera, else "".
     note: the message if it is about a rare event, else "".
     """
 
@@ -331,6 +332,7 @@ class MappingUpdate:
     rescaled: float = 1.0
     T_odom_cam: SE3 | None = None
     odometry_fault: str = ""
+    odometry_doubt: str = ""
     note: str = ""
 
 

@@ -18,8 +18,8 @@ from st3r_ros.ros.transform_watch import TransformWatch
 from st3r_ros.ros.transforms import IDENTITY, MapAnchor
 
 _SAY_AGAIN_S = 30.0
-_FAR_M = 50.0
-"""Metres from the robot's base that no camera on a robot is away; 100 mm read as metres are."""
+_FAR_M = 10.0
+"""Metres from the robot's base that hardly any camera on a robot is away; 30 cm or 100 mm read as metres are."""
 
 
 class CameraPlacement:
@@ -186,7 +186,7 @@ class CameraPlacement:
         if distance > _FAR_M:
             self._warn_once(
                 f"TF puts the camera frame '{image_frame}' {distance:.3g} m away from {self._config.base_frame}: a camera on a "
-                "robot is nearer. Is the transform in millimetres?"
+                "robot is nearer. Is the transform in centimetres or millimetres?"
             )
 
     def _warn_once(self, remark: str) -> None:

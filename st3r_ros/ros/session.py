@@ -41,7 +41,7 @@ class MappingSession:
 
     masks: of the images; None while the node does not listen.
     loaded_frames: frames of a loaded map. odometry_fault: why the newest odometry is not used, "" if it is, or without one.
-    odometry_refused: number of images whose odometry was not used.
+    odometry_doubt: how odometry that is used contradicts the camera. odometry_refused: images whose odometry was not used.
     """
 
     def __init__(self, mapper: Mapper, files: MapFiles, outputs: MappingOutputs, info: RunInfo, logger: RcutilsLogger) -> None:
@@ -60,7 +60,8 @@ class MappingSession:
         self.loaded_frames = len(self.mapper.map.frames)
         self._expected: PoseWithCovarianceStamped | None = None
         self._camera_assumed = False
-        self.odometry_fault, self.odometry_refused = "", 0
+        self.odometry_fault = self.odometry_doubt = ""
+        self.odometry_refused = 0
         self.outputs.begin_anew()
 
     def message(self, state: MappingState) -> str:
@@ -153,7 +154,7 @@ class MappingSession:
 
     def _tell(self, update: MappingUpdate) -> None:
         """Reports the events of an image to the status and the log."""
-        self._tell_of_odometry(update.odometry_fault)
+        self._tell_of_odometry(update.odometry_fault, update.odometry_doubt)
         if update.state in TRACKED and update.message:
             self._situation.set_event(update.message)
         else:
@@ -165,13 +166,21 @@ class MappingSession:
             self._told_s = now
         self._told, self._told_state = update.message, update.state
 
-    def _tell_of_odometry(self, fault: str) -> None:
+    @property
+    def odometry_complaint(self) -> str:
+        """One sentence about what is wrong with odometry, "" for nothing."""
+        if self.odometry_fault:
+            return f"Odometry is not used: {self.odometry_fault}."
+        return f"Odometry contradicts the camera: {self.odometry_doubt}." if self.odometry_doubt else ""
+
+    def _tell_of_odometry(self, fault: str, doubt: str) -> None:
         if fault:
             self.odometry_refused += 1
-            self._logger.warning(f"Odometry is not used: {fault}.", throttle_duration_sec=_SAY_AGAIN_S)
         elif self.odometry_fault:
             self._logger.info("Odometry is used again.", throttle_duration_sec=_SAY_AGAIN_S)
-        self.odometry_fault = fault
+        self.odometry_fault, self.odometry_doubt = fault, doubt
+        if fault or doubt:
+            self._logger.warning(self.odometry_complaint, throttle_duration_sec=_SAY_AGAIN_S)
 
     def _skip(self, index: int, reason: str) -> None:
         """Counts an unusable image."""

@@ -85,8 +85,8 @@ def tracking_health(session: MappingSession, source: ImageSource | None, mode: s
         values["odometry refused"] = session.odometry_refused
     listening = source is not None and not source.muted
     good = state in TRACKED or not listening
-    if good and listening and session.odometry_fault:
-        return health("tracking", WARN, f"Odometry is not used: {session.odometry_fault}.", values)
+    if good and listening and session.odometry_complaint:
+        return health("tracking", WARN, session.odometry_complaint, values)
     return health("tracking", OK if good else WARN, situation(session, source, state), values)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits the images of a run to the keyframes of a map that is continued: their size and, without one of their own, their camera."""
+"""Fits the images of a run to a map that is continued: to the size of its keyframes and, without calibration, to its camera."""
 
 from __future__ import annotations
 

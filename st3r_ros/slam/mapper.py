@@ -20,6 +20,7 @@ from st3r_ros.slam.loop_finder import LoopFinder
 from st3r_ros.slam.map_builder import MapBuilder
 from st3r_ros.slam.mapping_step import MappingStep
 from st3r_ros.slam.odometry_check import OdometryCheck
+from st3r_ros.slam.odometry_way import OdometryWay
 from st3r_ros.slam.relocalizer import Relocalizer
 from st3r_ros.slam.scale import ScaleEstimator
 from st3r_ros.slam.stream import FrameStream
@@ -196,11 +197,17 @@ class Mapper:
         """Takes the scale from odometry, as far as it does not contradict the camera."""
         believed = self._odometry.judge(self.map, T_odom_cam, continuous=continuous)
         if self._odometry.jumped:
-            self._scale.break_off_odometry()
             step.note = f"Odometry has jumped: {self._odometry.jumped}."
+        if self._odometry.jumped or not continuous:
+            self._odometry_way.break_off()
         if believed:
+            self._odometry_way.observe(self.map, T_odom_cam)
+        if self._odometry.jumped or self._odometry_way.doubt:
+            self._scale.break_off_odometry()
+        if believed and not self._odometry_way.doubt:
             self._scale.observe_odometry(self.map, T_odom_cam)
         step.odometry_fault = self._odometry.fault or self._scale.odometry_fault
+        step.odometry_doubt = "" if step.odometry_fault else self._odometry_way.doubt
         step.T_odom_cam = None if step.odometry_fault else T_odom_cam
 
     def _promote(self, frame: Frame, features: Any, tracked: Tracked, step: MappingStep) -> None:
@@ -378,5 +385,5 @@ class Mapper:
         self._loop_finder = LoopFinder(workspace)
         self._optimizer = GlobalOptimizer(workspace.map, self._model.traits.relative_depth_sigma, self._executor)
         self._thinner = Thinner(workspace, self._builder)
-        self._odometry = OdometryCheck()
+        self._odometry, self._odometry_way = OdometryCheck(), OdometryWay()
         self._scale = ScaleEstimator(self._config.known_baseline)

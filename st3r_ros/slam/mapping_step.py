@@ -27,6 +27,7 @@ class MappingStep:
     tracked: Tracked | None = None
     T_odom_cam: SE3 | None = None
     odometry_fault: str = ""
+    odometry_doubt: str = ""
     clock: float = field(default_factory=time.perf_counter)
 
     def lap(self, stage: str) -> None:
@@ -60,5 +61,6 @@ class MappingStep:
             self.rescaled,
             self.T_odom_cam,
             self.odometry_fault,
+            self.odometry_doubt,
             self.note,
         )

@@ -15,9 +15,11 @@ MAX_SPEED = 50.0
 """Metres per second. Faster are a jump, and metres that are millimetres."""
 TOGETHER_S = 2.0
 """Seconds between two images over which their motion in the map is exact enough to compare."""
-SLACK_M, SLACK_SPEED, SLACK_SHARE = 0.3, 1.0, 0.5
-"""How far motions by odometry and by the camera may be apart: metres, metres per second (wheels slip), share of the camera's."""
-SLACK_DEG, SLACK_DEG_PER_S = 20.0, 45.0
+SLACK_M, SLACK_SPEED = 0.2, 0.5
+SLACK_DEG, SLACK_DEG_PER_S = 12.0, 30.0
+SLACK_SHARE = 0.5
+"""How far motions by odometry and by the camera may be apart: metres and degrees, the same a second, and a share of the camera's
+motion. Wheels slip, and transforms arrive late."""
 STAYS = 3
 """Consecutive images in which odometry goes on from where it has jumped to, until that is believed."""
 BACK_S = 2.0
@@ -93,7 +95,7 @@ def _fault(keyframe_map: KeyframeMap, before: _Pose | None, here: _Pose) -> str:
         return ""
     seen = keyframe_map.T_world_cam(before.place).inverse() @ keyframe_map.T_world_cam(here.place)
     apart_deg = _degrees(seen.rotation.T @ step.rotation)
-    if apart_deg > SLACK_DEG + SLACK_DEG_PER_S * seconds:
+    if apart_deg > SLACK_DEG + SLACK_DEG_PER_S * seconds + SLACK_SHARE * _degrees(seen.rotation):
         return f"it turned by {_degrees(step.rotation):.0f} degrees while the camera turned by {_degrees(seen.rotation):.0f}"
     apart, camera = (float(np.linalg.norm(t)) for t in (seen.translation - step.translation, seen.translation))
     if keyframe_map.scale.metric and apart > SLACK_M + SLACK_SPEED * seconds + SLACK_SHARE * camera:

@@ -48,19 +48,22 @@ MAX_PREDICTIONS = 256
 class ScaleChange:
     """The map's unit has changed: everything in it is `factor` times as large as before.
 
-    scale: what is known about the new unit. first: whether nothing was known about the one before.
+    scale: what is known about the new unit. first: whether nothing was known about the one before. depth: how far what the camera
+    sees is away now, metres, None while unknown.
     """
 
     factor: float
     scale: MapScale
     first: bool
+    depth: float | None = None
 
     @property
     def message(self) -> str:
         """One sentence for the log and the status."""
         source = f"{self.scale.source}, sigma {100 * self.scale.sigma:.1f} %"
         if self.first:
-            return f"The map is in metres now ({source}): it is {self.factor:.3g} times as large as before."
+            away = "" if self.depth is None else f", and what the camera sees is about {self.depth:.2g} m away"
+            return f"The map is in metres now ({source}): it is {self.factor:.3g} times as large as before{away}."
         return f"The scale of the map was corrected by {100 * (self.factor - 1):+.1f} % ({source})."
 
 
@@ -114,7 +117,7 @@ class ScaleEstimator:
             return None
         factor = math.exp(estimate.log)
         keyframe_map.rescale(factor)
-        return ScaleChange(factor, keyframe_map.scale, first=not known.metric)
+        return ScaleChange(factor, keyframe_map.scale, not known.metric, _median_depth(keyframe_map))
 
     def _may_replace(self, known: MapScale, estimate: _Estimate) -> bool:
         """A source renews what it gave; what another one gave, or was loaded with the map, is replaced by what is surer."""
