@@ -62,8 +62,10 @@ class ScaleChange:
         """One sentence for the log and the status."""
         source = f"{self.scale.source}, sigma {100 * self.scale.sigma:.1f} %"
         if self.first:
-            away = "" if self.depth is None else f", and what the camera sees is about {self.depth:.2g} m away"
-            return f"The map is in metres now ({source}): it is {self.factor:.3g} times as large as before{away}."
+            grown = f"The map is in metres now ({source}): it is {self.factor:.3g}"
+            if self.depth is None:
+                return f"{grown} times as large as before."
+            return f"{grown} times as large as before, and what the camera sees is about {self.depth:.2g} m away."
         return f"The scale of the map was corrected by {100 * (self.factor - 1):+.1f} % ({source})."
 
 
