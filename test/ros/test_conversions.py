@@ -73,6 +73,18 @@ def test_compressed_png_is_exact_and_jpeg_is_close() -> None:
         assert np.abs(image.astype(int) - rgb).max() <= tolerance
 
 
+def test_a_jpeg_message_that_lost_bytes_on_the_way_is_refused() -> None:
+    noise = cv2.resize(random_pixels("rgb8"), (320, 240), interpolation=cv2.INTER_NEAREST)
+    data = cv2.imencode(".jpg", noise)[1].tobytes()
+    begin = (data.find(b"\xff\xda") + len(data)) // 2
+    whole, damaged = (
+        CompressedImage(format="jpeg", data=array.array("B", d)) for d in (data, data[:begin] + data[begin + len(data) // 16 :])
+    )
+    assert conversions.image_from_message(whole).shape == (240, 320, 3)
+    with pytest.raises(EncodingError, match=r"format 'jpeg' cannot be decoded: .*damaged"):
+        conversions.image_from_message(damaged)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
