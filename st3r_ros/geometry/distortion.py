@@ -82,13 +82,20 @@ def undistort(model: str, D: np.ndarray, distorted: np.ndarray) -> np.ndarray:
 def fold_radius(model: str, D: np.ndarray) -> float:
     """The radius on the plane z = 1 at which the image radius stops growing: beyond it a calibration shows the scene twice.
 
-    Infinite when it grows up to 89 degrees from the axis. The mean of two opposite directions leaves the radial part alone.
+    Infinite when it grows up to 89 degrees from the axis.
     """
     r = np.tan(np.radians(np.linspace(0.0, 89.0, 2000)))
-    along_x = np.stack([r, np.zeros_like(r)], axis=-1)
-    image_radius = 0.5 * (distort(model, D, along_x) - distort(model, D, -along_x))[:, 0]
-    falling = np.flatnonzero(~(np.diff(image_radius) > 0.0))
+    falling = np.flatnonzero(~(np.diff(image_radius(model, D, r)) > 0.0))
     return float(r[falling[0]]) if falling.size else float("inf")
+
+
+def image_radius(model: str, D: np.ndarray, r: np.ndarray | float) -> np.ndarray:
+    """The radius (...) on the distorted plane of points at the radius r (...) on the plane z = 1.
+
+    The mean of two opposite directions leaves the radial part alone.
+    """
+    along_x = np.stack([np.asarray(r), np.zeros_like(r)], axis=-1)
+    return 0.5 * (distort(model, D, along_x) - distort(model, D, -along_x))[..., 0]
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:

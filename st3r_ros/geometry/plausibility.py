@@ -17,13 +17,14 @@ from st3r_ros.geometry import distortion as lens
 from st3r_ros.geometry.camera import Camera, pixel_grid
 from st3r_ros.geometry.lens_names import EQUIDISTANT
 
-OFF_CENTRE = 0.2
-"""Distance of the principal point from the image centre, as a share of a side, from which it is doubtful."""
-OFF_CENTRE_BOTH = 0.15
-"""The same for both sides in the same direction, from which K is of another image size. A crop rarely does that."""
-OFF_CENTRE_SCALED = 0.09
-"""The same where both sides are off by the same factor, as after a resize: doubtful."""
+OFF_CENTRE = 0.15
+"""Distance of the principal point from the image centre, as a share of a side, from which it is doubtful. Off by as much along
+both sides in the same direction, K is of another image size: a crop rarely does that."""
+OFF_CENTRE_SCALED, OFF_CENTRE_SHAPE = 0.09, 0.1
+"""The same where both sides are off by the same factor, as after a resize, and where K is centred in a common shape of images."""
 SAME_FACTOR = 0.05
+_SHAPES = 3 / 4, 9 / 16
+"""Height by width of the modes that cameras change between."""
 TURNED = 0.05
 """Distance, as a share of a side, from the centre of the image turned by 90 degrees, below which K may be of that one."""
 FAR_OUTSIDE = 1.5
@@ -31,6 +32,12 @@ CORNER = 0.05
 """A principal point that was never set, or is counted from the centre."""
 LEAST_LEFT, FEW_LEFT = 0.5, 0.83
 """Share of the undistorted image that is not black: below the first nothing useful is left, below the second it is doubtful."""
+EARLY_FOLD_DEG, EARLY_FOLD_FISHEYE_DEG = 45.0, 60.0
+"""Angle to the optical axis below which no lens folds over inside its images, pinholes and fisheyes."""
+MUCH_BEYOND = 0.05
+"""Share of the images beyond such a fold: less is a corner that no board was seen in."""
+NARROWEST_DEG, WIDEST_DEG, WIDEST_FISHEYE_DEG = 3.0, 140.0, 300.0
+"""Fields of view beyond which K is doubtful: longest telephoto lens, images rectified from a fisheye's, fisheye."""
 MUCH_TANGENTIAL, MOST_TANGENTIAL = 0.03, 0.15
 """Shift by the tangential terms, as a share of the image diagonal: doubtful, and impossible. Poor lenses have up to 0.025."""
 MISORDERED_TANGENTIAL = 0.004
@@ -48,13 +55,17 @@ class Measures:
     """What a calibration does to the images.
 
     centre: of the principal point, as shares of width and height. left: share of the undistorted image that is not black.
-    fold_px: distance from the principal point at which the image folds over, pixels, inside the image; None where it does not.
+    fold_px: distance from the principal point at which the undistorted image folds over, pixels; None where it does not.
+    fold_deg: the same as an angle to the optical axis, degrees, inside the image or not; infinite where there is none.
+    beyond: share of the image, as the sensor takes it, that lies beyond the fold, so that the calibration does not tell of it.
     tangential: largest shift by the tangential terms, as a share of the image diagonal.
     """
 
     centre: tuple[float, float]
     left: float
     fold_px: float | None
+    fold_deg: float
+    beyond: float
     tangential: float
 
 
@@ -77,7 +88,8 @@ def examine(camera: Camera, *, cropped: bool = False) -> Plausibility:
     findings = [
         *([] if cropped else _of_centre(camera, measures)),
         *_of_pixels(camera),
-        *_of_distortion(camera, measures),
+        *_of_view(camera),
+        *(_of_distortion(camera, measures) or _of_fold(camera, measures)),
         *_of_tangential(camera, measures),
     ]
     faults = [sentence for sentence, is_fault in findings if is_fault]
@@ -91,7 +103,7 @@ def measure(camera: Camera) -> Measures:
     x, y = (camera.K[:2, 2] + 0.5) / size
     centre = float(x), float(y)
     if not camera.has_distortion:
-        return Measures(centre, 1.0, None, 0.0)
+        return Measures(centre, 1.0, None, math.inf, 0.0, 0.0)
     pixels = (pixel_grid(_GRID, _GRID) + 0.5) / _GRID * size - 0.5
     rays = camera.without_distortion().unproject(pixels)[..., :2]
     with np.errstate(all="ignore"):
@@ -104,7 +116,12 @@ def measure(camera: Camera) -> Measures:
     whole = upright & (radius < camera.fold_radius)
     folded = radius[~whole]
     fold_px = float(folded.min() * camera.K[0, 0]) if folded.size else None
-    return Measures(centre, float((shown & whole).mean()), fold_px, float(tangential))
+    fold_deg, beyond = math.inf, 0.0
+    if math.isfinite(camera.fold_radius):
+        fold_deg = math.degrees(math.atan(camera.fold_radius))
+        # The grid again, now as pixels of the image that the sensor takes.
+        beyond = float((radius > lens.image_radius(camera.distortion_model, camera.distortion, camera.fold_radius)).mean())
+    return Measures(centre, float((shown & whole).mean()), fold_px, fold_deg, beyond, float(tangential))
 
 
 def _distorted(camera: Camera, rays: np.ndarray) -> np.ndarray:
@@ -133,16 +150,22 @@ def _of_centre(camera: Camera, measures: Measures) -> list[Finding]:
         return [(f"{where}, far outside of the image; calibrate at the size of the images.", True)]
     if max(right, down) < CORNER:
         return [(f"{where}, in its corner; set cx and cy, which are about half of width and height.", True)]
-    if same_direction >= OFF_CENTRE_BOTH:
+    if same_direction >= OFF_CENTRE:
         return [(f"{where}, so K is of {other}; calibrate at the size of the images, or scale K to it.", True)]
     turned = max(abs((cx + 0.5) / camera.height - 0.5), abs((cy + 0.5) / camera.width - 0.5)) < TURNED
     if turned and max(abs(x), abs(y)) > 2.0 * TURNED:
         upright = f"{camera.height}x{camera.width} pixels"
         return [(f"{where}: right if the images were cropped, wrong if cx and cy are swapped or K is of {upright}.", False)]
     scaled = same_direction >= OFF_CENTRE_SCALED and abs(right / down - 1.0) < SAME_FACTOR
-    if scaled or max(abs(x), abs(y)) >= OFF_CENTRE:
+    if scaled or _has_other_shape(camera, x, y) or max(abs(x), abs(y)) >= OFF_CENTRE:
         return [(f"{where}: right if the images were cropped, wrong if K is of {other}.", False)]
     return []
+
+
+def _has_other_shape(camera: Camera, x: float, y: float) -> bool:
+    """Whether K is centred in images of the same width and another common height, as after a change from 4:3 to 16:9."""
+    shape = (2.0 * camera.K[1, 2] + 1.0) / camera.width
+    return abs(x) < SAME_FACTOR and abs(y) > OFF_CENTRE_SHAPE and any(abs(shape / usual - 1.0) < SAME_FACTOR for usual in _SHAPES)
 
 
 def _of_pixels(camera: Camera) -> list[Finding]:
@@ -154,6 +177,26 @@ def _of_pixels(camera: Camera) -> list[Finding]:
         return []
     sentence = f"fx = {fx:g} and fy = {fy:g} differ by a factor of {factor:.1f}, but pixels are square or nearly so; correct K."
     return [(sentence, factor >= MOST_UNEQUAL)]
+
+
+def _of_view(camera: Camera) -> list[Finding]:
+    """A pinhole is judged by the side that sees most, a fisheye by the shorter one, because its images may be a disc."""
+    sides = (("fx", camera.K[0, 0], "width", camera.width), ("fy", camera.K[1, 1], "height", camera.height))
+    if camera.distortion_model == EQUIDISTANT:
+        kind, widest, reason = "fisheye", WIDEST_FISHEYE_DEG, "if its disc fills a part of the images"
+        key, focal, side, pixels = min(sides, key=lambda of: of[3] / of[1])
+        angle = math.degrees(pixels / focal)
+    else:
+        kind, widest, reason = "pinhole", WIDEST_DEG, "if the images were rectified from a fisheye's"
+        key, focal, side, pixels = max(sides, key=lambda of: of[3] / of[1])
+        angle = math.degrees(2.0 * math.atan(0.5 * pixels / focal))
+    if NARROWEST_DEG <= angle <= widest:
+        return []
+    sentence = (
+        f"{key} = {focal:g} for a {side} of {pixels} pixels is that of a {kind} with a field of view of {angle:.3g} degrees: "
+        f"right {reason if angle > widest else 'with a telescope'}, wrong if K is of images of another size."
+    )
+    return [(sentence, False)]
 
 
 def _of_distortion(camera: Camera, measures: Measures) -> list[Finding]:
@@ -174,6 +217,18 @@ def _of_distortion(camera: Camera, measures: Measures) -> list[Finding]:
         f"{cause}; {advice}."
     )
     return [(sentence, fault)]
+
+
+def _of_fold(camera: Camera, measures: Measures) -> list[Finding]:
+    earliest = EARLY_FOLD_FISHEYE_DEG if camera.distortion_model == EQUIDISTANT else EARLY_FOLD_DEG
+    if measures.fold_deg >= earliest or measures.beyond < MUCH_BEYOND:
+        return []
+    sentence = (
+        f"The distortion {_text(camera.distortion)} folds over {measures.fold_deg:.0f} degrees from the optical axis, so "
+        f"{measures.beyond:.0%} of the image is beyond what it describes; check the coefficients, which "
+        f"{camera.distortion_model} has in the order {_order(camera)}."
+    )
+    return [(sentence, False)]
 
 
 def _of_tangential(camera: Camera, measures: Measures) -> list[Finding]:

@@ -29,6 +29,10 @@ REAL = {
     "a webcam": (640, 480, 472.07, 469.5, 325.8, 231.6, [0.09889, -0.19307, -0.011889, 0.003196, -0.066268]),
     "the camera of MiRo": (320, 240, 228.7, 229.1, 152.2, 99.8, [-0.320943, 0.078716, 0.018855, 0.004194, 0.0]),
     "a machine vision lens": (1440, 1080, 2665.0, 2673.4, 696.8, 500.5, [-0.3036, 4.16325, -0.00843, -0.00383]),
+    "an F37": (1920, 1080, 1726.6, 1737.36, 904.98, 529.12, [0.169978, -0.697303, -0.002944, -0.004961, 0.0]),
+    "Raspberry Pi v2": (410, 308, 322.07, 320.867, 199.268, 155.253, [0.163996, -0.27184, 0.001056, -0.001666, 0.0]),
+    "a driving recorder": (1280, 720, 322.54, 321.5, 641.87, 326.49, [0.057458, 0.038535, -0.025005, 0.004014], EQUIDISTANT),
+    "a cheap camera": (640, 480, 885.15, 884.02, 263.15, 271.93, [0.178795, -0.5381, 0.00186, -0.012486, 0.0]),
     "squeezed from 16:9": (640, 480, 460.0, 613.0, 321.0, 243.0, []),
 }
 
@@ -72,6 +76,19 @@ def test_what_no_camera_has_is_a_fault_with_its_number(numbers, words):
         ((1280, 960, 525.0, 525.0, 511.5, 383.5), "wrong if K is of images of about 1024x768 pixels"),
         ((320, 240, 251.0, 251.0, 119.5, 159.5), "wrong if cx and cy are swapped or K is of 240x320 pixels"),
         ((480, 640, 525.0, 525.0, 322.0, 235.0), "wrong if cx and cy are swapped or K is of 640x480 pixels"),
+        ((640, 360, 525.0, 525.0, 319.5, 240.0), "50% of the width and 67% of the height of 640x360 pixels: right if"),
+        ((640, 360, 525.0, 525.0, 319.5, 239.5), "wrong if K is of images of about 640x480 pixels"),
+        ((640, 480, 525.0, 525.0, 319.5, 179.5), "wrong if K is of images of about 640x360 pixels"),
+        ((640, 480, 525.0, 525.0, -160.0, 239.5), "The principal point (-160, 239.5) is at -25% of the width"),
+        ((640, 480, 525.0, 525.0, 319.5, -300.0), "The principal point (319.5, -300) is at 50% of the width and -62%"),
+        ((320, 240, 31.0, 31.0, 159.5, 119.5), "fx = 31 for a width of 320 pixels is that of a pinhole with a field"),
+        ((320, 240, 31.0, 31.0, 159.5, 119.5), "a pinhole with a field of view of 158 degrees: right if the images were"),
+        ((240, 320, 31.0, 31.0, 119.5, 159.5), "fy = 31 for a height of 320 pixels is that of a pinhole with a field"),
+        ((320, 240, 31.0, 31.0, 159.5, 119.5, [0.0] * 4, EQUIDISTANT), "a fisheye with a field of view of 444 degrees"),
+        ((320, 240, 9600.0, 9600.0, 159.5, 119.5), "a pinhole with a field of view of 1.91 degrees: right with a telescope"),
+        ((640, 480, 500.0, 500.0, 319.5, 239.5, [-0.9, 0.0, 0.0, 0.0], EQUIDISTANT), "folds over 35 degrees from the optical"),
+        ((640, 480, 600.0, 600.0, 319.5, 239.5, [-0.9, 0.0, 0.0, 0.0], EQUIDISTANT), "so 40% of the image is beyond what it"),
+        ((640, 480, 500.0, 500.0, 319.5, 239.5, [-0.9, 0.0, 0.0, 0.0]), "folds over 31 degrees from the optical axis, so 58%"),
         ((640, 480, 525.0, 1000.0, 319.5, 239.5), "differ by a factor of 1.9"),
         ((752, 480, 458.654, 457.296, 367.215, 248.375, [0.28341, 0.07396, 0.0, 0.0]), "leaves 76% of the undistorted image"),
         ((640, 480, 220.0, 220.0, 319.5, 239.5, [-0.3, 0.0, 0.0, 0.0]), "it folds over 2"),
@@ -105,3 +122,18 @@ def test_the_measures_are_those_of_the_undistorted_image():
     measures = examine(camera).measures
     assert measures.fold_px == pytest.approx(fold, abs=10.0)
     assert measures.left == pytest.approx((np.hypot(x - 319.5, y - 239.5) < fold).mean(), abs=0.02)
+
+
+@pytest.mark.parametrize(("model", "fold"), [("plumb_bob", np.sqrt(1.0 / 2.7)), (EQUIDISTANT, np.tan(np.sqrt(1.0 / 2.7)))])
+def test_what_lies_beyond_the_fold_is_measured_in_the_image_that_the_sensor_takes(model, fold):
+    reach = 500.0 * np.sqrt(1.0 / 2.7) * 2.0 / 3.0  # the maximum of x - 0.9 x^3, in pixels
+    y, x = np.mgrid[:480, :640]
+    measures = examine(camera_of(640, 480, 500.0, 500.0, 319.5, 239.5, [-0.9, 0.0, 0.0, 0.0], model)).measures
+    assert measures.fold_deg == pytest.approx(np.degrees(np.arctan(fold)), abs=0.1)
+    assert measures.beyond == pytest.approx((np.hypot(x - 319.5, y - 239.5) > reach).mean(), abs=0.02)
+
+
+def test_a_fold_outside_of_the_image_is_not_doubted():
+    """The same polynomial behind a longer lens, whose corners are before the fold."""
+    verdict = examine(camera_of(640, 480, 1000.0, 1000.0, 319.5, 239.5, [-0.9, 0.0, 0.0, 0.0], EQUIDISTANT))
+    assert (verdict.measures.beyond, verdict.doubts) == (0.0, ())
