@@ -25,6 +25,8 @@ _SYNONYMS = {
     NONE: "none no_distortion no ideal rectified undistorted linear",
 }
 _KINDS = {name: kind for kind, names in _SYNONYMS.items() for name in names.split()}
+FISHEYE_FLAGS = ("fisheye_model", "fisheye", "is_fisheye", "isFisheye", "use_fisheye", "useFisheye", "bFishEye")
+"""Keys that say with a yes that the lens is equidistant. The first is that of OpenCV's calibration sample."""
 # What kind of lens a name stands for that is not supported. Short names must stand alone: cameras are called DS-2CD2143 too.
 _ALONE = r"^(?:pinhole_)?(?:{})(?:_(?:none|radtan|equi|camera|model|distortion))?$"
 _UNSUPPORTED = {
@@ -73,6 +75,7 @@ def find_lens(names: Mapping[str, str], coefficients: np.ndarray) -> Lens:
     """The lens that a calibration describes.
 
     names: what the calibration says, by the key that says it, such as {"distortion_model": "radtan", "camera_model": "pinhole"}.
+        A key of FISHEYE_FLAGS is there only if its value is a yes.
     coefficients: (N,) float64, in the order of that model.
 
     Raises:
@@ -87,8 +90,13 @@ def find_lens(names: Mapping[str, str], coefficients: np.ndarray) -> Lens:
             raise CalibrationError(f"{name} means no distortion, but the coefficients are {_text(D)}; correct one.")
         return Lens(PLUMB_BOB, np.zeros(0))
     if kind == EQUIDISTANT:
-        return Lens(EQUIDISTANT, _four_of_fisheye(name, D))
+        note = f"{name} names no distortion model; the coefficients are interpreted as {EQUIDISTANT}." if _is_flag(name) else ""
+        return Lens(EQUIDISTANT, _four_of_fisheye(name, D), note)
     return _standard(name, kind, D)
+
+
+def _is_flag(said: str) -> bool:
+    return said.strip("'").partition(":")[0] in FISHEYE_FLAGS
 
 
 def _one_kind(names: dict[str, str]) -> tuple[str, str]:
@@ -98,7 +106,7 @@ def _one_kind(names: dict[str, str]) -> tuple[str, str]:
     for key, text in names.items():
         said = f"{key}: {text}"
         check_supported(key, text)
-        kind = kind_of_lens(text)
+        kind = EQUIDISTANT if _is_flag(said) else kind_of_lens(text)
         if kind is not None:
             kinds[said] = kind
         else:

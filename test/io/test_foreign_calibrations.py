@@ -28,6 +28,14 @@ XML = (
     '<?xml version="1.0"?>\n<opencv_storage>\n<camera_matrix type_id="opencv-matrix"><rows>3</rows><cols>3</cols><dt>d</dt>'
     "<data>525. 0. 319.5 0. 520. 239.5 0. 0. 1.</data></camera_matrix>\n<xi>1.3</xi>\n</opencv_storage>\n"
 )
+KB_NAMELESS = NAMELESS.replace(str(D), str(KB))
+FISHEYE_XML = (
+    '<?xml version="1.0"?>\n<opencv_storage>\n<fisheye_model>1</fisheye_model>\n'
+    '<camera_matrix type_id="opencv-matrix"><rows>3</rows><cols>3</cols><dt>d</dt>'
+    "<data>525. 0. 319.5 0. 520. 239.5 0. 0. 1.</data></camera_matrix>\n"
+    '<distortion_coefficients type_id="opencv-matrix"><rows>4</rows><cols>1</cols><dt>d</dt>'
+    f"<data>{' '.join(map(str, KB))}</data></distortion_coefficients>\n</opencv_storage>\n"
+)
 KALIBR = (
     "cam0:\n  camera_model: {}\n  distortion_model: {}\n  distortion_coeffs: {}\n  intrinsics: {}\n  resolution: [640, 480]\n"
 )
@@ -66,6 +74,25 @@ FOREIGN = {
     "xi_matrix.yaml": (ROS + "xi: !!opencv-matrix {rows: 1, cols: 1, dt: d, data: [1.2]}\n", "'xi: 1.2' is of an omni"),
     "omnidir.xml": (XML, "'xi: 1.3' is of an omnidirectional camera"),
     "mirror.yaml": (ROS + "mirror_parameters:\n  xi: 1.9\n", "'mirror_parameters: xi: 1.9' is of an omnidirectional"),
+    "ksi.yaml": (ROS + "ksi: 1.2\n", "'ksi: 1.2' is of an omnidirectional camera"),
+    "one_mirror.yaml": (ROS + "mirror_parameter: 1.2\n", "'mirror_parameter: 1.2' is of an omnidirectional camera"),
+    "omni_list.yaml": (ROS + "omni_parameters: [0, 1.2]\n", "'omni_parameters: 1.2' is of an omnidirectional camera"),
+    "omni_block.yaml": (ROS + "omni_parameters: {xi: 1.2}\n", "'omni_parameters: xi: 1.2' is of an omnidirectional camera"),
+    "block.yaml": (ROS + "lens: {mirror: {xi: 1.2}}\n", "'xi: 1.2' is of an omnidirectional camera"),
+    "model_block.yaml": (ROS + "lens: {model: mei}\n", "'model: mei' is a lens that is not supported"),
+    "below.yaml": ("left:\n  " + ROS.replace("\n", "\n  ") + "xi: 1.2\n", "'xi: 1.2' is of an omnidirectional camera"),
+    "stereo.yaml": ("".join(f"M{i}: {{rows: 3, cols: 3, data: {K.reshape(-1).tolist()}}}\nxi{i}: 1.2\n" for i in (1, 2)), "'xi"),
+    "ds.yaml": (ROS + "xi: -0.2\nalpha: 0.6\n", "'alpha: 0.6' is of a double sphere camera"),
+    "ds_ideal.yaml": (ROS + "xi: 0.0\nalpha: 0.6\n", "'alpha: 0.6' is of a double sphere camera"),
+    "eucm.yaml": (ROS + "alpha: 0.6\nbeta: 1.1\n", "'alpha: 0.6' is of a camera of the extended unified model .EUCM"),
+    "eucm_orb.yaml": (settings("Camera", "Camera.alpha: 0.6\nCamera.beta: 1.1\n", D, OPENCV), "'Camera.alpha: 0.6' is of a"),
+    "eucm.json": (json.dumps({"fl_x": 525, "w": 640, "h": 480, "alpha": 0.6, "beta": 1.1}), "'alpha: 0.6' is of a camera of"),
+    "kalibr_xi.yaml": (KALIBR.format("pinhole", "radtan", D, [525, 520, 319.5, 239.5]) + "  xi: 1.2\n", "'xi: 1.2' is of a"),
+    "poly.yaml": (ROS + "poly: [-223.6, 0.0, 0.00127]\n", "'poly' is of an OCam"),
+    "inv_poly.yaml": ("%YAML:1.0\n---\n" + ROS + "inv_poly: [300.0, 150.0]\n", "'inv_poly' is of an OCam"),
+    "named.yaml": (ROS + "fisheye: true\n", "'distortion_model: plumb_bob' and 'fisheye: true' contradict each other"),
+    "named.json": (json.dumps({"fl_x": 525, "w": 640, "h": 480, "camera_model": "OPENCV", "is_fisheye": True}), "and 'is_f"),
+    "five.yaml": (NAMELESS.replace("cols: 4", "cols: 5").replace("-0.002]", "-0.002, 0.1]") + "fisheye: 1\n", "takes 4"),
     "omni.yaml": (ROS + "camera_model: omni\n", "'camera_model: omni' is a lens that is not supported .omnidirectional"),
     "type.yaml": (NAMELESS + "camera_type: omnidirectional\n", "'camera_type: omnidirectional' is a lens"),
     "camel.yaml": (ROS + "cameraModel: mei\n", "'cameraModel: mei' is a lens"),
@@ -106,6 +133,20 @@ def test_it_is_refused_by_its_name(tmp_path, name):
 
 READ = {
     "xi_zero.yaml": (ROS + "xi: 0.0\n", LENS),
+    "free_scaling.yaml": (ROS + "alpha: 1.0\n", LENS),
+    "pinhole_eucm.yaml": (ROS + "alpha: 0.0\nbeta: 1.0\n", LENS),
+    "no_mirror.yaml": (ROS + "xi:\nmirror_parameters: {xi: 0.0}\n", LENS),
+    "no_fisheye.yaml": (ROS + "fisheye: false\nis_fisheye: 0\n", LENS),
+    "fisheye.yaml": (KB_NAMELESS + "fisheye: true\n", FISHEYE),
+    "is_fisheye.yaml": ("%YAML:1.0\n---\n" + KB_NAMELESS + "is_fisheye: 1\n", FISHEYE),
+    "fisheye_pinhole.yaml": (KB_NAMELESS + "camera_model: pinhole\nfisheye: yes\n", FISHEYE),
+    "fisheye_named.yaml": (KB_NAMELESS + "camera_model: equidistant\nfisheye: 1\n", FISHEYE),
+    "fisheye_block.yaml": ("left:\n  " + KB_NAMELESS.replace("\n", "\n  ") + "fisheye: 1\n", FISHEYE),
+    "fisheye_above.yaml": ("fisheye: true\nleft:\n  " + KB_NAMELESS.replace("\n", "\n  ") + "\n", FISHEYE),
+    "named_above.yaml": ("distortion_model: equidistant\nleft:\n  " + KB_NAMELESS.replace("\n", "\n  ") + "\n", FISHEYE),
+    "fisheye.xml": (FISHEYE_XML, FISHEYE),
+    "is_fisheye.json": (json.dumps(dict(zip(("fl_x", "fl_y", "cx", "cy", "w", "h", "is_fisheye", *K1_TO_K4),
+        (525, 520, 320, 240, 640, 480, True, *KB), strict=True))), FISHEYE),
     "sensor.yaml": (ROS + "sensor_model: OmniVision OV9281\ncamera_name: omni_left\n", LENS),
     "product.yaml": (ROS + "model: DS-2CD2143G0\n", LENS),
     "type.yaml": (NAMELESS.replace(str(D), str(KB)) + "camera_type: fisheye\n", FISHEYE),
@@ -115,6 +156,8 @@ READ = {
         f"M{i}: !!opencv-matrix\n   rows: 3\n   cols: 3\n   dt: d\n   data: {K.reshape(-1).tolist()}\n"
         f"D{i}: !!opencv-matrix\n   rows: 1\n   cols: 4\n   dt: d\n   data: {D}\n" for i in (1, 2)), LENS),
     "flag.yaml": (settings("Camera", "Camera.bFishEye: 1\n", KB, K1_TO_K4), FISHEYE),
+    "other_flag.yaml": (settings("Camera", "Camera.fisheye: 1.0\n", KB, K1_TO_K4), FISHEYE),
+    "mask.yaml": (CAMODOCAL.format("PINHOLE", "fisheye: 1\n"), LENS),  # VINS: its images have a mask
     "stella.yaml": (settings("Camera", "Camera.model: fisheye\n", KB, K1_TO_K4, ("cols", "rows")), FISHEYE),
     "stella_nested.yaml": (nested(settings("Camera", "Camera.model: fisheye\n", KB, K1_TO_K4, ("cols", "rows"))), FISHEYE),
     "stella_pinhole.yaml": (nested(settings("Camera", "Camera.model: perspective\n", D, OPENCV, ("cols", "rows"))), LENS),
@@ -149,6 +192,15 @@ def test_a_fisheye_whose_coefficients_are_named_otherwise_is_refused(tmp_path):
     (tmp_path / "orb.yaml").write_text(settings("Camera", "Camera.bFishEye: 1\n", D, OPENCV))
     with pytest.raises(CalibrationError, match="is a fisheye's, which has k1, k2, k3 and k4, but p1 and p2"):
         read_calibration(tmp_path / "orb.yaml")
+
+
+def test_a_fisheye_that_only_a_flag_tells_is_said(tmp_path):
+    path = tmp_path / "camera.yaml"
+    path.write_text(KB_NAMELESS + "is_fisheye: true\n")
+    note = read_calibration(path).lens.note
+    assert note == "'is_fisheye: true' names no distortion model; the coefficients are interpreted as equidistant."
+    path.write_text(KB_NAMELESS + "is_fisheye: true\ndistortion_model: equidistant\n")
+    assert read_calibration(path).lens.note == ""
 
 
 def test_the_pinhole_beside_an_omnidirectional_camera_is_read(tmp_path):

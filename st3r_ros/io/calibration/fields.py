@@ -84,6 +84,11 @@ def number(item: Any, key: str) -> float:
         raise CalibrationError(f"{key} contains something that is not a number: {str(item)[:100]!r}{hint}.") from None
 
 
+def is_set(value: Any) -> bool:
+    """Whether the value of a flag is a yes, in YAML, JSON or OpenCV's FileStorage, which has numbers only."""
+    return str(value).strip().lower() in ("1", "1.0", "true", "yes", "on")
+
+
 def flat(value: Any) -> list[Any] | None:
     """The items of lists in lists; of text, its words; None for anything else."""
     if isinstance(value, str):

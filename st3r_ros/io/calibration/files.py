@@ -157,15 +157,22 @@ def _cameras_of_text(text: str) -> dict[str, Reader]:
 
 def _cameras(content: Content) -> dict[str, Reader]:
     """The cameras of a parsed document. One with the keys of another projection is refused when it is read."""
-    return {name: partial(_read_checked, content, reader) for name, reader in _readers(content).items()}
+    return {name: partial(_read_below, content, reader) for name, reader in _readers(content).items()}
 
 
-def _read_checked(content: Content, reader: Reader, source: str) -> Calibration:
+def _read_below(content: Content, reader: Reader, source: str) -> Calibration:
+    """The blocks of the content may be other cameras."""
     foreign.refuse_projection(content)
     return reader(source)
 
 
+def _read_camera(camera: Content, reader: Reader, source: str) -> Calibration:
+    foreign.refuse_projection(camera, with_blocks=True)
+    return reader(source)
+
+
 def _readers(content: Content) -> dict[str, Reader]:
+    common = ros_yaml.names_for_blocks(content)
     settings = slam_yaml.orb_slam_settings(content)
     kinds: tuple[tuple[dict[str, Content], _Parser], ...] = (
         (slam_yaml.kalibr_cameras(content), slam_yaml.calibration_from_kalibr),
@@ -175,22 +182,26 @@ def _readers(content: Content) -> dict[str, Reader]:
     )
     for cameras, parse in kinds:
         if cameras:
-            return {name: partial(_read_checked, camera, partial(parse, camera)) for name, camera in cameras.items()}
+            return {name: _reader({**common, **camera}, parse) for name, camera in cameras.items()}
     orb = slam_yaml.orb_slam_cameras(settings)
     if orb:
         return {
-            name: partial(_read_checked, settings, partial(slam_yaml.calibration_from_orb_slam, settings, prefix))
+            name: partial(_read_camera, settings, partial(slam_yaml.calibration_from_orb_slam, settings, prefix))
             for name, prefix in orb.items()
         }
     for is_format, calibration_from in _FORMATS:
         if is_format(content):
-            return {"": partial(calibration_from, content)}
-    nested = {str(name): value for name, value in content.items() if isinstance(value, Mapping)}
+            return {"": _reader(content, calibration_from)}
+    nested = {str(name): {**common, **value} for name, value in content.items() if isinstance(value, Mapping)}
     return {
         (name if not inner else f"{name}.{inner}"): reader
         for name, value in nested.items()
         for inner, reader in _cameras(value).items()
     }
+
+
+def _reader(camera: Content, parse: _Parser) -> Reader:
+    return partial(_read_camera, camera, partial(parse, camera))
 
 
 def _is_unfinished_ros_yaml(content: Content) -> bool:

@@ -17,7 +17,26 @@ from st3r_ros.io.calibration.fields import Content
 
 _NAMING = re.compile(r"(^|_)(model|type|projection|lens)$")
 _OF_THE_SENSOR = re.compile(r"sensor|imu|target|name")
-_POLYNOMIAL = ("poly_parameters", "inv_poly_parameters", "ocam_model", "invpol")
+_POLYNOMIAL = (
+    "poly",
+    "inv_poly",
+    "poly_parameters",
+    "inv_poly_parameters",
+    "ocam_model",
+    "ocam",
+    "invpol",
+    "mapping_coefficients",
+)
+_OMNI = "an omnidirectional camera (Mei's unified model, OpenCV's omnidir)"
+# Parameter, another one that must be there (alpha alone may be anything), the camera that they are of.
+_PARAMETERS: tuple[tuple[str, set[str], str], ...] = (
+    ("alpha", {"xi"}, "a double sphere camera"),
+    ("alpha", {"beta"}, "a camera of the extended unified model (EUCM)"),
+    *(
+        (name, set(), _OMNI)
+        for name in ("xi", "ksi", "mirror_parameter", "mirror_parameters", "omni_parameter", "omni_parameters")
+    ),
+)
 _CALIBRATE = f"calibrate as one of {KNOWN}"
 
 _TEXTS = (
@@ -60,36 +79,39 @@ def refuse_content(content: Content, source: str) -> None:
         raise CalibrationError(f"{source} is that of OKVIS or SVO; write K and the distortion as a ROS yaml.")
 
 
-def refuse_projection(content: Content) -> None:
+def refuse_projection(content: Content, *, with_blocks: bool = False) -> None:
     """Refuses a camera whose keys tell of another projection than a pinhole's or a fisheye's, whatever else they are.
+
+    with_blocks: the blocks of the content tell of the same camera.
 
     Raises:
         CalibrationError: one does; the message names the key.
     """
-    for key, value in content.items():
-        name = _plain(str(key))
+    entries = [(_plain(str(key)), str(key), value) for key, value in content.items() if value is not None]
+    for name, key, value in entries:
         if isinstance(value, str) and _NAMING.search(name) and not _OF_THE_SENSOR.search(name):
-            check_supported(str(key), value)
+            check_supported(key, value)
         if name in _POLYNOMIAL:
             raise CalibrationError(f"'{key}' is of an OCam (Scaramuzza), which is not supported; {_CALIBRATE}.")
-        for inner, xi in _mirror(key, value, name):
-            raise CalibrationError(
-                f"'{inner}: {xi:g}' is of an omnidirectional camera (Mei's unified model, OpenCV's omnidir), which is not "
-                f"supported; {_CALIBRATE}."
-            )
+    names = {name for name, _, _ in entries}
+    for parameter, beside, kind in _PARAMETERS:
+        given = [(key, value) for name, key, value in entries if name == parameter and names >= beside]
+        for inner, number in (found for key, value in given for found in _not_zero(key, value)):
+            raise CalibrationError(f"'{inner}: {number:g}' is of {kind}, which is not supported; {_CALIBRATE}.")
+    blocks = [value for _, _, value in entries if isinstance(value, Mapping) and "data" not in value] if with_blocks else []
+    for block in blocks:
+        refuse_projection(block, with_blocks=True)
 
 
-def _mirror(key: Any, value: Any, name: str) -> list[tuple[str, float]]:
-    """The parameter of the mirror under a key that is not 0, which would be a pinhole."""
-    if name == "mirror_parameters" and isinstance(value, Mapping):
-        return [found for inner, given in value.items() for found in _mirror(f"{key}: {inner}", given, _plain(str(inner)))]
-    if name not in ("xi", "mirror_parameters"):
-        return []
+def _not_zero(key: str, value: Any) -> list[tuple[str, float]]:
+    """The parameters under a key that are not 0, which would be a pinhole."""
+    if isinstance(value, Mapping) and "data" not in value:
+        return [found for inner, given in value.items() for found in _not_zero(f"{key}: {inner}", given)]
     items = fields.flat(value.get("data") if isinstance(value, Mapping) else value if isinstance(value, list | str) else [value])
-    numbers = [fields.number(item, str(key)) for item in items or []]
-    return [(str(key), number) for number in numbers if number != 0.0]
+    numbers = [fields.number(item, key) for item in items or []]
+    return [(key, number) for number in numbers if number != 0.0]
 
 
 def _plain(key: str) -> str:
-    """`Camera1.cameraModel` as `camera_model`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key.rpartition(".")[2]).lower()
+    """`Camera1.cameraModel` as `camera_model`, `xi_1` and `xi1` as `xi`."""
+    return re.sub(r"_?\d+$", "", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key.rpartition(".")[2]).lower())

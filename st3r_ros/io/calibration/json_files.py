@@ -31,8 +31,9 @@ def calibration_from_nerfstudio(content: Content, source: str) -> Calibration:
         CalibrationError: its images have calibrations of their own, or a key is missing or wrong.
     """
     size = fields.image_size(content, "w", "h")
-    model = "fisheye" if content.get("is_fisheye") else str(content.get("camera_model") or "OPENCV")
-    fisheye = kind_of_lens(model) == EQUIDISTANT
+    flag = fields.is_set(content.get("is_fisheye"))
+    model = str(content.get("camera_model") or ("fisheye" if flag else "OPENCV"))
+    fisheye = flag or kind_of_lens(model) == EQUIDISTANT
     fx, fy = _focal_lengths(content, None if size is None else size[0])
     centre = {key: side / 2 for key, side in zip(("cx", "cy"), size, strict=True)} if size else {}
     cx, cy = (fields.number(fields.required({**centre, **content}, key), key) - _PIXEL_CENTRE for key in ("cx", "cy"))
@@ -43,7 +44,7 @@ def calibration_from_nerfstudio(content: Content, source: str) -> Calibration:
         source,
         K=fields.matrix_from(fx, fy, cx, cy),
         size=size,
-        lens_names={"camera_model": model},
+        lens_names={"camera_model": model, **({"is_fisheye": "true"} if flag else {})},
         coefficients=np.array([fields.number(content.get(key, 0.0), key) for key in order]),
     )
 

@@ -17,7 +17,7 @@ import yaml
 
 from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.lens_names import EQUIDISTANT, PLUMB_BOB, RATIONAL, kind_of_lens
+from st3r_ros.geometry.lens_names import EQUIDISTANT, FISHEYE_FLAGS, PLUMB_BOB, RATIONAL, kind_of_lens
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.calibration import fields
 from st3r_ros.io.calibration.calibration import Calibration
@@ -88,9 +88,12 @@ def lens_names(content: Content) -> dict[str, str]:
     if not names:
         others = {key: str(content[key]) for key in _OTHER_LENS_KEYS if content.get(key) is not None}
         names = {key: name for key, name in others.items() if kind_of_lens(name) in (PLUMB_BOB, RATIONAL, EQUIDISTANT)}
-    if str(content.get("fisheye_model", 0)).lower() in ("1", "true"):  # OpenCV's calibration sample
-        names["fisheye_model"] = "fisheye"
-    return names
+    return {**names, **{key: str(content[key]).lower() for key in FISHEYE_FLAGS if fields.is_set(content.get(key))}}
+
+
+def names_for_blocks(content: Content) -> dict[str, Any]:
+    """What is said of the lens above the blocks of single cameras, and counts for each of them."""
+    return {key: content[key] for key in ("distortion_model", *FISHEYE_FLAGS) if content.get(key) is not None}
 
 
 def is_camera_info(content: Content) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from st3r_ros.errors import CalibrationError
-from st3r_ros.geometry.lens_names import EQUIDISTANT, PINHOLE, PLUMB_BOB, kind_of_lens
+from st3r_ros.geometry.lens_names import EQUIDISTANT, FISHEYE_FLAGS, PINHOLE, PLUMB_BOB, kind_of_lens
 from st3r_ros.io.calibration import fields
 from st3r_ros.io.calibration.calibration import Calibration, Size
 from st3r_ros.io.calibration.fields import Content
@@ -119,8 +119,9 @@ def calibration_from_orb_slam(content: Content, prefix: str, source: str) -> Cal
 
 def _orb_slam_lens(content: Content) -> tuple[str, str]:
     """The key and the name of the lens; a pinhole's distortion is OpenCV's standard one."""
-    if str(content.get("Camera.bFishEye", 0)).lower() in ("1", "true"):
-        return "Camera.bFishEye", EQUIDISTANT
+    flag = next((f"Camera.{flag}" for flag in FISHEYE_FLAGS if fields.is_set(content.get(f"Camera.{flag}"))), "")
+    if flag:
+        return flag, EQUIDISTANT
     key = fields.first_key(content, "Camera.type", "Camera.model") or "Camera.type"
     name = str(content.get(key, "PinHole"))
     kind = kind_of_lens(name)
