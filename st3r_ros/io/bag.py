@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from st3r_ros.io.bag_storage import Channel, Message
 from st3r_ros.io.calibration import Calibration, Size, with_rectified
 from st3r_ros.io.image_encoding import decode_compressed, decode_image
 from st3r_ros.io.picture import Picture
-from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
+from st3r_ros.io.sequence import Entry, ImageSequence, Selection, SkippedFrame, StampedImage
 from st3r_ros.io.stamp_order import StampOrder, Verdict, stray
 from st3r_ros.io.stamps import NANOSECONDS
 from st3r_ros.io.video_decoder import VideoDecoder, VideoFrame, check_decoder
@@ -73,7 +73,7 @@ class BagSequence(ImageSequence):
         for kind in sorted({channel.kind for channel in self._channels} - {IMAGE, COMPRESSED}):
             check_decoder(f"The topic {self.topic} ({kind}) is a video. Decoding it")
         self._recorded: BagCameras | None = None
-        size = size_of_first_images(self._recording, self.topic)
+        size = size_of_first_images(self._recording, self.topic, camera)
         if camera is None:
             size = size or self._decoded_size()
             self._recorded = BagCameras(self._recording, self.topic, camera_info, rectified, size)
@@ -102,20 +102,29 @@ class BagSequence(ImageSequence):
     def _decoded_size(self) -> Size | None:
         """The size of the first image of a video, None where none can be decoded."""
         with suppress(FrameError):  # where the bag breaks off
-            for entry in islice(self._entries(), _FIRST_PACKETS):
+            for entry in islice(self._images(lambda damage, index: None), _FIRST_PACKETS):
                 with suppress(FrameError):
                     height, width = entry.load().image.values.shape[:2]
                     return width, height
         return None
 
     def _entries(self) -> Iterator[Entry]:
+        return self._images(self._note_damage)
+
+    def _note_damage(self, damage: FrameError, index: int) -> None:
+        """Says once what the recording has lost before message `index`. It is no image: it counts neither as one nor as a step
+        of the selection, which must not leave it out."""
+        self.skipped.append(SkippedFrame(len(self._selection.indices(index)), self.name, str(damage)))
+
+    def _images(self, note_damage: Callable[[FrameError, int], None]) -> Iterator[Entry]:
+        """The images; what is damaged between them is passed on with the number of messages before it."""
         decoder, order = VideoDecoder(), _InOrder()
         index = 0
         cameras = None if self._recorded is None else self._recorded.begin()
         info_topics = () if self._recorded is None else self._recorded.topics
         for item in self._recording.messages([self.topic, *info_topics]):
             if isinstance(item, FrameError):
-                yield Entry(self.name, partial(_fail, item))
+                note_damage(item, index)
             elif item.channel in self._channels:
                 camera = None if cameras is None else cameras.camera_if_usable()
                 source = f"{self.topic} message {index}"

@@ -14,8 +14,8 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.bag_messages import INFO, read_message
 from st3r_ros.io.bag_recording import Recording
 from st3r_ros.io.bag_storage import Message
-from st3r_ros.io.calibration import CameraChoice, Size, calibration_from_info, is_named_rectified, without_transport
-from st3r_ros.io.image_size import commonest_size, size_of_message
+from st3r_ros.io.calibration import Calibration, CameraChoice, Size, calibration_from_info, is_named_rectified, without_transport
+from st3r_ros.io.image_size import calibrated_sizes, commonest_size, size_of_message
 
 _LOOK_AHEAD = 200
 """Messages of camera_info among which one that can be used is looked for, for the images before it."""
@@ -145,9 +145,10 @@ def _infos(recording: Recording, topic: str) -> Iterator[Any]:
                 continue
 
 
-def size_of_first_images(recording: Recording, topic: str) -> Size | None:
-    """The size that most of the first images have, None where they do not tell it."""
-    return commonest_size(_size_of(item) for item in islice(recording.messages([topic]), _FIRST_IMAGES))
+def size_of_first_images(recording: Recording, topic: str, camera: Camera | Calibration | None = None) -> Size | None:
+    """The size that most of the first images have, None where they do not tell it. camera: given, decides between several."""
+    first = islice(recording.messages([topic]), _FIRST_IMAGES)
+    return commonest_size(map(_size_of, first), calibrated_sizes(camera, topic))
 
 
 def _size_of(item: Message | FrameError) -> Size | None:

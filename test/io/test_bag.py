@@ -60,6 +60,15 @@ def test_a_first_image_of_another_size_does_not_take_the_camera_from_the_others(
     assert [frame.camera is not None for frame in sequence] == [False, True, True, True, True]
 
 
+def test_of_as_many_images_of_two_sizes_those_of_the_given_calibration_are_taken(tmp_path):
+    stamps = [START + i * STEP for i in range(4)]
+    sizes = [(48, 32), (48, 32), (40, 30), (40, 30)]
+    messages = [("/camera/image_raw", t, bags.image(t, picture(0, *size))) for t, size in zip(stamps, sizes, strict=True)]
+    path = bags.write_bag(tmp_path / "bag", messages)
+    assert BagSequence(path).size == (48, 32)
+    assert BagSequence(path, Camera.from_fov(40, 30, 60.0)).size == (40, 30)
+
+
 def test_a_damaged_jpeg_is_skipped_with_its_topic(tmp_path, capfd):
     topic = "/camera/image_raw/compressed"
     rough = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)

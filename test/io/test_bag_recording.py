@@ -22,6 +22,7 @@ from sample_images import encoded, number_of, picture
 
 from st3r_ros.errors import InputError
 from st3r_ros.io.bag import BagSequence, is_bag
+from st3r_ros.io.sequence import Selection
 from st3r_ros.sequences import open_sequence
 
 START, STEP = 1_700_000_000_000_000_000, 66_000_000
@@ -225,6 +226,23 @@ def test_split_files_are_joined_by_time_and_what_is_missing_is_said(tmp_path, st
     reasons = " ".join(item.reason for item in sequence.skipped)
     assert f"'drive_11{file.suffix}' is empty" in reasons
     assert f"'drive_12{file.suffix}' is missing" in reasons and f"'drive_13{file.suffix}' is missing" in reasons
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_what_is_damaged_between_the_images_is_said_and_counts_as_none(tmp_path, every):
+    folder = tmp_path / "drive"
+    folder.mkdir()
+    for part in range(3):
+        file = storage_of(bags.write_bag(tmp_path / f"part{part}", messages(3, first=3 * part)))
+        shutil.move(file, folder / f"drive_{part}.mcap")
+    data = bytearray((folder / "drive_0.mcap").read_bytes())
+    (folder / "drive_0.mcap").write_bytes(data[: len(data) * 2 // 5])
+    whole = [number_of(frame.image) for frame in BagSequence(folder)]
+    assert whole[0] == 0 and whole[-6:] == [3, 4, 5, 6, 7, 8]
+    sequence = BagSequence(folder, selection=Selection(every=every))
+    assert [(frame.id, number_of(frame.image)) for frame in sequence] == list(enumerate(whole[::every]))
+    (damage,) = sequence.skipped
+    assert "'drive_0.mcap' was cut off" in damage.reason and damage.index == len(range(0, len(whole) - 6, every))
 
 
 def test_files_that_were_renamed_or_packed_since_are_not_missed(tmp_path):

@@ -57,6 +57,15 @@ def test_what_cannot_be_decoded_is_skipped_and_counted(tmp_path):
     assert sequence.skipped[0].source == "/camera/image_raw/ffmpeg message 0"
 
 
+def test_a_video_after_a_file_that_is_lost_is_read(tmp_path):
+    (file,) = write_video(tmp_path / "bag", "foxglove").glob("*.mcap")
+    file.rename(tmp_path / "bag" / "drive_1.mcap")
+    (tmp_path / "bag" / "drive_0.mcap").write_bytes(b"")
+    sequence = BagSequence(tmp_path / "bag")
+    assert sequence.size == (64, 48) and [index_of(frame.image) for frame in sequence] == list(range(COUNT))
+    assert "'drive_0.mcap' is empty" in sequence.skipped[0].reason
+
+
 def test_a_video_without_a_key_frame_says_so(tmp_path):
     path = write_video(tmp_path / "bag", "foxglove", without=(0, 6, 12, 18))
     with pytest.raises(InputError, match=r"Not one image .* \(16 tried\).*before the first key frame"):

@@ -92,6 +92,19 @@ def test_the_commonest_size_has_the_camera_whatever_the_first_image_is(tmp_path,
     assert [frame.camera is not None for frame in sequence] == [False, True, True, True]
 
 
+@pytest.mark.parametrize("size", [(48, 32), (40, 30)])
+def test_of_as_many_images_of_two_sizes_those_of_the_calibration_are_taken(tmp_path, size):
+    write_pictures(tmp_path, [f"{i}.png" for i in range(4)])
+    for number in (2, 3):
+        (tmp_path / f"{number}.png").write_bytes(encoded(picture(number, 40, 30)))
+    assert open_folder(tmp_path).size == (48, 32)
+    sequence = open_folder(tmp_path, Camera.from_fov(*size, 60.0))
+    assert sequence.size == size
+    assert [frame.camera is not None for frame in sequence] == [size == (48, 32)] * 2 + [size == (40, 30)] * 2
+    write_camera(tmp_path / "camera.yaml", Camera.from_fov(*size, 60.0))
+    assert open_folder(tmp_path).size == open_sequence(f"{tmp_path}?rectified=no").size == size
+
+
 def test_images_of_another_size_come_without_a_camera(tmp_path):
     write_pictures(tmp_path, ["0.png", "1.png", "2.png"])
     (tmp_path / "1.png").write_bytes(encoded(picture(1, 40, 30)))

@@ -18,7 +18,7 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import Calibration, find_calibration, with_rectified
 from st3r_ros.io.image_file import read_picture
-from st3r_ros.io.image_size import size_of_files
+from st3r_ros.io.image_size import calibrated_sizes, size_of_files
 from st3r_ros.io.sequence import Entry, ImageSequence, Selection, StampedImage
 from st3r_ros.io.stamps import NANOSECONDS
 from st3r_ros.io.text import read_text
@@ -116,7 +116,8 @@ class ListedSequence(ImageSequence):
         """folder: of the images, whose name may tell that they are rectified. rectified: auto, yes or no."""
         camera = with_rectified(recording.camera, rectified)
         images, total = recording.images, len(recording.images)
-        size = size_of_files([file for entry in selection.take(images) if (file := entry.file) is not None])
+        files = [file for entry in selection.take(images) if (file := entry.file) is not None]
+        size = size_of_files(files, calibrated_sizes(camera, folder))
         super().__init__(name, camera=camera, selection=selection, total=total, images=folder, size=size)
         self.kind = kind
         self.truth = recording.truth.trajectory
