@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from st3r_ros.config import CloudConfig
+from st3r_ros.errors import OutputError
 from st3r_ros.io.ply import write_ply
 from st3r_ros.io.trajectory import write_tum
 from st3r_ros.maps.colmap import MODEL_FOLDER, make_model, write_binary, write_text
@@ -58,7 +59,7 @@ def export_ply(out: Path | str, keyframe_map: KeyframeMap, cloud: CloudConfig) -
     """Writes the cloud to a file. Returns what was written, as a phrase.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: as `export_cloud`.
     """
     return export_cloud(out, keyframe_map.cloud(cloud))
 
@@ -67,8 +68,9 @@ def export_cloud(out: Path | str, points: PointCloud) -> str:
     """Writes a cloud that is at hand to a file. Returns what was written, as a phrase.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or the cloud has no points.
     """
+    _check_points(out, len(points))
     write_ply(out, points)
     return f"{len(points)} points"
 
@@ -103,10 +105,12 @@ def export_colmap(
     points: as for `make_model`. text: the model as text instead of binary. originals: instead of the keyframes' own images.
 
     Raises:
-        OutputError: the folder cannot be written, or is not empty.
+        OutputError: the folder cannot be written, or is not empty, or neither the cloud nor the matches have points.
     """
     with staged_folder(out, _is_ours) as folder:
         model = make_model(keyframe_map, cloud, points, _write_images(folder, keyframe_map, originals))
+        if points != "matches":
+            _check_points(out, len(model.points))
         (folder / MODEL_FOLDER).mkdir(parents=True)
         (write_text if text else write_binary)(folder / MODEL_FOLDER, model)
     tracked = int((model.points["track_length"] > 0).sum())
@@ -121,10 +125,11 @@ def export_nerfstudio(
     z is up in them. originals: instead of the keyframes' own images.
 
     Raises:
-        OutputError: the folder cannot be written, or is not empty.
+        OutputError: the folder cannot be written, or is not empty, or the cloud has no points.
     """
     T_up_world = level_world(keyframe_map)
     points = keyframe_map.cloud(cloud)
+    _check_points(out, len(points))
     points = replace(points, points=(T_up_world @ points.points).astype(np.float32))
     with staged_folder(out, _is_ours) as folder:
         transforms = make_transforms(keyframe_map, _write_images(folder, keyframe_map, originals), T_up_world)
@@ -159,6 +164,15 @@ def _write_originals(folder: Path, keyframes: list[Keyframe], originals: Origina
         height, width = keyframe.image.shape[:2]
         written[keyframe.id] = ExportedImage.at_full_resolution(name, original.size, (width, height))
     return [written[keyframe.id] for keyframe in keyframes]
+
+
+def _check_points(out: Path | str, count: int) -> None:
+    """Raises OutputError where the settings of the cloud leave no point of a map."""
+    if not count:
+        raise OutputError(
+            f"'{out}' is not written: cloud.voxel_size, cloud.min_conf, cloud.max_range, cloud.min_height and cloud.max_height "
+            "leave no point of the map."
+        )
 
 
 def _is_ours(name: str) -> bool:

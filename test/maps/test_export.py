@@ -2,6 +2,7 @@
 """Exported maps as other programs see them: a map of the simulated room with exact depths, moved, turned and scaled."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -268,6 +269,14 @@ def test_the_cloud_and_the_trajectories_are_those_of_the_map(exact_map, tmp_path
         written = read_tum(tmp_path / "tum" / name)
         np.testing.assert_array_equal(written.stamps_ns, expected.stamps_ns)
         np.testing.assert_allclose(written.positions, expected.positions, atol=1e-8)
+
+
+@pytest.mark.parametrize("cloud", [CloudConfig(voxel_size=1e-6), CloudConfig(min_conf=100.0)])
+@pytest.mark.parametrize("export", [export_ply, partial(export_colmap, points="cloud"), export_nerfstudio])
+def test_an_export_without_a_point_is_refused(exact_map, tmp_path, export, cloud):
+    with pytest.raises(OutputError, match=r"out' is not written: cloud\.voxel_size, .* leave no point of the map"):
+        export(tmp_path / "out", exact_map, cloud)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_not_empty_is_never_replaced(exact_map, tmp_path):
