@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from st3r_ros.commands.localize_inputs import stamp_in
 from st3r_ros.commands.report import truth_line
 from st3r_ros.commands.truth import truth_for
 from st3r_ros.errors import EvaluationError, GeometryError, InputError
@@ -24,6 +23,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.calibration import read_calibration
+from st3r_ros.io.layouts.folder import stamp_in
 from st3r_ros.io.layouts.recording import Truth
 from st3r_ros.maps.load import load_map
 from st3r_ros.results import Run, TruthSummary, read_results, summarise_truth

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,11 +15,11 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.bag import is_bag
 from st3r_ros.io.calibration import Calibration, CameraChoice
 from st3r_ros.io.image_file import image_suffixes, read_image, read_picture
-from st3r_ros.io.layouts.folder import images_in
+from st3r_ros.io.layouts.folder import images_in, stamp_in
 from st3r_ros.io.layouts.open import is_plain_folder, open_folder
 from st3r_ros.io.masks import Masks
 from st3r_ros.io.picture import ToneRange
-from st3r_ros.io.stamps import format_stamp, parse_stamp
+from st3r_ros.io.stamps import format_stamp
 from st3r_ros.sequences import open_sequence
 from st3r_ros.types import Frame
 
@@ -100,15 +99,6 @@ class Queries:
                 self.skipped.append(str(error))
                 continue
             yield Query(file.name, stamp_in(file.name), frame)
-
-
-def stamp_in(name: str) -> int | None:
-    """The capture time in nanoseconds from a file name in seconds with a decimal point; otherwise None."""
-    stem = Path(name).stem
-    try:
-        return parse_stamp(stem) if re.fullmatch(r"\d+\.\d+", stem) else None
-    except FrameError:
-        return None  # a number too large for a time
 
 
 def _lowered(sentence: str) -> str:

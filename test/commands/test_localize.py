@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
+from st3r_ros.commands.localize_inputs import Queries
 from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.calibration import read_calibration, write_camera
+from st3r_ros.sequences import open_sequence
 from st3r_ros.sim.sequence import SimulatedSequence
 
 ROOM = "sim:room?seed=3&frames=40&fps=5&width=320&height=240"
@@ -107,6 +110,17 @@ def test_a_folder_is_localized_image_by_image(st3r, files, tmp_path):
     assert rows["query.png"]["T_ref_cam"] is not None and rows["noise.png"]["T_ref_cam"] is None
     assert rows[f"{STAMP}.png"]["stamp_ns"] == 2_800_000_000 and rows["query.png"]["stamp_ns"] is None
     assert (tmp_path / "m-noise.png").exists() and found.out.splitlines()[-1].endswith("of 4 localized.")
+
+
+@pytest.mark.parametrize("stem", ["1700000000000000123", "1700000000123456", "1700000000123", "1700000000.25"])
+def test_stamps_in_the_names_of_images_are_those_of_a_sequence(files, tmp_path, stem):
+    for name in (f"{stem}.png", "1700000001.5.png"):
+        shutil.copy(files.query, tmp_path / name)
+    expected = [frame.stamp_ns for frame in open_sequence(str(tmp_path))]
+    assert expected[0] // 10**9 == 1_700_000_000
+    assert {query.stamp_ns for query in Queries(str(tmp_path), None)} == set(expected)
+    shutil.copy(files.query, tmp_path / "12.png")
+    assert {query.name: query.stamp_ns for query in Queries(str(tmp_path), None)}["12.png"] is None
 
 
 def test_of_several_references_the_one_that_fits_answers(st3r, files):

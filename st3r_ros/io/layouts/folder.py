@@ -62,13 +62,21 @@ def holds_no_colour(folder: Path) -> bool:
     return bool(_NO_COLOUR.search(folder.name.replace("_", "-")))
 
 
+def stamp_in(name: str) -> int | None:
+    """The capture time in nanoseconds that the name of a file is, None where it is no time."""
+    stem = Path(name).stem
+    try:
+        return parse_time(stem) if _TIME.fullmatch(stem) else None
+    except FrameError:
+        return None  # a number too large to be a time
+
+
 def stamped(files: list[Path], fps: float | None) -> tuple[list[tuple[int, Path]], str]:
     """The files with their stamps in nanoseconds, in order, and what to call those stamps. fps: None for those in the names."""
-    try:
-        if fps is None and all(_TIME.fullmatch(file.stem) for file in files):
-            return sorted((parse_time(file.stem), file) for file in files), "file names"
-    except FrameError:
-        pass  # a number too large to be a time
+    if fps is None:
+        named = [(stamp_ns, file) for file in files if (stamp_ns := stamp_in(file.name)) is not None]
+        if len(named) == len(files):
+            return sorted(named), "file names"
     rate = fps or DEFAULT_FPS
     return [(frame_stamp(i, rate), file) for i, file in enumerate(files)], steady(rate)
 
