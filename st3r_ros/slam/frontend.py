@@ -24,12 +24,14 @@ SWITCH_GAIN, CONTRADICTION_GAIN = 1.2, 2.0
 """So many times the matches make another keyframe the better one, where both agree on the pose and where they do not."""
 FOUND_INLIERS = 3
 """A pose without confirmation by previous frames needs this many times `min_inliers`."""
-MAX_TURN_DEG = 60.0
-MAX_MOVE_DEPTHS = 1.0
+MAX_TURN_DEG = 20.0
+MAX_MOVE_DEPTHS = 0.3
+"""Between two images. A larger motion is rare, and a pose that is wrong often makes one; so it must be sure."""
 MAX_STEP_S = 0.5
 GAP_S, GAP_INTERVALS = 0.3, 3.0
 """A pause in the stream of both so many seconds and so many times the interval before it is a gap."""
-SURE_INLIER_SHARE = 0.6
+SURE_INLIER_SHARE = SURE_CLOSE_SHARE = 0.6
+"""Of the matches, those that agree on a sure pose; of those with known depth, those that lie close to where they are seen."""
 
 
 class Frontend:
@@ -102,12 +104,13 @@ class Frontend:
         return SE3.exp(self._velocity * seconds)
 
     def _plausible(self, tracked: Tracked) -> bool:
-        """Whether the motion since the last frame is plausible; any motion is if nearly all matches agree."""
+        """Whether the motion since the last frame is plausible; any motion is if nearly all matches agree closely."""
         motion = self._T_kf_cam.se3().inverse() @ tracked.result.T_kf_cam.se3()
         turn = np.degrees(np.linalg.norm(motion.log()[3:]))
         move = np.linalg.norm(motion.translation)
         far = turn > MAX_TURN_DEG or move > MAX_MOVE_DEPTHS * tracked.median_distance
-        return not far or tracked.inlier_share > SURE_INLIER_SHARE
+        close = tracked.result.close > SURE_CLOSE_SHARE * tracked.result.known
+        return not far or (close and tracked.inlier_share > SURE_INLIER_SHARE)
 
     def view_has_changed(self, tracked: Tracked) -> bool:
         """Whether the keyframe has too little overlap with the frame, compared with its maximum."""

@@ -13,10 +13,11 @@ from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.frontend import Frontend
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.slam.relocalizer import Relocalizer
-from st3r_ros.slam.tracker import Tracked
+from st3r_ros.slam.tracker import Tracked, Tracker
 from st3r_ros.slam.workspace import Workspace
-from st3r_ros.types import Keyframe
+from st3r_ros.types import Frame, Keyframe
 
+SUDDEN = Sim3.exp(np.array([0.2, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0]))
 OFF = Sim3.exp(np.array([0.3, 0.0, 0.1, 0.0, 0.15, 0.0, 0.0]))
 
 
@@ -58,3 +59,24 @@ def test_a_pose_that_another_keyframe_contradicts_with_many_more_matches_is_repl
 def test_one_that_is_contradicted_by_about_as_many_stays(mapper):
     frontend, current, _, found = contradicted(mapper, 1.0)
     assert found is None and frontend.keyframe is current
+
+
+@pytest.mark.parametrize(("close", "believed"), [(1.0, True), (0.4, False)])
+def test_a_sudden_motion_is_believed_only_where_its_points_lie_close(mapper, close, believed):
+    workspace = Workspace.of(load_pair_model("opencv"), mapper.map)
+    keyframe = next(iter(mapper.map.keyframes.values()))
+    features = workspace.store.of(keyframe)
+    still = workspace.tracker.track(features, keyframe, features, Sim3.identity())
+    assert still is not None
+
+    class Jumps(Tracker):
+        def track(self, *_: object, **__: object) -> Tracked:
+            result = dataclasses.replace(still.result, T_kf_cam=SUDDEN, close=int(close * still.result.known))
+            return dataclasses.replace(still, result=result)
+
+    frontend = Frontend(
+        dataclasses.replace(workspace, tracker=Jumps(workspace.model, workspace.config)), Relocalizer(workspace.model)
+    )
+    frontend.enter(keyframe)
+    frontend.accept(Frame(0, 0, keyframe.image), features, still)
+    assert (frontend.follow(Frame(1, 10**8, keyframe.image), features) is not None) == believed
