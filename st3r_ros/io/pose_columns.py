@@ -19,6 +19,10 @@ ACCEPTED = (
 )
 _EPOCH_NS = 10**17  # a stamp of nanoseconds since 1973 is at least this
 _LAST_ROW = (0.0, 0.0, 0.0, 1.0)
+_ORDER_ASSUMED = (
+    "the first quaternion is 1 0 0 0, which the assumed order x y z w makes a half turn; if w comes first, say so in the first "
+    "line: # timestamp tx ty tz qw qx qy qz"
+)
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,9 @@ class PoseColumns:
     count: values in a line. more: whether a line may have more or fewer, as long as it has the named ones.
     stamp: of the stamp in one number, of seconds and nanoseconds, or () where lines have none. unit_ns: nanoseconds in the
     stamp's unit, 0 where its size tells it. position, quaternion_xyzw: () where a matrix holds both, or no rotation is known.
-    matrix: of its first number, 12 in rows. metres: in a unit of the position. of_body: whether the poses are a body's, by their
-    format. kind: what the form is called.
+    matrix: of the 12 numbers of a 3x4 matrix, row by row. last_row: of those below it, which must be 0 0 0 1, () without them.
+    metres: in a unit of the position. inverse: whether the poses are T_cam_world. of_body: whether the poses are a body's, by
+    their format. kind: what the form is called. notes: sentences on what is not read or not certain.
     """
 
     kind: str
@@ -37,17 +42,19 @@ class PoseColumns:
     stamp: tuple[int, ...] = (0,)
     position: tuple[int, ...] = (1, 2, 3)
     quaternion_xyzw: tuple[int, ...] = ()
-    matrix: int | None = None
+    matrix: tuple[int, ...] = ()
+    last_row: tuple[int, ...] = ()
     unit_ns: int = 0
     metres: float = 1.0
     more: bool = False
+    inverse: bool = False
     of_body: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def last(self) -> int:
         """The last column that is used."""
-        matrix = () if self.matrix is None else (self.matrix + 11,)
-        return max((*self.stamp, *self.position, *self.quaternion_xyzw, *matrix))
+        return max((*self.stamp, *self.position, *self.quaternion_xyzw, *self.matrix, *self.last_row))
 
 
 TUM_COLUMNS = PoseColumns("TUM's columns", 8, quaternion_xyzw=(4, 5, 6, 7))
@@ -63,7 +70,7 @@ def columns_by_form(rows: Sequence[Sequence[str]], separator: str | None, *, w_f
     """
     count = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
     first = next((row for row in rows if len(row) == count), [])
-    found = _matrix(count, first) or _quaternion(count, first, separator, w_first)
+    found = _matrix(count, rows) or _quaternion(count, first, separator, w_first)
     if found is None and count == 4 and _increases(rows):
         found = PoseColumns(POSITIONS_ONLY, 4)
     if found is not None:
@@ -73,12 +80,26 @@ def columns_by_form(rows: Sequence[Sequence[str]], separator: str | None, *, w_f
     raise InputError(f"its lines hold {count} values, like '{' '.join(first)[:80]}', and no header names them. {ACCEPTED}.")
 
 
-def _matrix(count: int, first: Sequence[str]) -> PoseColumns | None:
-    """Rows of a matrix, of 4x4 or without its last one, and perhaps a stamp before it."""
-    form = PoseColumns("a 3x4 matrix in each line", count, position=(), matrix=0)
-    if count in (12, 16):
-        return replace(form, stamp=())
-    return replace(form, matrix=1) if count == 13 or (count == 17 and _numbers(first[13:]) == _LAST_ROW) else None
+def _matrix(count: int, rows: Sequence[Sequence[str]]) -> PoseColumns | None:
+    """A matrix, of 4x4 or without its last row, and perhaps a stamp before it."""
+    if count not in (12, 13, 16, 17):
+        return None
+    stamp = (0,) if count in (13, 17) else ()
+    at = np.arange(len(stamp), count)
+    if len(at) == 12:
+        return PoseColumns("a 3x4 matrix in each line", count, stamp, position=(), matrix=tuple(at.tolist()))
+    by_rows = at.reshape(4, 4)
+    matrices = [row for row in rows if len(row) == count]
+    of_rows, of_columns = (sum(_is_last_row(row, M[3]) for row in matrices) for M in (by_rows, by_rows.T))
+    if stamp and 2 * max(of_rows, of_columns) <= len(matrices):
+        return None
+    M, order = (by_rows.T, ", column by column") if of_columns > of_rows else (by_rows, "")
+    matrix, last_row = tuple(M[:3].ravel().tolist()), tuple(M[3].tolist())
+    return PoseColumns(f"a 4x4 matrix in each line{order}", count, stamp, position=(), matrix=matrix, last_row=last_row)
+
+
+def _is_last_row(row: Sequence[str], at: np.ndarray) -> bool:
+    return _numbers([row[i] for i in at]) == _LAST_ROW
 
 
 def _quaternion(count: int, first: Sequence[str], separator: str | None, w_first: bool | None) -> PoseColumns | None:
@@ -88,7 +109,10 @@ def _quaternion(count: int, first: Sequence[str], separator: str | None, w_first
     if count in (8, 17) and (w_first or (euroc and w_first is None)):
         return PoseColumns("EuRoC's columns, qw before qx", count, quaternion_xyzw=(5, 6, 7, 4), of_body=euroc)
     with_id = count == 9 and first[8].isdigit()  # of RTAB-Map
-    return replace(TUM_COLUMNS, count=count) if count == 8 or with_id else None
+    if count != 8 and not with_id:
+        return None
+    doubtful = w_first is None and np.allclose(np.abs(_numbers(first[4:8]) or _LAST_ROW), (1.0, 0.0, 0.0, 0.0), atol=1e-3)
+    return replace(TUM_COLUMNS, count=count, notes=(_ORDER_ASSUMED,) if doubtful else ())
 
 
 def _increases(rows: Sequence[Sequence[str]]) -> bool:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from st3r_ros.errors import InputError
@@ -18,10 +18,15 @@ _UNITS = {
     1: ("ns", "nsec", "nsecs", "nanosec", "nanosecs", "nanoseconds"),
 }
 _UNIT_OF = {name: unit for unit, names in _UNITS.items() for name in names}
+_MATRIX = "r|rot|rotation|m|matrix"
+_ANGLE = re.compile(r"(.+\.)?(roll|pitch|yaw|heading|euler.*|r[xyz]|theta)(\..+)?")
 _METRES = {"mm": 1e-3, "millimeters": 1e-3, "cm": 1e-2, "centimeters": 1e-2}
 _TIMES = (r"(.+\.)?header\.stamp", r"(time\.?)?stamp", r"(.+\.)?time\.?stamp", r"(.+\.)?(stamp|time)", r"ts?|(.+\.)?times?")
 _BRACKETS = re.compile(r"[\[(]\s*([^\])]*?)\s*[\])]")
 _NUMBERED = re.compile(r"(.+\.)?(q|quat|quaternion|orientation|rotation)\.?[0-4]")
+_QUATERNION = ("[xi]", "[yj]", "[zk]", "[wrls]")
+"""The parts of a quaternion, which some call i, j, k and real (or l, or s for scalar)."""
+_LISTED = 6
 _GROUPS = {"q": "q|quat|quaternion|rot|rotation|ori|orientation|attitude", "p": "t|p|pos|position|trans|translation|location"}
 
 
@@ -48,8 +53,11 @@ class _Header:
                 return found[0]
         return None
 
-    def find_all(self, group: str, letters: str) -> tuple[int, ...]:
-        """The columns of x, y, z (and w) of a position (p) or quaternion (q); () unless all of them are there."""
+    def find_all(self, group: str, letters: Sequence[str]) -> tuple[int, ...]:
+        """The columns of x, y, z (and w) of a position (p) or quaternion (q); () unless all of them are there.
+
+        letters: a pattern for each of them.
+        """
         words = _GROUPS[group]
         columns = [
             self.find(
@@ -60,8 +68,20 @@ class _Header:
             )
             for letter in letters
         ]
-        found = tuple(column for column in columns if column is not None)
-        return found if len(found) == len(letters) else ()
+        return _all_of(columns)
+
+    def find_matrix(self) -> tuple[int, ...]:
+        """The columns of a rotation matrix, row by row: r11 to r33, or r00 to r22; () unless all of them are there."""
+        for first in "012", "123":
+            found = _all_of([self.find(rf"(?:.+\.)?(?:{_MATRIX})\.?{i}\.?{j}") for i in first for j in first])
+            if found:
+                return found
+        return ()
+
+
+def _all_of(columns: Sequence[int | None]) -> tuple[int, ...]:
+    found = tuple(column for column in columns if column is not None)
+    return found if len(found) == len(columns) else ()
 
 
 def columns_by_header(heading: Iterable[str], count: int, separator: str | None, *, titled: bool) -> PoseColumns | None:
@@ -79,7 +99,8 @@ def columns_by_header(heading: Iterable[str], count: int, separator: str | None,
             above = _header(lines[at - 1], separator).names
             header = replace(header, names=tuple(f"{a}.{n}".strip(".") for a, n in zip(above, header.names, strict=False)))
         columns = _named(header, count)
-        certain = columns is not None and (columns.stamp or columns.quaternion_xyzw or (titled and at == len(lines) - 1))
+        whole = columns is not None and (columns.quaternion_xyzw or columns.matrix)
+        certain = columns is not None and (columns.stamp or whole or (titled and at == len(lines) - 1))
         if columns is not None and certain:
             scales = [_METRES[word] for line in lines for word in re.findall(r"\w+", line.lower()) if word in _METRES]
             return replace(columns, metres=scales[0]) if scales and columns.metres == 1.0 else columns
@@ -92,9 +113,9 @@ def order_in(heading: Iterable[str]) -> bool | None:
     """Whether comments say that the quaternion's w comes first, None where they do not tell its order."""
     for line in heading:
         letters = " ".join(re.sub("^q_?", "", word) for word in re.findall(r"[a-z_]+", line.lower()))
-        found = re.search(r"\b(w x y z|wxyz|x y z w|xyzw)\b", letters)
+        found = re.search(r"\b(w x y z|wxyz|r i j k|x y z w|xyzw|i j k r|(?:scalar|w) (?:first|last))\b", letters)
         if found:
-            return found[1].startswith("w")
+            return found[1].endswith(("z", "k", "first"))
     return None
 
 
@@ -118,7 +139,7 @@ def _named(header: _Header, count: int) -> PoseColumns | None:
     """The columns of a header, None where it names no position."""
     if {"image.id", "camera.id"} & set(header.names):
         raise InputError("it is images.txt of COLMAP: give the folder that has it in sparse/0 and the images in images/.")
-    position, quaternion = header.find_all("p", "xyz"), header.find_all("q", "xyzw")
+    position, quaternion = header.find_all("p", "xyz"), header.find_all("q", _QUATERNION)
     px4 = "timestamp.sample" in header.names
     if px4:
         position = position or tuple(i for n in "012" if (i := header.find(rf"position\.{n}")) is not None)
@@ -129,24 +150,36 @@ def _named(header: _Header, count: int) -> PoseColumns | None:
         raise InputError(f"its header numbers the parts of the quaternion ({header.quote}); name them qx, qy, qz and qw.")
     stamp, unit = _stamp(header)
     shift = int(not stamp and len(header.names) == count - 1)  # names of all but the stamp
-    kind = "the columns of its header" if quaternion else POSITIONS_ONLY
+    rotation = () if quaternion else header.find_matrix()
+    matrix = tuple(i for row in range(3) for i in (*rotation[3 * row : 3 * row + 3], position[row])) if rotation else ()
+    kind = "the columns of its header" if quaternion or matrix else POSITIONS_ONLY
     scale = _METRES.get(header.units[position[0]], 1.0)
     columns = PoseColumns(
         kind,
         len(header.names) + shift,
         stamp if not shift else (0,),
-        tuple(i + shift for i in position),
+        () if matrix else tuple(i + shift for i in position),
         tuple(i + shift for i in quaternion),
+        tuple(i + shift for i in matrix),
         unit_ns=1_000 if px4 else unit,
         metres=scale,
         more=True,
         of_body="p.rs.r.x" in header.names,
+        notes=_not_read(header, {*stamp, *position}) if kind == POSITIONS_ONLY else (),
     )
     abbreviated = stamp == (0,) and header.text.rstrip().endswith(("...", "…"))  # the rest of the columns is not named
     if (columns.count < count and not abbreviated) or columns.last >= count:
         raise InputError(f"its header names {len(header.names)} columns, but its lines have {count} values: {header.quote}.")
     in_order = (columns.stamp, columns.position, columns.quaternion_xyzw) == ((0,), (1, 2, 3), (4, 5, 6, 7))
     return replace(columns, kind=TUM_COLUMNS.kind) if in_order else columns
+
+
+def _not_read(header: _Header, read: Set[int]) -> tuple[str, ...]:
+    """What is to be said of the columns beside those of positions, which may be of rotations."""
+    others = [name for i, name in enumerate(header.names) if i not in read and name]
+    listed = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
+    angles = "; the order and the unit of angles are not certain" if any(map(_ANGLE.fullmatch, others)) else ""
+    return (f"only positions are read: its header names no qx, qy, qz and qw, but {listed}{angles}",) if others else ()
 
 
 def _stamp(header: _Header) -> tuple[tuple[int, ...], int]:

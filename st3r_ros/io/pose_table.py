@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from st3r_ros.io.pose_columns import PoseColumns, columns_by_form
+from st3r_ros.io.pose_direction import with_direction
 from st3r_ros.io.pose_header import columns_by_header, order_in
 from st3r_ros.io.text import is_comment, numbered_lines, without_mark
 
@@ -54,10 +55,10 @@ def columns_of(table: PoseTable, w_first: bool | None = None) -> PoseColumns:
     rows = [cells for _, cells in table.rows]
     counts = Counter(map(len, rows)).most_common(1)
     named = columns_by_header(table.heading, counts[0][0], table.separator, titled=table.titled) if counts else None
-    if named is not None:
-        return named
-    said = order_in(table.heading)
-    return columns_by_form(rows, table.separator, w_first=w_first if said is None else said)
+    if named is None:
+        said = order_in(table.heading)
+        named = columns_by_form(rows, table.separator, w_first=w_first if said is None else said)
+    return with_direction(named, table.heading)
 
 
 def _separator_of(line: str) -> tuple[str | None, bool]:

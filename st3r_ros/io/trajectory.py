@@ -14,6 +14,7 @@ import numpy as np
 from st3r_ros.errors import FrameError, GeometryError, InputError, OutputError
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.atomic import write_file
+from st3r_ros.io.lost_poses import lost_poses
 from st3r_ros.io.pose_columns import ACCEPTED, TUM_COLUMNS, PoseColumns
 from st3r_ros.io.pose_table import columns_of, read_table
 from st3r_ros.io.stamps import format_stamp, parse_stamp, parse_time
@@ -40,7 +41,7 @@ class TrajectoryFile:
 
     trajectory: its valid poses; where the file holds no rotations, their quaternions are NaN. skipped: a sentence for every line
     that could not be used, of `lines` in all. kind: which columns were read. of_body: whether the format is one of a body's
-    poses.
+    poses. notes: sentences on what was not read or is not certain.
     """
 
     trajectory: Trajectory
@@ -48,6 +49,7 @@ class TrajectoryFile:
     lines: int
     kind: str
     of_body: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> str:
@@ -70,8 +72,9 @@ def read_tum(path: Path | str) -> Trajectory:
 def load_tum(path: Path | str, frames: FrameStamps | None = None, *, w_first: bool | None = None) -> TrajectoryFile:
     """The poses of a text file: in TUM's columns, or those that its header names or its form tells (`pose_columns`).
 
-    The trajectory may be empty. Of equal stamps the first one counts. frames: the stamps of poses that have none. w_first:
-    whether the quaternion of a file without a header begins with w, None where its form tells that.
+    The trajectory may be empty. Of equal stamps the first one counts. Poses that the comments call T_cam_world are inverted.
+    frames: the stamps of poses that have none. w_first: whether the quaternion of a file without a header begins with w, None
+    where its form tells that.
 
     Raises:
         InputError: the file cannot be read, or the meaning of its columns is unknown.
@@ -80,14 +83,12 @@ def load_tum(path: Path | str, frames: FrameStamps | None = None, *, w_first: bo
     table = read_table(path)
     try:
         columns = columns_of(table, w_first)
-        if not columns.stamp and frames is None:
-            raise InputError(f"it holds {columns.kind} without stamps, and nothing tells the images' order. {ACCEPTED}.")
-        if frames is not None and not columns.stamp and frames.complete and len(table.rows) != len(frames.by_row):
-            raise InputError(f"it holds {len(table.rows)} poses without stamps, but there are {len(frames.by_row)} images.")
+        _check_stamps(columns, len(table.rows), frames)
     except InputError as error:
         raise InputError(f"'{path}' cannot be used: {error}") from error
     poses: dict[int, np.ndarray] = {}
-    skipped: list[str] = []
+    lines: dict[int, int] = {}
+    reasons: dict[int, str] = {}
     for row, (number, cells) in enumerate(table.rows):
         try:
             pose = _pose(cells, columns)
@@ -97,9 +98,9 @@ def load_tum(path: Path | str, frames: FrameStamps | None = None, *, w_first: bo
             if stamp_ns in poses:
                 raise FrameError(f"The stamp {format_stamp(stamp_ns)} comes a second time.")
         except FrameError as error:
-            skipped.append(f"'{path.name}' line {number}: {error}")
+            reasons[number] = str(error)
         else:
-            poses[stamp_ns] = pose
+            poses[stamp_ns], lines[stamp_ns] = pose, number
     stamps = np.array(sorted(poses), dtype=np.int64)
     values = np.array([poses[int(stamp)] for stamp in stamps], dtype=np.float64).reshape(-1, 7)
     norms = np.linalg.norm(values[:, 3:], axis=1, keepdims=True)
@@ -109,8 +110,15 @@ def load_tum(path: Path | str, frames: FrameStamps | None = None, *, w_first: bo
             f"'{path}' cannot be used: read as {columns.kind}, its quaternions have a norm of {norm:.3g} instead of 1. "
             f"{ACCEPTED}."
         )
-    trajectory = Trajectory(stamps, values[:, :3], values[:, 3:] / norms)
-    return TrajectoryFile(trajectory, tuple(skipped), len(table.rows), columns.kind, columns.of_body)
+    values[:, 3:] /= norms
+    lost = lost_poses(values)
+    reasons |= {lines[int(stamp)]: "The pose is 0 0 0 / 0 0 0 1, as written where none was found." for stamp in stamps[lost]}
+    skipped = tuple(f"'{path.name}' line {number}: {reasons[number]}" for number in sorted(reasons))
+    trajectory = Trajectory(stamps[~lost], values[~lost, :3], values[~lost, 3:])
+    if columns.inverse:
+        trajectory = _inverse(trajectory)
+    notes = tuple(f"'{path.name}': {note}." for note in columns.notes)
+    return TrajectoryFile(trajectory, skipped, len(table.rows), columns.kind, columns.of_body, notes)
 
 
 def moved(found: TrajectoryFile, T_body_cam: SE3) -> TrajectoryFile:
@@ -150,6 +158,21 @@ def write_tum(path: Path | str, trajectory: Trajectory, sources: Sequence[str] |
     write_file(path, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
 
 
+def _check_stamps(columns: PoseColumns, rows: int, frames: FrameStamps | None) -> None:
+    """Raises InputError where the poses have no stamps and the images do not tell them."""
+    if columns.stamp:
+        return
+    if frames is None:
+        raise InputError(f"it holds {columns.kind} without stamps, and nothing tells the images' order. {ACCEPTED}.")
+    if frames.complete and rows != len(frames.by_row):
+        raise InputError(f"it holds {rows} poses without stamps, but there are {len(frames.by_row)} images.")
+
+
+def _inverse(poses: Trajectory) -> Trajectory:
+    T = SE3.from_quaternion_xyzw(poses.quaternions_xyzw, poses.positions).inverse()
+    return Trajectory(poses.stamps_ns, T.translation, T.quaternion_xyzw)
+
+
 def _stamp(cells: list[str], columns: PoseColumns) -> int:
     if len(columns.stamp) == 2:
         seconds, nanoseconds = (cells[i] for i in columns.stamp)
@@ -167,19 +190,20 @@ def _pose(cells: list[str], columns: PoseColumns) -> np.ndarray:
             )
         form = " (stamp tx ty tz qx qy qz qw)" if columns.count == 8 else ""
         raise FrameError(f"It has {len(cells)} values instead of {columns.count}{form}.")
-    at = columns.position + columns.quaternion_xyzw if columns.matrix is None else range(columns.matrix, columns.matrix + 12)
+    at = columns.matrix + columns.last_row if columns.matrix else columns.position + columns.quaternion_xyzw
     try:
         values = np.array([float(cells[i]) for i in at])
     except ValueError as error:
         raise FrameError(f"The pose is not made of numbers: {error}.") from error
     if not np.isfinite(values).all():
         raise FrameError("The pose is not finite.")
-    if columns.matrix is not None:
+    if columns.matrix:
+        whole = values if columns.last_row else np.append(values, (0.0, 0.0, 0.0, 1.0))
         try:
-            T = SE3.from_matrix(np.vstack([values.reshape(3, 4), (0.0, 0.0, 0.0, 1.0)]))
+            T = SE3.from_matrix(whole.reshape(4, 4))
         except GeometryError as error:
             raise FrameError(str(error)) from error
-        return np.concatenate([T.translation, T.quaternion_xyzw])
+        return np.concatenate([columns.metres * T.translation, T.quaternion_xyzw])
     position, quaternion = columns.metres * values[:3], values[3:]
     if not len(quaternion):
         return np.concatenate([position, np.full(4, np.nan)])

@@ -57,7 +57,7 @@ class Truth:
     @classmethod
     def of_file(cls, found: TrajectoryFile, name: str, *, of_camera: bool = True) -> Truth:
         """The truth of a file of poses. of_camera: whether the poses are taken as those of the camera."""
-        notes = (f"True poses: {found.left_out}",) if found.left_out else ()
+        notes = tuple(f"True poses: {said}" for said in (*found.notes, found.left_out) if said)
         if not len(found.trajectory):
             return cls(notes=(*notes, f"There are no true poses: '{name}' holds no valid one."))
         if of_camera and found.of_body:
