@@ -40,9 +40,9 @@ from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.atomic import write_file
 from st3r_ros.msg import RelocalizationResult
-from st3r_ros.ros.child import Child
 from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
-from st3r_ros.ros.isolation import isolated_environment
+from st3r_ros.ros.demo.child import Child
+from st3r_ros.ros.demo.isolation import isolated_environment
 from st3r_ros.ros.qos import stream
 from st3r_ros.sequences import open_sequence
 from st3r_ros.srv import SetReference

@@ -24,14 +24,14 @@ from ros_cloud import flown_over
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.products.steps import finish
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, write_results
-from st3r_ros.ros.clouds import MapCloud
 from st3r_ros.ros.conversions import header
-from st3r_ros.ros.latched import GradualOutput
-from st3r_ros.ros.worker import Worker
-from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.steps import finish
+from st3r_ros.ros.nodes.worker import Worker
+from st3r_ros.ros.outputs.clouds import MapCloud
+from st3r_ros.ros.outputs.latched import GradualOutput
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
 PERIOD_S = 1.0
 

@@ -20,11 +20,11 @@ from harness import Table
 from round_room import Errors, Room, Scene, circular_scene, edge_informations, tie
 from st3r_ros.geometry.alignment import umeyama
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.graph_problem import GraphProblem, make_graph_problem
-from st3r_ros.slam.pose_graph import GraphEstimate, solve_graph
-from st3r_ros.slam.projection import observations_at, points_at
-from st3r_ros.slam.tracking import TrackingProblem, track
-from st3r_ros.slam.window import optimize_window
+from st3r_ros.slam.keyframes.projection import observations_at, points_at
+from st3r_ros.slam.optimization.graph_problem import GraphProblem, make_graph_problem
+from st3r_ros.slam.optimization.pose_graph import GraphEstimate, solve_graph
+from st3r_ros.slam.optimization.window import optimize_window
+from st3r_ros.slam.tracking.frame_pose import TrackingProblem, track
 from st3r_ros.types import Edge
 
 DEPTH_SIGMA = 0.05

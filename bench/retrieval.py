@@ -31,7 +31,7 @@ from noisy_depth.views import DepthFrames, TrueView, TrueViews
 from st3r_ros.errors import InputError, St3rError
 from st3r_ros.runtime import start_pair_model
 from st3r_ros.sequences import open_sequence
-from st3r_ros.slam.retrieval import PlaceIndex
+from st3r_ros.slam.places.retrieval import PlaceIndex
 from st3r_ros.types import Trajectory
 
 DEFAULT_SEQUENCES = ["sim:room?seed=1", "sim:corridor?seed=1&frames=600"]

@@ -25,13 +25,13 @@ from sensor_msgs.msg import PointCloud2
 from st3r_ros.config import CloudConfig, GridConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.ros.clouds import MapCloud, cloud_message
+from st3r_ros.products.steps import Steps
 from st3r_ros.ros.conversions import header
-from st3r_ros.ros.grid import MapGrid
-from st3r_ros.ros.isolation import isolated_environment
+from st3r_ros.ros.demo.isolation import isolated_environment
+from st3r_ros.ros.outputs.clouds import MapCloud, cloud_message
+from st3r_ros.ros.outputs.grid import MapGrid
 from st3r_ros.ros.qos import latched
-from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.steps import Steps
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
 
 WIDTH, HEIGHT, FOCAL = 512, 384, 440.0

@@ -34,12 +34,12 @@ from tf2_msgs.msg import TFMessage
 
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros import conversions
-from st3r_ros.ros.child import Child
-from st3r_ros.ros.image_input import ImageInput, ImageSource
-from st3r_ros.ros.isolation import isolated_environment
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop, make_room_for_images
-from st3r_ros.ros.status import rss_mb
+from st3r_ros.ros.demo.child import Child
+from st3r_ros.ros.demo.isolation import isolated_environment
+from st3r_ros.ros.input.image_input import ImageInput, ImageSource
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop, make_room_for_images
+from st3r_ros.ros.outputs.status import rss_mb
 
 SLOW_S = 0.3
 SETTLE_S = 3.0

@@ -29,8 +29,8 @@ from scale_bench.maps import Stream, open_stream
 
 from st3r_ros.config import MapperConfig
 from st3r_ros.io.atomic import write_file
+from st3r_ros.slam.keyframes.memory import map_bytes
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.memory import map_bytes
 from st3r_ros.types import MappingState
 
 SAMPLE_S = 5.0

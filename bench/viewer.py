@@ -29,13 +29,13 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
 
-from st3r_ros.ros.clouds import cloud_message
 from st3r_ros.ros.conversions import header
-from st3r_ros.ros.isolation import isolated_environment
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.demo.isolation import isolated_environment
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.outputs.clouds import cloud_message
 from st3r_ros.ros.qos import latched
-from st3r_ros.ros.viewer_messages import finite_cloud
-from st3r_ros.ros.viewer_node import ViewerNode
+from st3r_ros.ros.viewer.messages import finite_cloud
+from st3r_ros.ros.viewer.node import ViewerNode
 from st3r_ros.viewer.thinning import layers
 from st3r_ros.viewer.turning import FEWEST_POINTS
 

@@ -116,7 +116,7 @@ class MapperConfig(Validated):
 
 @dataclass(frozen=True)
 class RelocalizerConfig(Validated):
-    """When a pose relative to a reference or in a saved map is accepted (`slam/relocalizer.py`)."""
+    """When a pose relative to a reference or in a saved map is accepted (`slam/places/relocalizer.py`)."""
 
     candidates: int = setting(
         6, "Number of keyframes of a map that a query is compared with; all references are compared.", low=1, high=100, live=True

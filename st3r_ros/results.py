@@ -32,13 +32,14 @@ from st3r_ros.errors import EvaluationError, InputError, MissingDependencyError
 from st3r_ros.io.atomic import atomic_path, write_file
 from st3r_ros.io.ply import write_ply
 from st3r_ros.io.trajectory import load_tum, write_tum
+from st3r_ros.products.cloud import cloud_of
 from st3r_ros.recorder import Latency, LostSpan, RunRecorder, Skip
 from st3r_ros.types import MapScale, PointCloud, Trajectory
 
 if TYPE_CHECKING:
     from st3r_ros.eval.depth import KeyframeDepths
     from st3r_ros.eval.trajectory import TrajectoryErrors
-    from st3r_ros.slam.keyframe_map import KeyframeMap
+    from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
 RESULT_FILES = ("trajectory.txt", "keyframes.txt", "cloud.ply", "map.png", "summary.json", "frames.csv", "keyframes.npz")
 MAX_DEPTH_KEYFRAMES = 200
@@ -151,13 +152,13 @@ def write_results(
     """
     from st3r_ros.eval.picture import draw_map
     from st3r_ros.eval.trajectory import align_truth
-    from st3r_ros.slam.memory import map_bytes
+    from st3r_ros.slam.keyframes.memory import map_bytes
 
     trajectory, keyframes = keyframe_map.trajectory(), keyframe_map.keyframe_trajectory()
     write_tum(out / "trajectory.txt", trajectory)
     write_tum(out / "keyframes.txt", keyframes, keyframe_map.keyframe_sources())
     write_file(out / "frames.csv", recorder.table().encode(errors="surrogateescape"))
-    cloud = keyframe_map.cloud(cloud_config) if cloud is None else cloud
+    cloud = cloud_of(keyframe_map, cloud_config) if cloud is None else cloud
     write_ply(out / "cloud.ply", cloud)
     _write_depths(out / "keyframes.npz", keyframe_map, cloud_config.min_conf)
 

@@ -16,8 +16,8 @@ import torch
 
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.graph_problem import GraphProblem
-from st3r_ros.slam.pose_graph import GraphEstimate
+from st3r_ros.slam.optimization.graph_problem import GraphProblem
+from st3r_ros.slam.optimization.pose_graph import GraphEstimate
 from st3r_ros.solver.poses import sim3_adjoint
 from st3r_ros.types import Edge, Keyframe
 

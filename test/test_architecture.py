@@ -30,8 +30,9 @@ MAY_IMPORT = {
     "sim": BASE | {"geometry"},
     "io": BASE | {"geometry"},
     "eval": BASE | {"geometry", "io"},
-    "maps": BASE | {"geometry", "slam", "io"},
-    "viewer": BASE | {"geometry", "slam", "maps"},
+    "products": BASE | {"geometry", "slam"},
+    "maps": BASE | {"geometry", "slam", "products", "io"},
+    "viewer": BASE | {"geometry", "slam", "products", "maps"},
 }
 # What `st3r --help` and scripts load must start fast.
 LIGHT = {"st3r_ros", "st3r_ros.config", "st3r_ros.types", "st3r_ros.cli", "st3r_ros.geometry.sim3"}
@@ -135,7 +136,7 @@ def test_every_kind_of_import_is_seen(source, found):
         ("st3r_ros.checkpoints.sources", "st3r_ros.pair.load_pair_model"),
         ("st3r_ros.pair.opencv", "st3r_ros.slam.mapper"),
         ("st3r_ros.geometry.two_view", "st3r_ros.solver.damped"),
-        ("st3r_ros.solver.points", "st3r_ros.slam.projection"),
+        ("st3r_ros.solver.points", "st3r_ros.slam.keyframes.projection"),
         ("st3r_ros.slam.mapper", "st3r_ros.pair.load_pair_model"),
         ("st3r_ros.slam.mapper", "st3r_ros.sequences"),
         ("st3r_ros.io.video", "st3r_ros.sim.world"),
@@ -146,10 +147,10 @@ def test_every_kind_of_import_is_seen(source, found):
         ("st3r_ros.viewer.scene", "geometry_msgs.msg.Pose"),
         ("st3r_ros.slam.mapper", "st3r_ros.viewer.scene"),
         ("st3r_ros.cli", "rclpy"),
-        ("st3r_ros.cli", "st3r_ros.ros.mapping_node"),
+        ("st3r_ros.cli", "st3r_ros.ros.nodes.mapping_node"),
         ("st3r_ros.sequences", "st3r_ros.msg.MappingStatus"),
-        ("st3r_ros.ros.mapping_node", "st3r_ros.cli"),
-        ("st3r_ros.ros.mapping_node", "torch"),
+        ("st3r_ros.ros.nodes.mapping_node", "st3r_ros.cli"),
+        ("st3r_ros.ros.nodes.mapping_node", "torch"),
     ],
 )
 def test_an_import_that_points_outwards_is_caught(module, imported):

@@ -18,7 +18,7 @@ from noisy_depth.model import NoisyDepthModel
 from noisy_depth.views import DepthFrames, TrueViews
 from st3r_ros.errors import InputError
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import FramePose, Keyframe
 
 KEYS = ["sequence", "pair_model", "seed", "tracked", "ate_sim3", "ate_se3", "scale", "depth_absrel", "depth_absrel_single"]

@@ -10,6 +10,7 @@ from st3r_ros.errors import InputError, OutputError
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import load_tum
+from st3r_ros.products.cloud import cloud_of
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import (
     MAX_DEPTH_KEYFRAMES,
@@ -21,7 +22,7 @@ from st3r_ros.results import (
     read_results,
     write_results,
 )
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import FramePose, Keyframe, MappingState, MappingUpdate, MapScale, Trajectory
 
 INFO = RunInfo(input="garden", pair_model="opencv")
@@ -161,7 +162,7 @@ def test_peak_memory_grows_with_what_is_held():
 
 def test_a_cloud_at_hand_is_the_one_that_is_written(tmp_path):
     keyframe_map = make_map(3)
-    cloud = keyframe_map.cloud(CloudConfig(voxel_size=0.3))
+    cloud = cloud_of(keyframe_map, CloudConfig(voxel_size=0.3))
     summary = write_results(tmp_path, keyframe_map, make_recorder(3, 3), INFO, cloud_config=CLOUD, cloud=cloud)
     assert summary.points == len(cloud)
     np.testing.assert_array_equal(read_ply(tmp_path / "cloud.ply").points, cloud.points)

@@ -18,9 +18,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
-from st3r_ros.ros import camera_node, mapping_node, relocalization_node, viewer_node
-from st3r_ros.ros.isolation import isolated_environment
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.demo.isolation import isolated_environment
+from st3r_ros.ros.nodes import camera_node, mapping_node, relocalization_node
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.viewer import node as viewer_node
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference.md"

@@ -22,9 +22,9 @@ from st3r_ros.eval.trajectory import evaluate_trajectory
 from st3r_ros.io.stamps import format_stamp
 from st3r_ros.maps.load import load_map
 from st3r_ros.maps.save import save_map
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.relocalizer import Relocalizer
+from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.types import LocalizationResult, PairModel
 
 MAPPED_SHARE, MAPPED_EVERY, QUERIED_SHARE = 0.6, 2, 0.2

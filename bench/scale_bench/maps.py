@@ -14,9 +14,9 @@ from noisy_depth.model import NoisyDepthModel
 from noisy_depth.views import DepthFrames, TrueView, TrueViews
 from st3r_ros.config import MapperConfig
 from st3r_ros.errors import InputError
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.memory import retire
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.memory import retire
 from st3r_ros.types import Frame, PairModel
 
 MANY_KEYFRAMES = MapperConfig(keyframe_match_fraction=0.9, max_keyframes=100_000, memory_budget_mb=0)

@@ -15,8 +15,8 @@ from mapping_bench.cases import Case, open_case
 from scale_bench.maps import MANY_KEYFRAMES, grow
 from st3r_ros.config import MapperConfig
 from st3r_ros.results import peak_rss_mb
+from st3r_ros.slam.keyframes.memory import map_bytes
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.memory import map_bytes
 from st3r_ros.types import Edge, Matches, PairModel, PairPrediction
 
 WARM_UP_KEYFRAMES = 3
@@ -44,7 +44,7 @@ def map_memory(source: str, keyframes: int, size: int, device: str) -> Row:
     """Maps until there are so many keyframes. size: longer side of the images, pixels. device: where pointmaps are.
 
     MB are 10^6 bytes. rss_mb: of the process, more than before the map. rss_peak_mb: the most on the way. device_mb,
-    device_peak_mb: the same of CUDA tensors, 0 without CUDA. map_mb: what `slam.memory.map_bytes` says. pointmaps_mb, images_mb,
+    device_peak_mb: the same of CUDA tensors, 0 without CUDA. map_mb: what `slam.keyframes.memory.map_bytes` says. pointmaps_mb, images_mb,
     descriptors_mb, edges_mb: parts of it. half: keyframes with a pointmap in half precision. matches: of an edge, the mean.
 
     Raises:

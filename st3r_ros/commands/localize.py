@@ -30,7 +30,7 @@ from st3r_ros.io.tum import DEPTH_SCALE, read_depth
 from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
 from st3r_ros.runtime import start_pair_model
-from st3r_ros.slam.relocalizer import Relocalizer
+from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.types import Frame, LocalizationResult, PairModel
 
 NONE_LOCALIZED = 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from st3r_ros.commands.localize_inputs import Query
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.slam.focal_check import FocalDoubt
+from st3r_ros.slam.places.focal_check import FocalDoubt
 from st3r_ros.types import LocalizationResult
 
 COLUMNS = (("x", 8), ("y", 8), ("z", 8), ("turn", 7), ("agree", 11), ("RMSE px", 8), ("ms", 6))

@@ -13,8 +13,8 @@ from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
 from st3r_ros.maps.save import check_map_folder, save_map
 from st3r_ros.maps.staging import resolved
-from st3r_ros.slam.frame_log import FrameLog
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.frame_log import FrameLog
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import PairModel
 

@@ -18,7 +18,8 @@ from st3r_ros.config import CloudConfig
 from st3r_ros.maps.exported import ExportedImage, working_images
 from st3r_ros.maps.staging import write_synced
 from st3r_ros.maps.tracks import Tracks, build_tracks, pinhole_intrinsics
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.products.cloud import cloud_of
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
 PIXEL_CENTRE = 0.5
 MODEL_FOLDER = "sparse/0"
@@ -130,7 +131,7 @@ def _tracked_points(tracks: Tracks, exported: Sequence[ExportedImage]) -> np.nda
 
 
 def _cloud_points(keyframe_map: KeyframeMap, config: CloudConfig) -> np.ndarray:
-    cloud = keyframe_map.cloud(config)
+    cloud = cloud_of(keyframe_map, config)
     points = np.zeros(len(cloud), _POINT)
     points["xyz"], points["rgb"], points["error"] = cloud.points, cloud.colors, _NO_ERROR
     return points

@@ -13,8 +13,8 @@ import torch
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.maps.format import EDGES, FRAMES, KEYFRAMES, MapInfo
 from st3r_ros.maps.tensors import Layout
-from st3r_ros.slam.frame_log import FrameLog
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.frame_log import FrameLog
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import EDGE_PIXEL_STEP, Edge, Keyframe
 
 EDGE_KINDS = ("sequential", "loop")

@@ -26,7 +26,8 @@ from st3r_ros.maps.nerfstudio import CLOUD_FILE, level_world, make_transforms
 from st3r_ros.maps.parallel import in_parallel
 from st3r_ros.maps.pictures import encode_jpeg
 from st3r_ros.maps.staging import staged_folder, write_synced
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.products.cloud import cloud_of
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe, PointCloud
 
 
@@ -61,7 +62,7 @@ def export_ply(out: Path | str, keyframe_map: KeyframeMap, cloud: CloudConfig) -
     Raises:
         OutputError: as `export_cloud`.
     """
-    return export_cloud(out, keyframe_map.cloud(cloud))
+    return export_cloud(out, cloud_of(keyframe_map, cloud))
 
 
 def export_cloud(out: Path | str, points: PointCloud) -> str:
@@ -128,7 +129,7 @@ def export_nerfstudio(
         OutputError: the folder cannot be written, or is not empty, or the cloud has no points.
     """
     T_up_world = level_world(keyframe_map)
-    points = keyframe_map.cloud(cloud)
+    points = cloud_of(keyframe_map, cloud)
     _check_points(out, len(points))
     points = replace(points, points=(T_up_world @ points.points).astype(np.float32))
     with staged_folder(out, _is_ours) as folder:

@@ -34,7 +34,7 @@ from st3r_ros.maps.parallel import Progress, in_parallel
 from st3r_ros.maps.pictures import decode_jpeg, decode_mask, max_jpeg_bytes
 from st3r_ros.maps.staging import current
 from st3r_ros.maps.tensors import MAX_HEADER_BYTES, Layout, decode_tensors
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
 
 ATTEMPTS = 3

@@ -17,7 +17,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.maps.colmap import PIXEL_CENTRE
 from st3r_ros.maps.exported import ExportedImage, working_images
 from st3r_ros.maps.tracks import pinhole_intrinsics
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
 CLOUD_FILE = "sparse_pc.ply"
 

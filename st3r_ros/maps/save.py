@@ -33,7 +33,7 @@ from st3r_ros.maps.parallel import Progress, in_parallel
 from st3r_ros.maps.pictures import encode_jpeg, encode_mask
 from st3r_ros.maps.staging import check_staging, files_below, staged_folder, write_synced
 from st3r_ros.maps.tensors import encode_tensors
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
 
 MAX_FLOAT16 = 65504.0

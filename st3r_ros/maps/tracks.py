@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from st3r_ros.geometry.focal import intrinsics_from_pointmap
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import EDGE_PIXEL_STEP, Keyframe
 
 MAX_REPROJECTION_PX = 4.0

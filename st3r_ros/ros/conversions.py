@@ -20,7 +20,7 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.io.image_encoding import decode_compressed, decode_image
 from st3r_ros.io.picture import Picture, ToneRange
 from st3r_ros.io.stamps import NANOSECONDS
-from st3r_ros.ros.video_input import VideoImage
+from st3r_ros.ros.input.video_input import VideoImage
 
 if TYPE_CHECKING:
     from st3r_ros.geometry.camera import Camera

@@ -11,21 +11,21 @@ from st3r_ros.config import MapperConfig, RelocalizerConfig
 from st3r_ros.errors import MapFileError
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.correction import GlobalOptimizer
-from st3r_ros.slam.fitted_images import FittedImages
-from st3r_ros.slam.frontend import Frontend
-from st3r_ros.slam.initialization import Initialization, Start, has_barely_begun
-from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.loop_finder import LoopFinder
-from st3r_ros.slam.map_builder import MapBuilder
+from st3r_ros.slam.keyframes.culling import Culler
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.map_builder import MapBuilder
 from st3r_ros.slam.mapping_step import MappingStep
-from st3r_ros.slam.odometry_check import OdometryCheck
-from st3r_ros.slam.odometry_way import OdometryWay
-from st3r_ros.slam.relocalizer import Relocalizer
-from st3r_ros.slam.scale import ScaleEstimator
-from st3r_ros.slam.stream import FrameStream
-from st3r_ros.slam.thinning import Thinner
-from st3r_ros.slam.tracker import Tracked
+from st3r_ros.slam.optimization.correction import GlobalOptimizer
+from st3r_ros.slam.optimization.odometry_check import OdometryCheck
+from st3r_ros.slam.optimization.odometry_way import OdometryWay
+from st3r_ros.slam.optimization.scale import ScaleEstimator
+from st3r_ros.slam.places.loop_finder import LoopFinder
+from st3r_ros.slam.places.relocalizer import Relocalizer
+from st3r_ros.slam.tracking.fitted_images import FittedImages
+from st3r_ros.slam.tracking.frontend import Frontend
+from st3r_ros.slam.tracking.initialization import Initialization, Start, has_barely_begun
+from st3r_ros.slam.tracking.stream import FrameStream
+from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Features, Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
 
@@ -255,8 +255,8 @@ class Mapper:
         if self.frozen or self._frontend.keyframe is None:
             return False
         protected = {self._frontend.keyframe.id, *list(self.map.keyframes)[-PROTECTED_KEYFRAMES:]}
-        has_room = self._thinner.make_room(protected)
-        step.changed |= self._thinner.take_dropped()
+        has_room = self._culler.make_room(protected)
+        step.changed |= self._culler.take_dropped()
         if not has_room:
             step.message = (
                 f"The map is full with {len(self.map.keyframes)} keyframes and none is redundant; raise max_keyframes or "
@@ -384,6 +384,6 @@ class Mapper:
         self._frontend = Frontend(workspace, self._relocalizer)
         self._loop_finder = LoopFinder(workspace)
         self._optimizer = GlobalOptimizer(workspace.map, self._model.traits.relative_depth_sigma, self._executor)
-        self._thinner = Thinner(workspace, self._builder)
+        self._culler = Culler(workspace, self._builder)
         self._odometry, self._odometry_way = OdometryCheck(), OdometryWay()
         self._scale = ScaleEstimator(self._config.known_baseline)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.tracker import Tracked
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.types import Frame, MappingState, MappingUpdate
 
 

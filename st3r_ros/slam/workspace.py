@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from st3r_ros.config import MapperConfig
-from st3r_ros.slam.covisibility import CovisibilityIndex
-from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.memory import FeatureStore
-from st3r_ros.slam.retrieval import PlaceIndex
-from st3r_ros.slam.tracker import Tracker
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.memory import FeatureStore
+from st3r_ros.slam.places.covisibility import CovisibilityIndex
+from st3r_ros.slam.places.retrieval import PlaceIndex
+from st3r_ros.slam.tracking.tracker import Tracker
 from st3r_ros.types import PairModel
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from st3r_ros.config import CloudConfig, ViewerConfig
 from st3r_ros.geometry.axes import upright
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.products.cloud import cloud_of
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.viewer.facts import facts_html
 from st3r_ros.viewer.frusta import KeyframeView
 from st3r_ros.viewer.pictures import picture
@@ -32,7 +33,7 @@ def show_map(server: viser.ViserServer, keyframe_map: KeyframeMap, config: Viewe
     edges = np.array([(edge.i, edge.j) for edge in keyframe_map.edges]).reshape(-1, 2)
     scene.show_keyframes(keyframes, edges, np.array([edge.kind == "loop" for edge in keyframe_map.edges], bool))
     scene.show_path(keyframe_map.trajectory().positions)
-    points = keyframe_map.cloud(cloud)
+    points = cloud_of(keyframe_map, cloud)
     scene.show_cloud(points.points, points.colors)
     facts = {
         "Points": f"{len(points):,}",

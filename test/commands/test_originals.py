@@ -18,8 +18,8 @@ from st3r_ros.geometry.undistortion import Undistorter
 from st3r_ros.io.image_file import read_image
 from st3r_ros.maps.export import export_colmap, export_nerfstudio
 from st3r_ros.sequences import open_sequence
-from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.stream import FrameStream
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.tracking.stream import FrameStream
 from st3r_ros.types import FramePose, Keyframe
 
 LENS = Camera(320, 240, np.array([[260.0, 0, 161], [0, 262, 118], [0, 0, 1]]), distortion=np.array([-0.2, 0.05, 0.0, 0.0]))

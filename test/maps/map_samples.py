@@ -7,7 +7,7 @@ import torch
 
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.maps.load import SavedMap
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Edge, FramePose, Keyframe, MapScale
 
 WIDTH, HEIGHT = 32, 24

@@ -20,8 +20,9 @@ from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum
 from st3r_ros.maps.export import export_colmap, export_nerfstudio, export_ply, export_tum
 from st3r_ros.maps.tracks import MAX_REPROJECTION_PX, build_tracks, pinhole_intrinsics
+from st3r_ros.products.cloud import cloud_of
 from st3r_ros.sequences import open_sequence
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Edge, FramePose, Keyframe
 
 T_WORLD_HOME = Sim3.exp(np.array([1.0, -2.0, 0.5, 0.7, -0.4, 1.1, 0.4]))
@@ -153,7 +154,7 @@ def test_pycolmap_reads_the_model(exact_map, room, tmp_path, text, points):
         stored = cv2.cvtColor(cv2.imread(str(tmp_path / "out" / "images" / image.name)), cv2.COLOR_BGR2RGB)
         assert np.abs(stored.astype(int) - keyframe.image).mean() < 3.0
 
-    tracks, cloud = build_tracks(exact_map, K_of(exact_map)), exact_map.cloud(cloud_config)
+    tracks, cloud = build_tracks(exact_map, K_of(exact_map)), cloud_of(exact_map, cloud_config)
     expected = {"both": len(tracks) + len(cloud), "matches": len(tracks), "cloud": len(cloud)}[points]
     assert model.num_points3D() == expected
     first = model.points3D[1]
@@ -244,7 +245,7 @@ def test_z_is_up_in_the_poses_and_the_cloud_and_the_export_is_read_back_as_it_wa
         else:
             np.testing.assert_allclose(matrices[:, :3, 3], [(T_map_world @ T).translation for T in cameras], atol=1e-9)
         T_up_world = SE3.from_matrix(np.vstack([content["applied_transform"], [0.0, 0.0, 0.0, 1.0]]))
-        expected = T_up_world @ exact_map.cloud(CloudConfig(voxel_size=0.0)).points
+        expected = T_up_world @ cloud_of(exact_map, CloudConfig(voxel_size=0.0)).points
         np.testing.assert_allclose(read_ply(out / content["ply_file_path"]).points, expected, atol=1e-5)
         truth = open_sequence(str(out)).truth
         assert truth is not None
@@ -260,7 +261,7 @@ def test_z_is_up_in_the_poses_and_the_cloud_and_the_export_is_read_back_as_it_wa
 def test_the_cloud_and_the_trajectories_are_those_of_the_map(exact_map, tmp_path):
     config = CloudConfig(voxel_size=0.05)
     export_ply(tmp_path / "cloud.ply", exact_map, config)
-    np.testing.assert_array_equal(read_ply(tmp_path / "cloud.ply").points, exact_map.cloud(config).points)
+    np.testing.assert_array_equal(read_ply(tmp_path / "cloud.ply").points, cloud_of(exact_map, config).points)
     export_tum(tmp_path / "tum", exact_map)
     for name, expected in (
         ("trajectory.txt", exact_map.trajectory()),

@@ -19,7 +19,7 @@ from st3r_ros.maps.load import load_map, read_info
 from st3r_ros.maps.pictures import decode_mask, encode_jpeg, encode_mask
 from st3r_ros.maps.save import save_map
 from st3r_ros.maps.staging import files_below
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import FramePose, MapScale
 
 SHA = hashlib.sha256(b"weights").hexdigest()

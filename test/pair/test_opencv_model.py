@@ -14,7 +14,7 @@ from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.pair.opencv.features import PointFinder, follow_points
 from st3r_ros.pair.opencv.model import OpenCVPairModel
 from st3r_ros.sim.sequence import SimulatedSequence
-from st3r_ros.slam.relocalizer import Relocalizer
+from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.types import Frame, PairPrediction
 
 HOME = SE3.identity()

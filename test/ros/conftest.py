@@ -8,7 +8,7 @@ from ros_harness import Ros
 @pytest.fixture(autouse=True)
 def cold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes in the process of the tests need no warm-up; those in processes of their own (`Child`) do it."""
-    monkeypatch.setattr("st3r_ros.ros.managed_node.warm_up", lambda *_: 0.0)
+    monkeypatch.setattr("st3r_ros.ros.nodes.managed_node.warm_up", lambda *_: 0.0)
 
 
 @pytest.fixture

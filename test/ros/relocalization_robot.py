@@ -23,11 +23,11 @@ from st3r_ros.maps.save import save_map
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.pair import load_pair_model
 from st3r_ros.ros import conversions
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.nodes.relocalization_node import RelocalizationNode
 from st3r_ros.ros.qos import latched, stream
-from st3r_ros.ros.relocalization_node import RelocalizationNode
 from st3r_ros.sim.sequence import SimulatedSequence
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.srv import LoadMap, Relocalize, SetReference
 from st3r_ros.types import Frame

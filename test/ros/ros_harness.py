@@ -13,7 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from st3r_ros.ros.isolation import isolated_environment
+from st3r_ros.ros.demo.isolation import isolated_environment
 
 # Before anything reads the environment, here or in a process that a test starts.
 os.environ.update(isolated_environment())

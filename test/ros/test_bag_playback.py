@@ -18,8 +18,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from st3r_ros.config import SimulationConfig
 from st3r_ros.msg import MappingStatus
 from st3r_ros.ros import conversions
-from st3r_ros.ros.camera_node import sent_images
-from st3r_ros.ros.child import Child
+from st3r_ros.ros.demo.child import Child
+from st3r_ros.ros.nodes.camera_node import sent_images
 from st3r_ros.ros.qos import latched, stream
 from st3r_ros.sim.sequence import SimulatedSequence
 

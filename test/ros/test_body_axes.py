@@ -11,10 +11,10 @@ from tf2_msgs.msg import TFMessage
 from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.ros import conversions
-from st3r_ros.ros.image_input import ImageInput
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
-from st3r_ros.ros.transforms import OPTICAL
+from st3r_ros.ros.input.image_input import ImageInput
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.tf.transforms import OPTICAL
 from st3r_ros.sim.sequence import SimulatedSequence
 
 FRAMES = list(SimulatedSequence(SimulationConfig(seed=2, frames=14, fps=8.0, width=320, height=240)))

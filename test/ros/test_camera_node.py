@@ -17,8 +17,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info, write_camera
 from st3r_ros.ros import conversions
-from st3r_ros.ros.camera_node import sent_images, summary
-from st3r_ros.ros.child import Child
+from st3r_ros.ros.demo.child import Child
+from st3r_ros.ros.nodes.camera_node import sent_images, summary
 from st3r_ros.ros.qos import stream
 
 COUNT = 6

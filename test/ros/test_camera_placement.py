@@ -14,10 +14,10 @@ from tf2_msgs.msg import TFMessage
 from st3r_ros.config import MappingNodeConfig
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.ros.camera_placement import CameraPlacement, optical_below, tell_axes
 from st3r_ros.ros.conversions import transform_message
-from st3r_ros.ros.transform_tree import TransformTree
-from st3r_ros.ros.transforms import OPTICAL, MapAnchor
+from st3r_ros.ros.tf.camera_placement import CameraPlacement, optical_below, tell_axes
+from st3r_ros.ros.tf.transforms import OPTICAL, MapAnchor
+from st3r_ros.ros.tf.tree import TransformTree
 
 I3 = np.eye(3)
 DOWN = np.diag([1.0, -1.0, -1.0])

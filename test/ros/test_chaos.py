@@ -31,9 +31,9 @@ from st3r_ros.maps.load import load_map
 from st3r_ros.msg import MappingStatus
 from st3r_ros.pair import load_pair_model
 from st3r_ros.ros import conversions
-from st3r_ros.ros.child import Child
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.demo.child import Child
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
 from st3r_ros.ros.qos import latched
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.mapper import Mapper

@@ -16,12 +16,12 @@ from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import MappingStatus
 from st3r_ros.ros.clocks import ClockWatch, ImageTime, steady_timer
 from st3r_ros.ros.conversions import stamp_from_ns, stamp_to_ns
-from st3r_ros.ros.managed_node import ManagedNode
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.nodes.managed_node import ManagedNode
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.nodes.relocalization_node import RelocalizationNode
 from st3r_ros.ros.qos import latched, stream
-from st3r_ros.ros.relocalization_node import RelocalizationNode
-from st3r_ros.ros.transforms import TransformBroadcaster
+from st3r_ros.ros.tf.transforms import TransformBroadcaster
 
 SECOND = 10**9
 
@@ -66,8 +66,8 @@ def test_without_simulated_time_nothing_is_said(ros: Ros) -> None:
 def test_a_node_without_a_clock_and_without_images_says_both(
     ros: Ros, monkeypatch: pytest.MonkeyPatch, kind: type[ManagedNode], name: str
 ) -> None:
-    monkeypatch.setattr("st3r_ros.ros.image_input.SILENCE_S", 0.4)
-    monkeypatch.setattr("st3r_ros.ros.diagnostics.PERIOD_S", 0.1)
+    monkeypatch.setattr("st3r_ros.ros.input.image_input.SILENCE_S", 0.4)
+    monkeypatch.setattr("st3r_ros.ros.outputs.diagnostics.PERIOD_S", 0.1)
     ros.init("-p", "use_sim_time:=true", "-r", "image:=/misspelt")
     node, listener = kind(Stop()), Node("listener")
     statuses, arrays = list[Any](), list[DiagnosticArray]()

@@ -11,9 +11,10 @@ from std_msgs.msg import Header
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.ros.clouds import MapCloud, cloud_message
-from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.steps import finish
+from st3r_ros.products.cloud import cloud_of
+from st3r_ros.products.steps import finish
+from st3r_ros.ros.outputs.clouds import MapCloud, cloud_message
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
 
 
@@ -84,7 +85,7 @@ def make_map() -> KeyframeMap:
 def test_a_whole_map_becomes_a_message_in_the_map_frame() -> None:
     m, builder = make_map(), MapCloud()
     message = finish(builder.steps(Header(frame_id="map"), m, CONFIG, T_MAP_WORLD))
-    cloud = m.cloud(CONFIG)
+    cloud = cloud_of(m, CONFIG)
     expected = cloud_message(Header(frame_id="map"), (T_MAP_WORLD @ cloud.points).astype(np.float32), cloud.colors, cloud.conf)
     assert (message.width, message.height, message.is_dense) == (len(cloud), 1, True)
     for name in ("x", "y", "z"):

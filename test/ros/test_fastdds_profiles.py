@@ -11,8 +11,8 @@ from rclpy.node import Node
 from ros_harness import Ros, wait_until
 from sensor_msgs.msg import CompressedImage
 
-from st3r_ros.ros.child import Child
-from st3r_ros.ros.process import make_room_for_images
+from st3r_ros.ros.demo.child import Child
+from st3r_ros.ros.nodes.process import make_room_for_images
 from st3r_ros.ros.qos import images
 
 CONFIG = Path(__file__).parents[2] / "config"

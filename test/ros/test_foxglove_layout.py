@@ -10,8 +10,8 @@ import pytest
 from ros_harness import Ros, wait_until
 
 from st3r_ros.msg import MappingStatus
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
 
 LAYOUT: dict[str, Any] = json.loads((Path(__file__).parents[2] / "config" / "foxglove_layout.json").read_text())
 PANELS: dict[str, dict[str, Any]] = LAYOUT["configById"]

@@ -22,12 +22,12 @@ from st3r_ros.errors import EncodingError
 from st3r_ros.io.image_encoding import decode_compressed
 from st3r_ros.results import peak_rss_mb
 from st3r_ros.ros import conversions
-from st3r_ros.ros.image_input import ImageInput
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
-from st3r_ros.ros.status import rss_mb
+from st3r_ros.ros.input.image_input import ImageInput
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.outputs.status import rss_mb
 from st3r_ros.sim.sequence import SimulatedSequence
-from st3r_ros.slam.memory import give_back_freed, map_bytes
+from st3r_ros.slam.keyframes.memory import give_back_freed, map_bytes
 from st3r_ros.types import Frame, MappingState
 
 FRAMES = Rendered(SimulatedSequence(SimulationConfig(seed=2, frames=16, fps=8.0, width=320, height=240)))

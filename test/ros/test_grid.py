@@ -15,14 +15,14 @@ from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.products.occupancy import Occupancy
+from st3r_ros.products.steps import finish
 from st3r_ros.ros.conversions import header
-from st3r_ros.ros.grid import MapGrid, grid_message
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.outputs.grid import MapGrid, grid_message
 from st3r_ros.ros.qos import latched
-from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.occupancy import Occupancy
-from st3r_ros.slam.steps import finish
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
 
 CAMERA = Camera.from_fov(96, 72, 90.0)

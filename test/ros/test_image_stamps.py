@@ -12,7 +12,7 @@ from st3r_ros.io.stamp_order import StampOrder, Verdict
 from st3r_ros.io.stamps import span
 from st3r_ros.ros.clocks import ImageTime
 from st3r_ros.ros.conversions import stamp_from_ns, stamp_to_ns
-from st3r_ros.ros.image_stamps import STEADY, StampedImage, StampManner, StampWatch
+from st3r_ros.ros.input.image_stamps import STEADY, StampedImage, StampManner, StampWatch
 
 SECOND = 10**9
 HOUR = 3600 * SECOND

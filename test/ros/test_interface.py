@@ -26,10 +26,10 @@ from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from st3r_ros.msg import KeyframeGraph, MappingStatus, RelocalizationResult
-from st3r_ros.ros.camera_node import CameraNode
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
-from st3r_ros.ros.relocalization_node import RelocalizationNode
+from st3r_ros.ros.nodes.camera_node import CameraNode
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.nodes.relocalization_node import RelocalizationNode
 from st3r_ros.srv import ExportMap, LoadMap, Relocalize, SaveMap, SetReference
 
 NODES = ("/st3r_mapping", "/st3r_relocalization", "/st3r_camera")

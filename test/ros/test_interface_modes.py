@@ -27,10 +27,10 @@ from tf2_msgs.msg import TFMessage
 from st3r_ros.config import SimulationConfig
 from st3r_ros.msg import MappingStatus
 from st3r_ros.ros import conversions
-from st3r_ros.ros.camera_node import CameraNode
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
-from st3r_ros.ros.relocalization_node import RelocalizationNode
+from st3r_ros.ros.nodes.camera_node import CameraNode
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.nodes.relocalization_node import RelocalizationNode
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.types import Frame
 

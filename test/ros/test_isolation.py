@@ -7,11 +7,11 @@ import sys
 
 from ros_harness import isolated_environment
 
-from st3r_ros.ros.isolation import DOMAINS
+from st3r_ros.ros.demo.isolation import DOMAINS
 
 RUN = """
 import sys
-from st3r_ros.ros import isolation
+from st3r_ros.ros.demo.__main__ import isolation
 print(isolation._own_domain(int(sys.argv[1])), flush=True)
 input()
 """

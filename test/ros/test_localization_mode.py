@@ -22,8 +22,8 @@ from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import MappingStatus
 from st3r_ros.ros import conversions
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
 from st3r_ros.ros.qos import latched, stream
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap

@@ -25,12 +25,12 @@ from st3r_ros.eval.trajectory import evaluate_trajectory
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import KeyframeGraph, MappingStatus
 from st3r_ros.ros import conversions
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
 from st3r_ros.ros.qos import latched, stream
-from st3r_ros.ros.transforms import OPTICAL
+from st3r_ros.ros.tf.transforms import OPTICAL
 from st3r_ros.sim.sequence import SimulatedSequence
-from st3r_ros.slam.odometry_check import STAYS
+from st3r_ros.slam.optimization.odometry_check import STAYS
 from st3r_ros.types import Frame, Trajectory
 
 FIRST_NS = 1_700_000_000_123_456_789

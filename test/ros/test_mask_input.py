@@ -11,7 +11,7 @@ from sensor_msgs.msg import Image
 
 from st3r_ros.errors import FrameError
 from st3r_ros.ros.conversions import header
-from st3r_ros.ros.mask_input import MaskInput, read_mask
+from st3r_ros.ros.input.mask_input import MaskInput, read_mask
 
 USABLE = np.ones((24, 32), bool)
 USABLE[:, :9] = False

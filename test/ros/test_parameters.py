@@ -18,7 +18,7 @@ from st3r_ros.config import (
 )
 from st3r_ros.errors import ConfigError
 from st3r_ros.pair import with_pair_models
-from st3r_ros.ros import parameters
+from st3r_ros.ros.nodes import parameters
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 

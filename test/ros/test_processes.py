@@ -18,10 +18,11 @@ from st3r_ros.config import SimulationConfig
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum
 from st3r_ros.msg import MappingStatus
-from st3r_ros.ros import conversions, demo
-from st3r_ros.ros.child import Child
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros import conversions
+from st3r_ros.ros.demo import __main__ as demo
+from st3r_ros.ros.demo.child import Child
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
 from st3r_ros.ros.qos import latched
 from st3r_ros.sim.sequence import SimulatedSequence
 

@@ -8,8 +8,8 @@ import pytest
 from st3r_ros.errors import ConfigError, OutputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.ros import references
-from st3r_ros.ros.references import Reference, ReferenceStore, check_name
+from st3r_ros.ros.nodes import references
+from st3r_ros.ros.nodes.references import Reference, ReferenceStore, check_name
 from st3r_ros.types import Frame
 
 RNG = np.random.default_rng(0)

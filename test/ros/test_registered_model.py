@@ -12,8 +12,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from st3r_ros.config import SimulationConfig
 from st3r_ros.msg import MappingStatus
 from st3r_ros.ros import conversions
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
 from st3r_ros.ros.qos import latched
 from st3r_ros.sim.sequence import SimulatedSequence
 

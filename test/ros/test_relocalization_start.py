@@ -27,11 +27,11 @@ from tf2_msgs.msg import TFMessage
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros import conversions
-from st3r_ros.ros.child import Child
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.demo.child import Child
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.nodes.relocalization_node import RelocalizationNode
 from st3r_ros.ros.qos import latched
-from st3r_ros.ros.relocalization_node import RelocalizationNode
-from st3r_ros.ros.transforms import OPTICAL
+from st3r_ros.ros.tf.transforms import OPTICAL
 
 
 def test_references_survive_a_restart(ros: Ros, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, Reliabilit
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from ros_harness import Ros, wait_until
 
-from st3r_ros.ros.camera_node import CameraNode
-from st3r_ros.ros.mapping_node import MappingNode
-from st3r_ros.ros.process import Stop
-from st3r_ros.ros.relocalization_node import RelocalizationNode
+from st3r_ros.ros.nodes.camera_node import CameraNode
+from st3r_ros.ros.nodes.mapping_node import MappingNode
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.nodes.relocalization_node import RelocalizationNode
 
 VIEW: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "config" / "st3r.rviz").read_text())["Visualization Manager"]
 PLUGINS = "rviz_default_plugins/"

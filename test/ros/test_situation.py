@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from st3r_ros.ros.situation import EVENT_S, Situation
+from st3r_ros.ros.nodes.situation import EVENT_S, Situation
 from st3r_ros.types import MappingState
 
 TRACKING, INITIALIZING, LOST = MappingState.TRACKING, MappingState.INITIALIZING, MappingState.LOST

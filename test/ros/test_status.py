@@ -4,9 +4,9 @@ from types import SimpleNamespace
 from rclpy.serialization import serialize_message
 
 from st3r_ros.recorder import RunRecorder
-from st3r_ros.ros.image_input import ImageCounts
-from st3r_ros.ros.status import status_message
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.ros.input.image_input import ImageCounts
+from st3r_ros.ros.outputs.status import status_message
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import MappingState
 
 

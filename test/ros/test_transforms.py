@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.ros.transforms import OPTICAL, MapAnchor
+from st3r_ros.ros.tf.transforms import OPTICAL, MapAnchor
 
 T_BASE_CAM = SE3(OPTICAL.rotation, np.array([0.2, 0.0, 0.5]))
 

@@ -20,11 +20,12 @@ from st3r_ros.config import MappingNodeConfig
 from st3r_ros.errors import MissingDependencyError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.image_size import size_of_message
-from st3r_ros.ros import conversions, video_input
-from st3r_ros.ros.image_input import ImageCounts, ImageInput, ImageSource
+from st3r_ros.ros import conversions
+from st3r_ros.ros.input import video_input
+from st3r_ros.ros.input.image_input import ImageCounts, ImageInput, ImageSource
+from st3r_ros.ros.input.transports import message_type
+from st3r_ros.ros.input.video_input import VideoImage, VideoInput
 from st3r_ros.ros.qos import packets, stream
-from st3r_ros.ros.transports import message_type
-from st3r_ros.ros.video_input import VideoImage, VideoInput
 
 COUNT = 20
 PACKETS = encode([ramp(i) for i in range(COUNT)])
@@ -102,7 +103,7 @@ def test_a_decoder_that_cannot_follow_goes_on_at_a_key_frame(ros: Ros, monkeypat
 
 @pytest.mark.parametrize("transport", ["compressed", "foxglove"])
 def test_a_video_topic_gives_images_with_their_calibration(ros: Ros, monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
-    monkeypatch.setattr("st3r_ros.ros.image_input.message_type", lambda transport: CompressedImage)
+    monkeypatch.setattr("st3r_ros.ros.input.image_input.message_type", lambda transport: CompressedImage)
     depth = "qos_overrides./cam/image_raw/compressed.subscription.depth:=100"  # that of other transports is made for videos
     ros.init("-r", "image:=/cam/image_raw", *(("-p", depth) if transport == "compressed" else ()))
     node, driver = Node("listener"), Node("driver")

@@ -13,9 +13,9 @@ from std_msgs.msg import Header
 from st3r_ros.errors import EncodingError, GeometryError
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import Keyframe, KeyframeEdge, KeyframeGraph, MappingStatus
-from st3r_ros.ros import viewer_messages
-from st3r_ros.ros.clouds import cloud_message
 from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
+from st3r_ros.ros.outputs.clouds import cloud_message
+from st3r_ros.ros.viewer import messages as viewer_messages
 
 
 def random_cloud(*shape: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,12 +19,12 @@ from std_srvs.srv import Trigger
 from st3r_ros.errors import ConfigError
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.msg import Keyframe, KeyframeGraph, MappingStatus
-from st3r_ros.ros.clouds import cloud_message
 from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
-from st3r_ros.ros.process import Stop
+from st3r_ros.ros.nodes.process import Stop
+from st3r_ros.ros.outputs.clouds import cloud_message
 from st3r_ros.ros.qos import latched, stream
-from st3r_ros.ros.transforms import OPTICAL
-from st3r_ros.ros.viewer_node import ViewerNode
+from st3r_ros.ros.tf.transforms import OPTICAL
+from st3r_ros.ros.viewer.node import ViewerNode
 from st3r_ros.srv import SaveMap
 
 sys.path.insert(0, str(FilePath(__file__).parents[1] / "viewer"))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from st3r_ros.ros.worker import Worker
+from st3r_ros.ros.nodes.worker import Worker
 
 WAIT_S = 10.0
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.correction import GlobalOptimizer
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.optimization.correction import GlobalOptimizer
 from st3r_ros.types import Edge, FramePose, Keyframe
 
 STEPS = 16

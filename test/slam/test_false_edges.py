@@ -11,13 +11,13 @@ from noisy_depth.correspondence import correspond
 from noisy_depth.model import NoisyDepthModel
 from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.se3 import SE3
-from st3r_ros.slam.covisibility import CovisibilityIndex
-from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.loop_finder import LoopFinder
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.memory import FeatureStore
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.memory import FeatureStore
-from st3r_ros.slam.retrieval import PlaceIndex
-from st3r_ros.slam.tracker import Tracker
+from st3r_ros.slam.places.covisibility import CovisibilityIndex
+from st3r_ros.slam.places.loop_finder import LoopFinder
+from st3r_ros.slam.places.retrieval import PlaceIndex
+from st3r_ros.slam.tracking.tracker import Tracker
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, Keyframe, MappingState
 

@@ -9,8 +9,8 @@ from st3r_ros.errors import MapFileError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.pair import load_pair_model
-from st3r_ros.slam.fitted_images import FittedImages, resized
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.tracking.fitted_images import FittedImages, resized
 from st3r_ros.types import Keyframe
 
 LENS = Camera(1280, 960, np.array([[900.0, 0, 650], [0, 910, 470], [0, 0, 1]]), "plumb_bob", np.array([-0.3, 0.1, 0, 0]))

@@ -10,10 +10,10 @@ from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.sim.sequence import SimulatedSequence
-from st3r_ros.slam.frontend import Frontend
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.relocalizer import Relocalizer
-from st3r_ros.slam.tracker import Tracked, Tracker
+from st3r_ros.slam.places.relocalizer import Relocalizer
+from st3r_ros.slam.tracking.frontend import Frontend
+from st3r_ros.slam.tracking.tracker import Tracked, Tracker
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, Keyframe
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.fusion import distrust_specks, fuse_pointmap, moved, smooth_correction, unit_ratio
+from st3r_ros.slam.keyframes.fusion import distrust_specks, fuse_pointmap, moved, smooth_correction, unit_ratio
 
 SIGMA = 0.05
 

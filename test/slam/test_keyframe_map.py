@@ -6,7 +6,8 @@ import torch
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.products.cloud import cloud_of
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import FramePose, Keyframe
 
 EVERYTHING = CloudConfig(voxel_size=0.0, min_conf=0.0)
@@ -87,7 +88,7 @@ def test_an_empty_map_has_an_empty_trajectory_and_cloud():
     empty = KeyframeMap()
     assert len(empty.trajectory()) == len(empty.keyframe_trajectory()) == 0
     assert empty.trajectory().positions.shape == (0, 3) and empty.trajectory().quaternions_xyzw.shape == (0, 4)
-    assert len(empty.cloud(CloudConfig())) == 0
+    assert len(cloud_of(empty, CloudConfig())) == 0
 
 
 def test_a_keyframe_cloud_is_organised_scaled_and_empty_where_nothing_is_known(small_map):
@@ -107,11 +108,11 @@ def test_a_keyframe_cloud_is_organised_scaled_and_empty_where_nothing_is_known(s
 def test_pixels_without_confidence_never_show(small_map):
     assert np.isnan(small_map.keyframe_cloud(0, min_conf=0.0).points[small_map.keyframes[0].conf.numpy() == 0]).all()
     known = sum(int((k.conf > 0).sum()) for k in small_map.keyframes.values())
-    assert len(small_map.cloud(EVERYTHING)) == known
+    assert len(cloud_of(small_map, EVERYTHING)) == known
 
 
 def test_the_cloud_is_in_the_world_with_its_colours(small_map):
-    cloud = small_map.cloud(EVERYTHING)
+    cloud = cloud_of(small_map, EVERYTHING)
     parts, colors, conf = [], [], []
     for k in small_map.keyframes.values():
         known = (k.conf > 0).numpy()
@@ -125,14 +126,14 @@ def test_the_cloud_is_in_the_world_with_its_colours(small_map):
 
 
 def test_points_of_little_confidence_are_left_out(small_map):
-    cloud = small_map.cloud(CloudConfig(voxel_size=0.0, min_conf=2.0))
-    assert 0 < len(cloud) < len(small_map.cloud(EVERYTHING)) and cloud.conf.min() >= 2.0
+    cloud = cloud_of(small_map, CloudConfig(voxel_size=0.0, min_conf=2.0))
+    assert 0 < len(cloud) < len(cloud_of(small_map, EVERYTHING)) and cloud.conf.min() >= 2.0
 
 
 @pytest.mark.parametrize("voxel_size", [0.3, 0.8])
 def test_each_voxel_keeps_its_most_confident_point(voxel_size, small_map):
-    everything = small_map.cloud(EVERYTHING)
-    thinned = small_map.cloud(CloudConfig(voxel_size=voxel_size, min_conf=0.0))
+    everything = cloud_of(small_map, EVERYTHING)
+    thinned = cloud_of(small_map, CloudConfig(voxel_size=voxel_size, min_conf=0.0))
     best: dict[tuple, float] = {}
     for cell, conf in zip(map(tuple, np.floor(everything.points / voxel_size).astype(int)), everything.conf, strict=True):
         best[cell] = max(best.get(cell, 0.0), float(conf))

@@ -16,6 +16,7 @@ from st3r_ros.geometry.camera import Camera, pixel_grid
 from st3r_ros.geometry.sim3 import Sim3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
+from st3r_ros.products.cloud import cloud_of
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, MappingState, MappingUpdate
@@ -115,7 +116,7 @@ def test_the_cloud_lies_where_the_world_is(whole, sequence):
         assert np.median(np.abs(ratio - 1)) < 0.1 and np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.04
     first = whole.mapper.map.keyframe_cloud(0, min_conf=0.0)
     assert np.isfinite(first.points).all(-1).mean() > 0.3
-    assert len(whole.mapper.map.cloud(CloudConfig(voxel_size=0.0, min_conf=0.0))) > 10_000
+    assert len(cloud_of(whole.mapper.map, CloudConfig(voxel_size=0.0, min_conf=0.0))) > 10_000
 
 
 def test_updates_tell_what_happened(whole, frames):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from st3r_ros.slam.retrieval import FIRST_CAPACITY, MIN_TYPICAL, DescriptorError, PlaceIndex, SimilarPlace
+from st3r_ros.slam.places.retrieval import FIRST_CAPACITY, MIN_TYPICAL, DescriptorError, PlaceIndex, SimilarPlace
 
 SIZE = 16
 

@@ -19,9 +19,9 @@ from st3r_ros.geometry.camera import Camera, pixel_grid
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.sim.sequence import SimulatedSequence
-from st3r_ros.slam.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.relocalizer import Relocalizer
+from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.types import Frame, Keyframe, LocalizationResult, LocalizationStatus
 
 CAMERA = Camera.from_fov(256, 192, 70.0)

@@ -11,10 +11,10 @@ import torch
 
 from st3r_ros.geometry.se3 import SE3
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.keyframe_map import KeyframeMap
-from st3r_ros.slam.odometry_motions import MAX_MOTIONS, OdometryMotions
-from st3r_ros.slam.robust_mean import robust_mean
-from st3r_ros.slam.scale import SMALLEST_CORRECTION, ScaleChange, ScaleEstimator
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.optimization.odometry_motions import MAX_MOTIONS, OdometryMotions
+from st3r_ros.slam.optimization.robust_mean import robust_mean
+from st3r_ros.slam.optimization.scale import SMALLEST_CORRECTION, ScaleChange, ScaleEstimator
 from st3r_ros.types import FramePose, Keyframe, MapScale
 
 UNIT = 0.4

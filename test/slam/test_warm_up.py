@@ -6,8 +6,8 @@ import pytest
 from st3r_ros.pair import load_pair_model
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.warm_up import warm_up
 from st3r_ros.types import MappingState
+from st3r_ros.warm_up import warm_up
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.sim3 import Sim3
-from st3r_ros.slam.window import WindowResult, optimize_window
+from st3r_ros.slam.optimization.window import WindowResult, optimize_window
 from st3r_ros.types import Edge, Keyframe
 
 CAMERA = Camera.from_fov(160, 120, 70.0)

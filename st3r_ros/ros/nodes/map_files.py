@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saved maps of the mapping node: loaded, saved, exported. Everything here runs on the worker thread, or before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from st3r_ros.checkpoints.sources import weights_sha256
+from st3r_ros.config import EXPORT_FORMATS, CloudConfig, MappingNodeConfig
+from st3r_ros.errors import ConfigError, MapFileError, OutputError
+from st3r_ros.maps.export import export_cloud, export_map
+from st3r_ros.maps.fit import check_model
+from st3r_ros.maps.load import load_map
+from st3r_ros.maps.save import check_map_folder, save_map
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.mapper import Mapper
+from st3r_ros.types import PairModel, PointCloud
+
+
+class MapFiles:
+    """Loading, saving and exporting of a mapper's map. `folder` is where it was loaded from or saved last, "" at first."""
+
+    def __init__(self, mapper: Mapper, model: PairModel, config: MappingNodeConfig) -> None:
+        self._mapper, self._model = mapper, model
+        self._checkpoint, self._frozen = config.checkpoint, config.mode == "localization"
+        self.folder = config.map_path
+
+    def begin(self, *, may_be_new: bool) -> str:
+        """Loads map_path, if set, and logs it. may_be_new: whether the folder may be missing, to be created at the end.
+
+        Raises:
+            MapFileError, OutputError: the map cannot be loaded, or a new one cannot be saved there.
+        """
+        if self._frozen:
+            self._mapper.load(KeyframeMap(), frozen=True)
+        if may_be_new and not self._frozen:
+            check_map_folder(self.folder)
+            if not Path(self.folder).exists():
+                return f"Starting a new map, which will be saved in '{self.folder}'."
+        return self.load("") if self.folder else ""
+
+    def load(self, folder: str) -> str:
+        """Replaces the mapper's map by a saved one; folder "" is the last one. Returns a message.
+
+        Raises:
+            ConfigError, MapFileError: there is none, or it was made with another pair model; the mapper's map is kept.
+        """
+        folder = self._named(folder)
+        try:
+            saved = load_map(folder)
+        except OSError as error:  # an invalid path
+            raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
+        check_model(saved.info, self._model.name, weights_sha256(self._checkpoint))
+        self._mapper.load(saved.map, frozen=self._frozen)
+        self.folder = folder
+        what = "localizing the camera in it" if self._frozen else "mapping continues when the camera is found in it"
+        return f"Loaded '{folder}': {saved.info.keyframes} keyframes; {what}."
+
+    def save(self, folder: str) -> str:
+        """Saves the mapper's map; folder "" is the last one. Returns a message.
+
+        Raises:
+            ConfigError, OutputError: nothing was saved.
+        """
+        folder = self._named(folder)
+        try:
+            sha256 = weights_sha256(self._checkpoint)
+            saved = save_map(folder, self._mapper.map, pair_model=self._model.name, checkpoint_sha256=sha256)
+        except OSError as error:
+            raise OutputError(f"'{folder[:200]}' cannot be written: {error.strerror}.") from error
+        self.folder = folder
+        return f"Saved '{folder}': {saved.keyframes} keyframes, {saved.bytes / 1e6:.1f} MB."
+
+    def export(self, kind: str, path: str, cloud: CloudConfig, whole: Callable[[], PointCloud]) -> str:
+        """Exports the mapper's map for other programs. Returns a message. whole: gives its cloud with these settings.
+
+        Raises:
+            ConfigError, OutputError: nothing was written.
+        """
+        kind = kind or EXPORT_FORMATS[0]
+        if kind not in EXPORT_FORMATS:
+            raise ConfigError(f"The format is '{kind[:50]}'; it must be one of {', '.join(EXPORT_FORMATS)}.")
+        if not path:
+            raise ConfigError("The path is empty; give the file (ply) or the new folder to write.")
+        if not self._mapper.map.frames:
+            raise OutputError("There is nothing to export: the map is empty.")
+        try:
+            written = export_cloud(path, whole()) if kind == "ply" else export_map(path, self._mapper.map, kind, cloud)
+        except (OSError, ValueError) as error:  # an invalid path
+            raise OutputError(f"'{path[:200]}' cannot be written: {error}.") from error
+        scale = self._mapper.map.scale
+        return f"Wrote {written} to '{path}', in {f'metres (from {scale.source})' if scale.metric else 'arbitrary units'}."
+
+    def _named(self, folder: str) -> str:
+        if not (folder or self.folder):
+            raise ConfigError("No folder is given and none is known; give the folder of the map.")
+        return folder or self.folder

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mapping run in the node: maps image messages and publishes the results. Everything here runs on the worker thread."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
+from st3r_ros.errors import FrameError, OutputError, St3rError
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.io.picture import ToneRange
+from st3r_ros.recorder import RunRecorder
+from st3r_ros.results import RunInfo, write_results
+from st3r_ros.ros.conversions import picture_from_message, stamp_to_ns
+from st3r_ros.ros.input.image_input import ImageInput
+from st3r_ros.ros.input.mask_input import MaskInput
+from st3r_ros.ros.nodes.map_files import MapFiles
+from st3r_ros.ros.nodes.queries import expected_pose
+from st3r_ros.ros.nodes.situation import TRACKED, Situation
+from st3r_ros.ros.outputs.mapping_outputs import MappingOutputs, View
+from st3r_ros.ros.tf.transforms import MapAnchor
+from st3r_ros.slam.mapper import Mapper
+from st3r_ros.types import Frame, MappingState, MappingUpdate
+
+REPEAT_S = 5.0
+"""Seconds after which the log repeats what an initializing or lost camera waits for."""
+TIME_JUMP_NS = 1_000_000_000
+"""Step backwards of the stamps, seconds, that counts as a restart of time (a looping recording)."""
+MAX_TILT_DEG = 60.0
+"""Degrees; no robot starts tilted more."""
+_SAY_AGAIN_S = 10.0
+
+
+class MappingSession:
+    """Feeds a `Mapper`, records the run, publishes.
+
+    masks: of the images; None while the node does not listen.
+    loaded_frames: frames of a loaded map. odometry_fault: why the newest odometry is not used, "" if it is, or without one.
+    odometry_doubt: how odometry that is used contradicts the camera. odometry_refused: images whose odometry was not used.
+    """
+
+    def __init__(self, mapper: Mapper, files: MapFiles, outputs: MappingOutputs, info: RunInfo, logger: RcutilsLogger) -> None:
+        self.mapper, self.info = mapper, info
+        self.masks: MaskInput | None = None
+        self.outputs, self._files, self._logger = outputs, files, logger
+        self._begin()
+
+    def _begin(self) -> None:
+        self.recorder = RunRecorder()
+        self._situation = Situation()
+        self._told, self._told_state, self._told_s = "", MappingState.WAITING, -math.inf
+        self.stamp_ns = 0
+        self._images = 0
+        self._tones = ToneRange()
+        self.loaded_frames = len(self.mapper.map.frames)
+        self._expected: PoseWithCovarianceStamped | None = None
+        self._camera_assumed = False
+        self.odometry_fault = self.odometry_doubt = ""
+        self.odometry_refused = 0
+        self.outputs.begin_anew()
+
+    def message(self, state: MappingState) -> str:
+        """One sentence about a state, which is the mapper's unless that has just changed."""
+        return self._situation.text(state)
+
+    def say(self, condition: str) -> None:
+        """How things are until the next image or another state; "" for as the state says."""
+        self._situation.set_condition(self.mapper.state, condition)
+
+    # The map --------------------------------------------------------------------------------------------------------
+
+    def reset(self) -> str:
+        """Clears the map, except in localization mode, and all counts; publishes the empty map."""
+        if self.mapper.frozen:
+            self.mapper.load(self.mapper.map, frozen=True)
+            done = "The map is kept; localizing the camera in it again."
+        else:
+            self.mapper.reset()
+            done = "The map is empty; the next image starts a new one."
+        self._begin()
+        self.say(done)
+        return done
+
+    def load_map(self, folder: str) -> str:
+        """Replaces the current map by a saved one; returns a message.
+
+        Raises:
+            St3rError: it cannot be loaded; the current map is kept.
+        """
+        done = self._files.load(folder)
+        self._begin()
+        self.say(done)
+        return done
+
+    def save_map(self, folder: str) -> str:
+        """Saves the map; returns a message.
+
+        Raises:
+            St3rError: nothing was saved.
+        """
+        return self._files.save(folder)
+
+    def save_at_end(self) -> None:
+        """Saves the map in its folder, if it has one; logs the outcome."""
+        if not self.mapper.map.frames:
+            self._logger.info("The map is not saved: it is empty.")
+            return
+        try:
+            self._logger.info(self._files.save(""))
+        except St3rError as error:
+            self._logger.error(str(error))
+
+    def export_map(self, kind: str, path: str) -> str:
+        """Exports the map for other programs; returns a message.
+
+        Raises:
+            St3rError: nothing was written.
+        """
+        return self._files.export(kind, path, self.outputs.cloud, self.outputs.whole_cloud)
+
+    def expect(self, pose: PoseWithCovarianceStamped) -> None:
+        """Searches for the camera around an approximate pose of the robot first, with the next image, which has its camera."""
+        self._expected = pose
+
+    # Images ---------------------------------------------------------------------------------------------------------
+
+    def process(self, item: ImageInput) -> None:
+        """Maps one image and publishes the result; unusable images are counted with their reason."""
+        if self._images == 0:
+            self.recorder = RunRecorder()  # the run starts with the first image
+        index, self._images = self._images, self._images + 1
+        try:
+            frame = self._frame(index, item)
+            self._notice_time_jump(frame)
+            self._notice_camera(item.anchor)
+            self._look_where_expected(item.anchor)
+            update = self.mapper.register_frame(frame)
+        except St3rError as error:
+            self._skip(index, str(error))
+            return
+        except Exception as error:
+            self.recorder.skip(index, self.info.input, f"internal error: {error!r}")
+            raise
+        self.stamp_ns = frame.stamp_ns
+        self.recorder.record(update, frame.source)
+        self._tell(update)
+        view = View(self._anchored(frame, item.anchor), item.parent is not None, item.time)
+        self.outputs.publish(update, view)
+
+    def _tell(self, update: MappingUpdate) -> None:
+        """Reports the events of an image to the status and the log."""
+        self._tell_of_odometry(update.odometry_fault, update.odometry_doubt)
+        if update.state in TRACKED and update.message:
+            self._situation.set_event(update.message)
+        else:
+            self.say(update.message)
+        now, tracked = time.monotonic(), update.state in TRACKED
+        is_new = update.message != self._told if tracked else update.state is not self._told_state
+        if update.message and (update.note or is_new or (not tracked and now - self._told_s > REPEAT_S)):
+            self._logger.info(update.message)
+            self._told_s = now
+        self._told, self._told_state = update.message, update.state
+
+    @property
+    def odometry_complaint(self) -> str:
+        """One sentence about what is wrong with odometry, "" for nothing."""
+        if self.odometry_fault:
+            return f"Odometry is not used: {self.odometry_fault}."
+        return f"Odometry contradicts the camera: {self.odometry_doubt}." if self.odometry_doubt else ""
+
+    def _tell_of_odometry(self, fault: str, doubt: str) -> None:
+        if fault:
+            self.odometry_refused += 1
+        elif self.odometry_fault:
+            self._logger.info("Odometry is used again.", throttle_duration_sec=_SAY_AGAIN_S)
+        self.odometry_fault, self.odometry_doubt = fault, doubt
+        if fault or doubt:
+            self._logger.warning(self.odometry_complaint, throttle_duration_sec=_SAY_AGAIN_S)
+
+    def _skip(self, index: int, reason: str) -> None:
+        """Counts an unusable image."""
+        self.recorder.skip(index, self.info.input, reason)
+        said = f"Skipped an image: {reason}"
+        self.say(said)
+        self._logger.warning(said, throttle_duration_sec=5.0)
+
+    def idle(self) -> None:
+        """Publishes changes while no image waits."""
+        self.outputs.poll(idle=True)
+
+    def spare(self) -> bool:
+        """Continues building messages between two images; whether there is more to do."""
+        return self.outputs.go_on()
+
+    def finish(self, output_dir: str) -> None:
+        """Publishes the last state of the map and writes the results, if a folder is given and frames were mapped."""
+        if not output_dir or not self.recorder.frames:
+            self.outputs.flush()
+            return
+        self._logger.info(f"Writing the results to {output_dir}.")
+        settings, cloud = self.outputs.cloud, self.outputs.finish()
+        try:
+            summary = write_results(
+                Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=settings, cloud=cloud
+            )
+        except OutputError as error:
+            self._logger.error(str(error))
+            return
+        self._logger.info(f"Wrote {output_dir}: {summary.tracked} of {summary.frames} frames tracked, {summary.points} points.")
+
+    def _frame(self, index: int, item: ImageInput) -> Frame:
+        if item.error is not None:
+            raise FrameError(str(item.error))
+        stamp_ns, picture = stamp_to_ns(item.message.header.stamp), picture_from_message(item.message)
+        image, mask = self._tones.to_rgb(picture), picture.usable
+        more = self.masks.of(stamp_ns, image.shape[1], image.shape[0]) if self.masks is not None else None
+        if more is not None:
+            mask = more if mask is None else mask & more
+        T_odom_cam = None
+        if item.odometry is not None:
+            T_odom_frame = item.odometry.pose(item.anchor.frame_id, stamp_ns)
+            T_odom_cam = T_odom_frame @ item.anchor.T_frame_cam if T_odom_frame is not None else None
+        return Frame(index, stamp_ns, image, item.camera, T_odom_cam, source=self.info.input, mask=mask)
+
+    def _anchored(self, frame: Frame, anchor: MapAnchor) -> MapAnchor:
+        """Fixes the pose of the map in TF, levelled by odometry, with the first frame of the map."""
+        keyframe_map = self.mapper.map
+        if keyframe_map.T_map_world is None and keyframe_map.keyframes:
+            begins = next(iter(keyframe_map.keyframes.values())).frame_id == frame.id
+            T_odom_cam = frame.T_odom_cam if begins else None
+            levelled = self._levelled(anchor, T_odom_cam) if T_odom_cam is not None else anchor
+            keyframe_map.T_map_world = levelled.T_map_world
+        return anchor if keyframe_map.T_map_world is None else replace(anchor, T_map_world=keyframe_map.T_map_world)
+
+    def _levelled(self, anchor: MapAnchor, T_odom_cam: SE3) -> MapAnchor:
+        tilt_deg = anchor.tilt_deg(T_odom_cam)
+        if anchor.frame_id != anchor.image_frame and tilt_deg > MAX_TILT_DEG:
+            self._logger.warning(
+                f"Odometry has {anchor.frame_id} tilted by {tilt_deg:.0f} degrees at the start, so the map is not levelled by "
+                f"it. Does the z axis of {self.outputs.config.odom_frame} point up (REP-103)?"
+            )
+            return anchor
+        return anchor.levelled(T_odom_cam)
+
+    def _look_where_expected(self, anchor: MapAnchor) -> None:
+        """Passes on the pose given to `expect`."""
+        pose, self._expected = self._expected, None
+        if pose is None:
+            return
+        try:
+            T_map_frame = expected_pose(pose, anchor, self.outputs.config.map_frame)
+        except St3rError as error:
+            self._logger.warning(str(error))
+            return
+        T_map_world = self.mapper.map.T_map_world or anchor.T_map_world
+        known = self.mapper.expect(T_map_world.inverse() @ T_map_frame @ anchor.T_frame_cam)
+        self.outputs.forget_odometry()
+        self._logger.info(
+            "Searching for the camera around the pose on initialpose."
+            if known
+            else "initialpose is ignored: there is no map yet."
+        )
+
+    def _notice_time_jump(self, frame: Frame) -> None:
+        if frame.stamp_ns < self.stamp_ns - TIME_JUMP_NS:
+            said = f"Time went back by {(self.stamp_ns - frame.stamp_ns) * 1e-9:.1f} s: tracking starts again."
+            self._logger.warning(said)
+            self.mapper.reset_tracking()
+            self.outputs.forget_odometry()
+
+    def _notice_camera(self, anchor: MapAnchor) -> None:
+        """TF tells late where the camera is: a start begins again with it."""
+        if self._camera_assumed and not anchor.is_assumed and self.mapper.state is MappingState.INITIALIZING:
+            self.mapper.reset_tracking()
+        self._camera_assumed = anchor.is_assumed

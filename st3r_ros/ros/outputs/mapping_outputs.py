@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The publishers of the mapping node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped, Twist, Vector3
+from nav_msgs.msg import OccupancyGrid, Odometry, Path
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from st3r_ros.config import CloudConfig, GridConfig, MappingNodeConfig
+from st3r_ros.geometry.covariance import moved_covariance
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.msg import Keyframe, KeyframeEdge, KeyframeGraph
+from st3r_ros.products.steps import Steps
+from st3r_ros.ros.clocks import ImageTime
+from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
+from st3r_ros.ros.outputs.clouds import MapCloud, cloud_message
+from st3r_ros.ros.outputs.grid import MapGrid
+from st3r_ros.ros.outputs.latched import GradualOutput, LatchedOutput
+from st3r_ros.ros.outputs.markers import marker_array
+from st3r_ros.ros.outputs.path import PathMessage
+from st3r_ros.ros.qos import OVERRIDABLE, latched, stream
+from st3r_ros.ros.tf.transforms import MapAnchor, TransformBroadcaster
+from st3r_ros.slam.mapper import Mapper
+from st3r_ros.types import MappingUpdate, PointCloud
+
+_EDGE_KINDS = {"sequential": KeyframeEdge.SEQUENTIAL, "loop": KeyframeEdge.LOOP}
+MAX_STEP_S = 1.0
+UNKNOWN_VARIANCE = 1e9
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Origin of an image. has_parent: whether TF has another parent of its frame. time: of its arrival."""
+
+    anchor: MapAnchor
+    has_parent: bool = False
+    time: ImageTime | None = None
+
+
+class MappingOutputs:
+    """The publishers of the mapping node; the worker uses them. `config`, `cloud` and `grid` may be replaced while running."""
+
+    def __init__(
+        self, node: LifecycleNode, mapper: Mapper, config: MappingNodeConfig, cloud: CloudConfig, grid: GridConfig
+    ) -> None:
+        self.config, self.cloud, self.grid = config, cloud, grid
+        self._mapper = mapper
+        self._view = View(MapAnchor.camera_only(""))
+        self._stamp_ns = 0
+        self._path = PathMessage()
+        self._first_frame = 0
+        self._transforms = TransformBroadcaster(node)
+        if config.odom_frame:
+            self._transforms.repeat_every(config.transform_publish_period, lambda: self.config)
+        self._pose = node.create_lifecycle_publisher(
+            PoseWithCovarianceStamped, "~/pose", stream(10), qos_overriding_options=OVERRIDABLE
+        )
+        self._odometry = node.create_lifecycle_publisher(Odometry, "~/odometry", stream(10), qos_overriding_options=OVERRIDABLE)
+        self._keyframe_cloud = node.create_lifecycle_publisher(
+            PointCloud2, "~/keyframe_cloud", stream(5), qos_overriding_options=OVERRIDABLE
+        )
+        self._map_cloud = MapCloud()
+        self._map_grid = MapGrid(lambda reason: node.get_logger().warning(reason, throttle_duration_sec=30.0))
+
+        def kept(kind: Any, topic: str) -> LifecyclePublisher:
+            return node.create_lifecycle_publisher(kind, topic, latched(), qos_overriding_options=OVERRIDABLE)
+
+        self._path_output = LatchedOutput(kept(Path, "~/path"), self._build_path)
+        self._cloud_output = GradualOutput(kept(PointCloud2, "~/map_cloud"), self._cloud_steps, self._last_cloud)
+        self._latched: list[LatchedOutput | GradualOutput] = [
+            LatchedOutput(kept(KeyframeGraph, "~/keyframes"), self._build_keyframes),
+            self._path_output,
+            LatchedOutput(kept(MarkerArray, "~/markers"), self._build_markers),
+            self._cloud_output,
+            GradualOutput(kept(OccupancyGrid, "~/grid"), self._grid_steps),
+        ]
+
+    def publish(self, update: MappingUpdate, view: View) -> None:
+        """Publishes the results of one frame, with the stamp of its image."""
+        self._view, self._stamp_ns, self._transforms.time = view, update.stamp_ns, view.time
+        if update.T_world_cam is not None and update.covariance is not None:
+            self._publish_pose(update.T_world_cam, update.covariance)
+            self._publish_transform(update, update.T_world_cam)
+        if update.new_keyframe is not None and self._keyframe_cloud.get_subscription_count():
+            self._publish_keyframe_cloud(update.new_keyframe)
+        if update.T_world_cam is not None or update.changed_keyframes:
+            self._path_output.mark()
+        if update.changed_keyframes:
+            self.mark_changed()
+        if update.rescaled != 1.0:
+            self._map_cloud.rescale(update.rescaled)
+            self.flush()  # the unit has changed: cloud, keyframes and path are published with the pose
+        self.poll(idle=False)
+
+    def begin_anew(self) -> None:
+        """Publishes another map; the path starts here, also in a loaded map."""
+        self._first_frame = len(self._mapper.map.frames)
+        self._stamp_ns = 0
+        self.forget_odometry()
+        self.mark_changed()
+        self.flush()
+
+    def mark_changed(self) -> None:
+        """The whole map has changed."""
+        for output in self._latched:
+            output.mark()
+
+    def poll(self, *, idle: bool) -> None:
+        """Publishes changes when due."""
+        for output in self._latched:
+            output.poll(self.config.map_publish_period, idle=idle)
+
+    def go_on(self) -> bool:
+        """Continues building messages for a short time; whether there is more to do."""
+        return any(output.go_on() for output in self._latched if isinstance(output, GradualOutput))
+
+    def flush(self) -> None:
+        """Publishes changes now."""
+        for output in self._latched:
+            output.flush()
+
+    def finish(self) -> PointCloud:
+        """Publishes changes, with the whole cloud, and returns that cloud in the world."""
+        for output in self._latched:
+            output.finish() if output is self._cloud_output else output.flush()
+        return self.whole_cloud()
+
+    def whole_cloud(self) -> PointCloud:
+        """The cloud of the map as it is now, in the world; only what is not up to date is computed."""
+        return self._map_cloud.whole(self._mapper.map, self.cloud)
+
+    def owns_transform(self, child: str, stamp_ns: int) -> bool:
+        """Whether this node has broadcast the transform of a frame at a stamp."""
+        return self._transforms.owns(child, stamp_ns)
+
+    def forget_odometry(self) -> None:
+        """Resets the broadcast for a new odometry or map."""
+        self._transforms.forget_odometry()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory kept for the next cloud and grid, bytes."""
+        return self._map_cloud.nbytes + self._map_grid.nbytes
+
+    @property
+    def _T_map_world(self) -> SE3:
+        """Pose of the map, also when it has just been loaded and the pose of the camera on the robot is not known yet."""
+        return self._mapper.map.T_map_world or self._view.anchor.T_map_world
+
+    def _map_header(self) -> Header:
+        return header(self._stamp_ns, self.config.map_frame)
+
+    def _publish_pose(self, T_world_cam: SE3, covariance: np.ndarray) -> None:
+        anchor, config = self._view.anchor, self.config
+        T_map_frame = anchor.T_map_frame(T_world_cam)
+        lever = T_world_cam.rotation @ anchor.T_frame_cam.inverse().translation
+        message = PoseWithCovarianceStamped(header=header(self._stamp_ns, config.map_frame))
+        message.pose.pose = pose_message(T_map_frame)
+        message.pose.covariance = moved_covariance(covariance, anchor.T_map_world.rotation, lever).reshape(-1)
+        self._pose.publish(message)
+        if self._odometry.get_subscription_count():
+            self._publish_odometry(message, T_map_frame.rotation)
+
+    def _publish_transform(self, update: MappingUpdate, T_world_cam: SE3) -> None:
+        """map -> odom, by odometry that can be true, or map -> base."""
+        anchor, config = self._view.anchor, self.config
+        if update.T_odom_cam is not None:
+            T_map_cam = anchor.T_map_world @ T_world_cam
+            self._transforms.send_odometry(T_map_cam @ update.T_odom_cam.inverse(), update.stamp_ns, config)
+        elif update.odometry_fault:
+            self._transforms.doubt_odometry(update.stamp_ns)
+        elif not config.odom_frame and not self._view.has_parent:
+            self._transforms.send_pose(anchor.T_map_frame(T_world_cam), self._stamp_ns, anchor.frame_id, config)
+
+    def _publish_odometry(self, pose: PoseWithCovarianceStamped, R_map_frame: np.ndarray) -> None:
+        """The pose with the velocity since the last tracked image, in the axes of the frame itself (REP-105).
+
+        Both poses are from the current map, so that a correction of the map is not a velocity. Without a last image, or more than
+        a second after it, the velocity is unknown: zero, with a huge variance.
+        """
+        anchor = self._view.anchor
+        message = Odometry(header=pose.header, child_frame_id=anchor.frame_id, pose=pose.pose)
+        motion = self._mapper.map.last_motion()
+        if motion is None or motion.seconds > MAX_STEP_S:
+            message.twist.covariance = np.diag(np.full(6, UNKNOWN_VARIANCE)).reshape(-1)
+        else:
+            step = anchor.T_frame_cam @ motion.T_before_now @ anchor.T_frame_cam.inverse()
+            vx, vy, vz, wx, wy, wz = (step.log() / motion.seconds).tolist()
+            message.twist.twist = Twist(linear=Vector3(x=vx, y=vy, z=vz), angular=Vector3(x=wx, y=wy, z=wz))
+            in_frame = moved_covariance(np.reshape(pose.pose.covariance, (6, 6)), R_map_frame.T, np.zeros(3))
+            message.twist.covariance = (2.0 * in_frame / motion.seconds**2).reshape(-1)
+        self._odometry.publish(message)
+
+    def _publish_keyframe_cloud(self, keyframe_id: int) -> None:
+        keyframe = self._mapper.map.keyframes[keyframe_id]
+        cloud = self._mapper.map.keyframe_cloud(keyframe_id, self.cloud.min_conf)
+        at, T_image_cam = header(keyframe.stamp_ns, self._view.anchor.image_frame), self._view.anchor.T_image_cam
+        R, t = T_image_cam.rotation.T.astype(np.float32), T_image_cam.translation.astype(np.float32)
+        self._keyframe_cloud.publish(cloud_message(at, cloud.points @ R + t, cloud.colors, cloud.conf))
+
+    def _cloud_steps(self) -> Steps[PointCloud2]:
+        return self._map_cloud.steps(self._map_header(), self._mapper.map, self.cloud, self._T_map_world)
+
+    def _last_cloud(self) -> PointCloud2:
+        return self._map_cloud.last(self._map_header(), self._mapper.map, self._T_map_world)
+
+    def _grid_steps(self) -> Steps[OccupancyGrid | None]:
+        return self._map_grid.steps(self._map_header(), self._mapper.map, self.grid)
+
+    def _build_path(self) -> Path:
+        trajectory = self._mapper.map.trajectory(self._first_frame)
+        poses = self._view.anchor.T_map_frame(SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions))
+        return self._path.update(trajectory.stamps_ns, poses, self.config.map_frame)
+
+    def _build_markers(self) -> MarkerArray:
+        return marker_array(self._mapper.map, self._T_map_world, self._map_header())
+
+    def _build_keyframes(self) -> KeyframeGraph:
+        T_map_world = self._T_map_world
+        keyframe_map = self._mapper.map
+        keyframes = [
+            Keyframe(
+                id=keyframe.id,
+                stamp=stamp_from_ns(keyframe.stamp_ns),
+                pose=pose_message(T_map_world @ keyframe.T_world_cam.se3()),
+                scale=float(keyframe.T_world_cam.scale),
+            )
+            for keyframe in keyframe_map.keyframes.values()
+        ]
+        edges = [KeyframeEdge(i=edge.i, j=edge.j, kind=_EDGE_KINDS[edge.kind], matches=len(edge)) for edge in keyframe_map.edges]
+        return KeyframeGraph(header=self._map_header(), keyframes=keyframes, edges=edges)

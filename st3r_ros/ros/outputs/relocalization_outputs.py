@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The publishers of the relocalization node."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, PoseWithCovariance, PoseWithCovarianceStamped, Quaternion
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from st3r_ros.config import MappingNodeConfig, RelocalizationNodeConfig
+from st3r_ros.geometry.covariance import moved_covariance
+from st3r_ros.geometry.se3 import SE3
+from st3r_ros.msg import RelocalizationResult
+from st3r_ros.ros.conversions import image_message, pose_message, stamp_to_ns
+from st3r_ros.ros.qos import OVERRIDABLE, latched, stream
+from st3r_ros.ros.tf.transforms import MapAnchor, TransformBroadcaster
+from st3r_ros.types import Frame, LocalizationResult, LocalizationStatus
+
+KEPT_RESULTS = 10
+"""Keeps results for slow and late subscribers."""
+_STATUSES = {status: getattr(RelocalizationResult, status.name) for status in LocalizationStatus}
+
+
+def input_terms(config: RelocalizationNodeConfig) -> MappingNodeConfig:
+    """The settings of this node that images and TF depend on, as the mapping node calls them."""
+    return MappingNodeConfig(
+        image_transport=config.image_transport,
+        image_reliability=config.image_reliability,
+        input_wait=config.input_wait,
+        rectified=config.rectified,
+        map_frame=config.reference_frame,
+        base_frame=config.child_frame,
+        camera_axes=config.camera_axes,
+        publish_tf=config.publish_tf,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class QueryView:
+    """Origin of a query: the header of its image and its camera in TF. T_frame_ref: from the frame of the answers to
+    `reference_frame`, which are the same but for a map, whose TF frame is level. has_parent: whether TF has another parent for
+    the anchor's frame."""
+
+    header: Header
+    anchor: MapAnchor
+    T_frame_ref: SE3
+    has_parent: bool = False
+
+
+class RelocalizationOutputs:
+    """The publishers of the relocalization node; the worker uses them. `config` may be replaced while running."""
+
+    def __init__(self, node: LifecycleNode, config: RelocalizationNodeConfig) -> None:
+        self.config = config
+        self._transforms = TransformBroadcaster(node)
+        self._result = node.create_lifecycle_publisher(
+            RelocalizationResult, "~/result", latched(KEPT_RESULTS), qos_overriding_options=OVERRIDABLE
+        )
+        self._pose = node.create_lifecycle_publisher(
+            PoseWithCovarianceStamped, "~/pose", stream(10), qos_overriding_options=OVERRIDABLE
+        )
+        self._matches = node.create_lifecycle_publisher(Image, "~/matches", stream(2), qos_overriding_options=OVERRIDABLE)
+
+    def owns_transform(self, child: str, stamp_ns: int) -> bool:
+        """Whether this node has broadcast the transform of a frame at a stamp."""
+        return self._transforms.owns(child, stamp_ns)
+
+    @property
+    def picture_wanted(self) -> bool:
+        """Whether `~/matches` has a subscriber."""
+        return self._matches.get_subscription_count() > 0
+
+    def publish(self, result: LocalizationResult, view: QueryView) -> RelocalizationResult:
+        """Publishes the result of a query; pose and TF only when the camera was found with a translation, not only a direction,
+        which a pose message cannot express and which would mislead a robot."""
+        message = result_message(result, view, self.config.reference_frame)
+        self._result.publish(message)
+        if result.T_ref_cam is not None and result.covariance is not None and not result.directional:
+            self._publish_pose(result.T_ref_cam, result.covariance, view)
+        return message
+
+    def publish_unusable(self, reason: str, header: Header) -> RelocalizationResult:
+        """Publishes that an image could not be used."""
+        message = unusable(reason, header, self.config.reference_frame)
+        self._result.publish(message)
+        return message
+
+    def publish_picture(self, picture: np.ndarray, header: Header) -> None:
+        """Publishes the drawn matches, (H, W, 3) uint8 RGB, with the header of the query."""
+        self._matches.publish(image_message(Frame(0, stamp_to_ns(header.stamp), picture), header.frame_id))
+
+    def _publish_pose(self, T_ref_cam: SE3, covariance: np.ndarray, view: QueryView) -> None:
+        anchor = view.anchor
+        T_frame_child = view.T_frame_ref @ T_ref_cam @ anchor.T_frame_cam.inverse()
+        lever = T_ref_cam.rotation @ anchor.T_frame_cam.inverse().translation
+        message = PoseWithCovarianceStamped(header=Header(stamp=view.header.stamp, frame_id=self.config.reference_frame))
+        message.pose.pose = pose_message(T_frame_child)
+        message.pose.covariance = moved_covariance(covariance, view.T_frame_ref.rotation, lever).reshape(-1)
+        self._pose.publish(message)
+        if not view.has_parent:
+            stamp_ns = stamp_to_ns(view.header.stamp)
+            self._transforms.send_pose(T_frame_child, stamp_ns, anchor.frame_id, input_terms(self.config))
+
+
+def result_message(result: LocalizationResult, view: QueryView, reference_frame: str) -> RelocalizationResult:
+    """The message of a result, with the pose of the frame that the image names."""
+    pose = _no_pose()
+    if result.T_ref_cam is not None and result.covariance is not None:
+        T_cam_image = view.anchor.T_image_cam.inverse()
+        lever = result.T_ref_cam.rotation @ T_cam_image.translation
+        covariance = moved_covariance(result.covariance, view.T_frame_ref.rotation, lever)
+        T_frame_image = view.T_frame_ref @ result.T_ref_cam @ T_cam_image
+        pose = PoseWithCovariance(pose=pose_message(T_frame_image), covariance=covariance.reshape(-1))
+    return RelocalizationResult(
+        header=Header(stamp=view.header.stamp, frame_id=reference_frame),
+        child_frame_id=view.anchor.image_frame,
+        status=_STATUSES[result.status],
+        message=result.reason,
+        reference=result.reference,
+        pose=pose,
+        metric=result.metric,
+        directional=result.directional,
+        matches=result.matches,
+        inliers=result.inliers,
+        inlier_ratio=result.inlier_ratio,
+        rmse_px=result.rmse_px,
+        focal_px=result.focal_px,
+        focal_estimated=result.focal_estimated,
+        latency_ms=result.latency_ms,
+    )
+
+
+def unusable(reason: str, header: Header, reference_frame: str) -> RelocalizationResult:
+    """The message for an unusable or missing image."""
+    return RelocalizationResult(
+        header=Header(stamp=header.stamp, frame_id=reference_frame),
+        child_frame_id=header.frame_id,
+        status=RelocalizationResult.UNUSABLE,
+        message=reason,
+        pose=_no_pose(),
+        rmse_px=math.nan,
+        focal_px=math.nan,
+    )
+
+
+def _no_pose() -> PoseWithCovariance:
+    nan = math.nan
+    pose = Pose(position=Point(x=nan, y=nan, z=nan), orientation=Quaternion(x=nan, y=nan, z=nan, w=nan))
+    return PoseWithCovariance(pose=pose, covariance=np.full(36, nan))

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The start of a map: from the first frame to a first keyframe with depth."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.map_builder import MapBuilder
+from st3r_ros.slam.places.loops import is_solid
+from st3r_ros.slam.tracking.tracker import Tracked
+from st3r_ros.slam.workspace import Workspace
+from st3r_ros.types import Frame, FramePose, Keyframe, PairModel, PairPrediction
+
+MAX_PENDING = 300
+MAX_PASSED = 10
+SURE_SHARE = 0.3
+TINY_MAP_KEYFRAMES = 3
+TINY_MAP_GRACE_S, TINY_MAP_PATIENCE_S = 2.0, 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Pending:
+    """A frame seen before the map exists: matched against the first keyframe, placed once that has depth."""
+
+    frame_id: int
+    stamp_ns: int
+    K: np.ndarray
+    prediction: PairPrediction
+
+
+@dataclass(frozen=True, eq=False)
+class _Passed:
+    """A frame from before the first keyframe, whose own start failed; tracked backwards in time once that keyframe has depth."""
+
+    frame: Frame
+    features: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The result of a frame during the start. first: the first keyframe, once it has depth.
+
+    tracked: the frame against it; None for the first frame itself, and when it could not be placed (`lost`).
+    """
+
+    first: Keyframe | None = None
+    tracked: Tracked | None = None
+    lost: bool = False
+
+
+@dataclass(eq=False)
+class Initialization:
+    """Waits for depth: that of the first frame alone, where the model sees it, or that of the first pair with enough parallax."""
+
+    workspace: Workspace
+    builder: MapBuilder
+    _first: Keyframe | None = None
+    _pending: list[_Pending] = field(default_factory=list)
+    _recent: deque[_Passed] = field(default_factory=lambda: deque(maxlen=MAX_PASSED))
+    _passed: tuple[_Passed, ...] = ()
+    _most_matches: int = 0
+
+    def register(self, frame: Frame, features: Any) -> Start:
+        """Takes the next frame."""
+        if self._first is None:
+            return self._begin(frame, features)
+        return self._continue(frame, features, self._first)
+
+    def _begin(self, frame: Frame, features: Any) -> Start:
+        """The first frame becomes the first keyframe."""
+        self.builder.begin_anew()
+        self._pending, self._most_matches = [], 0
+        self._passed = tuple(self._recent)
+        self._first = self.builder.first_keyframe(frame, features)
+        self._recent.append(_Passed(frame, features))
+        if self.workspace.model.traits.monocular_depth and self.builder.give_own_depth(self._first):
+            return Start(self._place_first(self._first))
+        return Start()
+
+    def _continue(self, frame: Frame, features: Any, first: Keyframe) -> Start:
+        """The first frame with enough parallax gives the first keyframe its depth; the frames in between are placed then."""
+        model, config = self.workspace.model, self.workspace.config
+        seed = self._pending[-1].prediction.matches if self._pending else None
+        prediction = model.predict(features, first.features, seed=seed, dense=model.traits.monocular_depth)
+        if seed is not None and len(prediction.matches) < SURE_SHARE * prediction.matches.possible:
+            # After a gap the seed may have led astray, and a map must not start from the few wrong matches that agree.
+            unseeded = model.predict(features, first.features, dense=model.traits.monocular_depth)
+            prediction = max(prediction, unseeded, key=lambda found: len(found.matches))
+        matches = len(prediction.matches)
+        self._most_matches = max(self._most_matches, matches)
+        fading = matches < 1.3 * config.keyframe_match_fraction * self._most_matches
+        needed = config.init_parallax_deg * (0.5 if fading else 1.0)
+        if prediction.parallax_deg < needed or not self.builder.give_depth(first, features, prediction.matches):
+            gone = matches < max(config.keyframe_match_fraction * self._most_matches, config.min_inliers)
+            if gone or len(self._pending) >= MAX_PENDING:
+                return self._begin(frame, features)  # the first view is gone and showed no depth
+            self._pending.append(_Pending(frame.id, frame.stamp_ns, features.K, prediction))
+            self._recent.append(_Passed(frame, features))
+            return Start()
+        for passed in self._trace_back(first):
+            self.workspace.map.frames.append(passed)
+        self._place_first(first)
+        guess = Sim3.identity()
+        for pending in self._pending:
+            placed = self.workspace.tracker.solve(pending.prediction, pending.K, first, guess)
+            if placed is not None:
+                guess = placed.result.T_kf_cam
+                self.workspace.map.frames.append(FramePose(pending.frame_id, pending.stamp_ns, first.id, guess))
+        self._pending, self._passed = [], ()
+        self._recent.clear()
+        tracked = self.workspace.tracker.solve(prediction, features.K, first, guess)
+        return Start(first, tracked, lost=tracked is None)
+
+    def _trace_back(self, first: Keyframe) -> list[FramePose]:
+        """The frames right before the first keyframe, in order of time, as far back as they still see what it sees."""
+        found: list[FramePose] = []
+        guess, seed = Sim3.identity(), None
+        for passed in reversed(self._passed):
+            tracked = self.workspace.tracker.track(passed.features, first, first.features, guess, seed)
+            if tracked is None or not is_solid(tracked, self.workspace.config):
+                break
+            guess, seed = tracked.result.T_kf_cam, tracked.matches
+            found.append(FramePose(passed.frame.id, passed.frame.stamp_ns, first.id, guess))
+        return found[::-1]
+
+    def _place_first(self, first: Keyframe) -> Keyframe:
+        self.workspace.map.frames.append(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
+        return first
+
+
+def has_barely_begun(keyframe_map: KeyframeMap, lost_ns: int, model: PairModel) -> bool:
+    """Whether another start may replace a map in which the camera is lost at a stamp.
+
+    It may when the map has at most TINY_MAP_KEYFRAMES and the camera has been lost for as long as it was tracked, but not before
+    the grace and after the patience at the latest. A start that needs parallax takes its time and succeeds only where the camera
+    sees a scene: while the map is younger than the grace it may begin with the first lost frame. A model that sees depth in one
+    image would start from whatever covers the camera.
+    """
+    frames = keyframe_map.frames
+    if len(keyframe_map.keyframes) > TINY_MAP_KEYFRAMES or not len(frames):
+        return False
+    tracked_s, lost_s = (frames[-1].stamp_ns - frames[0].stamp_ns) * 1e-9, (lost_ns - frames[-1].stamp_ns) * 1e-9
+    if tracked_s < TINY_MAP_GRACE_S and not model.traits.monocular_depth:
+        return True
+    return lost_s > min(max(tracked_s, TINY_MAP_GRACE_S), TINY_MAP_PATIENCE_S)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One frame against one keyframe: predict, match, solve, and update the depths of the keyframe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from st3r_ros.config import MapperConfig
+from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.slam.keyframes.fusion import fuse_pointmap, moved, unit_ratio
+from st3r_ros.slam.keyframes.projection import (
+    INDEPENDENT_CLAIMS,
+    directions,
+    observations_at,
+    pixel_index,
+    pixels_per_radian,
+    points_at,
+    rays,
+    sample,
+)
+from st3r_ros.slam.tracking.frame_pose import KNOWN_INFORMATION, TrackingProblem, TrackingResult, track
+from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations
+from st3r_ros.types import Features, Keyframe, Matches, PairModel, PairPrediction
+
+UNKNOWN_DEPTH_INFORMATION = 1.0
+MIN_INLIER_SHARE = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Tracked:
+    """A solved frame. `result` refers to `matches` (0 = frame, 1 = keyframe)."""
+
+    prediction: PairPrediction
+    problem: TrackingProblem
+    result: TrackingResult
+
+    @property
+    def matches(self) -> Matches:
+        """Matches of the frame (0) with the keyframe (1)."""
+        return self.prediction.matches
+
+    @property
+    def trusted(self) -> int:
+        """Matches that agree on the pose and whose depth was known before."""
+        return self.result.trusted
+
+    @property
+    def inlier_share(self) -> float:
+        """Share of the matches that agree on the pose."""
+        return float(self.result.inliers.double().mean())
+
+    @property
+    def median_distance(self) -> float:
+        """Of the matched points from the keyframe, in its unit."""
+        return float(self.problem.points.norm(dim=1).median())
+
+    @property
+    def agreed(self) -> Matches:
+        """The matches that agree on the pose."""
+        m, kept = self.matches, self.result.inliers
+        return Matches(m.pixels0[kept], m.pixels1[kept], m.weight[kept], m.possible)
+
+
+class Tracker:
+    """Finds poses relative to keyframes with one pair model."""
+
+    def __init__(self, model: PairModel, config: MapperConfig) -> None:
+        self.model = model
+        self.config = config
+
+    def track(
+        self,
+        features: Features,
+        keyframe: Keyframe,
+        keyframe_features: Any,
+        T_kf_cam: Sim3,
+        seed: Matches | None = None,
+        other: Sim3 | None = None,
+    ) -> Tracked | None:
+        """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam`, or the `other` one where that fits better, and the
+        matches `seed` of the frame before. None when too few points agree.
+        """
+        prediction = self.model.predict(features, keyframe_features, seed=seed, dense=self.model.traits.monocular_depth)
+        guesses = (T_kf_cam,) if other is None else (T_kf_cam, other)
+        return self.solve(prediction, features.K, keyframe, *guesses, K_known=features.K_known)
+
+    def solve(
+        self, prediction: PairPrediction, K: np.ndarray, keyframe: Keyframe, *guesses: Sim3, K_known: bool = True
+    ) -> Tracked | None:
+        """Like `track`, with a given prediction. K: (3, 3) intrinsics of the frame."""
+        pixels = prediction.matches.pixels0
+        if len(pixels) < self.config.min_inliers:
+            return None
+        calibrated = K_known or not self.model.traits.monocular_depth or prediction.X_0_0 is None
+        seen: Observations
+        if calibrated:
+            seen = PixelObservations(pixels.double(), torch.as_tensor(K, device=pixels.device))
+        else:
+            assert prediction.X_0_0 is not None
+            seen = RayObservations(directions(prediction.X_0_0, pixels), pixels_per_radian(K))
+        if prediction.X_0_0 is None or prediction.conf0 is None:
+            return self._solve(prediction, seen, keyframe, guesses)
+        claimed = sample(prediction.X_0_0, pixels).double()
+        depth = claimed[:, 2] if calibrated else claimed.norm(dim=1)
+        information = sample(prediction.conf0, pixels).double() / self.model.traits.relative_depth_sigma**2
+        return self._solve(prediction, seen, keyframe, guesses, depth, information)
+
+    def tie(
+        self, keyframe0: Keyframe, features0: Any, keyframe1: Keyframe, features1: Any, seed: Matches | None
+    ) -> Tracked | None:
+        """Pose of `keyframe0` relative to `keyframe1`, with the pointmaps of both; None when too few points agree."""
+        prediction = self.model.predict(features0, features1, seed=seed, dense=False)
+        if len(prediction.matches) < self.config.min_inliers:
+            return None
+        own = points_at(keyframe0, prediction.matches.pixels0)
+        depth = own.points[:, 2] if keyframe0.calibrated else own.points.norm(dim=1)
+        seen = observations_at(keyframe0, prediction.matches.pixels0)
+        guess = keyframe1.T_world_cam.inverse() @ keyframe0.T_world_cam
+        return self._solve(prediction, seen, keyframe1, (guess,), depth, own.conf / self.model.traits.relative_depth_sigma**2)
+
+    def _solve(
+        self,
+        prediction: PairPrediction,
+        seen: Observations,
+        keyframe: Keyframe,
+        guesses: tuple[Sim3, ...],
+        frame_depth: torch.Tensor | None = None,
+        frame_information: torch.Tensor | None = None,
+    ) -> Tracked | None:
+        pixels = prediction.matches.pixels1
+        own = points_at(keyframe, pixels)
+        known = own.conf > 0
+        if int(known.sum()) < self.config.min_inliers:
+            return None
+        towards = rays(pixels, keyframe.K) if keyframe.calibrated else directions(keyframe.X, pixels)
+        typical = own.points[known].norm(dim=1).median() / towards[known].norm(dim=1).median()
+        points = torch.where(known[:, None], own.points, towards * typical)
+        information = (own.conf / self.model.traits.relative_depth_sigma**2).clamp_min(UNKNOWN_DEPTH_INFORMATION)
+        weight = prediction.matches.weight.double()
+        if frame_information is not None:
+            frame_information = frame_information * min(1.0, INDEPENDENT_CLAIMS / len(pixels))
+        problem = TrackingProblem(points, information, seen, weight, frame_depth, frame_information)
+        result = track(problem, *guesses)
+        share = float(result.inliers.double().mean())
+        finite = np.isfinite(result.T_kf_cam.as_matrix()).all()
+        if result.trusted < self.config.min_inliers or share < MIN_INLIER_SHARE or not finite:
+            return None
+        return Tracked(prediction, problem, result)
+
+    def fuse(self, keyframe: Keyframe, tracked: Tracked) -> float | None:
+        """Updates the keyframe's pointmap from a tracked frame: matched points by their parallax, all by the prediction.
+
+        Returns the prediction's units per unit of the keyframe, None when that is not known.
+        """
+        fuse_depths(keyframe, tracked, self.model.traits.relative_depth_sigma)
+        prediction = tracked.prediction
+        if prediction.X_0_1 is None or prediction.conf1 is None:
+            return None
+        T_kf_cam = tracked.result.T_kf_cam
+        ratio = unit_ratio(keyframe.X, keyframe.conf, T_kf_cam, prediction.X_0_1, prediction.conf1)
+        if ratio is None:
+            return None
+        X = moved(prediction.X_0_1, Sim3(T_kf_cam.rotation, T_kf_cam.translation, np.float64(ratio)))
+        sigma = self.model.traits.relative_depth_sigma
+        keyframe.X, keyframe.conf = fuse_pointmap(keyframe.X, keyframe.conf, X, prediction.conf1, sigma)
+        return 1.0 / ratio
+
+
+def fuse_depths(keyframe: Keyframe, tracked: Tracked, depth_sigma: float) -> None:
+    """Fuses the depths found by the frame into the matched points of the keyframe, and adds its information to their conf."""
+    result = tracked.result
+    gained = result.information
+    enough = result.inliers & (gained > UNKNOWN_DEPTH_INFORMATION)
+    information = tracked.problem.information[enough]
+    column, row = pixel_index(tracked.matches.pixels1[enough], keyframe.conf.shape[1], keyframe.conf.shape[0])
+    points = tracked.problem.points[enough] * result.log_depth[enough].exp()[:, None]
+    known = keyframe.conf[row, column] > 0
+    total = torch.where(known, information, 0.0) + gained[enough]
+    keyframe.X[row, column] = points.to(keyframe.X.dtype)
+    keyframe.conf[row, column] = (total * depth_sigma**2).to(keyframe.conf.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class CarriedPoints:
+    """Points of a keyframe as a frame sees them: pixels (n, 2), X (n, 3) in its camera and keyframe units, information (n,)."""
+
+    pixels: torch.Tensor
+    X: torch.Tensor
+    information: torch.Tensor
+
+
+def carried_points(tracked: Tracked) -> CarriedPoints:
+    """The keyframe's points of known depth in the tracked frame."""
+    result = tracked.result
+    chosen = result.inliers & (tracked.problem.information > KNOWN_INFORMATION)
+    T_cam_kf = result.T_kf_cam.se3().inverse()
+    points = tracked.problem.points[chosen] * result.log_depth[chosen].exp()[:, None]
+    X = torch.from_numpy(T_cam_kf.act(points.cpu().numpy())).to(points.device)
+    return CarriedPoints(tracked.matches.pixels0[chosen], X, tracked.problem.information[chosen] + result.information[chosen])
