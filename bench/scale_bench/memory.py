@@ -44,7 +44,7 @@ def map_memory(source: str, keyframes: int, size: int, device: str) -> Row:
     """Maps until there are so many keyframes. size: longer side of the images, pixels. device: where pointmaps are.
 
     MB are 10^6 bytes. rss_mb: of the process, more than before the map. rss_peak_mb: the most on the way. device_mb,
-    device_peak_mb: the same of CUDA tensors, 0 without CUDA. map_mb: what `slam.keyframes.memory.map_bytes` says. pointmaps_mb, images_mb,
+    device_peak_mb: the same of CUDA tensors, 0 without CUDA. map_mb: what `map_bytes` says. pointmaps_mb, images_mb,
     descriptors_mb, edges_mb: parts of it. half: keyframes with a pointmap in half precision. matches: of an edge, the mean.
 
     Raises:
