@@ -37,7 +37,7 @@ from st3r_ros.errors import InputError
 from st3r_ros.eval.association import associate
 from st3r_ros.eval.relocalization import pose_error
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.atomic import write_file
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros.conversions import image_from_message, stamp_to_ns

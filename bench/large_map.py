@@ -22,8 +22,7 @@ import numpy as np
 from ros_cloud import flown_over
 
 from st3r_ros.config import CloudConfig
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products.steps import finish
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, write_results

@@ -19,7 +19,7 @@ from harness import Table
 
 from round_room import Errors, Room, Scene, circular_scene, edge_informations, tie
 from st3r_ros.geometry.alignment import umeyama
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.projection import observations_at, points_at
 from st3r_ros.slam.optimization.graph_problem import GraphProblem, make_graph_problem
 from st3r_ros.slam.optimization.pose_graph import GraphEstimate, solve_graph

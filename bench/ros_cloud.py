@@ -23,8 +23,7 @@ from harness import Table
 from sensor_msgs.msg import PointCloud2
 
 from st3r_ros.config import CloudConfig, GridConfig
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products.steps import Steps
 from st3r_ros.ros.conversions import header
 from st3r_ros.ros.demo.isolation import isolated_environment

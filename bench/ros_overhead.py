@@ -32,7 +32,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros import conversions
 from st3r_ros.ros.demo.child import Child
 from st3r_ros.ros.demo.isolation import isolated_environment

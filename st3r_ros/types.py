@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from st3r_ros.geometry.camera import Camera
-    from st3r_ros.geometry.se3 import SE3
-    from st3r_ros.geometry.sim3 import Sim3
+    from st3r_ros.geometry.transforms import SE3, Sim3
     from st3r_ros.pair.reconstruction import Reconstruction, Stage
 
 

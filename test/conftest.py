@@ -15,7 +15,7 @@ from rendered import share_worlds
 from st3r_ros.cli import main
 from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.types import Frame
 

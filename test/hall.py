@@ -10,7 +10,7 @@ import numpy as np
 
 from noisy_depth.views import TrueView
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.types import Frame, Trajectory
 
 HALL = np.array([3.0, 1.4, 4.0])  # metres: half sides of a box that the cameras are in, y down

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.optimization.graph_problem import GraphProblem
 from st3r_ros.slam.optimization.pose_graph import GraphEstimate
 from st3r_ros.solver.poses import sim3_adjoint

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "viewer": BASE | {"geometry", "slam", "products", "maps"},
 }
 # What `st3r --help` and scripts load must start fast.
-LIGHT = {"st3r_ros", "st3r_ros.config", "st3r_ros.types", "st3r_ros.cli", "st3r_ros.geometry.sim3"}
+LIGHT = {"st3r_ros", "st3r_ros.config", "st3r_ros.types", "st3r_ros.cli", "st3r_ros.geometry.transforms"}
 ROS_PACKAGES = ("rclpy", "rcl_interfaces", "rosidl", "builtin_interfaces", "unique_identifier_msgs", "ament_", "launch", "tf2_")
 
 
@@ -130,8 +130,8 @@ def test_every_kind_of_import_is_seen(source, found):
     ("module", "imported"),
     [
         ("st3r_ros", "st3r_ros.types.Frame"),
-        ("st3r_ros.types", "st3r_ros.geometry.se3"),
-        ("st3r_ros.geometry.se3", "st3r_ros.network.blocks"),
+        ("st3r_ros.types", "st3r_ros.geometry.transforms"),
+        ("st3r_ros.geometry.transforms", "st3r_ros.network.blocks"),
         ("st3r_ros.network.network", "st3r_ros.checkpoints.checkpoint"),
         ("st3r_ros.checkpoints.sources", "st3r_ros.pair.load_pair_model"),
         ("st3r_ros.pair.opencv", "st3r_ros.slam.mapper"),

@@ -17,7 +17,7 @@ from mapping_bench.run import Outcome, run
 from noisy_depth.model import NoisyDepthModel
 from noisy_depth.views import DepthFrames, TrueViews
 from st3r_ros.errors import InputError
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import FramePose, Keyframe
 

@@ -15,7 +15,7 @@ from noisy_depth.model import NoisyDepthModel
 from noisy_depth.noise import BOLD_CONF, CONF, FAINT_CONF, degrade_depth, generator, nonsense_depth, smooth_field
 from noisy_depth.views import TrueView
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.types import Features, Frame, PairPrediction
 
 

@@ -16,7 +16,7 @@ from small_networks import CONFIGS, TRUNK
 
 from procedural_weights import image, pool
 from st3r_ros.checkpoints.checkpoint import load_network
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.ply import read_ply
 from st3r_ros.network.network import PairNetwork
 from st3r_ros.network.preprocess import normalize, plan_image, resize_reference

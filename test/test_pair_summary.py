@@ -9,7 +9,7 @@ import torch
 
 from st3r_ros.commands.pair_summary import align, find_pose, summarise, summary_lines
 from st3r_ros.geometry.camera import Camera, pixel_grid
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.pair.matching.matches import DescriptorMatches
 from st3r_ros.pair.reconstruction import ReconstructedImage, Reconstruction
 from st3r_ros.types import ModelTraits

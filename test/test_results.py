@@ -7,7 +7,7 @@ import torch
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.errors import InputError, OutputError
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import load_tum
 from st3r_ros.products.cloud import cloud_of

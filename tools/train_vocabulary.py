@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from st3r_ros.config import SimulationConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.pair.opencv.place import local_descriptors, place_features
 from st3r_ros.pair.opencv.vocabulary import VOCABULARY_FILE, Vocabulary
 from st3r_ros.sim.sequence import SimulatedSequence

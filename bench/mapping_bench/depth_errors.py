@@ -25,7 +25,7 @@ from st3r_ros.errors import FrameError
 from st3r_ros.eval.association import associate
 from st3r_ros.eval.depth import compare_depth, resample_depth
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.tracking.stream import FrameStream
 from st3r_ros.types import Frame, Keyframe, PairModel, PairPrediction

@@ -17,7 +17,7 @@ from noisy_depth.views import TrueView, TrueViews
 from st3r_ros.errors import InputError, St3rError
 from st3r_ros.eval.association import associate
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.image_file import read_image
 from st3r_ros.io.stamps import format_stamp
 from st3r_ros.runtime import start_pair_model

@@ -19,8 +19,7 @@ from st3r_ros.eval.association import associate
 from st3r_ros.eval.depth import DepthErrors, evaluate_depth
 from st3r_ros.eval.relocalization import PoseError, RelocalizationErrors, pose_error, summarise_attempts
 from st3r_ros.eval.trajectory import evaluate_trajectory
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.calibration import read_calibration
 from st3r_ros.io.layouts.folder import stamp_in

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 FINE_M, COARSE_M, WITHIN_DEG = 0.25, 0.5, 5.0
 FALSE_DEG, FALSE_M = 10.0, 0.5

@@ -10,7 +10,7 @@ import numpy as np
 
 from st3r_ros.errors import EvaluationError, MissingDependencyError
 from st3r_ros.eval.association import MATCH_TOLERANCE_NS, associate
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.io.stamps import format_stamp
 from st3r_ros.types import Trajectory
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from st3r_ros.errors import GeometryError
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 
 # Points count as collinear when the second singular value of their normalised covariance is below this.
 _COLLINEAR = 1e-10

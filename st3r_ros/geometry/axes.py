@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 OPTICAL = SE3(np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]), np.zeros(3))
 """`T_body_optical`: from optical axes (x right, y down, z forward) to body axes (x forward, y left, z up)."""

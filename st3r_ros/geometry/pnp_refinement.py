@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 ITERATIONS = 15
 CONVERGED = 1e-7

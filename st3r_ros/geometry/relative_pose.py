@@ -12,7 +12,7 @@ from st3r_ros.errors import GeometryError
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.alignment import robust_align
 from st3r_ros.geometry.pnp import solve_pnp
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.epipolar import INDEPENDENT_PAIRS, Sampson, orthogonal, sampson, sampson_derivatives, skew
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.triangulation import triangulate
 
 THRESHOLDS = (1.0, 0.5)

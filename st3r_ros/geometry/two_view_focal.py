@@ -16,7 +16,7 @@ import numpy as np
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.epipolar import INDEPENDENT_PAIRS, Sampson, orthogonal, sampson, sampson_derivatives, skew
 from st3r_ros.geometry.pnp_refinement import FOCAL_SIGMA
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.triangulation import triangulate
 
 TRIAL_ITERATIONS, ITERATIONS, CONVERGED = 6, 20, 1e-5

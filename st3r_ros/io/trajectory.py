@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from st3r_ros.errors import FrameError, GeometryError, InputError, OutputError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.lost_poses import lost_poses
 from st3r_ros.io.pose_columns import ACCEPTED, TUM_COLUMNS, PoseColumns

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.maps.format import EDGES, FRAMES, KEYFRAMES, MapInfo
 from st3r_ros.maps.tensors import Layout
 from st3r_ros.slam.keyframes.frame_log import FrameLog

@@ -15,7 +15,7 @@ import numpy as np
 
 from st3r_ros import __version__
 from st3r_ros.errors import MapFileError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.maps.origins import Origin, read_origins, write_origins
 from st3r_ros.types import MapScale
 

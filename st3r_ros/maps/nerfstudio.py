@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from st3r_ros.geometry.axes import upright
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.maps.colmap import PIXEL_CENTRE
 from st3r_ros.maps.exported import ExportedImage, working_images
 from st3r_ros.maps.tracks import pinhole_intrinsics

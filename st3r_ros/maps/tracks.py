@@ -11,7 +11,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from st3r_ros.geometry.focal import intrinsics_from_pointmap
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import EDGE_PIXEL_STEP, Keyframe
 

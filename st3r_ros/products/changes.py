@@ -7,7 +7,7 @@ import weakref
 
 import numpy as np
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.types import Keyframe
 
 

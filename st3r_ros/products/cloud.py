@@ -15,7 +15,7 @@ import numpy as np
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.axes import OPTICAL
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.products.changes import Seen
 from st3r_ros.products.pieces import Block, Part, floats, joined, moved, pick, slices, take
 from st3r_ros.products.steps import Steps, finish

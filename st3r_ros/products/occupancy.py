@@ -17,8 +17,7 @@ import numpy as np
 
 from st3r_ros.config import GridConfig
 from st3r_ros.geometry.axes import OPTICAL
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products.changes import Seen
 from st3r_ros.products.steps import Steps
 from st3r_ros.types import Keyframe

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.products.changes import Seen
 from st3r_ros.products.voxels import draws
 from st3r_ros.types import PointCloud

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from st3r_ros.errors import FrameError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.image_encoding import decode_compressed, decode_image
 from st3r_ros.io.picture import Picture, ToneRange
 from st3r_ros.io.stamps import NANOSECONDS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.scene import Place
 
 STEP = 0.02  # approximate distance between the points of a path or route, metres

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.scene import Cylinder, Scene, Sphere
 
 # Windows of the image that objects can cover --------------------------------------------------------------------------

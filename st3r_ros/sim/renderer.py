@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.raycast import Hits, RayCaster
 from st3r_ros.sim.scene import Cylinder, Rectangle, Scene, Sphere
 from st3r_ros.sim.world import Zone, ZoneCaster

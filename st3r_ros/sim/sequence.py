@@ -13,7 +13,7 @@ import numpy as np
 from st3r_ros.config import SimulationConfig
 from st3r_ros.errors import ConfigError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.renderer import Renderer
 from st3r_ros.sim.worlds import build
 from st3r_ros.types import Frame, Trajectory

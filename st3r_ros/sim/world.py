@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.raycast import Hits, RayCaster, Window, polygon_windows
 from st3r_ros.sim.scene import Place, Scene
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from st3r_ros.config import MapperConfig, RelocalizerConfig
 from st3r_ros.errors import MapFileError
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.culling import Culler
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.map_builder import MapBuilder

@@ -9,7 +9,7 @@ import numpy as np
 
 from st3r_ros.config import CloudConfig, ViewerConfig
 from st3r_ros.geometry.axes import upright
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.products.cloud import cloud_of
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.viewer.facts import facts_html

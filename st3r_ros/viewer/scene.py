@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.viewer.cloud import LayeredCloud
 from st3r_ros.viewer.facts import facts_html
 from st3r_ros.viewer.frusta import ASSUMED_ASPECT, KeyframeFrusta, KeyframeView, place, wxyz

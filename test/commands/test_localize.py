@@ -13,7 +13,7 @@ import pytest
 
 from st3r_ros.commands.localize_inputs import Queries
 from st3r_ros.config import SimulationConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.calibration import read_calibration, write_camera
 from st3r_ros.sequences import open_sequence
 from st3r_ros.sim.sequence import SimulatedSequence

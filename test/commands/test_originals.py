@@ -13,7 +13,7 @@ from st3r_ros.commands.originals import Originals
 from st3r_ros.config import CloudConfig
 from st3r_ros.errors import InputError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.geometry.undistortion import Undistorter
 from st3r_ros.io.image_file import read_image
 from st3r_ros.maps.export import export_colmap, export_nerfstudio

@@ -8,7 +8,7 @@ import pytest
 
 from st3r_ros.eval.relocalization import PoseError, normalised_error, pose_error, summarise_attempts
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 TRUE = SE3(so3.exp(np.array([0.3, -1.2, 0.4])), np.array([0.6, -0.2, 2.0]))
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from st3r_ros.errors import EvaluationError
 from st3r_ros.eval.trajectory import align_truth, evaluate_trajectory, why_unmatched
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.types import Trajectory
 
 PERIOD_NS = 100_000_000

@@ -7,7 +7,7 @@ from transform_strategies import properties, sim3_tangents
 
 from st3r_ros.errors import GeometryError
 from st3r_ros.geometry.alignment import robust_align, umeyama
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 
 seeds = st.integers(0, 2**31)
 

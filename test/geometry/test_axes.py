@@ -4,7 +4,7 @@ import pytest
 
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.axes import OPTICAL, OPTICAL_FORWARD, OPTICAL_UP, same_axes, stands_upright, upright
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 
 def turned(roll: float = 0.0, pitch: float = 0.0, yaw: float = 0.0) -> np.ndarray:

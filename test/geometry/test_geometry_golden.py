@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from st3r_ros.geometry.camera import Camera, pixel_grid
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "geometry.npz")
 CAMERA = Camera(512, 384, GOLDEN["K"])

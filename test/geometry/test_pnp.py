@@ -4,7 +4,7 @@ import pytest
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.pnp import solve_pnp
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 CAMERA = Camera.from_fov(320, 240, 70.0)
 

@@ -7,7 +7,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.pnp_refinement import FIELD_NODES, UncertainPoints, _linearize, refine_pnp
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 K = np.array([[400.0, 0, 255.5], [0, 400.0, 191.5], [0, 0, 1]])
 SIZE = np.array([512, 384])

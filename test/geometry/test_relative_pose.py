@@ -6,7 +6,7 @@ import pytest
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.relative_pose import RelativePose, pose_by_alignment, pose_by_pnp
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 CAMERA = Camera.from_fov(512, 384, 60.0)
 SCALE = 1.7

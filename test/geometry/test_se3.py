@@ -9,7 +9,7 @@ from transform_strategies import properties, se3_tangents, tangent_batch, vector
 
 from st3r_ros.errors import GeometryError
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 
 def assert_same(a: SE3, b: SE3, atol: float = 1e-9) -> None:

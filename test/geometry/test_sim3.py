@@ -7,8 +7,7 @@ from transform_strategies import properties, se3_tangents, sim3_tangents, tangen
 
 from st3r_ros.errors import GeometryError
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 
 
 def assert_same(a: Sim3, b: Sim3, atol: float = 1e-9) -> None:

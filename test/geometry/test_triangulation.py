@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from transform_strategies import properties
 
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.triangulation import normalized, triangulate
 
 seeds = st.integers(0, 2**31)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.triangulation import triangulate
 from st3r_ros.geometry.two_view import (
     TwoViewGeometry,

@@ -8,7 +8,7 @@ import pytest
 
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.epipolar import sampson, sampson_derivatives, skew
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.two_view_focal import FocalFit, fit_focal
 
 FOCAL, NOISE = 400.0, 0.4

@@ -13,7 +13,7 @@ import torch
 from golden_checks.results import Check, Result, Skipped, close, equal, relative_l2
 from st3r_ros.geometry.camera import Camera, pixel_grid
 from st3r_ros.geometry.focal import focal_from_pointmap
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 TOLERANCE = 1e-5
 FOCAL_LIMITS = (0.5, 3.5)

@@ -11,7 +11,7 @@ import yaml
 from sample_images import number_of, write_pictures
 
 from st3r_ros.errors import InputError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.image_file import IMAGE_SUFFIXES
 from st3r_ros.io.layouts import folder
 from st3r_ros.io.layouts.colmap import read_cameras, read_images

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from st3r_ros.errors import InputError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.trajectory import FrameStamps, TrajectoryFile, load_tum
 
 NS = 1403636580838555648

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.maps.load import SavedMap
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Edge, FramePose, Keyframe, MapScale

@@ -14,8 +14,7 @@ from map_samples import random_map
 from st3r_ros.config import CloudConfig
 from st3r_ros.errors import OutputError
 from st3r_ros.geometry.camera import pixel_grid
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum
 from st3r_ros.maps.export import export_colmap, export_nerfstudio, export_ply, export_tum

@@ -13,7 +13,7 @@ from map_samples import assert_same_map, random_map
 
 import st3r_ros
 from st3r_ros.errors import MapFileError, OutputError
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.maps.format import is_map_file
 from st3r_ros.maps.load import load_map, read_info
 from st3r_ros.maps.pictures import decode_mask, encode_jpeg, encode_mask

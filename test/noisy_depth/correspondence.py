@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from noisy_depth.views import TrueView
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 OCCLUSION_TOLERANCE = 0.05
 """A point further from the depth seen at its pixel than this share of its depth is hidden."""

@@ -29,7 +29,7 @@ from noisy_depth.noise import (
 )
 from noisy_depth.views import GRID_PX, TrueView
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.types import Features, Frame, Matches, ModelTraits, PairPrediction
 
 ASSUMED_FOV_DEG = 60.0

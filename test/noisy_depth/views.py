@@ -16,7 +16,7 @@ import numpy as np
 from st3r_ros.errors import FrameError, InputError
 from st3r_ros.eval.association import MATCH_TOLERANCE_NS, associate
 from st3r_ros.eval.depth import resample_depth
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.sequence import Selection, SkippedFrame
 from st3r_ros.types import Frame
 

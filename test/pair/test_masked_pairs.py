@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from st3r_ros.geometry.resizing import resized_mask
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.pair.masks import filled, is_usable, shrunk_mask, usable_matches
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.pair.opencv.model import OpenCVPairModel

@@ -17,7 +17,7 @@ from st3r_ros.config import SimulationConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.eval.trajectory import evaluate_trajectory
 from st3r_ros.geometry.camera import pixel_grid
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.network.config import NetworkConfig
 from st3r_ros.network.heads import ImagePart
 from st3r_ros.network.network import Decoded

@@ -8,7 +8,7 @@ import torch
 
 from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.pair.opencv.features import PointFinder, follow_points

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.pair.opencv.model import OpenCVPairModel
 from st3r_ros.pair.opencv.place import PLACE_IMAGE_SIZE, PlaceDescriber

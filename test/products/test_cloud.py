@@ -9,8 +9,7 @@ import torch
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.axes import OPTICAL
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products import cloud as cloud_module
 from st3r_ros.products import voxels
 from st3r_ros.products.cloud import CloudBuilder, cloud_of

@@ -9,8 +9,7 @@ import torch
 
 from st3r_ros.config import GridConfig, SimulationConfig
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products import occupancy
 from st3r_ros.products.occupancy import FREE, OCCUPIED, UNKNOWN, GridBuilder, Occupancy
 from st3r_ros.products.steps import finish

@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import SimulationConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.maps.save import save_map
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.pair import load_pair_model

@@ -9,7 +9,7 @@ from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import SimulationConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros import conversions
 from st3r_ros.ros.input.image_input import ImageInput
 from st3r_ros.ros.nodes.mapping_node import MappingNode

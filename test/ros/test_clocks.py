@@ -12,7 +12,7 @@ from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import MappingNodeConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import MappingStatus
 from st3r_ros.ros.clocks import ClockWatch, ImageTime, steady_timer
 from st3r_ros.ros.conversions import stamp_from_ns, stamp_to_ns

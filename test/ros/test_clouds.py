@@ -9,8 +9,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from st3r_ros.config import CloudConfig
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products.cloud import cloud_of
 from st3r_ros.products.steps import finish
 from st3r_ros.ros.outputs.clouds import MapCloud, cloud_message

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from st3r_ros.errors import EncodingError, FrameError, GeometryError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.calibration import camera_from_info
 from st3r_ros.io.encodings import ENCODINGS, Pixels, find_encoding
 from st3r_ros.io.image_encoding import decode_image

@@ -13,8 +13,7 @@ from sensor_msgs.msg import PointCloud2
 from st3r_ros.config import GridConfig
 from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products.occupancy import Occupancy
 from st3r_ros.products.steps import finish
 from st3r_ros.ros.conversions import header

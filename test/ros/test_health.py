@@ -19,7 +19,7 @@ from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
 from st3r_ros.config import SimulationConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros import conversions
 from st3r_ros.ros.nodes.mapping_node import MappingNode
 from st3r_ros.ros.nodes.process import Stop

@@ -18,7 +18,7 @@ from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import MappingNodeConfig
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros import conversions
 from st3r_ros.ros.input.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.tf.transforms import OPTICAL

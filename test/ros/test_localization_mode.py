@@ -19,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 
 from st3r_ros.config import SimulationConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import MappingStatus
 from st3r_ros.ros import conversions
 from st3r_ros.ros.nodes.mapping_node import MappingNode

@@ -23,7 +23,7 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import SimulationConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import KeyframeGraph, MappingStatus
 from st3r_ros.ros import conversions
 from st3r_ros.ros.nodes.mapping_node import MappingNode

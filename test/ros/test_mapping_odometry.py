@@ -22,7 +22,7 @@ from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import SimulationConfig
 from st3r_ros.eval.trajectory import evaluate_trajectory
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import KeyframeGraph, MappingStatus
 from st3r_ros.ros import conversions
 from st3r_ros.ros.nodes.mapping_node import MappingNode

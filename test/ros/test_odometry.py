@@ -6,7 +6,7 @@ import pytest
 from rclpy.logging import get_logger
 from tf2_msgs.msg import TFMessage
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.conversions import transform_message
 from st3r_ros.ros.tf.odometry import Odometry
 from st3r_ros.ros.tf.tree import TransformTree

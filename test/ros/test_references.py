@@ -7,7 +7,7 @@ import pytest
 
 from st3r_ros.errors import ConfigError, OutputError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.nodes import references
 from st3r_ros.ros.nodes.references import Reference, ReferenceStore, check_name
 from st3r_ros.types import Frame

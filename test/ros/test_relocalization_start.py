@@ -24,7 +24,7 @@ from relocalization_robot import (
 from ros_harness import Ros, wait_until
 from tf2_msgs.msg import TFMessage
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros import conversions
 from st3r_ros.ros.demo.child import Child

@@ -12,7 +12,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_harness import Ros, wait_until
 from tf2_msgs.msg import TFMessage
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.conversions import transform_message
 from st3r_ros.ros.tf.faults import MAX_SAID, TransformFaults
 from st3r_ros.ros.tf.listener import TransformListener

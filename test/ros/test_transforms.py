@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.tf.transforms import OPTICAL, MapAnchor
 
 T_BASE_CAM = SE3(OPTICAL.rotation, np.array([0.2, 0.0, 0.5]))

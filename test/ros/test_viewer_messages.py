@@ -11,7 +11,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from st3r_ros.errors import EncodingError, GeometryError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import Keyframe, KeyframeEdge, KeyframeGraph, MappingStatus
 from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
 from st3r_ros.ros.outputs.clouds import cloud_message

@@ -17,7 +17,7 @@ from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 
 from st3r_ros.errors import ConfigError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import Keyframe, KeyframeGraph, MappingStatus
 from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
 from st3r_ros.ros.nodes.process import Stop

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.scene import Cylinder, Place, Rectangle, Scene, Sphere
 
 

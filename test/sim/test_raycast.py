@@ -4,7 +4,7 @@ import pytest
 from scene_samples import distance_to, grey, nearest_hit, random_pose, random_scene
 
 from st3r_ros.geometry.camera import Camera, pixel_grid
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.raycast import RayCaster
 from st3r_ros.sim.scene import Place, Rectangle, Scene
 from st3r_ros.sim.world import Zone, ZoneCaster

@@ -6,7 +6,7 @@ import pytest
 
 from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.scene import Place, Scene
 from st3r_ros.sim.world import Opening, Zone, ZoneCaster
 from st3r_ros.sim.worlds import WORLDS

@@ -9,7 +9,7 @@ from noisy_depth.model import NoisyDepthModel
 from noisy_depth.views import TrueView
 from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.optimization.correction import GlobalOptimizer
 from st3r_ros.types import Edge, FramePose, Keyframe

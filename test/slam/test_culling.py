@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from st3r_ros.config import MapperConfig
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.culling import Culler
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.places.covisibility import CovisibilityIndex

@@ -10,7 +10,7 @@ from hall import CAMERA, look, view
 from noisy_depth.correspondence import correspond
 from noisy_depth.model import NoisyDepthModel
 from st3r_ros.config import MapperConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.memory import FeatureStore
 from st3r_ros.slam.mapper import Mapper

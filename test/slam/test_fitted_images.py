@@ -7,7 +7,7 @@ import torch
 
 from st3r_ros.errors import MapFileError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.tracking.fitted_images import FittedImages, resized

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.two_view_focal import FocalFit
 from st3r_ros.slam.places.focal_check import FocalCheck, contradicts, is_same_camera, refocused
 from st3r_ros.types import Features

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.frame_log import FrameLog
 from st3r_ros.types import FramePose
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from st3r_ros.config import SimulationConfig
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.mapper import Mapper

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.fusion import distrust_specks, fuse_pointmap, moved, smooth_correction, unit_ratio
 
 SIGMA = 0.05

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from st3r_ros.config import CloudConfig
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products.cloud import cloud_of
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import FramePose, Keyframe

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.places.covisibility import CovisibilityIndex
 from st3r_ros.slam.places.loops import check_cycle, path_between, reached_from, within_hops

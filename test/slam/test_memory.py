@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.memory import FeatureStore, map_bytes, retire, revive
 from st3r_ros.types import Edge, Features, Frame, Keyframe

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.optimization.odometry_check import STAYS, OdometryCheck
 from st3r_ros.types import FramePose, Keyframe, MapScale

@@ -9,7 +9,7 @@ import torch
 
 from round_room import EXACT, Errors, Room, Scene, circular_scene, edge_informations, tie
 from st3r_ros.geometry.alignment import umeyama
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.optimization.graph_problem import GraphProblem, make_graph_problem
 from st3r_ros.slam.optimization.pose_graph import GraphEstimate, GraphResult, solve_graph
 from st3r_ros.solver.blocks import BlockSystem

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.projection import as_tensors, directions, observations_at, pixel_index, points_at, rays, sample
 from st3r_ros.solver.residuals import PixelObservations, RayObservations
 from st3r_ros.types import Keyframe

@@ -16,7 +16,7 @@ from st3r_ros.errors import FrameError
 from st3r_ros.eval.relocalization import pose_error
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.camera import Camera, pixel_grid
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.tracking import frame_pose as tracking
 from st3r_ros.slam.tracking.frame_pose import TrackingProblem, solve, track
 from st3r_ros.solver.damped import Minimum, minimize_unseen

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.optimization.window import WindowResult, optimize_window
 from st3r_ros.types import Edge, Keyframe
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.solver.points import Noise, SeenPoints, eliminate, linearize, look, robust_cost
 from st3r_ros.solver.poses import Pairs, bundle_step, sim3_adjoint, sim3_exp
 from st3r_ros.solver.residuals import GEMAN_MCCLURE, HUBER, Observations, PixelObservations, RayObservations, huber

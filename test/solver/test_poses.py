@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.solver.poses import Pairs, sim3_adjoint, sim3_exp
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from browser import distinct_colors, drawn_share, kept_picture, open_page
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.maps.save import save_map
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Edge, FramePose, Keyframe

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from st3r_ros.config import ViewerConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.viewer.frusta import KeyframeView
 from st3r_ros.viewer.pictures import picture
 from st3r_ros.viewer.scene import MapScene

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from st3r_ros.geometry.axes import OPTICAL
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.viewer.facts import facts_html
 from st3r_ros.viewer.pictures import PICTURE_WIDTH, focal_of_points, picture
 from st3r_ros.viewer.thinning import layers

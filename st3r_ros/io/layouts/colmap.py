@@ -14,7 +14,7 @@ import numpy as np
 
 from st3r_ros.errors import CalibrationError, GeometryError, InputError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.calibration.text_files import calibration_from_colmap
 from st3r_ros.io.image_file import image_suffixes
 from st3r_ros.io.layouts.recording import (

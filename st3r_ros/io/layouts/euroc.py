@@ -16,7 +16,7 @@ import yaml
 
 from st3r_ros.errors import CalibrationError, GeometryError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.calibration import Calibration, read_camera
 from st3r_ros.io.layouts.folder import images_in, stamped
 from st3r_ros.io.layouts.image_list import read_list, renumbered

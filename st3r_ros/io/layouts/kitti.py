@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from st3r_ros.errors import CalibrationError, FrameError, InputError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.calibration import read_calibration, read_camera
 from st3r_ros.io.calibration.text_files import kitti_entries
 from st3r_ros.io.layouts.folder import images_in

@@ -15,7 +15,7 @@ import numpy as np
 
 from st3r_ros.errors import CalibrationError, FrameError, GeometryError, InputError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.calibration import Calibration, find_calibration, with_rectified
 from st3r_ros.io.image_file import read_picture
 from st3r_ros.io.image_size import calibrated_sizes, size_of_files

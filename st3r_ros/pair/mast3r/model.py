@@ -14,7 +14,7 @@ import torch
 
 from st3r_ros.geometry.focal import intrinsics_from_pointmap
 from st3r_ros.geometry.resizing import resized_mask
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.network.network import PairNetwork
 from st3r_ros.network.outputs import PairOutput, ViewOutput
 from st3r_ros.network.preprocess import ImagePlan, normalize, plan_image, resize_live

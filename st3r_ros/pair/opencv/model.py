@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry.resizing import resized_mask
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.triangulation import normalized, triangulate
 from st3r_ros.geometry.two_view import TwoViewGeometry, classify_matches, estimate_two_view
 from st3r_ros.pair.masks import claimed, filled

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 BLOCK_SIZE = 5
 MAX_DISPARITIES = 256

@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from st3r_ros.errors import CalibrationError, EncodingError, FrameError, GeometryError
 from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.calibration import CameraChoice, calibration_from_info, read_calibration
 from st3r_ros.io.image_file import read_image
 from st3r_ros.ros.conversions import image_from_message, stamp_to_ns

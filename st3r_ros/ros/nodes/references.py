@@ -19,7 +19,7 @@ import numpy as np
 
 from st3r_ros.errors import ConfigError, FrameError, InputError, St3rError
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.atomic import write_file
 from st3r_ros.io.decoder_lines import DecoderLines
 from st3r_ros.io.image_file import read_image

@@ -14,7 +14,7 @@ from st3r_ros.config import RelocalizationNodeConfig
 from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError, St3rError
 from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.maps.fit import check_model
 from st3r_ros.maps.load import load_map
 from st3r_ros.msg import RelocalizationResult

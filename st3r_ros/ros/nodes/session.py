@@ -12,7 +12,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from st3r_ros.errors import FrameError, OutputError, St3rError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.picture import ToneRange
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, write_results

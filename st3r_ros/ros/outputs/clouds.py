@@ -11,7 +11,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from st3r_ros.config import CloudConfig
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.products.cloud import CloudBuilder
 from st3r_ros.products.steps import Steps, finish
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap

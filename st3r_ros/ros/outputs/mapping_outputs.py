@@ -16,7 +16,7 @@ from visualization_msgs.msg import MarkerArray
 
 from st3r_ros.config import CloudConfig, GridConfig, MappingNodeConfig
 from st3r_ros.geometry.covariance import moved_covariance
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import Keyframe, KeyframeEdge, KeyframeGraph
 from st3r_ros.products.steps import Steps
 from st3r_ros.ros.clocks import ImageTime

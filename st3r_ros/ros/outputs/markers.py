@@ -8,7 +8,7 @@ from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
 FRUSTUM_DEPTH = 0.06

@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 
 from st3r_ros.config import MappingNodeConfig, RelocalizationNodeConfig
 from st3r_ros.geometry.covariance import moved_covariance
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros.conversions import image_message, pose_message, stamp_to_ns
 from st3r_ros.ros.qos import OVERRIDABLE, latched, stream

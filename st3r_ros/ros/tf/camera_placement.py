@@ -11,7 +11,7 @@ from rclpy.node import Node
 
 from st3r_ros.config import MappingNodeConfig
 from st3r_ros.geometry.axes import OPTICAL, same_axes, stands_upright
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.tf.odometry import Odometry
 from st3r_ros.ros.tf.transforms import IDENTITY, MapAnchor
 from st3r_ros.ros.tf.tree import TransformTree

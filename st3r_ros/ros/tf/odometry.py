@@ -7,7 +7,7 @@ import time
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.tf.tree import TransformTree
 
 _RETRY_S = 1.0

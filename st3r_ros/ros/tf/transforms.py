@@ -15,7 +15,7 @@ from tf2_msgs.msg import TFMessage
 from st3r_ros.config import MappingNodeConfig
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.axes import OPTICAL, same_axes
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.clocks import ImageTime, steady_timer
 from st3r_ros.ros.conversions import transform_message
 from st3r_ros.ros.qos import OVERRIDABLE, stream

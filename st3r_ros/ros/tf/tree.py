@@ -14,7 +14,7 @@ from tf2_msgs.msg import TFMessage
 
 from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.conversions import transform_from_message
 from st3r_ros.ros.tf.faults import TransformFaults
 

@@ -12,7 +12,7 @@ from nav_msgs.msg import Path
 from sensor_msgs.msg import PointCloud2, PointField
 
 from st3r_ros.errors import EncodingError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.stamps import NANOSECONDS
 from st3r_ros.msg import KeyframeEdge, KeyframeGraph, MappingStatus
 from st3r_ros.types import MappingState

@@ -17,7 +17,7 @@ from sensor_msgs.msg import PointCloud2
 
 from st3r_ros.config import ViewerNodeConfig
 from st3r_ros.errors import ConfigError, St3rError
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.stamps import NANOSECONDS
 from st3r_ros.msg import KeyframeGraph, MappingStatus
 from st3r_ros.ros.nodes import parameters

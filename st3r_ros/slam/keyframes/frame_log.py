@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.types import FramePose
 
 _FIRST_CAPACITY = 256

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.projection import as_tensors
 
 AGREEMENT_SIGMAS = 3.0

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.frame_log import FrameLog
 from st3r_ros.types import Edge, Keyframe, MapScale, Trajectory
 

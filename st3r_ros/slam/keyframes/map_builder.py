@@ -7,8 +7,7 @@ import math
 
 import torch
 
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.fusion import distrust_specks, fuse_pointmap, moved, smooth_correction
 from st3r_ros.slam.keyframes.memory import retire, revive
 from st3r_ros.slam.keyframes.projection import pixel_index, sample

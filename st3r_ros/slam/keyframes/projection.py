@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations
 from st3r_ros.types import Keyframe
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
 MAX_SPEED = 50.0

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.optimization.graph_problem import GraphProblem
 from st3r_ros.solver.blocks import BlockSystem
 from st3r_ros.solver.damped import Estimate, Schedule, minimize

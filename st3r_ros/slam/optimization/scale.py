@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.optimization.odometry_motions import OdometryMotions
 from st3r_ros.slam.optimization.robust_mean import RobustMean, robust_mean

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.projection import INDEPENDENT_CLAIMS, joint_conf, joint_observations, joint_points, pixel_indices
 from st3r_ros.solver.damped import Estimate, Schedule, minimize
 from st3r_ros.solver.points import Equations, Noise, SeenPoints, linearize, look

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.places.loops import LOCAL_HOPS, within_hops
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Features, Keyframe

@@ -12,7 +12,7 @@ import numpy as np
 from st3r_ros.config import RelocalizerConfig
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.pnp_refinement import RefinedPose, UncertainPoints, refine_pnp
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.two_view_focal import FocalFit
 from st3r_ros.slam.places.focal_check import (
     CENTRE_SIGMA,

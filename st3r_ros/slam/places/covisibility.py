@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.types import Keyframe, Matches
 
 GRID_STEP = 12

@@ -10,7 +10,7 @@ import numpy as np
 
 from st3r_ros.config import RelocalizerConfig
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.two_view import TwoViewGeometry, another_pose, classify_matches, direction_covariance, estimate_two_view
 from st3r_ros.geometry.two_view_focal import FocalFit
 from st3r_ros.slam.places.comparison import spread_enough

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from st3r_ros.geometry.camera import Camera
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.triangulation import normalized
 from st3r_ros.geometry.two_view import TwoViewGeometry, estimate_two_view
 from st3r_ros.geometry.two_view_focal import FocalFit, fit_focal

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.places.covisibility import expected_view
 from st3r_ros.slam.places.loops import LOCAL_HOPS, check_cycle, directions_agree, is_solid, within_hops
 from st3r_ros.slam.tracking.tracker import Tracked

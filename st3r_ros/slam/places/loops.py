@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from st3r_ros.config import MapperConfig
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.types import Keyframe

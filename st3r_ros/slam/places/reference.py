@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.undistortion import Undistorter
 from st3r_ros.types import Features, Frame, Keyframe
 

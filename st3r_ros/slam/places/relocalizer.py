@@ -22,7 +22,7 @@ from st3r_ros.errors import FrameError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.pnp import solve_pnp
 from st3r_ros.geometry.pnp_refinement import UncertainPoints
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.two_view_focal import FocalFit
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.projection import points_at, rays, sample

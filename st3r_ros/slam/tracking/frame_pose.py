@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry.pnp import solve_pnp
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.solver.blocks import solve_dense
 from st3r_ros.solver.damped import Estimate, Schedule, minimize, minimize_unseen
 from st3r_ros.solver.points import Equations, Noise, SeenPoints, eliminate, linearize, look

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from st3r_ros.geometry.se3 import SE3
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.memory import retire, revive
 from st3r_ros.slam.places.covisibility import expected_view
 from st3r_ros.slam.places.loops import LOCAL_HOPS, check_cycle, is_solid, within_hops

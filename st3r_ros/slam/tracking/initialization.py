@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
 from st3r_ros.slam.places.loops import is_solid

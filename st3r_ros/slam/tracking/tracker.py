@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from st3r_ros.config import MapperConfig
-from st3r_ros.geometry.sim3 import Sim3
+from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.fusion import fuse_pointmap, moved, unit_ratio
 from st3r_ros.slam.keyframes.projection import (
     INDEPENDENT_CLAIMS,

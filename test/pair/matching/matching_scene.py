@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from st3r_ros.geometry.camera import pixel_grid
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 
 OCCLUDED = 0.15
 SEEN = 0.01

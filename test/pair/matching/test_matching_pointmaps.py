@@ -4,7 +4,7 @@ import pytest
 import torch
 from matching_scene import TwoViews, two_views
 
-from st3r_ros.geometry.se3 import SE3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.pair.matching.cycles import grid_pixels
 from st3r_ros.pair.matching.matches import flat_index, image_shape, values_at
 from st3r_ros.pair.matching.pointmaps import PointMaps, pointmap_matches, symmetric_pointmap_matches
