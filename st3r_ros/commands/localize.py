@@ -27,8 +27,7 @@ from st3r_ros.io.atomic import write_file
 from st3r_ros.io.calibration import read_calibration
 from st3r_ros.io.masks import Masks
 from st3r_ros.io.tum import DEPTH_SCALE, read_depth
-from st3r_ros.maps.fit import check_model
-from st3r_ros.maps.load import load_map
+from st3r_ros.maps.open import open_map
 from st3r_ros.runtime import start_pair_model
 from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.types import Frame, LocalizationResult, PairModel
@@ -136,8 +135,7 @@ def _with_image(model: PairModel, name: str, frame: Frame, depth: np.ndarray | N
 
 
 def _in_map(model: PairModel, folder: str, checkpoint: str) -> Relocalizer:
-    saved = load_map(folder)
-    check_model(saved.info, model.name, weights_sha256(checkpoint))
+    saved = open_map(folder, model.name, weights_sha256(checkpoint))
     if not saved.map.keyframes:
         raise MapFileError(f"The map '{folder}' has no keyframes.")
     relocalizer = Relocalizer(model)

@@ -9,8 +9,7 @@ from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.commands.byte_progress import megabytes
 from st3r_ros.config import MapCommandConfig
 from st3r_ros.errors import ConfigError
-from st3r_ros.maps.fit import check_model
-from st3r_ros.maps.load import load_map
+from st3r_ros.maps.open import open_map
 from st3r_ros.maps.save import check_map_folder, save_map
 from st3r_ros.maps.staging import resolved
 from st3r_ros.slam.keyframes.frame_log import FrameLog
@@ -45,8 +44,7 @@ def begin_in_saved_map(mapper: Mapper, model: PairModel, config: MapCommandConfi
     """
     if not config.map:
         return
-    saved = load_map(config.map)
-    check_model(saved.info, model.name, weights_sha256(config.checkpoint))
+    saved = open_map(config.map, model.name, weights_sha256(config.checkpoint))
     mapper.load(saved.map, frozen=config.localize_only)
 
 

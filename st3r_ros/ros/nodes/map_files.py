@@ -8,10 +8,9 @@ from pathlib import Path
 
 from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.config import EXPORT_FORMATS, CloudConfig, MappingNodeConfig
-from st3r_ros.errors import ConfigError, MapFileError, OutputError
+from st3r_ros.errors import ConfigError, OutputError
 from st3r_ros.maps.export import export_cloud, export_map
-from st3r_ros.maps.fit import check_model
-from st3r_ros.maps.load import load_map
+from st3r_ros.maps.open import open_map
 from st3r_ros.maps.save import check_map_folder, save_map
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
@@ -47,11 +46,7 @@ class MapFiles:
             ConfigError, MapFileError: there is none, or it was made with another pair model; the mapper's map is kept.
         """
         folder = self._named(folder)
-        try:
-            saved = load_map(folder)
-        except OSError as error:  # an invalid path
-            raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
-        check_model(saved.info, self._model.name, weights_sha256(self._checkpoint))
+        saved = open_map(folder, self._model.name, weights_sha256(self._checkpoint))
         self._mapper.load(saved.map, frozen=self._frozen)
         self.folder = folder
         what = "localizing the camera in it" if self._frozen else "mapping continues when the camera is found in it"

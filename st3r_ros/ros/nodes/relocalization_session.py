@@ -11,12 +11,11 @@ from sensor_msgs.msg import CameraInfo
 
 from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.config import RelocalizationNodeConfig
-from st3r_ros.errors import ConfigError, FrameError, MapFileError, OutputError, St3rError
+from st3r_ros.errors import ConfigError, FrameError, OutputError, St3rError
 from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import SE3
-from st3r_ros.maps.fit import check_model
-from st3r_ros.maps.load import load_map
+from st3r_ros.maps.open import open_map
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros.input.image_input import ImageInput
 from st3r_ros.ros.nodes import queries
@@ -131,12 +130,7 @@ class RelocalizationSession:
             self.map = None
             self._forget_last()
             return "The map is unloaded; poses are relative to the references."
-        try:
-            saved = load_map(folder)
-        except OSError as error:  # an invalid path
-            raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
-        check_model(saved.info, self.relocalizer.model_name, weights_sha256(self._checkpoint))
-        loaded = saved.map
+        loaded = open_map(folder, self.relocalizer.model_name, weights_sha256(self._checkpoint)).map
         self.relocalizer.use_map(loaded)
         self.map = loaded
         self._forget_last()

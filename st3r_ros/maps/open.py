@@ -1,10 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks whether a saved map can be continued, or localized in, with a pair model."""
+"""Opens a saved map to continue it, or to localize in it, with a pair model."""
 
 from __future__ import annotations
 
 from st3r_ros.errors import MapFileError
 from st3r_ros.maps.format import MapInfo
+from st3r_ros.maps.load import SavedMap, load_map
+
+
+def open_map(folder: str, pair_model: str, checkpoint_sha256: str) -> SavedMap:
+    """Loads a map for a pair model and its weights ("" for none).
+
+    Raises:
+        MapFileError: it cannot be loaded, or was made with others.
+    """
+    try:
+        saved = load_map(folder)
+    except OSError as error:  # an invalid path
+        raise MapFileError(f"'{folder[:200]}' cannot be read: {error.strerror}.") from error
+    check_model(saved.info, pair_model, checkpoint_sha256)
+    return saved
 
 
 def check_model(info: MapInfo, pair_model: str, checkpoint_sha256: str) -> None:

@@ -3,7 +3,7 @@ import pytest
 from map_samples import random_map
 
 from st3r_ros.errors import MapFileError
-from st3r_ros.maps.fit import check_model
+from st3r_ros.maps.open import check_model
 from st3r_ros.maps.save import save_map
 
 SHA = "ab" * 32
