@@ -211,10 +211,11 @@ def measure(link: Link, name: str, images: Path, seconds: float, mapping: bool) 
             said = _last(Path(folder, "listener.log").read_text())
             return row(name, note=f"the listener ended with {listener.returncode}: {said}")
         heard = json.loads(target.read_text())
-        return _row(name, int(sent.group(1)), begin, heard, (after["bytes"] - before["bytes"]) / float(sent.group(2)))
+        return measured_row(name, int(sent.group(1)), begin, heard, (after["bytes"] - before["bytes"]) / float(sent.group(2)))
 
 
-def _row(name: str, sent: int, begin: float, heard: dict, bytes_per_s: float) -> Row:
+def measured_row(name: str, sent: int, begin: float, heard: dict, bytes_per_s: float) -> Row:
+    """The row of a measurement: images sent from `begin` on (seconds), and what the listener has heard of them."""
     figures = {"sent": sent, "received": heard["received"], "tracked": heard["tracked"], "mbit": 8e-6 * bytes_per_s}
     if not heard["stamps"]:
         return row(name, **figures, share=heard["received"] / sent)

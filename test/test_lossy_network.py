@@ -14,14 +14,14 @@ from lossy_bench.link import ADDRESSES, BASE, ROBOT, LinkError
 def test_images_before_the_discovery_do_not_count_as_lost() -> None:
     stamps = [1000.0 + 2.0 + index / lossy_network.FPS for index in range(0, 60, 2)]
     heard = {"stamps": stamps, "latencies": [0.01 * index for index in range(30)], "received": 30, "tracked": 0}
-    row = lossy_network._row("lossy", 90, 1000.0, heard, 1e6)
+    row = lossy_network.measured_row("lossy", 90, 1000.0, heard, 1e6)
     assert [row[key] for key in ("sent", "received", "share", "mbit")] == [90, 30, 0.5, 8.0]
     assert row["first_s"] == pytest.approx(2.0)
     assert (row["median_ms"], row["p95_ms"]) == pytest.approx((145.0, 280.0))
 
 
 def test_a_row_without_images_has_no_latency() -> None:
-    row = lossy_network._row("raw", 90, 1000.0, {"stamps": [], "latencies": [], "received": 0, "tracked": 0}, 1e6)
+    row = lossy_network.measured_row("raw", 90, 1000.0, {"stamps": [], "latencies": [], "received": 0, "tracked": 0}, 1e6)
     assert math.isnan(row["median_ms"])
     assert "nan" not in lossy_network.line(row, mapping=True)
 

@@ -52,18 +52,19 @@ def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> li
         lines.append(f"Lost on frames {', '.join(spans)}{more}.")
     if summary.skipped:
         lines.append(f"Skipped {summary.skipped} unusable {'frame' if summary.skipped == 1 else 'frames'}:")
-        lines += [f"  {_with_source(skip)}" for skip in _examples(summary.skips)]
+        lines += [f"  {skip_line(skip)}" for skip in shown_skips(summary.skips)]
     if summary.tracked == 0:
         lines.append(_why_nothing(summary))
     lines.append(f"Results in {out}: {', '.join(RESULT_FILES)}.")
     return lines
 
 
-def _with_source(skip: Skip) -> str:
+def skip_line(skip: Skip) -> str:
+    """The reason for a skipped frame, with its source where the reason does not name it."""
     return skip.reason if skip.source in skip.reason else f"{skip.source}: {skip.reason}"
 
 
-def _examples(skips: tuple[Skip, ...]) -> list[Skip]:
+def shown_skips(skips: tuple[Skip, ...]) -> list[Skip]:
     """A few skipped frames, in order: the first for each reason, then others."""
     firsts = list({skip.reason: skip for skip in reversed(skips)}.values())[::-1][:SHOWN_REASONS]
     others = [skip for skip in skips if skip not in firsts]

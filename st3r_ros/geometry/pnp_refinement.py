@@ -92,7 +92,7 @@ def refine_pnp(
     pointmap (a smooth field of 4x4 nodes, with the standard deviation of each point), which many matches do not average out, and
     the errors of the focal length, if it is free, and of the principal point.
     """
-    system = _linearize(matched, pixels, K, T_cam_points, 1.0, sigma_px, threshold_px)
+    system = linearize(matched, pixels, K, T_cam_points, 1.0, sigma_px, threshold_px)
     size = 7 if free_focal else 6
     for _ in range(ITERATIONS):
         H, g = system.H[:size, :size].copy(), system.g[:size].copy()
@@ -103,14 +103,14 @@ def refine_pnp(
         step = -np.linalg.solve(damped, g)
         focal = system.focal * math.exp(float(np.clip(step[6], -0.3, 0.3))) if free_focal else 1.0
         T = SE3.exp(np.clip(step[:6], -10.0, 10.0)) @ system.T
-        system = _linearize(matched, pixels, K, T, focal, sigma_px, threshold_px)
+        system = linearize(matched, pixels, K, T, focal, sigma_px, threshold_px)
         if np.abs(step).max() < CONVERGED:
             break
     return _result(system, matched, size, centre_sigma_px)
 
 
 @dataclass(frozen=True, eq=False)
-class _System:
+class NormalEquations:
     """An estimate and its normal equations: H (7, 7), g (7,) by the tangent left of T and the logarithm of the focal length.
 
     J: (N, 2, 7) and residual (N, 2), both whitened; by_depth: (N, 2) derivative by the log-depth times its sigma; by_centre:
@@ -131,9 +131,13 @@ class _System:
     inliers: np.ndarray
 
 
-def _linearize(
+def linearize(
     matched: UncertainPoints, pixels: np.ndarray, K: np.ndarray, T: SE3, focal: float, sigma_px: float, threshold_px: float
-) -> _System:
+) -> NormalEquations:
+    """The normal equations of the reprojection errors at the pose T and the factor `focal` on the focal length of K.
+
+    The other arguments are those of `refine_pnp`.
+    """
     Y, offset = T.act(matched.points), matched.along @ T.rotation.T
     seen = Y[:, 2] > NEAR_SHARE * np.median(np.abs(Y[:, 2]))
     z = np.where(seen, Y[:, 2], 1.0)
@@ -158,7 +162,7 @@ def _linearize(
     rows = J * weight[:, None, None]
     H = np.einsum("nri,nrj->ij", rows, J)
     g = np.einsum("nri,nr->i", rows, residual)
-    return _System(T, focal, H, g, J, residual, by_depth, by_centre, weight, residual_px, inliers)
+    return NormalEquations(T, focal, H, g, J, residual, by_depth, by_centre, weight, residual_px, inliers)
 
 
 def _whitened(values: np.ndarray, unit: np.ndarray, gain: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -168,7 +172,7 @@ def _whitened(values: np.ndarray, unit: np.ndarray, gain: np.ndarray, sigma_px: 
     return (flat / sigma_px + unit[:, :, None] * along[:, None, :]).reshape(values.shape)
 
 
-def _result(system: _System, matched: UncertainPoints, size: int, centre_sigma_px: float) -> RefinedPose:
+def _result(system: NormalEquations, matched: UncertainPoints, size: int, centre_sigma_px: float) -> RefinedPose:
     kept = system.inliers
     noise = np.median(np.sum(system.residual[kept] ** 2, axis=1)) / (2.0 * math.log(2.0)) if kept.any() else 1.0
     H = system.H[:size, :size].copy()

@@ -69,7 +69,7 @@ def _settled(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float,
         inliers = _inliers(T_0_1, rays0, rays1, threshold)
         if inliers.sum() < min_matches:
             return None
-        T_0_1 = _refine(T_0_1, rays0, rays1, inliers, threshold)
+        T_0_1 = refine_pose(T_0_1, rays0, rays1, inliers, threshold)
     return T_0_1 if _inliers(T_0_1, rays0, rays1, threshold).sum() >= min_matches else None
 
 
@@ -102,7 +102,7 @@ def another_pose(
     limit = _cost(geometry.T_0_1, rays0, rays1, threshold) * (1.0 + 3.0 / np.sqrt(len(inside0)))
     best, least = None, limit
     for start in starts:
-        T = _refine(start, rays0, rays1, geometry.inliers, threshold)
+        T = refine_pose(start, rays0, rays1, geometry.inliers, threshold)
         for candidate in (T, SE3(T.rotation, -T.translation)):
             cost = _cost(candidate, rays0, rays1, threshold)
             if cost < least and _differ(candidate, geometry.T_0_1):
@@ -163,8 +163,11 @@ def _sampson(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> Sampson:
     return sampson(skew(T_0_1.translation) @ T_0_1.rotation, rays0, rays1)
 
 
-def _refine(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
-    """Gauss-Newton over rotation (3) and translation direction (2) on Huber-weighted Sampson distances."""
+def refine_pose(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
+    """The relative pose, with a translation of length 1, that fits the `inliers` (N,) of the rays (N, 3) best.
+
+    T_0_1: an approximate pose. Gauss-Newton over rotation (3) and translation direction (2) on Huber-weighted Sampson distances.
+    """
     rays0, rays1 = rays0[inliers], rays1[inliers]
     R, t = T_0_1.rotation, T_0_1.translation / np.linalg.norm(T_0_1.translation)
     for _ in range(5):
@@ -188,7 +191,7 @@ def _best_fit(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndar
     """The best of several refinements: with little parallax rotation and sideways motion are similar, and one may diverge."""
     rotation = _fit_rotation(rays0[inliers], rays1[inliers]).R
     starts = [T_0_1, *(SE3(rotation, axis) for axis in np.eye(3))]
-    fits = [_refine(start, rays0, rays1, inliers, threshold) for start in starts]
+    fits = [refine_pose(start, rays0, rays1, inliers, threshold) for start in starts]
     costs = [np.minimum(np.abs(_sampson(fit, rays0, rays1).distance), threshold).sum() for fit in fits]
     best = fits[int(np.argmin(costs))]
     opposite = SE3(best.rotation, -best.translation)

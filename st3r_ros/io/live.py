@@ -52,7 +52,7 @@ class LiveSequence(ImageSequence):
         """The images as they arrive, until `ended`; runs in the thread. Raises St3rError at the end of the input."""
 
     def _entries(self) -> Iterator[Entry]:
-        newest = _Newest()
+        newest = NewestImage()
         # Not a daemon: Python would tear it out of OpenCV at its end, and the process would abort.
         threading.Thread(target=self._take_in, args=(newest,), name=self.name).start()
         try:
@@ -65,7 +65,7 @@ class LiveSequence(ImageSequence):
         if newest.error is not None:
             raise newest.error
 
-    def _take_in(self, newest: _Newest) -> None:
+    def _take_in(self, newest: NewestImage) -> None:
         try:
             for image in self._arriving(newest.ended):
                 newest.put(image)
@@ -106,7 +106,7 @@ class WebcamSequence(LiveSequence):
     def _arriving(self, ended: threading.Event) -> Iterator[StampedImage]:
         count = 0
         with opened_capture(self._index, self._absent) as capture:
-            for image in _grabbed(capture, self._clock, ended):
+            for image in grabbed(capture, self._clock, ended):
                 yield image
                 count += 1
         raise FrameError(f"Webcam {self._index} stopped delivering images after {count}.")
@@ -134,7 +134,7 @@ class StreamSequence(LiveSequence):
         pause, last_s = FIRST_PAUSE_S, time.monotonic()
         while not ended.is_set():
             trouble = "the stream was interrupted"
-            capture = _open_stream(self._address.url)
+            capture = open_stream(self._address.url)
             try:
                 if ended.is_set():
                     return
@@ -142,7 +142,7 @@ class StreamSequence(LiveSequence):
                     trouble = self._address.why_closed(REASON_S)
                 elif capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
                     raise InputError(f"{self.name} is a video file, not a stream; download it and give the file.")
-                for image in _grabbed(capture, self._clock, ended, CATCH_UP_S):
+                for image in grabbed(capture, self._clock, ended, CATCH_UP_S):
                     yield image
                     pause, last_s = FIRST_PAUSE_S, time.monotonic()
             finally:
@@ -159,7 +159,7 @@ class StreamSequence(LiveSequence):
             pause = min(2.0 * pause, LONGEST_PAUSE_S)
 
 
-class _Newest:
+class NewestImage:
     """The newest image, handed from one thread to another."""
 
     def __init__(self) -> None:
@@ -192,12 +192,13 @@ def _same(image: StampedImage) -> StampedImage:
     return image
 
 
-def _open_stream(url: str) -> cv2.VideoCapture:
+def open_stream(url: str) -> cv2.VideoCapture:
+    """A capture of a network stream, which may not be open, and which gives up after a while without an answer."""
     limits = {cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: ANSWER_S, cv2.CAP_PROP_READ_TIMEOUT_MSEC: SILENCE_S}
     return cv2.VideoCapture(url, cv2.CAP_FFMPEG, [item for limit, s in limits.items() for item in (limit, int(1000 * s))])
 
 
-def _grabbed(capture: cv2.VideoCapture, clock: Clock, ended: threading.Event, catch_up_s: float = 0.0) -> Iterator[StampedImage]:
+def grabbed(capture: cv2.VideoCapture, clock: Clock, ended: threading.Event, catch_up_s: float = 0.0) -> Iterator[StampedImage]:
     """The images of an open capture, stamped when they arrive; those that cannot be decoded are left out.
 
     catch_up_s: for so long at most, images that come faster than they were taken are passed over: they were buffered, and their

@@ -105,7 +105,7 @@ class CloudBuilder:
             for (keyframe, _), part in zip(batch, self._look(batch, config, pool), strict=True):
                 self._put(keyframe.id, part)
                 yield
-            if 0 < KEPT_PER_POINT * config.max_points < self._kept:
+            if 0 < KEPT_PER_POINT * config.max_points < self.kept:
                 self._share *= 0.5
                 yield from self._keep_share()
         self._warn_of_points_beyond(config.voxel_size)
@@ -158,16 +158,17 @@ class CloudBuilder:
         return self._map is not None and self._map() is keyframe_map
 
     def _has_room(self, growth: float, limit: int) -> bool:
-        return growth * self._merged < 0.9 * MERGED_PER_POINT * limit and growth * self._kept < 0.9 * KEPT_PER_POINT * limit
+        return growth * self._merged < 0.9 * MERGED_PER_POINT * limit and growth * self.kept < 0.9 * KEPT_PER_POINT * limit
 
     @property
-    def _kept(self) -> int:
+    def kept(self) -> int:
+        """Number of points of keyframes that are kept, before they are merged."""
         return sum(len(part.cloud) for part in self._parts.values())
 
     def _look(self, batch: list[tuple[Keyframe, Sim3]], config: CloudConfig, pool: Executor | None) -> list[Part]:
         """The parts of some keyframes. The first points there are tell how large the blocks have to be."""
         parts = list((pool.map if pool else map)(lambda of: self._part(*of, config), batch))
-        if config.voxel_size > 0 and self._kept == 0:
+        if config.voxel_size > 0 and self.kept == 0:
             first = next((part.cloud.points for part in parts if len(part.cloud)), np.zeros((0, 3), np.float32))
             bits = block_bits(first, config.voxel_size)
             if bits != self._bits:

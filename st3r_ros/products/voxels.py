@@ -10,7 +10,8 @@ BLOCK_BITS = 6
 FARTHEST_CELL = 1 << 20
 """Cells along each axis on either side of the origin; what is farther has no number."""
 _AXIS_BITS = 21
-_FEW_BLOCKS = 1000
+FEW_BLOCKS = 1000
+"""Number of blocks up to which the points of a keyframe lie in few."""
 _POINTS_OF_BLOCK = 256
 _LAST = 0xFFFFFFFF
 
@@ -26,7 +27,7 @@ def numbered(points: np.ndarray, size: float) -> np.ndarray:
 def block_bits(points: np.ndarray, size: float) -> int:
     """The bits of a cell's place along an axis of its block with which these points (N, 3) lie in few blocks, or many in each."""
     bits = BLOCK_BITS
-    enough = max(_FEW_BLOCKS, len(points) // _POINTS_OF_BLOCK)
+    enough = max(FEW_BLOCKS, len(points) // _POINTS_OF_BLOCK)
     while bits < _AXIS_BITS - 1 and len(np.unique(block_of(cell_numbers(points, size, bits), bits))) > enough:
         bits += 1
     return bits

@@ -96,6 +96,7 @@ class SimulatedSequence:
 
     selected: the selected frames, all when None; they are renumbered from 0. disturbances: in addition to the setting `kidnap`.
     stamps_ns: (N,) int64 of the selected frames. T_world_cam: (N,) their exact poses, including those of black or white frames.
+    world: what is seen, and the path through it.
     truth: the poses of the frames that show the world, as a Trajectory. camera: ideal, known exactly.
     shown: (N,) int64, the number of the frame of the undisturbed sequence that each shows, else disturbances.BLACK or WHITE.
     twins: the two rooms that look alike, if the world has them; `twin_rooms` says which frames show them.
@@ -119,12 +120,12 @@ class SimulatedSequence:
         self._stopped = False
         self.config = config = config or SimulationConfig()
         self.name = _name(config)
-        self._world = build(config)
+        self.world = build(config)
         self._selected = range(config.frames)[:] if selected is None else selected
         taken = np.array(self._selected, dtype=np.int64)
         befalls = [*kidnapping(config.kidnap, config.frames, config.fps), *disturbances]
         self.shown = disturbed(config.frames, befalls)[taken]
-        poses = self._world.path.poses(config.frames, config.fps)
+        poses = self.world.path.poses(config.frames, config.fps)
         self.T_world_cam: SE3 = poses[np.where(self.shown < 0, taken, self.shown)]
         self.stamps_ns = np.round(taken * (1e9 / config.fps)).astype(np.int64)
         seen = self.shown >= 0
@@ -133,7 +134,7 @@ class SimulatedSequence:
         self.camera = Camera.from_fov(config.width, config.height, config.fov_deg)
         self.size = (config.width, config.height)
         self.depth = SimulatedDepth(self)
-        self.twins = self._world.twins
+        self.twins = self.world.twins
 
     def stop(self) -> None:
         """End this iteration and later ones."""
@@ -147,7 +148,7 @@ class SimulatedSequence:
     @cached_property
     def renderer(self) -> Renderer:
         """The renderer of the world. Its first image takes longer, its first depth does not."""
-        return Renderer(self._world.zones, self.config.seed, self._world.grain)
+        return Renderer(self.world.zones, self.config.seed, self.world.grain)
 
     @cached_property
     def twin_rooms(self) -> np.ndarray:

@@ -28,7 +28,7 @@ def open_server(config: ViewerConfig) -> viser.ViserServer:
         ViewerError: the address is not one of this machine, something else listens there, or a setting is wrong.
     """
     guard = Guard.of(config)
-    _check_free(config.host, config.port)
+    check_free(config.host, config.port)
     try:
         import viser
     except ModuleNotFoundError as error:
@@ -67,9 +67,9 @@ def free_port(host: str, wanted: int) -> int:
         ViewerError: the host is no address of this machine.
     """
     try:
-        _check_free(host, wanted)
+        check_free(host, wanted)
     except ViewerError:
-        _check_free(host, 0)
+        check_free(host, 0)
         return 0
     return wanted
 
@@ -90,7 +90,12 @@ def open_browser(url: str) -> bool:
     return bool(has_desktop) and webbrowser.open(url)
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int) -> None:
+    """Checks that a server can listen there.
+
+    Raises:
+        ViewerError: the host is no address of this machine, or the port is in use or may not be used.
+    """
     try:
         family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:

@@ -36,9 +36,8 @@ def test_the_bar_shows_the_wait_in_the_place_of_the_counts():
     display = BarDisplay(Console(file=out, width=120, force_terminal=True, color_system=None), "room", 300)
     with display:
         display.wait("[0] is loaded")
-        display._progress.refresh()
-        waiting = out.getvalue()
+    waiting = out.getvalue()
+    with display:
         display.show(Progressed(12), keyframes=2)
-        display._progress.refresh()
     assert "waiting: [0] is loaded" in waiting and "frames" not in waiting
     assert "12/300 frames  7.5/s  2 keyframes" in out.getvalue()

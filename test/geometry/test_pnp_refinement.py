@@ -6,7 +6,7 @@ import pytest
 from scipy.interpolate import RegularGridInterpolator
 
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.pnp_refinement import FIELD_NODES, UncertainPoints, _linearize, refine_pnp
+from st3r_ros.geometry.pnp_refinement import FIELD_NODES, UncertainPoints, linearize, refine_pnp
 from st3r_ros.geometry.transforms import SE3
 
 K = np.array([[400.0, 0, 255.5], [0, 400.0, 191.5], [0, 0, 1]])
@@ -100,8 +100,8 @@ def test_the_gradient_is_that_of_the_residuals():
     scene, step = Scene(6, n=20), 1e-6
     # Where depths count for nothing, the residuals are plain reprojection errors, which are differentiable.
     exact = UncertainPoints(scene.matched.points, scene.matched.along, np.full(20, 1e-9), scene.matched.cell, scene.matched.owner)
-    at = _linearize(exact, scene.pixels, K, scene.near, 1.1, 1.0, 4.0)
+    at = linearize(exact, scene.pixels, K, scene.near, 1.1, 1.0, 4.0)
     for axis in range(7):
         xi = np.eye(7)[axis] * step
-        moved = _linearize(exact, scene.pixels, K, SE3.exp(xi[:6]) @ scene.near, 1.1 * np.exp(xi[6]), 1.0, 4.0)
+        moved = linearize(exact, scene.pixels, K, SE3.exp(xi[:6]) @ scene.near, 1.1 * np.exp(xi[6]), 1.0, 4.0)
         np.testing.assert_allclose((moved.residual - at.residual) / step, at.J[:, :, axis], atol=0.02, rtol=1e-4)

@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from st3r_ros.geometry import so3
+from st3r_ros.geometry.epipolar import sampson, skew
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.triangulation import triangulate
 from st3r_ros.geometry.two_view import (
     TwoViewGeometry,
-    _refine,
-    _sampson,
     another_pose,
     classify_matches,
     direction_covariance,
     estimate_two_view,
+    refine_pose,
 )
 
 FOCAL = 500.0  # pixels; a threshold of 1.5 of them is what the model uses
@@ -149,18 +149,22 @@ def test_points_behind_the_cameras_are_no_inliers():
     assert classify_matches(backwards, scene.rays0, scene.rays1, THRESHOLD, 20) is None
 
 
+def sampson_distances(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> np.ndarray:
+    return sampson(skew(T_0_1.translation) @ T_0_1.rotation, rays0, rays1).distance
+
+
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_sampson_distance_is_at_most_the_shift_across_the_epipolar_line(motion):
     """It shares the error between both images, whatever the length of the baseline; exact matches have none."""
     scene = Scene.of(MOTIONS[motion])
     t, R = scene.T_0_1.translation, scene.T_0_1.rotation
-    assert np.abs(_sampson(scene.T_0_1, scene.rays0, scene.rays1).distance).max() < 1e-9
+    assert np.abs(sampson_distances(scene.T_0_1, scene.rays0, scene.rays1)).max() < 1e-9
     line = np.cross(t, scene.rays1 @ R.T)[:, :2]
     shift = 1e-5 * line / np.linalg.norm(line, axis=1, keepdims=True)
     moved = scene.rays0 + np.pad(shift, ((0, 0), (0, 1)))
-    distance = np.abs(_sampson(scene.T_0_1, moved, scene.rays1).distance)
+    distance = np.abs(sampson_distances(scene.T_0_1, moved, scene.rays1))
     assert (distance < 1e-5 * (1 + 1e-3)).all() and (distance > 0.3e-5).all()
-    longer = np.abs(_sampson(SE3(R, 7.0 * t), moved, scene.rays1).distance)
+    longer = np.abs(sampson_distances(SE3(R, 7.0 * t), moved, scene.rays1))
     np.testing.assert_allclose(longer, distance, rtol=1e-6)
 
 
@@ -170,7 +174,7 @@ def test_refinement_returns_to_the_truth(motion):
     rng = np.random.default_rng(1)
     for _ in range(5):
         off = SE3.exp(np.concatenate([0.05 * rng.normal(size=3), 0.01 * rng.normal(size=3)])) @ scene.T_0_1
-        refined = _refine(off, scene.rays0, scene.rays1, np.ones(300, bool), 10 * THRESHOLD)
+        refined = refine_pose(off, scene.rays0, scene.rays1, np.ones(300, bool), 10 * THRESHOLD)
         assert max(errors_deg(refined, scene.T_0_1)) < 0.02
         assert max(errors_deg(refined, scene.T_0_1)) < 0.1 * max(errors_deg(off, scene.T_0_1))
 
@@ -179,10 +183,10 @@ def test_refinement_returns_to_the_truth(motion):
 def test_refinement_lowers_the_sampson_error_of_noisy_matches(motion):
     scene = Scene.of(MOTIONS[motion], noise_px=0.5)
     everything = np.ones(300, bool)
-    best = _refine(scene.T_0_1, scene.rays0, scene.rays1, everything, 100 * THRESHOLD)
+    best = refine_pose(scene.T_0_1, scene.rays0, scene.rays1, everything, 100 * THRESHOLD)
 
     def cost(T: SE3) -> float:
-        return float((_sampson(T, scene.rays0, scene.rays1).distance ** 2).sum())
+        return float((sampson_distances(T, scene.rays0, scene.rays1) ** 2).sum())
 
     assert cost(best) <= cost(scene.T_0_1)
     rng = np.random.default_rng(2)
@@ -205,7 +209,7 @@ def test_refinement_is_not_drawn_off_where_matches_hardly_tell_turn_from_move():
         rays0, rays1 = X0 / X0[:, 2:], X1 / X1[:, 2:]
         for rays in (rays0, rays1):
             rays[:, :2] += rng.normal(0, 0.7 / 260.0, (400, 2))
-        found = _refine(T_0_1, rays0, rays1, np.ones(400, bool), 3.0 / 260.0)
+        found = refine_pose(T_0_1, rays0, rays1, np.ones(400, bool), 3.0 / 260.0)
         errors.append((found.inverse() @ T_0_1).log()[3:])
     mean, spread = np.mean(errors, axis=0), np.std(errors, axis=0)
     assert (np.abs(mean) < 0.7 * spread).all()  # chance leaves a part of 1 / sqrt(60) = 0.13

@@ -15,7 +15,7 @@ from sample_images import encoded, number_of, picture
 
 from st3r_ros.errors import InputError
 from st3r_ros.io import live
-from st3r_ros.io.address import parse_address
+from st3r_ros.io.address import Address, parse_address
 from st3r_ros.io.live import StreamSequence
 from st3r_ros.io.picture import Picture
 from st3r_ros.io.sequence import Selection, StampedImage
@@ -85,7 +85,7 @@ def test_images_come_with_the_time_of_their_arrival(server):
 
 
 def test_a_slow_reader_gets_the_newest_image_and_each_once():
-    newest, running = live._Newest(), threading.Event()
+    newest, running = live.NewestImage(), threading.Event()
     for stamp_ns in (1, 2, 3):
         newest.put(StampedImage(stamp_ns, Picture(picture(0, 8, 6))))
     image = newest.take(running)
@@ -156,7 +156,7 @@ def test_images_that_a_stream_had_buffered_are_passed_over(monkeypatch):
     def taken(catch_up_s):
         capture = Capture()
         monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: capture.now_s))
-        images = live._grabbed(capture, time.time_ns, threading.Event(), catch_up_s)
+        images = live.grabbed(capture, time.time_ns, threading.Event(), catch_up_s)
         return [number_of(image.image.values[..., ::-1]) for image in images]
 
     assert taken(0.0) == [1, 2, 3, 4, 5, 6, 7, 8] and taken(10.0) == [6, 7, 8]
@@ -174,15 +174,19 @@ def test_a_stream_that_is_silent_can_be_stopped_at_once(server):
 
 def test_a_server_that_does_not_answer_is_not_asked_again_after_a_stop(monkeypatch):
     sequence = open_sequence("http://127.0.0.1:1/video")
-    ended = threading.Event()
+    read, released, asked = threading.Event(), threading.Event(), []
 
     def open_stream(url):
-        ended.set()  # the stop comes while OpenCV waits for the server
-        return SimpleNamespace(isOpened=lambda: False, release=lambda: None)
+        sequence.stop()  # the stop comes while OpenCV waits for the server
+        assert read.wait(10.0)
+        return SimpleNamespace(isOpened=lambda: False, release=released.set)
 
-    monkeypatch.setattr(live, "_open_stream", open_stream)
-    monkeypatch.setattr(type(sequence._address), "why_closed", lambda *_: pytest.fail("the server was asked"))
-    assert list(sequence._arriving(ended)) == []
+    monkeypatch.setattr(live, "open_stream", open_stream)
+    monkeypatch.setattr(Address, "why_closed", lambda *_: asked.append("why") or "")
+    assert list(sequence) == []
+    read.set()
+    assert released.wait(10.0)
+    assert not asked
 
 
 @pytest.mark.parametrize(

@@ -59,10 +59,25 @@ def test_a_video_that_was_cut_short_gives_what_it_has_and_says_so(video):
 
 
 @pytest.mark.parametrize(("rate", "skipped"), [(4.0, 0), (1.0, 1)], ids=["as_long_as_announced", "shorter"])
-def test_a_guessed_number_of_frames_does_not_make_a_video_cut_short(video, rate, skipped):
+def test_a_guessed_number_of_frames_does_not_make_a_video_cut_short(video, monkeypatch, rate, skipped):
+    count = len(list(VideoSequence(video)))
+
+    class Announcing:
+        """A capture of a file that announces four times its frames, at a rate of its own."""
+
+        def __init__(self, path):
+            self.capture = opened(path)
+
+        def get(self, item):
+            return self.capture.get(item) * {cv2.CAP_PROP_FRAME_COUNT: 4, cv2.CAP_PROP_FPS: rate}.get(item, 1)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+    opened = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", Announcing)
     sequence = VideoSequence(video)
-    count = len(list(sequence))
-    sequence._total, sequence._fps = 4 * count, rate * sequence._fps
+    assert sequence.length == 4 * count
     assert len(list(sequence)) == count and len(sequence.skipped) == skipped
 
 
@@ -104,7 +119,7 @@ def test_av1_is_decoded_by_pyav(av1):
 
 
 def test_without_pyav_the_codec_is_named_with_the_way_out(av1, monkeypatch, capfd):
-    if VideoSequence(av1)._by_opencv:
+    if cv2.VideoCapture(str(av1)).grab():
         pytest.skip("this OpenCV decodes AV1")
     monkeypatch.setattr(av_file, "is_installed", lambda: False)
     with pytest.raises(
@@ -115,16 +130,17 @@ def test_without_pyav_the_codec_is_named_with_the_way_out(av1, monkeypatch, capf
 
 
 @pytest.mark.parametrize("by_opencv", [True, False])
-def test_a_video_of_a_phone_is_turned_upright(tmp_path, by_opencv):
+def test_a_video_of_a_phone_is_turned_upright(tmp_path, monkeypatch, by_opencv):
     path = tmp_path / "phone.mp4"
     write_av(path, "mpeg4")
     data = bytearray(path.read_bytes())
     at = data.find(b"tkhd") + 44  # its matrix, here the one of a turn by 90 degrees
     data[at : at + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
-    sequence = VideoSequence(path)
-    sequence._by_opencv = by_opencv
-    first = next(iter(sequence))
+    if not by_opencv:
+        closed = cv2.VideoCapture()
+        monkeypatch.setattr(cv2, "VideoCapture", lambda *_: closed)  # as of a codec that it cannot decode
+    first = next(iter(VideoSequence(path)))
     assert first.image.shape == (64, 48, 3)
     np.testing.assert_allclose(first.image, np.rot90(picture(0, 64, 48), -1), atol=40)
 

@@ -58,15 +58,16 @@ class NoisyDepthModel:
     def __init__(
         self, views: Callable[[Frame], TrueView], *, seed: int = 0, calibrated: bool = True, twins: Twins | None = None
     ) -> None:
-        self._views, self._seed, self._calibrated, self._twins = views, seed, calibrated, twins
+        self._views, self._seed, self._twins = views, seed, twins
+        self.calibrated = calibrated
 
     def encode(self, frame: Frame) -> NoisyDepthFeatures:
         """The true view of the frame. Raises FrameError when it has none."""
         view = self._views(frame)
         h, w = view.depth.shape
         image = frame.image if frame.image.shape[:2] == (h, w) else cv2.resize(frame.image, (w, h), interpolation=cv2.INTER_AREA)
-        K = view.K if self._calibrated else Camera.from_fov(w, h, ASSUMED_FOV_DEG).K
-        return NoisyDepthFeatures(image, np.array(K), self._calibrated, frame.stamp_ns, view)
+        K = view.K if self.calibrated else Camera.from_fov(w, h, ASSUMED_FOV_DEG).K
+        return NoisyDepthFeatures(image, np.array(K), self.calibrated, frame.stamp_ns, view)
 
     def predict(
         self,

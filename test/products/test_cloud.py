@@ -12,6 +12,7 @@ from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products import cloud as cloud_module
 from st3r_ros.products import voxels
+from st3r_ros.products.changes import Seen
 from st3r_ros.products.cloud import CloudBuilder, cloud_of
 from st3r_ros.products.pieces import joined
 from st3r_ros.products.steps import finish
@@ -55,9 +56,8 @@ def count_looks(
 ) -> list[int]:
     """Which keyframes are looked at again when the cloud is brought up to date."""
     looked: list[int] = []
-    part = CloudBuilder._part
     with monkeypatch.context() as patched:
-        patched.setattr(CloudBuilder, "_part", lambda self, k, *rest: (looked.append(k.id), part(self, k, *rest))[1])
+        patched.setattr(cloud_module, "Seen", lambda k, *rest: (looked.append(k.id), Seen(k, *rest))[1])
         finish(builder.steps(keyframe_map, config))
     return looked
 
@@ -211,7 +211,7 @@ def test_what_is_kept_of_a_map_far_above_the_limit_is_bounded_and_grows_with_the
     m, builder = make_map(12), CloudBuilder()
     largest = 0
     for _ in builder.steps(m, replace(CONFIG, max_points=400)):
-        largest = max(largest, builder._kept)
+        largest = max(largest, builder.kept)
     assert largest < 3 * 400 + 24 * 32 + 1  # and the keyframe that is one too many
     assert 150 < len(joined(builder.last(m))) <= 400
     for _ in range(3):  # more is looked at than before, the more the longer
@@ -264,9 +264,10 @@ def test_ranks_are_in_the_order_of_the_cells(spread: float) -> None:
 def test_tiny_voxels_lie_in_few_blocks_and_thin_as_larger_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
     m, builder = make_map(), CloudBuilder()
     m.keyframes[2].X, m.keyframes[2].T_world_cam = m.keyframes[1].X.clone(), m.keyframes[1].T_world_cam  # the same points twice
-    monkeypatch.setattr(voxels, "_FEW_BLOCKS", 20)
-    cloud = builder.whole(m, replace(CONFIG, voxel_size=1e-5))
-    assert len(builder._blocks) < 200
+    monkeypatch.setattr(voxels, "FEW_BLOCKS", 20)
+    steps = sum(1 for _ in builder.steps(m, replace(CONFIG, voxel_size=1e-5)))
+    cloud = joined(builder.last(m))
+    assert steps - len(m.keyframes) < 200  # each of the others is a block
     expected = len(np.unique(cloud_of(m, replace(CONFIG, voxel_size=0.0)).points, axis=0))
     assert expected - 10 < len(cloud) <= expected  # a few points share a voxel
     assert len(np.unique(cloud.points, axis=0)) == len(cloud)

@@ -11,6 +11,7 @@ from st3r_ros.config import GridConfig, SimulationConfig
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products import occupancy
+from st3r_ros.products.changes import Seen
 from st3r_ros.products.occupancy import FREE, OCCUPIED, UNKNOWN, GridBuilder, Occupancy
 from st3r_ros.products.steps import finish
 from st3r_ros.sim.interior import HEIGHT
@@ -200,8 +201,7 @@ def test_an_empty_map_has_an_empty_grid() -> None:
 
 def test_only_what_has_changed_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     m, builder, looked = make_map(SEEN), GridBuilder(), []
-    patch = occupancy._patch
-    monkeypatch.setattr(occupancy, "_patch", lambda k, *rest: (looked.append(k.id), patch(k, *rest))[1])
+    monkeypatch.setattr(occupancy, "Seen", lambda k, *rest: (looked.append(k.id), Seen(k, *rest))[1])
 
     def check(expected: list[int], config: GridConfig = CONFIG) -> None:
         looked.clear()
@@ -234,7 +234,7 @@ def test_a_furnished_room() -> None:
     for i in range(0, 40, 2):
         m.add_keyframe(keyframe(i, sequence.T_world_cam[i], sequence.depth.depth(i), rays, sequence.camera.K))
     grid = grid_of(m)
-    corners = np.array([r.origin for r in sequence.renderer._zones[0].scene.rectangles if r.size[1] > HEIGHT])
+    corners = np.array([r.origin for r in sequence.world.zones[0].scene.rectangles if r.size[1] > HEIGHT])
     assert len(corners) >= 4
     h, w = grid.cells.shape
     np.testing.assert_allclose(grid.origin, corners[:, :2].min(0), atol=0.15)

@@ -19,7 +19,7 @@ def sequence_of(world: str, **settings) -> SimulatedSequence:
 def zone_numbers(sequence: SimulatedSequence) -> np.ndarray:
     """In which zone the camera is, frame by frame."""
     centers = sequence.T_world_cam.translation
-    return np.argmax([zone.contains(centers) for zone in sequence._world.zones], axis=0)
+    return np.argmax([zone.contains(centers) for zone in sequence.world.zones], axis=0)
 
 
 @pytest.mark.parametrize("length", [40.0, 100.0, 200.0])
@@ -40,7 +40,7 @@ def test_every_room_is_passed_once_until_the_round_is_closed(seed):
     sequence = sequence_of("rooms", frames=800, length=80.0, seed=seed)
     zones = zone_numbers(sequence)
     visits = zones[np.concatenate([[True], np.diff(zones) != 0])].tolist()
-    rooms = len(sequence._world.zones)
+    rooms = len(sequence.world.zones)
     expected = [(1 + k) % rooms for k in range(len(visits))]
     assert visits == expected and rooms <= len(visits) <= rooms + 2
 

@@ -21,6 +21,8 @@ from st3r_ros.pair import load_pair_model
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.mapper import Mapper
+from st3r_ros.slam.places import relocalizer as relocalizing
+from st3r_ros.slam.places.reference import measured_keyframe
 from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.types import Frame, Keyframe, LocalizationResult, LocalizationStatus
 
@@ -157,10 +159,11 @@ def test_references_that_agree_are_better_than_one():
 
 
 def test_an_unknown_focal_length_is_estimated():
-    relocalizer = Relocalizer(model())
+    pair_model = model()
+    relocalizer = Relocalizer(pair_model)
     relocalizer.set_reference("dock", frame(HERE), depth=depth_of(POSES[HERE], CAMERA))
     uncalibrated = dataclasses.replace(frame(NEAR), camera=None)
-    relocalizer._model._calibrated = False
+    pair_model.calibrated = False
     result = relocalizer.localize(uncalibrated)
     assert result.localized and result.focal_estimated and "camera is assumed" in result.reason
     assert result.focal_px == pytest.approx(CAMERA.K[0, 0], rel=0.05)
@@ -241,13 +244,15 @@ def test_every_gate_refuses_with_a_reason(changes, status):
     assert result.status is status and result.T_ref_cam is None and result.covariance is None and len(result.reason) > 20
 
 
-def test_a_depth_is_of_the_image_as_the_lens_shows_it():
+def test_a_depth_is_of_the_image_as_the_lens_shows_it(monkeypatch):
     lens = Camera(256, 192, CAMERA.K, "plumb_bob", np.array([-0.25, 0.05, 0.0, 0.0, 0.0]))
     normal = np.array([0.6, 0.0, 0.8])  # a slanted wall, 2 m away: depth is 2 / (ray . normal)
     depths = [2.0 / (c.unproject(pixel_grid(256, 192)) @ normal) for c in (lens, lens.without_distortion())]
+    made = []
+    monkeypatch.setattr(relocalizing, "measured_keyframe", lambda *of: made.append(measured_keyframe(*of)) or made[-1])
     relocalizer = Relocalizer(model())
     relocalizer.set_reference("dock", frame(HERE, lens), depth=depths[0].astype(np.float32))
-    seen = relocalizer._references["dock"].keyframe.X[..., 2].numpy()
+    seen = made[-1].X[..., 2].numpy()
     np.testing.assert_allclose(seen[10:-10, 10:-10], depths[1][10:-10, 10:-10], rtol=0.03)
 
 

@@ -51,7 +51,7 @@ def test_a_free_port_is_found(taken_port: int) -> None:
 
 
 def test_a_port_taken_after_the_check_is_noticed(taken_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "_check_free", lambda host, port: None)
+    monkeypatch.setattr(servers, "check_free", lambda host, port: None)
     with pytest.raises(ViewerError, match=f"Port {taken_port}"):
         servers.open_server(ViewerConfig(port=taken_port))
 

@@ -44,13 +44,14 @@ class Inference:
     mode: "eager" runs kernel by kernel; "graphs" replays CUDA graphs; "compile" uses torch.compile (minutes for the
     first images), with graphs on CUDA.
     batch_size: maximum number of pairs per batch. graph_limit: maximum number of cached graphs.
+    graphs: the cached graphs; None where kernels run one by one.
     """
 
     def __init__(self, network: PairNetwork, *, mode: str = "eager", batch_size: int = 16, graph_limit: int = 24) -> None:
         self.network = network
         self._batch_size = batch_size
         self._compiles = mode == "compile"
-        self._graphs = GraphCache(graph_limit) if mode != "eager" and network.device.type == "cuda" else None
+        self.graphs = GraphCache(graph_limit) if mode != "eager" and network.device.type == "cuda" else None
         self._stages: dict[Hashable, Callable[..., Tensors]] = {}
         self._finest: OrderedDict[tuple[MASt3RFeatures, int], torch.Tensor] = OrderedDict()
         self._decoded: tuple[Sequence[Pair], Tensors] | None = None
@@ -148,7 +149,7 @@ class Inference:
                 stage(*inputs)  # builds the tables of the network, which a compiled stage would rebuild each time
                 self._stages[key] = torch.compile(stage, dynamic=False)
             stage = self._stages[key]
-        return stage(*inputs) if self._graphs is None else self._graphs(key, stage, *inputs)
+        return stage(*inputs) if self.graphs is None else self.graphs(key, stage, *inputs)
 
 
 def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:

@@ -42,7 +42,7 @@ def nearest(queries: torch.Tensor, database: torch.Tensor, *, block: int | None 
     Of equal products the first row is taken. Half precision is multiplied as float16 on a GPU and as float32 on a CPU; the final
     comparison is always in float32. Values must be finite. block: products in memory at once; the result does not depend on it.
     """
-    return _search(_for_products(queries), _for_products(database), _dot_products, block)
+    return _search(for_products(queries), for_products(database), _dot_products, block)
 
 
 def nearest_points(queries: torch.Tensor, database: torch.Tensor, usable: torch.Tensor, *, block: int | None = None) -> Nearest:
@@ -67,7 +67,8 @@ def _negative_squared_distances(queries: torch.Tensor, rows: torch.Tensor) -> to
     return torch.where(rows[..., 3] == _UNUSABLE, -torch.inf, -distances)
 
 
-def _for_products(vectors: torch.Tensor) -> torch.Tensor:
+def for_products(vectors: torch.Tensor) -> torch.Tensor:
+    """The vectors in the precision of the coarse products: half only where a GPU multiplies it."""
     half = vectors.dtype in (torch.float16, torch.bfloat16)
     return vectors.half() if half and vectors.is_cuda else vectors.float()
 

@@ -52,7 +52,7 @@ def test_products_in_half_precision_hardly_change_the_result(monkeypatch):
     """As on a GPU: the best groups are told by coarse products, the best row by fine ones."""
     q, database = unit_vectors(500, 24, 9).half(), unit_vectors(20000, 24, 10).half()
     fine = nearest(q, database)
-    monkeypatch.setattr(search, "_for_products", lambda vectors: vectors)
+    monkeypatch.setattr(search, "for_products", lambda vectors: vectors)
     coarse = nearest(q, database)
     assert (coarse.index == fine.index).float().mean() > 0.995
     torch.testing.assert_close(coarse.score, fine.score, atol=1e-3, rtol=0)
