@@ -212,18 +212,11 @@ IMAGE_TRANSPORTS = ("raw", "compressed", "foxglove", "ffmpeg")
 
 
 @dataclass(frozen=True)
-class MappingNodeConfig(Validated):
-    """The ROS node `st3r_mapping`; its other parameters are in `NODE_SETTINGS`."""
+class InputConfig(Validated):
+    """What a node for images hears, and in what frames it answers: the settings of mapping and relocalization alike."""
 
     pair_model: str = setting("opencv", _PAIR_MODEL)
     checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
-    mode: str = setting(
-        "mapping",
-        "mapping: create a map, or continue the one in map_path. localization: localize in map_path, leave it unchanged.",
-        choices=("mapping", "localization"),
-    )
-    map_path: str = setting("", "Folder of a saved map to load at the start; '' for a new map, or to wait for ~/load_map.")
-    save_on_shutdown: bool = setting(False, "Save the map in map_path, which may be a new folder, at shutdown.", live=True)
     image_transport: str = setting(
         "raw",
         "How images arrive: raw (Image), compressed (CompressedImage), or as a video (foxglove: CompressedVideo, ffmpeg: "
@@ -235,6 +228,59 @@ class MappingNodeConfig(Validated):
         "QoS of the image subscription: best_effort, or reliable (for compressed images over a lossy link).",
         choices=("best_effort", "reliable"),
     )
+    rectified: str = setting(
+        "auto",
+        "Whether the images are rectified, so that P of camera_info is their K and nothing is undistorted; auto goes by the name "
+        "of the topic (image_rect).",
+        choices=("auto", "yes", "no"),
+    )
+    camera_axes: str = setting("auto", _CAMERA_AXES, choices=CAMERA_AXES)
+    input_wait: float = setting(
+        2.0,
+        "Maximum time that the first images wait for camera_info and the TF of camera and odometry, seconds.",
+        low=0.0,
+        high=60.0,
+    )
+    publish_tf: bool = setting(
+        True,
+        "Broadcast TF at the stamp of each image that has a pose: map -> base_frame, or map -> odom_frame if it is set; for "
+        "relocalization reference_frame -> child.",
+        live=True,
+    )
+    autostart: bool = setting(True, "Configure and activate at the start, without a lifecycle manager.")
+
+    @property
+    def fixed_frame(self) -> str:
+        """The TF frame that poses are published in."""
+        raise NotImplementedError
+
+    @property
+    def moving_frame(self) -> str:
+        """The TF frame whose pose is published, "" for the camera itself."""
+        raise NotImplementedError
+
+    @property
+    def odometry_frame(self) -> str:
+        """The TF frame of odometry between the two, "" without odometry."""
+        return ""
+
+    @property
+    def odometry_wait(self) -> float:
+        """Maximum time that an image waits for odometry, seconds."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class MappingNodeConfig(InputConfig):
+    """The ROS node `st3r_mapping`; its other parameters are in `NODE_SETTINGS`."""
+
+    mode: str = setting(
+        "mapping",
+        "mapping: create a map, or continue the one in map_path. localization: localize in map_path, leave it unchanged.",
+        choices=("mapping", "localization"),
+    )
+    map_path: str = setting("", "Folder of a saved map to load at the start; '' for a new map, or to wait for ~/load_map.")
+    save_on_shutdown: bool = setting(False, "Save the map in map_path, which may be a new folder, at shutdown.", live=True)
     mask_file: str = setting("", "Image file that is black where no image is matched or mapped (the robot itself); '' for none.")
     map_frame: str = setting("map", "TF frame of the map and of everything published in it.", frame=True)
     base_frame: str = setting(
@@ -245,11 +291,7 @@ class MappingNodeConfig(Validated):
         "TF frame of odometry, for a metric map; the node then broadcasts map -> odom_frame. '' for no odometry.",
         frame=True,
     )
-    camera_axes: str = setting("auto", _CAMERA_AXES, choices=CAMERA_AXES)
     odom_wait: float = setting(0.1, "Maximum time that an image waits for the odometry at its stamp, seconds.", low=0.0, high=5.0)
-    publish_tf: bool = setting(
-        True, "Broadcast map -> base_frame at the stamp of each tracked image, or map -> odom_frame if it is set.", live=True
-    )
     transform_publish_period: float = setting(
         0.05, "Period of the broadcast of map -> odom_frame, seconds.", low=0.005, high=10.0
     )
@@ -260,18 +302,6 @@ class MappingNodeConfig(Validated):
         high=5.0,
         live=True,
     )
-    rectified: str = setting(
-        "auto",
-        "Whether the images are rectified, so that P of camera_info is their K and nothing is undistorted; auto goes by the name "
-        "of the topic (image_rect).",
-        choices=("auto", "yes", "no"),
-    )
-    input_wait: float = setting(
-        2.0,
-        "Maximum time that the first images wait for camera_info and the TF of camera and odometry, seconds.",
-        low=0.0,
-        high=60.0,
-    )
     map_publish_period: float = setting(
         1.0, "Minimum time between two map clouds, keyframe graphs or paths, seconds.", low=0.0, high=3600.0, live=True
     )
@@ -279,13 +309,32 @@ class MappingNodeConfig(Validated):
     output_dir: str = setting(
         "", "Folder for cloud and trajectory, written when the node is deactivated or shut down; '' for none."
     )
-    autostart: bool = setting(True, "Configure and activate at the start, without a lifecycle manager.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_frames(self, "map_frame", "base_frame", "odom_frame")
         if self.odom_frame:
             _check_frames(self, "odom_frame", "base_frame")
+
+    @property
+    def fixed_frame(self) -> str:
+        """See `InputConfig`."""
+        return self.map_frame
+
+    @property
+    def moving_frame(self) -> str:
+        """See `InputConfig`."""
+        return self.base_frame
+
+    @property
+    def odometry_frame(self) -> str:
+        """See `InputConfig`."""
+        return self.odom_frame
+
+    @property
+    def odometry_wait(self) -> float:
+        """See `InputConfig`."""
+        return self.odom_wait
 
 
 @dataclass(frozen=True)
@@ -388,31 +437,9 @@ class SimulationConfig(Validated):
 
 
 @dataclass(frozen=True)
-class RelocalizationNodeConfig(Validated):
+class RelocalizationNodeConfig(InputConfig):
     """The ROS node `st3r_relocalization`; its other parameters are in `NODE_SETTINGS`."""
 
-    pair_model: str = setting("opencv", _PAIR_MODEL)
-    checkpoint: str = setting("", "Weights of the pair model: file, folder, Hub id or published name; '' for a model without.")
-    image_transport: str = setting(
-        "raw",
-        "How images arrive: raw (Image), compressed (CompressedImage), or as a video (foxglove: CompressedVideo, ffmpeg: "
-        "FFMPEGPacket).",
-        choices=IMAGE_TRANSPORTS,
-    )
-    image_reliability: str = setting(
-        "best_effort",
-        "QoS of the image subscription: best_effort, or reliable (for compressed images over a lossy link).",
-        choices=("best_effort", "reliable"),
-    )
-    rectified: str = setting(
-        "auto",
-        "Whether the images are rectified, so that P of camera_info is their K and nothing is undistorted; auto goes by the name "
-        "of the topic (image_rect).",
-        choices=("auto", "yes", "no"),
-    )
-    input_wait: float = setting(
-        2.0, "Seconds that the first images wait for camera_info and for the TF of the camera.", low=0.0, high=60.0
-    )
     rate: float = setting(
         0.0,
         "Maximum rate at which live images are localized, 1/s; 0 localizes only on ~/relocalize.",
@@ -441,13 +468,20 @@ class RelocalizationNodeConfig(Validated):
         "TF frame whose pose is published, such as base_link, connected to the camera by TF; '' for the camera itself.",
         frame=True,
     )
-    camera_axes: str = setting("auto", _CAMERA_AXES, choices=CAMERA_AXES)
-    publish_tf: bool = setting(True, "Broadcast reference_frame -> child at the stamp of each localized image.", live=True)
-    autostart: bool = setting(True, "Configure and activate at the start, without a lifecycle manager.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_frames(self, "reference_frame", "child_frame")
+
+    @property
+    def fixed_frame(self) -> str:
+        """See `InputConfig`."""
+        return self.reference_frame
+
+    @property
+    def moving_frame(self) -> str:
+        """See `InputConfig`."""
+        return self.child_frame
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind
 from sensor_msgs.msg import CompressedImage, Image
 
-from st3r_ros.config import MappingNodeConfig
+from st3r_ros.config import InputConfig
 from st3r_ros.errors import MissingDependencyError, St3rError
 from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry.camera import Camera
@@ -81,7 +81,7 @@ class ImageSource:
     def __init__(
         self,
         node: Node,
-        config: MappingNodeConfig,
+        config: InputConfig,
         counts: ImageCounts,
         deliver: Callable[[ImageInput], None],
         owns_transform: Callable[[str, int], bool],
@@ -126,7 +126,7 @@ class ImageSource:
         self._calibration.close()
         self._placement.close()
 
-    def follow(self, config: MappingNodeConfig) -> None:
+    def follow(self, config: InputConfig) -> None:
         """A live parameter has changed."""
         self._config = config
         self._placement.follow(config)

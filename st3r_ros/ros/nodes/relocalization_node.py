@@ -27,7 +27,7 @@ from st3r_ros.ros.nodes.relocalization_session import LatestImage, Relocalizatio
 from st3r_ros.ros.nodes.situation import NOT_ACTIVE
 from st3r_ros.ros.nodes.worker import Worker
 from st3r_ros.ros.outputs.diagnostics import OK, WARN, InputHealth, health
-from st3r_ros.ros.outputs.relocalization_outputs import RelocalizationOutputs, input_terms, unusable
+from st3r_ros.ros.outputs.relocalization_outputs import RelocalizationOutputs, unusable
 from st3r_ros.ros.outputs.status import rss_mb
 from st3r_ros.slam.keyframes.memory import gpu_bytes
 from st3r_ros.slam.places.relocalizer import Relocalizer
@@ -75,7 +75,7 @@ class RelocalizationNode(ManagedNode):
         self._input_health = InputHealth()
         self.source = ImageSource(
             self,
-            input_terms(self._config),
+            self._config,
             self._counts,
             self._deliver,
             owns_transform=self.session.outputs.owns_transform,
@@ -227,7 +227,7 @@ class RelocalizationNode(ManagedNode):
         if isinstance(config, RelocalizationNodeConfig):
             self._config = config
             if self.source is not None:
-                self.source.follow(input_terms(config))
+                self.source.follow(config)
         self._worker.run(partial(self._apply_on_worker, config))
 
     def _apply_on_worker(self, config: Validated) -> None:

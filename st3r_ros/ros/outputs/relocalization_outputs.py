@@ -12,7 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from st3r_ros.config import MappingNodeConfig, RelocalizationNodeConfig
+from st3r_ros.config import RelocalizationNodeConfig
 from st3r_ros.geometry.covariance import moved_covariance
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import RelocalizationResult
@@ -24,20 +24,6 @@ from st3r_ros.types import Frame, LocalizationResult, LocalizationStatus
 KEPT_RESULTS = 10
 """Keeps results for slow and late subscribers."""
 _STATUSES = {status: getattr(RelocalizationResult, status.name) for status in LocalizationStatus}
-
-
-def input_terms(config: RelocalizationNodeConfig) -> MappingNodeConfig:
-    """The settings of this node that images and TF depend on, as the mapping node calls them."""
-    return MappingNodeConfig(
-        image_transport=config.image_transport,
-        image_reliability=config.image_reliability,
-        input_wait=config.input_wait,
-        rectified=config.rectified,
-        map_frame=config.reference_frame,
-        base_frame=config.child_frame,
-        camera_axes=config.camera_axes,
-        publish_tf=config.publish_tf,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +90,7 @@ class RelocalizationOutputs:
         self._pose.publish(message)
         if not view.has_parent:
             stamp_ns = stamp_to_ns(view.header.stamp)
-            self._transforms.send_pose(T_frame_child, stamp_ns, anchor.frame_id, input_terms(self.config))
+            self._transforms.send_pose(T_frame_child, stamp_ns, anchor.frame_id, self.config)
 
 
 def result_message(result: LocalizationResult, view: QueryView, reference_frame: str) -> RelocalizationResult:

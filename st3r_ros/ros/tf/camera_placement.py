@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from rclpy.node import Node
 
-from st3r_ros.config import MappingNodeConfig
+from st3r_ros.config import InputConfig
 from st3r_ros.geometry.axes import OPTICAL, same_axes, stands_upright
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.tf.odometry import Odometry
@@ -33,7 +33,7 @@ class CameraPlacement:
     def __init__(
         self,
         node: Node,
-        config: MappingNodeConfig,
+        config: InputConfig,
         owns_transform: Callable[[str, int], bool],
         parent_hint: str,
         map_begun: Callable[[], bool] = lambda: False,
@@ -45,14 +45,14 @@ class CameraPlacement:
         self.missing = ""
         self.watch = TransformWatch(node, config, owns_transform, parent_hint)
         self.odometry: Odometry | None = None
-        if config.odom_frame:
-            self.odometry = Odometry(self.watch.tf.tree, config.odom_frame, config.odom_wait, node.get_logger())
+        if config.odometry_frame:
+            self.odometry = Odometry(self.watch.tf.tree, config.odometry_frame, config.odometry_wait, node.get_logger())
 
     def close(self) -> None:
         """Stops listening to TF."""
         self.watch.close()
 
-    def follow(self, config: MappingNodeConfig) -> None:
+    def follow(self, config: InputConfig) -> None:
         """A live parameter has changed."""
         self._config = self.watch.config = config
 
@@ -65,10 +65,10 @@ class CameraPlacement:
     def fault(self) -> str:
         """One sentence about a transform of camera, robot or odometry that cannot be true, "" without one."""
         anchor, tree = self._anchor, self.watch.tf.tree
-        placed = not self._config.base_frame or (anchor is not None and not anchor.is_assumed)
-        frames = [] if placed else [self._config.base_frame, self._image_frame]
-        if self._config.odom_frame and anchor is not None:
-            frames += [self._config.odom_frame, anchor.frame_id]
+        placed = not self._config.moving_frame or (anchor is not None and not anchor.is_assumed)
+        frames = [] if placed else [self._config.moving_frame, self._image_frame]
+        if self._config.odometry_frame and anchor is not None:
+            frames += [self._config.odometry_frame, anchor.frame_id]
         return tree.fault(*frames)
 
     def find(self, image_frame: str) -> MapAnchor | None:
@@ -88,18 +88,18 @@ class CameraPlacement:
             self._change(self._anchor, image_frame)
         elif self._anchor.is_assumed:
             self._anchor = self._arrived(image_frame) or self._anchor
-        if self._anchor is not None and not self._config.base_frame:
+        if self._anchor is not None and not self._config.moving_frame:
             self._warn_of_body(image_frame)
         if self._anchor is None:
-            self.missing = f"TF from {self._config.base_frame} to the camera frame '{image_frame}'"
+            self.missing = f"TF from {self._config.moving_frame} to the camera frame '{image_frame}'"
         elif patient and self.odometry is not None and not self.odometry.known(self._anchor.frame_id):
-            self.missing = f"TF from {self._config.odom_frame} to {self._anchor.frame_id}"
+            self.missing = f"TF from {self._config.odometry_frame} to {self._anchor.frame_id}"
             return None
         return self._anchor
 
     def _of_camera(self, image_frame: str) -> str:
         """The frame that an image names; "" where that cannot be a camera's."""
-        if image_frame not in (self._config.map_frame, self._config.odom_frame):
+        if image_frame not in (self._config.fixed_frame, self._config.odometry_frame):
             return image_frame
         if image_frame:
             self._warn_once(
@@ -110,7 +110,7 @@ class CameraPlacement:
 
     def _known(self, image_frame: str) -> MapAnchor | None:
         """The anchor of a camera whose pose is known."""
-        base_frame, axes = self._config.base_frame, self._config.camera_axes
+        base_frame, axes = self._config.moving_frame, self._config.camera_axes
         if not base_frame:
             return MapAnchor.camera_only(image_frame or "camera", OPTICAL if axes == "body" else IDENTITY)
         T_base_image = self.watch.tf.tree.lookup(base_frame, image_frame) if image_frame else None
@@ -128,7 +128,7 @@ class CameraPlacement:
 
     def _assumed(self, image_frame: str) -> MapAnchor:
         """The anchor of a camera without TF."""
-        base = self._config.base_frame
+        base = self._config.moving_frame
         if image_frame:
             why = f"No TF from {base} to the camera frame '{image_frame}'"
             way_out = f"{self.watch.tf.tree.fault(base, image_frame)} Publish the static transform".lstrip()
@@ -147,12 +147,12 @@ class CameraPlacement:
         found = self._known(image_frame)
         if found is not None and self._map_begun():
             self._warn_once(
-                f"TF from {self._config.base_frame} to the camera frame '{image_frame}' arrived after mapping had started "
+                f"TF from {self._config.moving_frame} to the camera frame '{image_frame}' arrived after mapping had started "
                 "without it; call ~/reset to start again with it."
             )
             return None
         if found is not None:
-            self._logger.info(f"TF from {self._config.base_frame} to the camera frame '{image_frame}' has arrived and is used.")
+            self._logger.info(f"TF from {self._config.moving_frame} to the camera frame '{image_frame}' has arrived and is used.")
         return found
 
     def _change(self, before: MapAnchor, image_frame: str) -> None:
@@ -160,7 +160,7 @@ class CameraPlacement:
         found = self._known(image_frame)
         then = f"TF does not have it, so '{self._image_frame}' is used"
         if found is not None:
-            then = "its pose is looked up again" if self._config.base_frame else "from now on its pose is published"
+            then = "its pose is looked up again" if self._config.moving_frame else "from now on its pose is published"
         self._logger.warning(
             f"The images' frame changed from '{self._image_frame}' to '{image_frame}': {then}. Do two cameras share the topic?",
             throttle_duration_sec=_SAY_AGAIN_S,
@@ -185,7 +185,7 @@ class CameraPlacement:
         distance = float(np.linalg.norm(T_base_image.translation))
         if distance > _FAR_M:
             self._warn_once(
-                f"TF puts the camera frame '{image_frame}' {distance:.3g} m away from {self._config.base_frame}: a camera on a "
+                f"TF puts the camera frame '{image_frame}' {distance:.3g} m away from {self._config.moving_frame}: a camera on a "
                 "robot is nearer. Is the transform in centimetres or millimetres?"
             )
 

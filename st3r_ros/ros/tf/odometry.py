@@ -10,7 +10,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.tf.tree import TransformTree
 
-_RETRY_S = 1.0
+RETRY_S = 1.0
 """Seconds without waiting after odometry was missing, so that images without odometry are mapped at full speed."""
 _SAY_AGAIN_S = 30.0
 
@@ -37,7 +37,7 @@ class Odometry:
         T_odom_frame = self._tree.lookup(self._odom_frame, frame, stamp_ns, patience_s=patience_s)
         if T_odom_frame is None:
             if patience_s > 0.0:
-                self._impatient_until = time.monotonic() + _RETRY_S
+                self._impatient_until = time.monotonic() + RETRY_S
             why = "at the stamps of the images" if self.known(frame) else "at all"
             way_out = self.fault(frame) or "Check the frames and the clocks, or give images more time with odom_wait."
             self._logger.warning(

@@ -12,7 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 from tf2_msgs.msg import TFMessage
 
-from st3r_ros.config import MappingNodeConfig
+from st3r_ros.config import InputConfig, MappingNodeConfig
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.axes import OPTICAL, same_axes
 from st3r_ros.geometry.transforms import SE3
@@ -117,10 +117,10 @@ class TransformBroadcaster:
         """Whether this node has recently broadcast this frame at this stamp."""
         return (child, stamp_ns) in self._sent
 
-    def send_pose(self, T_map_frame: SE3, stamp_ns: int, frame_id: str, config: MappingNodeConfig) -> None:
+    def send_pose(self, T_map_frame: SE3, stamp_ns: int, frame_id: str, config: InputConfig) -> None:
         """Broadcasts map -> base, without odometry."""
         if config.publish_tf:
-            self._send(T_map_frame, stamp_ns, config.map_frame, frame_id)
+            self._send(T_map_frame, stamp_ns, config.fixed_frame, frame_id)
 
     def doubt_odometry(self, image_ns: int) -> None:
         """Odometry at an image cannot be true: stops repeating unless it comes right soon."""
@@ -144,7 +144,7 @@ class TransformBroadcaster:
             now_ns = clock.now().nanoseconds if at is None else at.now_ns(clock)
             stamp_ns = now_ns + int(config.transform_tolerance * 1e9)
             if stamp_ns != self._last_ns:  # simulated time stands still between two ticks, and TF warns about repeated stamps
-                self._send(T_map_odom, stamp_ns, config.map_frame, config.odom_frame)
+                self._send(T_map_odom, stamp_ns, config.fixed_frame, config.odometry_frame)
             self._last_ns = stamp_ns
 
     def forget_odometry(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
 
-from st3r_ros.config import MappingNodeConfig
+from st3r_ros.config import InputConfig
 from st3r_ros.frame_names import frame_name
 from st3r_ros.ros.tf.listener import TransformListener
 
@@ -28,12 +28,12 @@ class TransformWatch:
     this node broadcasts already has a parent. frame_id: that frame, "" while unknown.
     """
 
-    def __init__(self, node: Node, config: MappingNodeConfig, owns: Callable[[str, int], bool], hint: str) -> None:
+    def __init__(self, node: Node, config: InputConfig, owns: Callable[[str, int], bool], hint: str) -> None:
         self._node, self.config, self._owns, self._hint = node, config, owns, hint
-        self.frame_id = config.odom_frame
+        self.frame_id = config.odometry_frame
         self._parent, self._conflict = "", ""
         self._heard = self._opened = time.monotonic()
-        self.tf = TransformListener(node, self._on_tf, config.map_frame)
+        self.tf = TransformListener(node, self._on_tf, config.fixed_frame)
 
     def close(self) -> None:
         """Stop listening."""
@@ -54,11 +54,11 @@ class TransformWatch:
         if frame_name(frame_id) == self.frame_id:
             return self.parent
         parent = self.tf.tree.parent(frame_id)
-        return None if parent == self.config.map_frame else parent
+        return None if parent == self.config.fixed_frame else parent
 
     def look(self, frame_id: str, listening_s: float) -> None:
         """Called with each image, `listening_s` seconds after the first: starts or stops listening."""
-        if self.config.odom_frame:
+        if self.config.odometry_frame:
             self._forget(time.monotonic() - FORGET_S)
             return
         if frame_id != self.frame_id:
@@ -81,11 +81,11 @@ class TransformWatch:
             if child != self.frame_id:
                 continue
             stamp = item.header.stamp
-            if parent != self.config.map_frame and not self.config.odom_frame:
+            if parent != self.config.fixed_frame and not self.config.odometry_frame:
                 self._notice_parent(parent)
-            elif parent != self.config.map_frame or not self._owns(child, stamp.sec * 10**9 + stamp.nanosec):
+            elif parent != self.config.fixed_frame or not self._owns(child, stamp.sec * 10**9 + stamp.nanosec):
                 self._say(
-                    f"Another publisher broadcasts {parent} -> {child}, and this node {self.config.map_frame} -> {child}: a "
+                    f"Another publisher broadcasts {parent} -> {child}, and this node {self.config.fixed_frame} -> {child}: a "
                     "frame has one parent. Stop one of the two, or set publish_tf to false here."
                 )
 
@@ -98,7 +98,7 @@ class TransformWatch:
     def _notice_parent(self, parent: str) -> None:
         self._parent = parent
         self._say(
-            f"TF already has {parent} as the parent of {self.frame_id}, so {self.config.map_frame} -> {self.frame_id} is not "
+            f"TF already has {parent} as the parent of {self.frame_id}, so {self.config.fixed_frame} -> {self.frame_id} is not "
             f"broadcast. {self._hint}"
         )
 
