@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from st3r_ros.products.steps import Steps
+from st3r_ros.ros.outputs import latched
 from st3r_ros.ros.outputs.latched import BUILD_SHARE, FLUSH_S, SPARE_S, TURN_S, GradualOutput, LatchedOutput
-from st3r_ros.ros.outputs.mapping_outputs import latched
 
 STEP_S = 0.03
 STEPS = 40
