@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may import whom: maths inside, ROS outside. Reads every import of the package, also those inside functions."""
+"""Who may import whom: maths inside, ROS outside. Reads every import of the package, also those inside functions.
+
+And tests ask for public names only.
+"""
 
 import ast
 import subprocess
@@ -11,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "st3r_ros").rglob("*.py"))
+TESTS = sorted((ROOT / "test").rglob("*.py"))
 
 BASE = {"errors", "config", "types"}
 # Part of the package -> the parts it may import at run time, besides itself. Top-level modules that are not named here (cli,
@@ -37,6 +41,9 @@ MAY_IMPORT = {
 # What `st3r --help` and scripts load must start fast.
 LIGHT = {"st3r_ros", "st3r_ros.config", "st3r_ros.types", "st3r_ros.cli", "st3r_ros.geometry.transforms"}
 ROS_PACKAGES = ("rclpy", "rcl_interfaces", "rosidl", "builtin_interfaces", "unique_identifier_msgs", "ament_", "launch", "tf2_")
+PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_exit"}
+"""What named tuples and `os` have, documented as public."""
+BY_NAME = {"setattr", "getattr", "delattr", "hasattr"}
 
 
 def part_of(module: str) -> str:
@@ -155,3 +162,64 @@ def test_every_kind_of_import_is_seen(source, found):
 )
 def test_an_import_that_points_outwards_is_caught(module, imported):
     assert forbidden(module, {imported, "numpy"}) == {imported}
+
+
+# Private names --------------------------------------------------------------------------------------------------------
+
+
+def is_private(name: str) -> bool:
+    """Whether a name, or a part of a dotted one, begins with one underscore."""
+    parts = set(name.split(".")) - PUBLIC_ALL_THE_SAME - {"_"}
+    return any(part.startswith("_") and not part.startswith("__") for part in parts)
+
+
+def private_names(source: str) -> list[str]:
+    """What a source takes from the inside of other objects and modules: expressions, in their order."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            taken = [] if own else [node.attr]
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            taken = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in BY_NAME:
+            taken = [a.value for a in node.args[:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        else:
+            continue
+        if any(map(is_private, taken)):
+            found.append((node.lineno, ast.unparse(node)))
+    return [f"line {line}: {expression}" for line, expression in sorted(found)]
+
+
+def test_tests_take_nothing_private() -> None:
+    taken = {str(path.relative_to(ROOT)): private_names(path.read_text(encoding="utf-8")) for path in TESTS}
+    assert {path: names for path, names in taken.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "scene._cloud.points",
+        "self.node._counts",
+        "Mapper()._model",
+        "model._calibrated = False",
+        "del session._map",
+        "from st3r_ros.geometry.two_view import _refine",
+        "from viser._gui_api import GuiApi",
+        "import viser._gui_api",
+        "monkeypatch.setattr(saving, '_write', None)",
+        "monkeypatch.setattr('st3r_ros.maps.save._write', None)",
+        "getattr(node, '_counts')",
+    ],
+)
+def test_a_private_name_is_caught(source: str) -> None:
+    (found,) = private_names(f"x = 1\n{source}")
+    assert found.startswith("line 2: ")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["self._sent", "cls._made", "usage._replace(free=1)", "os._exit(0)", "a.__dict__", "from a import b as _", "_helper()"],
+)
+def test_what_is_public_is_not_caught(source: str) -> None:
+    assert private_names(source) == []

@@ -38,7 +38,7 @@ _FIRST_VIEW = Viewpoint(np.array([-3.0, -3.0, 3.0]), np.zeros(3))
 class MapScene:
     """Shows a map and what changes in it. May be used from several threads; nothing is sent that is not new.
 
-    T_up_map: turns the map so that z points up; sizes and views follow the cloud.
+    T_up_map: turns the map so that z points up; sizes and views follow the cloud. cloud: the points that the browsers have.
     """
 
     def __init__(self, server: viser.ViserServer, max_points: int, T_up_map: SE3 | None = None) -> None:
@@ -53,7 +53,7 @@ class MapScene:
         self._views = [_FIRST_VIEW]
         self._shown_at = 0.0
         self._max_points = max_points
-        self._cloud = LayeredCloud(server, f"{ROOT}/cloud")
+        self.cloud = LayeredCloud(server, f"{ROOT}/cloud")
         self._turning = Turning()
         self._scene.add_frame(ROOT, show_axes=False, wxyz=wxyz(self._T_up_map))
         self._layers = {
@@ -145,7 +145,7 @@ class MapScene:
     def settle(self) -> None:
         """Adapts the number of drawn points; call it about ten times a second: browsers do not report the end of a turn."""
         with self._lock:
-            self._cloud.draw(self._limit(), self._surface_size)
+            self.cloud.draw(self._limit(), self._surface_size)
             self._tell_shown()
             if time.monotonic() - self._shown_at > _AGAIN_S:
                 self._show_view()
@@ -156,8 +156,8 @@ class MapScene:
 
     def _on_camera(self, client: int) -> None:
         with self._lock:
-            self._turning.moved(client, time.monotonic(), self._cloud.drawn)
-            self._cloud.draw(self._limit(), self._surface_size)
+            self._turning.moved(client, time.monotonic(), self.cloud.drawn)
+            self.cloud.draw(self._limit(), self._surface_size)
 
     def _on_max_points(self) -> None:
         """Each step of the slider comes here, in a thread of its own; those that have been overtaken do nothing."""
@@ -185,13 +185,13 @@ class MapScene:
     # Drawing ----------------------------------------------------------------------------------------------------------
 
     def _draw_cloud(self) -> None:
-        self._cloud.show(self._points, self._colors, self._max_points, self._limit(), self._surface_size)
+        self.cloud.show(self._points, self._colors, self._max_points, self._limit(), self._surface_size)
         self._tell_shown()
 
     def _tell_shown(self) -> None:
         """Not while the view turns: the numbers would only flicker."""
         if not self._turning.is_on(time.monotonic()):
-            self._shown.content = facts_html({}, f"{self._cloud.drawn:,} of {len(self._points):,} points are shown.")
+            self._shown.content = facts_html({}, f"{self.cloud.drawn:,} of {len(self._points):,} points are shown.")
 
     def _limit(self) -> int:
         """Number of points that may be drawn now."""

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import rclpy
@@ -29,6 +30,12 @@ def wait_until(condition: Callable[[], object], what: str, patience_s: float = P
         if time.monotonic() > end:
             pytest.fail(f"Waited {patience_s:.0f} s in vain for {what}.")
         time.sleep(0.01)
+
+
+def give(node: Node, topic: str, message: Any) -> None:
+    """Give a message to the node's subscription of a topic, as its executor would."""
+    subscription = next(each for each in node.subscriptions if each.topic_name == topic)
+    subscription.callback(message)
 
 
 class Ros:

@@ -138,7 +138,7 @@ class Robot:
     @property
     def handled(self) -> int:
         recorder = self.node.session.recorder
-        return recorder.frames + recorder.skipped + self.node._counts.dropped
+        return recorder.frames + recorder.skipped + self.node.counts.dropped
 
     def next_frame(self) -> Frame:
         self.stamp_ns += STEP_NS
@@ -149,7 +149,7 @@ class Robot:
         frame = frame or self.next_frame()
         before = self.handled
         self.driver.show(frame, camera)
-        wait_until(lambda: self.node._counts.received == self.handled > before, "the image to be handled")
+        wait_until(lambda: self.node.counts.received == self.handled > before, "the image to be handled")
         return frame
 
     def track(self, camera: Camera | None = CAMERA) -> Frame:
@@ -202,8 +202,10 @@ def test_a_calibration_that_changes_is_taken_and_one_for_another_size_is_not(ros
     half, closer = CAMERA.scaled(160, 120), dataclasses.replace(CAMERA, K=CAMERA.K * [[1.01], [1.01], [1.0]])
     robot.track(camera=half)
     assert robot.node.source.calibration == "calibrated"
+    cameras, process = [], robot.node.session.process
+    robot.node.session.process = lambda item: cameras.append(item.camera) or process(item)
     robot.track(camera=closer)
-    assert robot.node.source._calibration._camera == closer
+    assert cameras[-1] == closer
 
 
 def test_a_camera_info_that_comes_during_the_start_begins_it_again(ros: Ros) -> None:
@@ -307,14 +309,14 @@ def not_configured(user: User) -> None:
 def slow_save(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
     """Saving begins (the first event is set) and waits for the second."""
     begun, may_end = threading.Event(), threading.Event()
-    write = saving._write_keyframe
+    write = saving.write_synced
 
     def write_slowly(*arguments: Any) -> Any:
         begun.set()
         assert may_end.wait(30.0)
         return write(*arguments)
 
-    monkeypatch.setattr(saving, "_write_keyframe", write_slowly)
+    monkeypatch.setattr(saving, "write_synced", write_slowly)
     yield begun, may_end
     may_end.set()
 
@@ -328,10 +330,10 @@ def test_while_the_map_is_saved_everything_else_waits_or_goes_on(
     saved = robot.user.ask("save_map", folder=str(tmp_path / "map"))
     wait_until(begun.is_set, "the save to begin")
     others = [robot.user.ask(name) for name in ("pause", "resume", "reset")]
-    received = robot.node._counts.received
+    received = robot.node.counts.received
     for _ in range(5):
         robot.driver.show(robot.next_frame())
-    wait_until(lambda: robot.node._counts.received > received, "images to be received meanwhile")
+    wait_until(lambda: robot.node.counts.received > received, "images to be received meanwhile")
     assert robot.node.set_parameters([Parameter("cloud.voxel_size", value=0.1)])[0].successful
     assert not saved.done() and not any(other.done() for other in others)
     may_end.set()
@@ -400,7 +402,7 @@ def test_all_at_once(ros: Ros, tmp_path: Path) -> None:
     robot.wait_for_listener()
     robot.stamp_ns += 10**9
     robot.track()
-    counts = robot.node._counts
+    counts = robot.node.counts
     wait_until(lambda: counts.received == robot.handled, "the counts to agree")
 
 

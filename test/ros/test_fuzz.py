@@ -14,7 +14,7 @@ from fuzzed import Fuzzer, Message, bomb, png_claiming
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rendered import Rendered
-from ros_harness import Ros, wait_until
+from ros_harness import Ros, give, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from st3r_ros.config import SimulationConfig
@@ -64,7 +64,7 @@ class Fed:
         self.node = MappingNode(Stop())
         self.node.start()
         self._inputs: list[ImageInput] = []
-        self.node.source._deliver = self._inputs.append
+        self.node.worker.submit = lambda item, surely=False: self._inputs.append(item) or 0
         self._session = self.node.session
         self.stream = Stream()
         self.refused = 0
@@ -72,10 +72,10 @@ class Fed:
     def feed(self, message: Message) -> None:
         """Give a message to its callback, and the image to the worker, whose errors are raised here."""
         if isinstance(message, CameraInfo):
-            self.node.source._calibration._on_info(message)
+            give(self.node, "/camera_info", message)
             return
         before = self._counts
-        self.node.source._on_image(message)
+        give(self.node, "/image", message)
         assert len(self._inputs) == 1
         self.node.worker.run(partial(self._session.process, self._inputs.pop())).result()
         processed, skipped = (now - then for now, then in zip(self._counts, before, strict=True))
@@ -178,14 +178,14 @@ def test_broken_messages_on_real_topics(ros: Ros, transport: str) -> None:
 
     def handled() -> int:
         recorder = node.session.recorder
-        return recorder.frames + recorder.skipped + node._counts.dropped
+        return recorder.frames + recorder.skipped + node.counts.dropped
 
     def show(info: CameraInfo, image: Message) -> None:
         """Send both, until the image was handled: the first ones may find no listener."""
-        before, received = handled(), node._counts.received
+        before, received = handled(), node.counts.received
         sender.send(info)
         sender.send(image)
-        wait_until(lambda: node._counts.received > received and handled() > before, "the image to be handled")
+        wait_until(lambda: node.counts.received > received and handled() > before, "the image to be handled")
 
     def find_camera() -> None:
         for _ in range(2 * len(FRAMES)):
@@ -203,7 +203,7 @@ def test_broken_messages_on_real_topics(ros: Ros, transport: str) -> None:
         if number % EVERY == EVERY - 1:
             find_camera()
     assert node.session.recorder.skipped > 20
-    assert node._counts.received == handled()
+    assert node.counts.received == handled()
 
 
 def jpeg(frame: Frame) -> CompressedImage:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
@@ -136,13 +137,16 @@ def test_diagnostics_tell_how_the_node_is_in_every_state(ros: Ros) -> None:
     assert "not configured" in robot.health()["lifecycle"].message
 
 
-def test_cleanup_lets_go_of_model_and_map(ros: Ros) -> None:
+def test_cleanup_lets_go_of_model_and_map(ros: Ros, loaded_models: list[weakref.ref]) -> None:
     """Else the memory of the GPU would not come back."""
     node, robot = start(ros, "-p", "base_frame:=''")
     show_all(node, robot)
     mapper = node.session.mapper
     assert mapper.map.keyframes
-    held = [weakref.ref(each) for each in (mapper, mapper._model, mapper.map, node.session, *mapper.map.keyframes.values())]
+    assert len(loaded_models) == 1
+    rest = (mapper, mapper.map, node.session, *mapper.map.keyframes.values())
+    held = [*loaded_models, *(weakref.ref(each) for each in rest)]
+    del rest
     del mapper
     ros.change(node, "deactivate")
     assert all(each() is not None for each in held)
@@ -150,7 +154,8 @@ def test_cleanup_lets_go_of_model_and_map(ros: Ros) -> None:
     assert not [each() for each in held if each() is not None]
 
 
-def test_who_else_tells_tf_where_the_robot_is_is_named(ros: Ros) -> None:
+def test_who_else_tells_tf_where_the_robot_is_is_named(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("st3r_ros.ros.tf.watch.LISTEN_S", 1000.0)  # it would listen now and then only
     node, robot = start(ros)
     transform = conversions.transform_message(SE3.identity(), 0, "base_link", "camera")
     robot.static.publish(TFMessage(transforms=[transform]))
@@ -166,7 +171,6 @@ def test_who_else_tells_tf_where_the_robot_is_is_named(ros: Ros) -> None:
         robot.transforms.publish(TFMessage(transforms=[conversions.transform_message(SE3.identity(), stamp, "map", "base_link")]))
         return bool(node.source.conflict)
 
-    node.source._tf.open()  # it listens now and then only
     wait_until(conflict, "the conflict to be noticed")
     assert "map -> base_link" in node.source.conflict and "publish_tf" in node.source.conflict
     robot.show(again)

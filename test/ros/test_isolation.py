@@ -10,9 +10,11 @@ from ros_harness import isolated_environment
 from st3r_ros.ros.demo.isolation import DOMAINS
 
 RUN = """
+import os
 import sys
-from st3r_ros.ros.demo.__main__ import isolation
-print(isolation._own_domain(int(sys.argv[1])), flush=True)
+os.getpid = lambda: int(sys.argv[1])
+from st3r_ros.ros.demo import isolation
+print(isolation.isolated_environment()["ROS_DOMAIN_ID"], flush=True)
 input()
 """
 

@@ -152,17 +152,18 @@ def test_a_camera_is_found_at_the_start_and_the_map_stays(ros: Ros, saved: tuple
 def test_somebody_tells_where_the_robot_is(ros: Ros, saved: tuple[Path, dict[int, SE3]]) -> None:
     folder, told = saved
     node, robot = start(ros, "-p", "mode:=localization", "-p", f"map_path:={folder}", "-p", "mapper.relocalization_period:=0.0")
-    guesses = []
-    real = node.session.mapper.expect
+    guesses, arrived = [], []
+    real, expect = node.session.mapper.expect, node.session.expect
     node.session.mapper.expect = lambda T: guesses.append(T) or real(T)
+    node.session.expect = lambda pose: arrived.append(expect(pose))
     robot.show(UNSEEN[3])
 
     def tell(frame_id: str, pose: Pose, frame: Frame) -> MappingStatus:
         message = PoseWithCovarianceStamped()
         message.header.frame_id, message.pose.pose = frame_id, pose
-        heard = node.session._expected
+        heard = len(arrived)
         robot.initialpose.publish(message)
-        wait_until(lambda: node.session._expected is not heard, "initialpose to arrive")
+        wait_until(lambda: len(arrived) > heard, "initialpose to arrive")
         return robot.show(frame)
 
     pose = told[MAPPED[5].stamp_ns]

@@ -57,9 +57,17 @@ def test_masks_that_leave_nothing_are_said(
     ros: Ros, static: np.ndarray | None, newest: np.ndarray | None, where: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     ros.init()
-    masks = MaskInput(Node("listener"), static)
+    node, driver = Node("listener"), Node("driver")
+    masks = MaskInput(node, static)
+    ros.spin(node)
     if newest is not None:
-        masks._on_mask(message(newest, 1))
+        driver.create_publisher(Image, "mask", LATCHED).publish(message(newest, 1))
+
+    def dark() -> bool:
+        mask = masks.of(1, 32, 24)
+        return mask is not None and not mask.any()
+
+    wait_until(dark, "the mask to arrive")
     for _ in range(3):
         mask = masks.of(1, 32, 24)
         assert mask is not None and not mask.any()

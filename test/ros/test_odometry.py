@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_it_gives_the_pose_at_the_stamp(tree: TransformTree) -> None:
 
 
 def test_without_odometry_one_image_waits_and_the_next_ones_do_not(tree: TransformTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("st3r_ros.ros.tf.odometry._RETRY_S", 1000.0)
+    monkeypatch.setattr("st3r_ros.ros.tf.odometry.RETRY_S", 1000.0)
     patience: list[float] = []
     real = tree.lookup
 
@@ -55,7 +56,7 @@ def test_without_odometry_one_image_waits_and_the_next_ones_do_not(tree: Transfo
 
 
 def test_patience_comes_back(tree: TransformTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("st3r_ros.ros.tf.odometry._RETRY_S", 0.1)
+    monkeypatch.setattr("st3r_ros.ros.tf.odometry.RETRY_S", 0.1)
     odometry = Odometry(tree, "odom", 0.05, get_logger("test"))
     assert odometry.pose("base_link", 100) is None
     time.sleep(0.11)
@@ -66,8 +67,7 @@ def test_patience_comes_back(tree: TransformTree, monkeypatch: pytest.MonkeyPatc
 
 def test_odometry_that_cannot_be_true_is_named(tree: TransformTree) -> None:
     told: list[str] = []
-    odometry = Odometry(tree, "odom", 0.0, get_logger("test"))
-    odometry._logger = type("Logger", (), {"warning": staticmethod(lambda text, **_: told.append(text))})()
+    odometry = Odometry(tree, "odom", 0.0, SimpleNamespace(warning=lambda text, **_: told.append(text)))
     hear(tree, 100, 1.0)
     hear(tree, 200, float("nan"))
     assert odometry.pose("base_link", 150) is None

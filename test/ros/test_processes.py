@@ -142,7 +142,7 @@ def test_a_signal_does_not_wait_for_a_model_to_be_loaded(
     before = signal.signal(number, stop.on_signal)
     try:
         mapping = MappingNode(stop)
-        monkeypatch.setattr(mapping, "_load_pair_model", load)
+        monkeypatch.setattr("st3r_ros.ros.nodes.managed_node.start_pair_model", load)
         mapping.start()
         assert stop.wait(0.0)
         mapping.close()

@@ -127,7 +127,7 @@ def test_cameras_that_are_assumed_are_called_so(robot: Robot) -> None:
     assert response.success and response.result.focal_estimated, response.message
     assert "The camera is assumed" in response.result.message
     assert "The camera of the reference is assumed" in response.result.message
-    told = robot.beside._health()[0]
+    told = robot.beside.report_health()[0]
     values = {item.key: item.value for item in told.values}
     assert values["camera"] == values["reference camera"] == "assumed" and "assumed" in told.message
 
@@ -193,7 +193,7 @@ def test_a_map_goes_before_references_and_is_level(robot: Robot, tmp_path: Path)
 
 def test_what_is_said_of_the_last_query_ends_with_it(robot: Robot) -> None:
     def told() -> str:
-        return robot.beside._health()[0].message
+        return robot.beside.report_health()[0].message
 
     assert told() == "No query yet."  # about this reference
     assert robot.call("relocalize", image=image_of(FRAMES[QUERY]), camera_info=info_of(FRAMES[QUERY])).success

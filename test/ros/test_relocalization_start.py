@@ -82,11 +82,12 @@ def test_it_cannot_be_configured_with_a_mistake(ros: Ros, mistake: str) -> None:
     node.close()
 
 
-def test_cleanup_lets_go_of_model_and_map(ros: Ros, tmp_path: Path) -> None:
+def test_cleanup_lets_go_of_model_and_map(ros: Ros, tmp_path: Path, loaded_models: list[weakref.ref]) -> None:
     """Else the memory of the GPU would not come back."""
     node = start(ros, "-p", f"map_path:={saved_map(tmp_path / 'room')}")
     session = node.session
-    held = [weakref.ref(each) for each in (session, session.map, session.relocalizer, session.relocalizer._model)]
+    assert len(loaded_models) == 1
+    held = [*loaded_models, *(weakref.ref(each) for each in (session, session.map, session.relocalizer))]
     del session
     ros.change(node, "deactivate")
     ros.change(node, "cleanup")

@@ -182,7 +182,8 @@ def test_a_flood_of_new_names_is_not_kept() -> None:
     for k in range(1000):
         tree.add(TFMessage(transforms=[transform(child=f"frame{k}", qw=0.0)]))
     assert tree.faults.count == 1000
-    assert len(told) == MAX_SAID and len(tree.faults._current) == MAX_SAID
+    assert len(told) == MAX_SAID
+    assert sum(tree.fault(f"frame{k}") != "" for k in range(1000)) == MAX_SAID
 
 
 # At a stamp ----------------------------------------------------------------------------------------------------------
@@ -252,7 +253,7 @@ def test_old_transforms_are_forgotten() -> None:
     last = 5999 * SECOND // 100
     assert_same(tree.lookup("odom", "base", last - HISTORY_NS + SECOND), moved(5999 - 400))
     assert tree.lookup("odom", "base", last - 3 * HISTORY_NS) is None
-    assert len(tree._links["base"]["odom"].stamps_ns) <= 1101
+    assert sum(tree.lookup("odom", "base", k * SECOND // 100) is not None for k in range(6000)) <= 1101
 
 
 def test_one_thread_waits_for_what_another_hears() -> None:

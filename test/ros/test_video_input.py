@@ -3,6 +3,7 @@
 real topics CompressedImage carries the packets, and the others are objects with the same fields."""
 
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,7 @@ from st3r_ros.config import MappingNodeConfig
 from st3r_ros.errors import MissingDependencyError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.image_size import size_of_message
+from st3r_ros.io.video_decoder import Packet, VideoDecoder, VideoFrame
 from st3r_ros.ros import conversions
 from st3r_ros.ros.input import video_input
 from st3r_ros.ros.input.image_input import ImageCounts, ImageInput, ImageSource
@@ -86,14 +88,26 @@ def test_packets_before_a_key_frame_are_counted_and_the_reason_is_known(ros: Ros
 
 
 def test_a_decoder_that_cannot_follow_goes_on_at_a_key_frame(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, may_go_on = [], threading.Event()
+
+    class Held(VideoDecoder):
+        def decode(self, packet: Packet) -> list[VideoFrame]:
+            taken.append(packet)
+            assert may_go_on.wait(30.0)
+            return super().decode(packet)
+
     monkeypatch.setattr(video_input, "QUEUE", 4)
+    monkeypatch.setattr(video_input, "VideoDecoder", Held)
     listener = Listener(ros)
-    with listener.input._condition:  # nothing is taken meanwhile
-        for packet in PACKETS[:9]:
-            listener.input.put(compressed(packet))
-    for packet in PACKETS[9:]:
+    listener.input.put(compressed(PACKETS[1]))  # no image without a key frame
+    wait_until(lambda: taken, "the first packet to be taken")
+    for packet in PACKETS[:9]:
         listener.input.put(compressed(packet))
-        wait_until(lambda: not listener.input._packets, "the packet to be taken")
+    may_go_on.set()
+    wait_until(lambda: len(taken) == 2, "the packet that is left to be taken")
+    for count, packet in enumerate(PACKETS[9:], start=3):
+        listener.input.put(compressed(packet))
+        wait_until(lambda count=count: len(taken) == count, "the packet to be taken")
     wait_until(lambda: listener.images and listener.images[-1].header.stamp.sec == COUNT - 1, "the last image")
     listener.input.close()
     shown = [image.header.stamp.sec for image in listener.images]

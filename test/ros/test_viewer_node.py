@@ -4,6 +4,7 @@
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path as FilePath
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from ament_index_python.packages import get_package_prefix
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Path
+from rclpy.duration import Duration
 from rclpy.node import Node
 from ros_harness import Ros, wait_until
 from sensor_msgs.msg import PointCloud2
@@ -24,6 +26,7 @@ from st3r_ros.ros.nodes.process import Stop
 from st3r_ros.ros.outputs.clouds import cloud_message
 from st3r_ros.ros.qos import latched, stream
 from st3r_ros.ros.tf.transforms import OPTICAL
+from st3r_ros.ros.viewer import messages as viewer_messages
 from st3r_ros.ros.viewer.node import ViewerNode
 from st3r_ros.srv import SaveMap
 
@@ -103,6 +106,12 @@ def green_share(canvas: np.ndarray) -> float:
     return float(((g > 110) & (g > r + 60) & (g > b + 60)).mean())
 
 
+def blue_share(canvas: np.ndarray) -> float:
+    """Share of the pixels that are clearly blue, as `organised_cloud` is."""
+    r, g, b = np.moveaxis(canvas.astype(int), -1, 0)
+    return float(((b > 110) & (b > r + 60) & (b > g + 60)).mean())
+
+
 @pytest.fixture
 def both(ros: Ros) -> tuple[ViewerNode, Mapping]:
     ros.init("-p", "port:=0", "-p", "max_points:=20000", "-p", "update_period:=0.05")
@@ -119,6 +128,7 @@ def test_the_map_is_seen_and_the_buttons_reach_the_mapping_node(both: tuple[View
     with open_page(viewer.url, tmp_path) as page:
         page.wait_for_text("The mapping node has not published a status yet.")
         page.wait_for(lambda: drawn_share(page.canvas()) < 0.01, "the empty page")
+        assert blue_share(page.canvas()) == 0
         wait_until(mapping.keyframe_cloud.get_subscription_count, "the subscription")
         mapping.show_cloud(60_000)
         mapping.show_rest()
@@ -126,7 +136,7 @@ def test_the_map_is_seen_and_the_buttons_reach_the_mapping_node(both: tuple[View
         page.wait_for_text("tracking", "12.3 images/s", "All <is> well.", "60,000", "of 60,000 points are shown")
         assert "60,000 of 60,000" not in page.text  # thinned
         page.wait_for(lambda: green_share(page.canvas()) > 0.05, "the green wall")
-        page.wait_for(lambda: viewer._scene._frusta.pictures == 1, "the keyframe's picture")
+        page.wait_for(lambda: blue_share(page.canvas()) > 0, "the keyframe's picture")
         page.canvas(kept_picture("viewer_node.png"))
 
         page.press("Pause")
@@ -136,7 +146,7 @@ def test_the_map_is_seen_and_the_buttons_reach_the_mapping_node(both: tuple[View
         page.press("Save the map")
         page.wait_for_text("Save: there is no service /st3r_mapping/save_map")
         mapping.offer_save()
-        wait_until(viewer._buttons.save.service_is_ready, "save_map")
+        wait_until(next(c for c in viewer.clients if c.srv_name.endswith("/save_map")).service_is_ready, "save_map")
         page.press("Save the map")
         page.wait_for_text("Save: The answer to save_map.")
         page.press("Reset ...")
@@ -155,45 +165,61 @@ def test_the_map_is_seen_and_the_buttons_reach_the_mapping_node(both: tuple[View
     assert mapping.calls == ["pause", "resume", "save_map", "reset"]
 
 
-def test_nothing_is_taken_apart_while_nobody_looks(both: tuple[ViewerNode, Mapping]) -> None:
+def test_nothing_is_taken_apart_while_nobody_looks(both: tuple[ViewerNode, Mapping], monkeypatch: pytest.MonkeyPatch) -> None:
     viewer, mapping = both
+    taken: list[str] = []
+    for name in ("finite_cloud", "picture_of_cloud"):
+        take = getattr(viewer_messages, name)
+        monkeypatch.setattr(viewer_messages, name, lambda *of, name=name, take=take: taken.append(name) or take(*of))
+    wait_until(mapping.cloud.get_subscription_count, "the subscription of the cloud")
+    wait_until(mapping.keyframe_cloud.get_subscription_count, "the subscription of the keyframes' clouds")
     mapping.show_cloud(1000)
-    wait_until(lambda: viewer._new_cloud.waiting, "the cloud")
+    assert mapping.cloud.wait_for_all_acked(Duration(seconds=20))
     mapping.keyframe_cloud.publish(organised_cloud(1))  # of this there is no second one
-    wait_until(lambda: viewer._pictures, "the picture")
-    assert viewer._new_cloud.waiting
-    assert viewer._scene.points == 0
+    wait_until(lambda: taken, "the picture")
+    time.sleep(0.3)  # more than one look of the worker
+    assert taken == ["picture_of_cloud"]
+    assert viewer.scene.points == 0
+    monkeypatch.setattr(type(viewer.scene), "clients", property(lambda scene: 1))
+    wait_until(lambda: viewer.scene.points == 1000, "the cloud that has waited")
+    assert taken == ["picture_of_cloud", "finite_cloud"]
 
 
 def test_the_camera_stands_where_the_robots_camera_is(both: tuple[ViewerNode, Mapping], monkeypatch: pytest.MonkeyPatch) -> None:
     """The pose is the robot's; path and keyframes tell where the camera is on it."""
     viewer, mapping = both
-    monkeypatch.setattr(type(viewer._scene), "clients", property(lambda scene: 1))
+    monkeypatch.setattr(type(viewer.scene), "clients", property(lambda scene: 1))
+    shown: list[SE3 | None] = []
+    show = viewer.scene.show_camera
+    monkeypatch.setattr(viewer.scene, "show_camera", lambda T, *rest: show(T, *rest) or shown.append(T))
     T_map_base = SE3(np.eye(3), np.array([1.0, 2.0, 0.0]))
     T_base_cam = SE3(OPTICAL.rotation, np.array([0.2, 0.0, 0.5]))
     T_map_cam = T_map_base @ T_base_cam
     keyframe = Keyframe(id=0, stamp=stamp_from_ns(5), pose=pose_message(T_map_cam))
     mapping.keyframes.publish(KeyframeGraph(header=header(5, "map"), keyframes=[keyframe]))
     mapping.path.publish(path_message([5], [T_map_base]))
-    wait_until(lambda: np.allclose(viewer._T_frame_cam.translation, T_base_cam.translation), "the camera's place on the robot")
     pose = PoseWithCovarianceStamped(header=header(6, "map"))
     pose.pose.pose = pose_message(T_map_base)
     wait_until(mapping.pose.get_subscription_count, "the subscription of the pose")
-    mapping.pose.publish(pose)
-    wait_until(lambda: viewer._scene._camera is not None, "the camera")
-    wait_until(lambda: np.allclose(viewer._scene._camera.position, T_map_cam.translation), "the camera's place")
+
+    def is_there() -> bool:
+        mapping.pose.publish(pose)  # the camera's place on the robot may be known later
+        at = shown[-1] if shown else None
+        return at is not None and np.allclose(at.as_matrix(), T_map_cam.as_matrix())
+
+    wait_until(is_there, "the camera in its place")
 
 
 def test_a_broken_cloud_is_reported_and_the_next_is_shown(
     both: tuple[ViewerNode, Mapping], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     viewer, mapping = both
-    monkeypatch.setattr(type(viewer._scene), "clients", property(lambda scene: 1))
+    monkeypatch.setattr(type(viewer.scene), "clients", property(lambda scene: 1))
     mapping.cloud.publish(PointCloud2(width=10, height=1, point_step=16))
     reported: list[str] = []
     wait_until(lambda: reported.append(capfd.readouterr().err) or "cannot be shown: The cloud" in "".join(reported), "the report")
     mapping.show_cloud(500)
-    wait_until(lambda: viewer._scene.points == 500, "the good cloud")
+    wait_until(lambda: viewer.scene.points == 500, "the good cloud")
 
 
 def run_viewer(*parameters: str) -> subprocess.CompletedProcess[str]:

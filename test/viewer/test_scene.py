@@ -4,11 +4,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from viser.infra import WebsockMessageHandler
 
 from st3r_ros.config import ViewerConfig
 from st3r_ros.geometry.transforms import SE3
@@ -24,11 +26,11 @@ NO_EDGES = np.zeros((0, 2), np.int64), np.zeros(0, bool)
 class Sent:
     """The messages that a scene sends, by the name of the node they are about."""
 
-    def __init__(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.messages: list[Any] = []
-        queue = server._websock_server.queue_message
+        queue = WebsockMessageHandler.queue_message
         monkeypatch.setattr(
-            server._websock_server, "queue_message", lambda message: self.messages.append(message) or queue(message)
+            WebsockMessageHandler, "queue_message", lambda to, message: self.messages.append(message) or queue(to, message)
         )
 
     def about(self, part: str) -> list[Any]:
@@ -38,12 +40,64 @@ class Sent:
         return found
 
 
+class Browser:
+    """A client of viser that has just opened the page."""
+
+    client_id = 0
+    atomic = nullcontext
+
+    def __init__(self, view: Viewpoint | None = None) -> None:
+        self.on_move: list[Any] = []
+        position, look_at = (view.position, view.look_at) if view else (np.zeros(3), np.ones(3))
+        self.camera = SimpleNamespace(position=position, look_at=look_at, on_update=self.on_move.append)
+
+    def turn(self) -> None:
+        """The view has changed."""
+        for callback in self.on_move:
+            callback(self.camera)
+
+
+class Page:
+    """A server, its controls by their labels, and what is called when one of them is used or a browser opens the page."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.server = open_server(ViewerConfig(port=0))
+        self.controls: dict[str, Any] = {}
+        self.on_use: dict[str, Any] = {}
+        self.on_open: list[Any] = []
+        monkeypatch.setattr(self.server, "on_client_connect", self.on_open.append)
+        for kind in ("add_slider", "add_checkbox", "add_html"):
+            monkeypatch.setattr(self.server.gui, kind, partial(self._noted, getattr(self.server.gui, kind)))
+
+    def _noted(self, add: Any, label: str, *arguments: Any) -> Any:
+        control = self.controls[label] = add(label, *arguments)
+        if hasattr(control, "on_update"):
+            on_update = control.on_update
+            control.on_update = lambda callback: (self.on_use.update({label: callback}), on_update(callback))
+        return control
+
+    @property
+    def text(self) -> str:
+        """What the page says beside the controls."""
+        return self.controls[""].content
+
+    def open(self, browser: Browser) -> None:
+        """A browser opens the page."""
+        for callback in self.on_open:
+            callback(browser)
+
+
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[MapScene, Sent]]:
-    server = open_server(ViewerConfig(port=0))
-    scene = MapScene(server, 5000)
-    yield scene, Sent(server, monkeypatch)
-    close_server(server)
+def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    page = Page(monkeypatch)
+    yield page
+    close_server(page.server)
+
+
+@pytest.fixture
+def shown(page: Page, monkeypatch: pytest.MonkeyPatch) -> tuple[MapScene, Sent]:
+    scene = MapScene(page.server, 5000)
+    return scene, Sent(monkeypatch)
 
 
 def cloud(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +118,7 @@ def test_a_cloud_is_sent_once_with_as_many_points_as_allowed(shown: tuple[MapSce
     scene, sent = shown
     scene.show_cloud(*cloud(20_000))
     brought = clouds(sent.about("/cloud/"))
-    assert sum(len(props.points) for props in brought) == scene._cloud.points <= 5000
+    assert sum(len(props.points) for props in brought) == scene.cloud.points <= 5000
     assert all(len(props.points) == len(props.colors) for props in brought)
     assert scene.points == 20_000
     scene.settle()
@@ -72,43 +126,42 @@ def test_a_cloud_is_sent_once_with_as_many_points_as_allowed(shown: tuple[MapSce
 
 
 def test_while_the_view_turns_fewer_points_are_drawn_and_none_sent(
-    shown: tuple[MapScene, Sent], monkeypatch: pytest.MonkeyPatch
+    page: Page, shown: tuple[MapScene, Sent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene, sent = shown
-    scene._max_thousands.value = 1000
-    scene._on_max_points()
+    browser = Browser()
+    page.open(browser)
+    page.controls["Thousand points"].value = 1000
     scene.show_cloud(*cloud(300_000))
-    at_rest = scene._cloud.drawn
-    assert 60_000 < at_rest < scene._cloud.points == 300_000
+    at_rest = scene.cloud.drawn
+    assert 60_000 < at_rest < scene.cloud.points == 300_000
     sent.about("")
     now = 1e6
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    scene._on_camera(0)
+    browser.turn()
     now += 0.3
-    scene._on_camera(0)
-    assert 15_000 < scene._cloud.drawn < 25_000
+    browser.turn()
+    assert 15_000 < scene.cloud.drawn < 25_000
     assert sent.messages and not clouds(sent.messages)
     now += 3.0
     scene.settle()
-    assert scene._cloud.drawn == at_rest
+    assert scene.cloud.drawn == at_rest
     assert not clouds(sent.messages)
-    scene._adapts.value = False
-    scene.settle()
-    assert scene._cloud.drawn == 300_000
-    assert "300,000 of 300,000 points" in scene._shown.content
+    page.controls["Fewer where the browser is slow"].value = False
+    assert scene.cloud.drawn == 300_000
+    assert "300,000 of 300,000 points" in page.text
     scene.show_cloud(*cloud(100))
-    assert scene._cloud.drawn == 100
+    assert scene.cloud.drawn == 100
 
 
-def test_the_slider_changes_how_many_points_are_shown(shown: tuple[MapScene, Sent]) -> None:
+def test_the_slider_changes_how_many_points_are_shown(page: Page, shown: tuple[MapScene, Sent]) -> None:
     scene, sent = shown
     scene.show_cloud(*cloud(20_000))
-    scene._max_thousands.value = 2
-    scene._on_max_points()
-    assert 1500 < scene._cloud.points <= 2000
-    assert "of 20,000 points" in scene._shown.content
+    page.controls["Thousand points"].value = 2
+    assert 1500 < scene.cloud.points <= 2000
+    assert "of 20,000 points" in page.text
     sent.messages.clear()
-    scene._on_max_points()  # overtaken
+    page.on_use["Thousand points"](None)  # overtaken
     assert not sent.about("/cloud/")
 
 
@@ -157,22 +210,19 @@ def test_the_camera_comes_and_goes(shown: tuple[MapScene, Sent]) -> None:
     assert not sent.about("camera/now")
 
 
-class Browser:
-    """A client of viser that has just opened the page."""
-
-    def __init__(self, view: Viewpoint) -> None:
-        self.camera = SimpleNamespace(position=view.position, look_at=view.look_at)
-        self.atomic = nullcontext
-
-
-def test_a_page_that_has_missed_its_view_is_given_it_again(shown: tuple[MapScene, Sent], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_has_missed_its_view_is_given_it_again(
+    page: Page, shown: tuple[MapScene, Sent], monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene, _ = shown
+    initial = page.server.initial_camera
+    first = Viewpoint(initial.position, initial.look_at)
     scene.show_cloud(*cloud(1000))
-    first, *_, last = scene._views
+    assert not np.allclose(initial.position, first.position)
     late, turned = Browser(first), Browser(Viewpoint(np.ones(3), np.zeros(3)))
-    monkeypatch.setattr(scene._server, "get_clients", lambda: {0: late, 1: turned})
+    monkeypatch.setattr(page.server, "get_clients", lambda: {0: late, 1: turned})
     now = time.monotonic() + 10.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     scene.settle()
-    assert np.array_equal(late.camera.look_at, last.look_at)
+    assert np.array_equal(late.camera.position, initial.position)
+    assert np.array_equal(late.camera.look_at, initial.look_at)
     assert np.array_equal(turned.camera.position, np.ones(3))  # somebody has turned it

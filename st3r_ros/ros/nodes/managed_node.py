@@ -49,7 +49,7 @@ class ManagedNode(LifecycleNode):
         self._stop = stop
         self._worker: Worker[ImageInput] | None = None
         self._last_error = ""
-        self._diagnostics = Diagnostics(self, self._report_health)
+        self._diagnostics = Diagnostics(self, self.report_health)
         self._standing = list(self.timers)
         # A service that waits for the worker must not block images and timers.
         self._requests = MutuallyExclusiveCallbackGroup()
@@ -137,7 +137,8 @@ class ManagedNode(LifecycleNode):
         """Diagnostics of a configured node."""
         raise NotImplementedError
 
-    def _report_health(self) -> list[DiagnosticStatus]:
+    def report_health(self) -> list[DiagnosticStatus]:
+        """The diagnostics of the node in its present state."""
         if self._worker is None:
             level = WARN if self._last_error else OK
             return [health("lifecycle", level, self._last_error or "The node is not configured.", {})]

@@ -46,7 +46,7 @@ from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 
 
 class MappingNode(ManagedNode):
-    """Configured, it has a `session` (pair model, map). Active, it has a `source` of images, and publishes."""
+    """Configured, it has a `session` (pair model, map) and `counts` of images. Active, it has their `source`, and publishes."""
 
     def __init__(self, stop: Stop) -> None:
         self.session: MappingSession | None = None
@@ -78,7 +78,7 @@ class MappingNode(ManagedNode):
         begun = files.begin(may_be_new=self._config.save_on_shutdown)
         if begun:
             self.get_logger().info(begun)
-        self._counts = ImageCounts()
+        self.counts = ImageCounts()
         self._input_health = InputHealth()
         cloud, grid = parameters.read(self, "cloud", CloudConfig), parameters.read(self, "grid", GridConfig)
         outputs = MappingOutputs(self, mapper, self._config, cloud, grid)
@@ -96,7 +96,7 @@ class MappingNode(ManagedNode):
         assert self.session is not None
         owns_transform, mapper = self.session.outputs.owns_transform, self.session.mapper
         self.source = ImageSource(
-            self, self._config, self._counts, self._deliver, owns_transform, map_begun=lambda: mapper.has_begun
+            self, self._config, self.counts, self._deliver, owns_transform, map_begun=lambda: mapper.has_begun
         )
         self._masks = self.session.masks = MaskInput(self, self._static_mask)
         self._initialpose = self.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initialpose, 1)
@@ -110,7 +110,7 @@ class MappingNode(ManagedNode):
         self.source = None
         self.destroy_subscription(self._initialpose)
         session, folder = self.session, self._config.output_dir
-        self._counts.dropped += self.worker.discard()
+        self.counts.dropped += self.worker.discard()
         self.worker.run(lambda: session.finish(folder)).result()
         self._publish_status()
 
@@ -127,7 +127,7 @@ class MappingNode(ManagedNode):
 
     def _deliver(self, item: ImageInput) -> None:
         """On the executor: passes an image to the worker."""
-        self._counts.dropped += self.worker.submit(item, surely=item.waited)
+        self.counts.dropped += self.worker.submit(item, surely=item.waited)
 
     def _process(self, item: ImageInput) -> None:
         """On the worker: maps an image."""
@@ -145,14 +145,14 @@ class MappingNode(ManagedNode):
 
     def _publish_status(self) -> None:
         if self.session is not None:
-            self._status.publish(status_message(self.session, self.source, self._counts, self._config.map_frame))
+            self._status.publish(status_message(self.session, self.source, self.counts, self._config.map_frame))
 
     def _health(self) -> list[DiagnosticStatus]:
         session = self.session
         assert session is not None
         return [
             tracking_health(session, self.source, self._config.mode, self._last_error),
-            self._input_health.report(self.source, self._counts),
+            self._input_health.report(self.source, self.counts),
             processing_health(session),
             memory_health(session, session.outputs.kept_bytes),
         ]
@@ -177,7 +177,7 @@ class MappingNode(ManagedNode):
         assert self.session is not None
         done = change(self.session)
         self.worker.discard()
-        self._counts.received = self._counts.dropped = 0
+        self.counts.received = self.counts.dropped = 0
         self._publish_status()
         return done
 
@@ -202,7 +202,7 @@ class MappingNode(ManagedNode):
             response.message = "The node is not active; activate it before pausing."
             return response
         self.source.muted = True
-        self._counts.dropped += self.worker.discard()
+        self.counts.dropped += self.worker.discard()
         return await self._answer(response, self._publish_status, PAUSED)
 
     async def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

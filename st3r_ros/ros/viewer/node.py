@@ -39,7 +39,10 @@ _MAX_PICTURES = 5000
 
 
 class ViewerNode(Node):
-    """Callbacks only store messages; a worker shows the newest ones while a browser is open."""
+    """Callbacks only store messages; a worker shows the newest ones while a browser is open.
+
+    Started, it has the `url` of the page and its `scene`.
+    """
 
     def __init__(self, stop: Stop) -> None:
         super().__init__("st3r_viewer")
@@ -65,7 +68,7 @@ class ViewerNode(Node):
         config = self._config
         self._server = open_server(config)
         self.url = address(config, self._server)
-        self._scene = MapScene(self._server, config.max_points)
+        self.scene = MapScene(self._server, config.max_points)
         with self._server.gui.add_folder("Status", order=0):
             self._facts = self._server.gui.add_html("")
         try:
@@ -102,14 +105,14 @@ class ViewerNode(Node):
 
     def _refresh(self) -> None:
         self._keep_pictures()
-        if self._scene.clients == 0:
+        if self.scene.clients == 0:
             return
         self._buttons.poll()
         self._show_status()
         self._show_graph()
         self._show_cloud()
         self._show_pose()
-        self._scene.settle()
+        self.scene.settle()
 
     def _keep_pictures(self) -> None:
         """Takes the picture of every keyframe, also without a browser: its cloud arrives only once."""
@@ -126,7 +129,7 @@ class ViewerNode(Node):
         note = self._status.message if self._status else "The mapping node has not published a status yet."
         if self.count_publishers(self._new_status.topic) == 0:
             self._status, note = None, viewer_messages.nobody(self._new_status.topic)
-        self._facts.content = facts_html(viewer_messages.facts(self._status, self._scene.points), note)
+        self._facts.content = facts_html(viewer_messages.facts(self._status, self.scene.points), note)
 
     def _show_graph(self) -> None:
         """Keyframes and path. Where both tell of the same moment, they also tell where the camera is on the robot."""
@@ -137,7 +140,7 @@ class ViewerNode(Node):
             self._new_graph.done()
         if path is not None:
             self._path = path
-            self._scene.show_path(viewer_messages.path_poses(path).translation)
+            self.scene.show_path(viewer_messages.path_poses(path).translation)
             self._new_path.done()
         if (graph or path) and self._graph and self._path and self._graph.header.stamp == self._path.header.stamp:
             poses, at = viewer_messages.path_poses(self._path), viewer_messages.stamps(self._path)
@@ -147,17 +150,17 @@ class ViewerNode(Node):
         if self._graph is None:
             return
         self._keyframes = viewer_messages.keyframe_views(self._graph, self._pictures.get)
-        self._scene.show_keyframes(self._keyframes, *viewer_messages.edge_arrays(self._graph))
+        self.scene.show_keyframes(self._keyframes, *viewer_messages.edge_arrays(self._graph))
         if not self._keyframes:
-            self._scene.show_camera(None)
+            self.scene.show_camera(None)
 
     def _show_cloud(self) -> None:
         cloud = self._new_cloud.take(self._config.update_period)
         if cloud is not None:
             begin = time.monotonic()
-            self._scene.show_cloud(*viewer_messages.finite_cloud(cloud))
+            self.scene.show_cloud(*viewer_messages.finite_cloud(cloud))
             self._new_cloud.done()
-            self.get_logger().debug(f"{self._scene.points} points shown in {time.monotonic() - begin:.3f} s.")
+            self.get_logger().debug(f"{self.scene.points} points shown in {time.monotonic() - begin:.3f} s.")
 
     def _show_pose(self) -> None:
         pose = self._new_pose.take(_TICK_S)
@@ -165,7 +168,7 @@ class ViewerNode(Node):
             return
         T_map_cam = viewer_messages.pose_of(pose.pose.pose) @ self._T_frame_cam
         picture = next((k.picture for k in reversed(self._keyframes) if k.picture is not None), None)
-        self._scene.show_camera(T_map_cam, *((picture.fov, picture.aspect) if picture else ()))
+        self.scene.show_camera(T_map_cam, *((picture.fov, picture.aspect) if picture else ()))
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, St3rError):
