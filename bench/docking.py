@@ -18,6 +18,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from st3r_ros.eval.relocalization import pose_error
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.atomic import write_file
+from st3r_ros.maps.pictures import encode_jpeg
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
 from st3r_ros.ros.demo.child import Child
@@ -78,10 +80,9 @@ class Answer:
 
     @property
     def pose(self) -> SE3 | None:
-        if not _has_pose(self.result):
-            return None
         p, q = self.result.pose.pose.position, self.result.pose.pose.orientation
-        return SE3.from_quaternion_xyzw(np.array([q.x, q.y, q.z, q.w]), np.array([p.x, p.y, p.z]))
+        given = _has_pose(self.result)
+        return SE3.from_quaternion_xyzw(np.array([q.x, q.y, q.z, q.w]), np.array([p.x, p.y, p.z])) if given else None
 
 
 def _has_pose(result: RelocalizationResult) -> bool:
@@ -113,20 +114,19 @@ class Robot(Node):
 
     def __init__(self, views: TrueViews, dock_ns: int) -> None:
         super().__init__("robot")
-        self._views, self._dock_ns = views, dock_ns
-        self._asked = False
-        self.said = ""
-        self.docked_ns: int | None = None
+        self._views, self._dock_ns, self._asked = views, dock_ns, False
+        self._info: CameraInfo | None = None
+        self.said, self.docked_ns = "", -1
         self.results: dict[int, RelocalizationResult] = {}
         self.poses: list[int] = []
         self.transforms: list[int] = []
         self.pictures: dict[int, bytes] = {}
-        self._info: CameraInfo | None = None
         self.docking = self.create_client(SetReference, f"{NAME}/set_reference")
-        self.create_subscription(RelocalizationResult, f"{NAME}/result", self._on_result, stream(100))
-        self.create_subscription(PoseWithCovarianceStamped, f"{NAME}/pose", lambda m: self.poses.append(_stamp(m)), stream(100))
-        self.create_subscription(TFMessage, "/tf", self._on_tf, stream(100))
-        self.create_subscription(Image, f"{NAME}/matches", self._on_picture, stream(10))
+        hear = self.create_subscription
+        hear(RelocalizationResult, f"{NAME}/result", lambda m: self.results.update({_stamp(m): m}), stream(100))
+        hear(PoseWithCovarianceStamped, f"{NAME}/pose", lambda m: self.poses.append(_stamp(m)), stream(100))
+        hear(TFMessage, "/tf", lambda m: self.transforms.extend(map(_stamp, m.transforms)), stream(100))
+        hear(Image, f"{NAME}/matches", self._on_picture, stream(10))
 
     def look(self) -> None:
         """Subscribe to the camera."""
@@ -147,20 +147,11 @@ class Robot(Node):
         request = SetReference.Request(name=DOCK, image=image, camera_info=self._info, depth=depth)
         self.docking.call_async(request).add_done_callback(lambda done: self._on_docked(done.result(), stamp_ns))
 
-    def _on_docked(self, response: SetReference.Response, stamp_ns: int) -> None:
-        self.said = response.message
-        if response.success:
-            self.docked_ns = stamp_ns
-
-    def _on_result(self, result: RelocalizationResult) -> None:
-        self.results[_stamp(result)] = result
-
-    def _on_tf(self, message: TFMessage) -> None:
-        self.transforms += [_stamp(transform) for transform in message.transforms]
-
     def _on_picture(self, picture: Image) -> None:
-        pixels = cv2.cvtColor(image_from_message(picture), cv2.COLOR_RGB2BGR)
-        self.pictures[_stamp(picture)] = _jpeg(pixels)
+        self.pictures[_stamp(picture)] = encode_jpeg(image_from_message(picture))
+
+    def _on_docked(self, response: SetReference.Response, stamp_ns: int) -> None:
+        self.said, self.docked_ns = response.message, stamp_ns if response.success else -1
 
     def answers(self, truth: Truth) -> list[Answer]:
         """The results about the dock, in order of time; those without a true pose are left out."""
@@ -170,14 +161,12 @@ class Robot(Node):
     def complaints(self) -> list[str]:
         """What is missing, too much or stamped otherwise: a success has one of each message, a refusal a result and a picture."""
         with_pose = {stamp for stamp, result in self.results.items() if _has_pose(result)}
-        images = set(self.results), [*self.pictures]
-        kinds = {"pose": (with_pose, self.poses), "TF": (with_pose, self.transforms), "picture": images}
+        kinds = {"pose": (with_pose, self.poses), "TF": (with_pose, self.transforms)}
         texts = []
-        for kind, (expected, stamps) in kinds.items():
-            lacking, unexpected = expected - set(stamps), set(stamps) - expected
-            if lacking or unexpected or len(stamps) != len(set(stamps)):
-                twice = len(stamps) - len(set(stamps))
-                texts.append(f"{kind}: {len(lacking)} missing, {len(unexpected)} without such a result, {twice} twice")
+        for kind, (expected, stamps) in {**kinds, "picture": (set(self.results), [*self.pictures])}.items():
+            counts = len(expected - set(stamps)), len(set(stamps) - expected), len(stamps) - len(set(stamps))
+            if any(counts):
+                texts.append("{}: {} missing, {} without such a result, {} twice".format(kind, *counts))
         return texts
 
 
@@ -185,67 +174,46 @@ def _stamp(message: Any) -> int:
     return stamp_to_ns(message.header.stamp)
 
 
-# The run ---------------------------------------------------------------------------------------------------------------------
-
-
 def play(source: str, dock_s: float, speed: float, rate: float, views: TrueViews) -> Robot:
-    """Play the sequence past the relocalization node; what the robot heard.
-
-    Raises:
-        St3rError: a node ended early, or the reference was refused.
-    """
+    """Play the sequence past the relocalization node; what the robot heard."""
     environment = isolated_environment()
     os.environ.update(environment)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     robot = Robot(views, round(dock_s * 1e9))
-    node = Child("relocalization_node", {"rate": rate, "reference_frame": DOCK, "publish_tf": True}, environment)
-    camera: Child | None = None
-    try:
-        asks = lambda: robot.count_subscribers("image") > 0 and robot.docking.service_is_ready()  # noqa: E731
-        _spin(robot, lambda: _running(node) and asks(), PATIENCE_S)
+
+    def spin(done: Callable[[], bool], patience_s: float) -> None:
+        end = time.monotonic() + patience_s
+        while not done() and time.monotonic() < end:
+            if not node.running:
+                raise InputError(f"The relocalization node ended: {' '.join(node.lines[-3:])}")
+            rclpy.spin_once(robot, timeout_sec=0.1)
+
+    with ExitStack() as stack:
+        stack.callback(rclpy.try_shutdown)
+        node = Child("relocalization_node", {"rate": rate, "reference_frame": DOCK, "publish_tf": True}, environment)
+        stack.callback(node.stop, 10.0)
+        spin(lambda: robot.count_subscribers("image") > 0 and robot.docking.service_is_ready(), PATIENCE_S)
         robot.look()
         camera = Child("camera_node", {"source": source, "rate": speed}, environment)
-        _spin(robot, lambda: not (_running(node) and camera.running), math.inf)
-        _spin(robot, lambda: False, DRAIN_S)
-    finally:
-        for child in (camera, node):
-            if child is not None:
-                child.stop(10.0)
-        rclpy.try_shutdown()
+        stack.callback(camera.stop, 10.0)
+        spin(lambda: not camera.running, math.inf)
+        spin(lambda: False, DRAIN_S)
     if camera.exit_code != 0:
         raise InputError(f"The camera node failed: {camera.lines[-1:]}.")
-    if robot.docked_ns is None:
+    if robot.docked_ns < 0:
         raise InputError(f"There was no reference. {robot.said or f'No image from {dock_s} s on has a depth.'}")
     return robot
 
 
-def _running(node: Child) -> bool:
-    if not node.running:
-        raise InputError(f"The relocalization node ended: {' '.join(node.lines[-3:])}")
-    return True
-
-
-def _spin(robot: Robot, done: Callable[[], bool], patience_s: float) -> None:
-    end = time.monotonic() + patience_s
-    while not done() and time.monotonic() < end:
-        rclpy.spin_once(robot, timeout_sec=0.1)
-
-
-# The report ------------------------------------------------------------------------------------------------------------------
-
-
 def report(answers: list[Answer], robot: Robot) -> bool:
     """Print what came of the run; whether every message was as it must be."""
-    print(robot.said)
     by_status = Counter(answer.status for answer in answers).most_common()
-    print(f"{len(answers)} answers: {', '.join(f'{n} {status}' for status, n in by_status)}")
-    found = [(answer.truth, pose) for answer in answers if (pose := answer.pose) is not None]
-    if found:
-        errors = [pose_error(pose, truth, metric=True) for truth, pose in found]
-        meters, degrees = np.array([(error.translation, error.rotation_deg) for error in errors]).T
+    print(robot.said, f"{len(answers)} answers: {', '.join(f'{n} {status}' for status, n in by_status)}", sep="\n")
+    errors = [pose_error(pose, answer.truth, metric=True) for answer in answers if (pose := answer.pose) is not None]
+    if errors:
+        off = np.array([(error.translation, error.rotation_deg) for error in errors])
+        texts = ["{} {:.3f} m, {:.2f} degrees".format(name, *np.percentile(off, q, axis=0)) for name, q in QUANTILES.items()]
         ms = np.median([answer.result.latency_ms for answer in answers])
-        both = {name: (np.percentile(meters, q), np.percentile(degrees, q)) for name, q in QUANTILES.items()}
-        texts = [f"{name} {m:.3f} m, {deg:.2f} degrees" for name, (m, deg) in both.items()]
         print(f"error: {'; '.join(texts)}; median {ms:.0f} ms per answer")
     complaints = robot.complaints()
     print("stamps: " + ("; ".join(complaints) or "result, pose, TF and picture of every query carry that of its image"))
@@ -259,24 +227,18 @@ def write(out: Path, answers: list[Answer], truth: Truth, robot: Robot) -> None:
     for name, answer in moments.items():
         where = f"{_distance(answer.truth):.2f} m and {_turn_deg(answer.truth):.0f} degrees away"
         print(f"{name} at {answer.stamp_ns * 1e-9:.1f} s, {where}: {answer.result.message}")
-    files = {out / "distance.png": plot(answers, moments, truth)}
+    harness.write_png(out / "distance.png", lambda: plot(answers, moments, truth))
+    print("Written:", out / "distance.png", end=" " if moments else "\n")
     if moments:
-        files[out / "moments.jpg"] = _below_each_other([robot.pictures[answer.stamp_ns] for answer in moments.values()])
-    for file, data in files.items():
-        write_file(file, data)
-    print("Written:", *files)
+        write_file(out / "moments.jpg", _below_each_other([robot.pictures[answer.stamp_ns] for answer in moments.values()]))
+        print(out / "moments.jpg")
 
 
 def _below_each_other(pictures: list[bytes]) -> bytes:
-    decoded = [cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR) for picture in pictures]
-    sizes = [(WIDTH, round(image.shape[0] * WIDTH / image.shape[1])) for image in decoded]
-    smaller = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image, size in zip(decoded, sizes, strict=True)]
-    return _jpeg(np.concatenate(smaller))
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    data: bytes = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
-    return data
+    images = [cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR) for picture in pictures]
+    sizes = [(WIDTH, round(image.shape[0] * WIDTH / image.shape[1])) for image in images]
+    smaller = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image, size in zip(images, sizes, strict=True)]
+    return encode_jpeg(np.concatenate(smaller)[..., ::-1])
 
 
 def chosen(answers: list[Answer]) -> dict[str, Answer | None]:
@@ -286,8 +248,8 @@ def chosen(answers: list[Answer]) -> dict[str, Answer | None]:
     return {"away": away, "found": back[0] if back else None, "back": min(back, key=lambda a: _distance(a.truth), default=None)}
 
 
-def plot(answers: list[Answer], moments: dict[str, Answer], truth: Truth) -> bytes:
-    """Distance and angle to the dock over time, true and answered; PNG."""
+def plot(answers: list[Answer], moments: dict[str, Answer], truth: Truth) -> harness.Figure:
+    """Distance and angle to the dock over time, true and answered."""
     figure = harness.new_figure(9.5, 5.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     found = [(answer, pose) for answer in answers if (pose := answer.pose) is not None]
@@ -300,15 +262,14 @@ def plot(answers: list[Answer], moments: dict[str, Answer], truth: Truth) -> byt
     for status, color in REFUSALS.items():
         stamps = [answer.stamp_ns * 1e-9 for answer in answers if answer.status == status]
         if stamps:
-            label = f"{status} ({len(stamps)})"
-            upper.plot(stamps, np.zeros(len(stamps)), "|", color=color, markersize=9, label=label)
+            upper.plot(stamps, 0 * np.array(stamps), "|", color=color, markersize=9, label=f"{status} ({len(stamps)})")
     for name, answer in moments.items():
-        seconds = answer.stamp_ns * 1e-9
-        upper.axvline(seconds, color="#a1a1aa", linewidth=0.8, zorder=0)
-        upper.annotate(name, (seconds, 1.0), (2, -10), xycoords=("data", "axes fraction"), textcoords="offset points")
+        upper.axvline(answer.stamp_ns * 1e-9, color="#a1a1aa", linewidth=0.8, zorder=0)
+        at_top = (answer.stamp_ns * 1e-9, 1.0)
+        upper.annotate(name, at_top, (2, -10), xycoords=("data", "axes fraction"), textcoords="offset points")
     lower.set_xlabel("time of the recording, s")
     upper.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-    return harness.png(figure)
+    return figure
 
 
 def _distance(T: SE3) -> np.ndarray:
@@ -335,7 +296,6 @@ def main(arguments: list[str] | None = None) -> int:
     views = TrueViews(sequence, max(sequence.camera.width, sequence.camera.height) if sequence.camera else 1)
     speed = options.speed or (0.5 if options.source.startswith("sim:") else 1.0)
     robot = play(options.source, options.dock, speed, options.rate, views)
-    assert robot.docked_ns is not None
     truth = Truth.since(sequence.truth, robot.docked_ns)
     answers = robot.answers(truth)
     good = report(answers, robot)

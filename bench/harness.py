@@ -14,7 +14,6 @@ import json
 import math
 import os
 import platform
-import resource
 import statistics
 import sys
 import threading
@@ -33,6 +32,7 @@ import torch
 
 from st3r_ros.errors import St3rError
 from st3r_ros.io.atomic import write_file
+from st3r_ros.results import peak_rss_mb
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,14 +123,14 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
         try:
             return main(*arguments) or 0
         except St3rError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            return FAILED
+            said = f"Error: {error}"
         except BrokenProcessPool:
-            print("A process that measured was killed, perhaps for want of memory.", file=sys.stderr)
-            return FAILED
+            said = "A process that measured was killed, perhaps for want of memory."
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
             return INTERRUPTED
+        print(said, file=sys.stderr)
+        return FAILED
 
     return run
 
@@ -224,11 +224,12 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """The picture's file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+def write_png(path: Path | None, draw: Callable[[], Figure]) -> None:
+    """Where it was asked for."""
+    if path:
+        buffer = io.BytesIO()
+        draw().savefig(buffer, format="png")
+        write_file(path, buffer.getvalue())
 
 
 def known(value: float | None) -> float | None:
@@ -236,9 +237,20 @@ def known(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of the items, the first and the last among them."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(len(items), count)).round().astype(int))]
+
+
 def median(values: Sequence[float] | np.ndarray) -> float:
     """0 without values."""
     return float(np.median(values)) if len(values) else 0.0
+
+
+def spread(values: Sequence[float] | np.ndarray) -> Row:
+    """The median, the quantile of 95 %, the least and the greatest value."""
+    quantiles = {"median": 50, "p95": 95, "min": 0, "max": 100}
+    return {name: float(np.percentile(values, quantile)) for name, quantile in quantiles.items()}
 
 
 # Time and memory ---------------------------------------------------------------------------------------------------------
@@ -290,19 +302,45 @@ def timed(run: Callable[[], Item]) -> tuple[Item, float]:
 
 
 @contextmanager
-def clocks(into: list[tuple[float, float]]) -> Iterator[None]:
-    """Appends the milliseconds inside: by the clock, and of CPU time of this thread."""
-    wall, cpu = time.perf_counter(), time.thread_time()
-    yield
-    into.append((1e3 * (time.perf_counter() - wall), 1e3 * (time.thread_time() - cpu)))
+def clocks(into: list[tuple[float, float]], cpu: Callable[[], float] = time.thread_time) -> Iterator[None]:
+    """Appends the milliseconds inside: by the clock, and of CPU time. cpu: tells the seconds of it, of this thread."""
+    wall, used = time.perf_counter(), cpu()
+    try:
+        yield
+    finally:
+        into.append((1e3 * (time.perf_counter() - wall), 1e3 * (cpu() - used)))
+
+
+class Laps:
+    """A stopwatch. Called with the name of what has just ended, it notes the milliseconds since the last call."""
+
+    def __init__(self) -> None:
+        self.ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def __call__(self, name: str) -> None:
+        now = time.perf_counter()
+        self.ms[name], self._last = 1e3 * (now - self._last), now
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Asks again and again, however long it takes."""
+    while not condition():
+        time.sleep(0.02)
+
+
+def paced(rate: float) -> Iterator[None]:
+    """Endless, at a rate in 1/s. A delay is made up for if it is below a second."""
+    due = time.monotonic()
+    while True:
+        due = max(due + 1.0 / rate, time.monotonic() - 1.0)
+        time.sleep(max(0.0, due - time.monotonic()))
+        yield
 
 
 def peak_mib(device: torch.device) -> float:
     """The most memory held: by torch on a CUDA device since the last reset, CUDA graphs' included, else by this process ever."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return torch.cuda.max_memory_reserved(device) / 2**20 if device.type == "cuda" else peak_rss_mb() * 1e6 / 2**20
 
 
 def rss_mb() -> float:

@@ -29,27 +29,15 @@ from mapping_bench.picture import draw
 from mapping_bench.run import Outcome, run
 
 from st3r_ros.errors import St3rError
-from st3r_ros.io.atomic import write_file
 
 DEFAULT_SEQUENCE = "sim:room?seed=1&frames=120"
 LOOPS = {"on": [True], "off": [False], "both": [True, False]}
-FIGURES = (
-    ("tracked", "tracked", ">7", ".1%"),
-    ("ate_sim3", "ATE Sim3", ">8", ".4f"),
-    ("ate_share_of_path", "of path", ">7", ".2%"),
-    ("ate_se3", "ATE SE3", ">7", ".3f"),
-    ("scale", "scale", ">6", ".3f"),
-    ("depth_absrel", "AbsRel", ">6", ".4f"),
-    ("depth_absrel_single", "single", ">6", ".4f"),
-    ("fps", "fps", ">5", ".1f"),
-    ("ms_track", "track ms", ">8", ".1f"),
-    ("ms_optimize", "opt ms", ">6", ".1f"),
-    ("peak_rss_mb", "RSS MB", ">6", ".0f"),
-    ("peak_device_mb", "dev MB", ">6", ".0f"),
-    ("keyframes", "keyfr.", ">6", ".0f"),
-    ("loops", "closed", ">6", ".0f"),
-    ("loops_rejected", "rejected", ">8", ".0f"),
-)
+FIGURES = (("tracked", "tracked", ">7", ".1%"), ("ate_sim3", "ATE Sim3", ">8", ".4f"))
+FIGURES += (("ate_share_of_path", "of path", ">7", ".2%"), ("ate_se3", "ATE SE3", ">7", ".3f"), ("scale", "scale", ">6", ".3f"))
+FIGURES += (("depth_absrel", "AbsRel", ">6", ".4f"), ("depth_absrel_single", "single", ">6", ".4f"), ("fps", "fps", ">5", ".1f"))
+FIGURES += (("ms_track", "track ms", ">8", ".1f"), ("ms_optimize", "opt ms", ">6", ".1f"), ("peak_rss_mb", "RSS MB", ">6", ".0f"))
+FIGURES += (("peak_device_mb", "dev MB", ">6", ".0f"), ("keyframes", "keyfr.", ">6", ".0f"), ("loops", "closed", ">6", ".0f"))
+FIGURES += (("loops_rejected", "rejected", ">8", ".0f"),)
 RUN = (("sequence", "sequence", "<34", ""), ("pair_model", "pair model", "<12", ""), ("seed", "seed", ">6", ""))
 TABLE = Table((*RUN, ("closing", "loops", ">5", ""), *FIGURES))
 EXAMPLES = """examples:
@@ -96,23 +84,16 @@ def medians(outcomes: Iterable[Outcome]) -> list[Row]:
     for outcome in outcomes:
         groups.setdefault((outcome.case.group, outcome.kind), []).append(outcome)
     rows = []
-    for members in groups.values():
-        if len(members) > 1:
-            row = {**members[0].row, "sequence": members[0].name}
-            for key, *_ in FIGURES:
-                values = [o.row[key] for o in members if o.row[key] is not None]
-                row[key] = float(np.median(values)) if values else None
-            rows.append(row)
+    for members in (group for group in groups.values() if len(group) > 1):
+        rows.append({**members[0].row, "sequence": members[0].name})
+        for key, *_ in FIGURES:
+            values = [o.row[key] for o in members if o.row[key] is not None]
+            rows[-1][key] = float(np.median(values)) if values else None
     return rows
 
 
 def run_apart(case: Case, progress: bool) -> Outcome:
-    """One run in a fresh process, so that its peak memory is its own.
-
-    Raises:
-        St3rError: the sequence or the pair model cannot be used.
-        BrokenProcessPool: the process was killed.
-    """
+    """One run in a fresh process, so that its peak memory is its own; BrokenProcessPool when it was killed."""
     return harness.apart(run, case, progress)
 
 
@@ -146,8 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     cases = expand(chosen.sequences, chosen.pair_model, chosen.seeds, LOOPS[chosen.loops], settings)
     outcomes = measure(cases, progress=sys.stderr.isatty())
     harness.write_json(chosen.json, [outcome.row for outcome in outcomes])
-    if chosen.png and outcomes:
-        write_file(chosen.png, draw(outcomes))
+    harness.write_png(chosen.png if outcomes else None, lambda: draw(outcomes))
     return 0 if len(outcomes) == len(cases) else harness.FAILED
 
 

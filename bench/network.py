@@ -12,7 +12,7 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import harness
 import torch
@@ -73,32 +73,18 @@ def with_defaults(chosen: argparse.Namespace) -> argparse.Namespace:
     cuda = chosen.device == "cuda"
     chosen.device = torch.device(chosen.device)
     chosen.size = chosen.size or ("full" if cuda else "tiny")
+    chosen.stages = chosen.stages or list(STAGES)
+    chosen.runs, chosen.warm_up = chosen.runs or (20 if cuda else 3), 3 if cuda else 1
     if chosen.errors:
         chosen.dtypes = [dtype for dtype in chosen.dtypes or HALVES if dtype in HALVES]
     modes = [mode for mode in (*MODES, PLAIN_MODE) if cuda or mode != "graphs"]
-    every = {"dtypes": list(DTYPES), "modes": modes, "batches": ALL_BATCHES, "shapes": ALL_SIZES}
-    quick = {
-        "dtypes": ["bf16" if cuda else "fp32"],
-        "modes": [mode for mode in modes if mode != "compile"],
-        "batches": (1,),
-        "shapes": ((512, 384) if cuda else (224, 224),),
-    }
-    for name, values in (every if chosen.sweep else quick).items():
-        setattr(chosen, name, getattr(chosen, name) or values)
-    chosen.stages = chosen.stages or list(STAGES)
-    chosen.runs, chosen.warm_up = chosen.runs or (20 if cuda else 3), 3 if cuda else 1
+    if chosen.sweep:
+        defaults = {"dtypes": list(DTYPES), "modes": modes, "batches": ALL_BATCHES, "shapes": ALL_SIZES}
+    else:
+        defaults = {"dtypes": ["bf16" if cuda else "fp32"], "modes": [mode for mode in modes if mode != "compile"]}
+        defaults |= {"batches": (1,), "shapes": ((512, 384) if cuda else (224, 224),)}
+    vars(chosen).update({name: getattr(chosen, name) or values for name, values in defaults.items()})
     return chosen
-
-
-def loader(chosen: argparse.Namespace) -> Callable[[torch.dtype], PairNetwork]:
-    """A function that gives the chosen network in a precision, on the chosen device."""
-
-    def load(dtype: torch.dtype) -> PairNetwork:
-        if chosen.checkpoint:
-            return load_network(chosen.checkpoint, dtype=dtype, device=chosen.device)
-        return procedural_network(WEIGHTS[chosen.size]).to(dtype=dtype, device=chosen.device)
-
-    return load
 
 
 def machine(device: torch.device) -> str:
@@ -107,26 +93,24 @@ def machine(device: torch.device) -> str:
     return f"{name}; {os.cpu_count()} CPUs, {platform.machine()}, torch {torch.__version__}"
 
 
-def run(chosen: argparse.Namespace) -> list[Row]:
-    """Measures what was asked for, printing as it goes."""
-    results: list[Row] = []
+def run(chosen: argparse.Namespace) -> Iterator[tuple[Row, str]]:
+    """Measures what was asked for: each row, and what is printed of it."""
 
-    def add(row: Row, line: str) -> None:
-        results.append(row)
-        print(line, flush=True)
+    def load(dtype: torch.dtype) -> PairNetwork:
+        if chosen.checkpoint:
+            return load_network(chosen.checkpoint, dtype=dtype, device=chosen.device)
+        return procedural_network(WEIGHTS[chosen.size]).to(dtype=dtype, device=chosen.device)
 
     for width, height in chosen.shapes if chosen.cpu_budget else ():
         row = harness.apart(cpu_budget.cpu_budget, WEIGHTS[chosen.size], chosen.checkpoint, width, height, BUDGET_THREADS)
-        add(row, cpu_budget.line(row))
+        yield row, cpu_budget.line(row)
     for width, height in chosen.shapes if chosen.errors else ():
-        for row in precision.precision_errors(loader(chosen), width, height, tuple(chosen.dtypes)):
-            add(row, precision.line(row))
+        for row in precision.precision_errors(load, width, height, tuple(chosen.dtypes)):
+            yield row, precision.line(row)
     if not (chosen.cpu_budget or chosen.errors):
         print(sweep.TABLE.header())
-        for row in sweep.sweep(loader(chosen), chosen):
-            add(row, sweep.line(row))
-        print("\n".join(sweep.speed_ups(results)))
-    return results
+        for row in sweep.sweep(load, chosen):
+            yield row, sweep.line(row)
 
 
 @harness.command
@@ -135,7 +119,13 @@ def main() -> int:
     chosen = options()
     weights = chosen.checkpoint or f"made up ({WEIGHTS[chosen.size]})"
     print(f"{machine(chosen.device)}; weights: {weights}")
-    report = {"machine": machine(chosen.device), "command": sys.argv, "weights": weights, "results": run(chosen)}
+    results = []
+    for row, line in run(chosen):
+        results.append(row)
+        print(line, flush=True)
+    if not (chosen.cpu_budget or chosen.errors):
+        print("\n".join(sweep.speed_ups(results)))
+    report = {"machine": machine(chosen.device), "command": sys.argv, "weights": weights, "results": results}
     harness.write_json(chosen.json, report)
     return 0
 

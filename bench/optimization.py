@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import harness
@@ -32,6 +31,9 @@ TRACKED_MATCHES, WINDOW_KEYFRAMES = 1500, 10
 Stages = dict[str, Callable[[], object]]
 TIMES = (("median_ms", "median ms", ">10", ".1f"), ("min_ms", "min ms", ">10", ".1f"), ("cpu_ms", "CPU ms", ">10", ".1f"))
 TABLE = Table((("stage", "", "<28", ""), *TIMES), gap="")
+ACCURACY = """\
+The graph took {iterations} iterations; mean error {error_before_m:.3f} m before, {error_after_m:.3f} m after; rms of the \
+matches {rmse_before_px:.2f} px before, {rmse_px:.2f} px after."""
 EXAMPLES = """examples:
   OMP_NUM_THREADS=2 python bench/optimization.py --keyframes 300 --edges 900 --device cpu
   python bench/optimization.py --keyframes 300 --edges 900 --device cuda --json optimization.json"""
@@ -72,29 +74,18 @@ def window_stages(device: str) -> Stages:
     return stages
 
 
-@dataclass(frozen=True, eq=False)
-class MapGraph:
-    """The pose graph of a whole map."""
-
-    scene: Scene
-    matches: int
-
-    def make(self) -> GraphProblem:
-        """The problem."""
-        return make_graph_problem(self.scene.keyframes, self.scene.edges, DEPTH_SIGMA, matches_per_edge=self.matches)
-
-    def stages(self) -> Stages:
-        """What is timed."""
-        problem = self.make()
-        first = GraphEstimate.first(problem)
-        return {
-            "graph, problem": self.make,
-            "graph, solved": lambda: solve_graph(problem),
-            "graph, both": lambda: solve_graph(self.make()),
-            "  one look at all matches": lambda: first.at(first.poses, first.delta),
-            "  one linear system": lambda: first.system(first.eliminated(), 1e-9).solve(),
-            "  all edges' information": lambda: edge_informations(problem),
-        }
+def graph_stages(make: Callable[[], GraphProblem]) -> Stages:
+    """The pose graph of a whole map: made, solved, and parts of that."""
+    problem = make()
+    first = GraphEstimate.first(problem)
+    return {
+        "graph, problem": make,
+        "graph, solved": lambda: solve_graph(problem),
+        "graph, both": lambda: solve_graph(make()),
+        "  one look at all matches": lambda: first.at(first.poses, first.delta),
+        "  one linear system": lambda: first.system(first.eliminated(), 1e-9).solve(),
+        "  all edges' information": lambda: edge_informations(problem),
+    }
 
 
 def aligned_error(scene: Scene, poses: list[Sim3]) -> float:
@@ -123,36 +114,31 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Print the table."""
     chosen = options()
-    name = harness.device_name(chosen.device)
-    print(f"Optimizations on {name}: {chosen.keyframes} keyframes, {chosen.edges} edges, {chosen.matches} matches of each")
+    device = harness.device_name(chosen.device)
+    print(f"Optimizations on {device}: {chosen.keyframes} keyframes, {chosen.edges} edges, {chosen.matches} matches of each")
     scene = circular_scene(chosen.keyframes, chosen.edges, calibrated=not chosen.uncalibrated, device=chosen.device)
-    graph = MapGraph(scene, chosen.matches)
+    make = partial(make_graph_problem, scene.keyframes, scene.edges, DEPTH_SIGMA, matches_per_edge=chosen.matches)
     print(TABLE.header())
     results = {}
-    for stage, run in {**tracking_stages(chosen.device), **window_stages(chosen.device), **graph.stages()}.items():
+    for stage, run in {**tracking_stages(chosen.device), **window_stages(chosen.device), **graph_stages(make)}.items():
         timing = harness.measure(run, torch.device(chosen.device), chosen.runs, warm_up=1)
-        results[stage.strip()] = {key: getattr(timing, key) for key in ("median_ms", "min_ms", "cpu_ms")}
+        results[stage.strip()] = {key: getattr(timing, key) for key, *_ in TIMES}
         print(TABLE.line({"stage": stage, **results[stage.strip()]}), flush=True)
-    result = solve_graph(graph.make())
-    before = aligned_error(scene, [k.T_world_cam for k in scene.keyframes])
-    after = aligned_error(scene, list(result.poses.values()))
-    print(
-        f"The graph took {result.iterations} iterations; mean error {before:.3f} m before, {after:.3f} m "
-        f"after; rms of the matches {result.rmse_before_px:.2f} px before, {result.rmse_px:.2f} px after."
-    )
+    result = solve_graph(make())
     figures = {
-        "device": name,
+        "device": device,
         "keyframes": chosen.keyframes,
         "edges": len(result.edge_weight),
         "matches_per_edge": chosen.matches,
         "calibrated": not chosen.uncalibrated,
         "iterations": result.iterations,
-        "error_before_m": before,
-        "error_after_m": after,
+        "error_before_m": aligned_error(scene, [k.T_world_cam for k in scene.keyframes]),
+        "error_after_m": aligned_error(scene, list(result.poses.values())),
         "rmse_before_px": result.rmse_before_px,
         "rmse_px": result.rmse_px,
         "results": results,
     }
+    print(ACCURACY.format(**figures))
     harness.write_json(chosen.json, figures)
 
 

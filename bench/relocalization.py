@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from contextlib import suppress
 from math import inf
 
 import cv2
@@ -30,29 +31,19 @@ import numpy as np
 import torch
 from harness import Row, Table
 from mapping_bench.cases import MODELS
-from relocalization_bench.trials import ASSUMED_FOCAL, TRUE_FOCAL, Wanted, make_trials
-from relocalization_bench.tries import Run, error_of, try_map, try_pairs
+from relocalization_bench.trials import ASSUMED_FOCAL, TRUE_FOCAL, Run, Wanted, make_trials
+from relocalization_bench.tries import error_of, try_map, try_pairs
 
 from st3r_ros.errors import St3rError
 from st3r_ros.eval.relocalization import WITHIN_DEG, summarise_attempts
 
 DEFAULT_GAP, DEFAULT_PAIRS = 15, 100
 SCENE_SHARE = 0.1
-FIGURES = (
-    ("attempts", "tries", ">6", ""),
-    ("found", "found", ">7", ".1%"),
-    ("median_translation", "med. m", ">8", ".4f"),
-    ("median_rotation_deg", "med. deg", ">9", ".3f"),
-    ("median_direction_deg", "dir deg", ">8", ".2f"),
-    ("fine", "0.25m 5°", ">9", ".1%"),
-    ("coarse", "0.5m 5°", ">8", ".1%"),
-    ("directed", "directed", ">9", ".1%"),
-    ("false_accepts", "false", ">6", ""),
-    ("ms", "ms", ">7", ".0f"),
-    ("ms_p95", "ms 95%", ">7", ".0f"),
-    ("nees", "nees", ">7", ".2f"),
-    ("in_3_sigma", "3 sigma", ">8", ".0%"),
-)
+FIGURES = (("attempts", "tries", ">6", ""), ("found", "found", ">7", ".1%"), ("median_translation", "med. m", ">8", ".4f"))
+FIGURES += (("median_rotation_deg", "med. deg", ">9", ".3f"), ("median_direction_deg", "dir deg", ">8", ".2f"))
+FIGURES += (("fine", "0.25m 5°", ">9", ".1%"), ("coarse", "0.5m 5°", ">8", ".1%"), ("directed", "directed", ">9", ".1%"))
+FIGURES += (("false_accepts", "false", ">6", ""), ("ms", "ms", ">7", ".0f"), ("ms_p95", "ms 95%", ">7", ".0f"))
+FIGURES += (("nees", "nees", ">7", ".2f"), ("in_3_sigma", "3 sigma", ">8", ".0%"))
 RUN = (("sequence", "source", "<34", ""), ("pair_model", "pair model", "<12", ""), ("seed", "seed", ">5", ""))
 TABLE = Table((*RUN, *FIGURES))
 EXAMPLES = """examples:
@@ -73,9 +64,8 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("sources", nargs="+", metavar="PAIRS.json|SEQ")
     parser.add_argument("--pair-model", choices=MODELS, default="opencv")
     parser.add_argument("--checkpoint", default="", help="weights for mast3r: file, folder, Hub id or published name")
-    parser.add_argument(
-        "--gap", type=harness.positive, metavar="N", help=f"frames from reference to query (default {DEFAULT_GAP})"
-    )
+    gap = f"frames from reference to query (default {DEFAULT_GAP})"
+    parser.add_argument("--gap", type=harness.positive, metavar="N", help=gap)
     parser.add_argument("--pairs", type=harness.positive, default=DEFAULT_PAIRS, metavar="N", help="tries at most")
     parser.add_argument("--seeds", type=harness.numbers, default=[1], metavar="1,2,3")
     parser.add_argument("--with-depth", action="store_true", help="the reference is given its depth")
@@ -83,14 +73,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     overlap.add_argument("--overlap", action="store_true", help="any two frames (or with --gap) that overlap by 20 %% or more")
     overlap.add_argument("--no-overlap", action="store_true", help="frames that share nothing: every answer is false")
     overlap.add_argument("--map", action="store_true", help="localize in a saved map instead of against one image")
-    parser.add_argument(
-        "--focal",
-        type=_focal,
-        default=TRUE_FOCAL,
-        metavar="0.7|assumed",
-        help="the focal length of the calibration is wrong by this factor, or there is none; with --map or --with-depth "
-        "that of the query only",
-    )
+    focal = "the focal length of the calibration is wrong by this factor, or there is none; with --map or --with-depth "
+    focal += "that of the query only"
+    parser.add_argument("--focal", type=_focal, default=TRUE_FOCAL, metavar="0.7|assumed", help=focal)
     harness.add_outputs(parser)
     chosen = parser.parse_args(arguments)
     if chosen.pair_model == "mast3r" and not chosen.checkpoint:
@@ -101,10 +86,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def _focal(text: str) -> str:
-    try:
-        usable = text == ASSUMED_FOCAL or 0.1 <= float(text) <= 10.0
-    except ValueError:
-        usable = False
+    usable = text == ASSUMED_FOCAL
+    with suppress(ValueError):
+        usable = usable or 0.1 <= float(text) <= 10.0
     if not usable:
         raise argparse.ArgumentTypeError(f"'{text}' is neither a factor from 0.1 to 10 nor {ASSUMED_FOCAL}")
     return text
@@ -132,11 +116,7 @@ def notes(rows: list[Row]) -> list[str]:
 
 
 def measure(run: Run, chosen: argparse.Namespace) -> list[Row]:
-    """All tries of one source with one seed.
-
-    Raises:
-        St3rError: the source or the pair model cannot be used.
-    """
+    """All tries of one source with one seed. Raises St3rError where the source or the pair model cannot be used."""
     cv2.setRNGSeed(run.seed)
     torch.manual_seed(run.seed)
     if chosen.map:
@@ -144,7 +124,7 @@ def measure(run: Run, chosen: argparse.Namespace) -> list[Row]:
     overlap = True if chosen.overlap else False if chosen.no_overlap else None
     gap = chosen.gap or (DEFAULT_GAP if overlap is None else 0)
     wanted = Wanted(chosen.pairs, gap, overlap, chosen.with_depth)
-    return list(try_pairs(run, make_trials(run.source, run.pair_model, run.checkpoint, run.seed, wanted)))
+    return list(try_pairs(run, make_trials(run, wanted)))
 
 
 @harness.command
@@ -152,25 +132,26 @@ def main(arguments: list[str] | None = None) -> int:
     """Measures, prints, writes; returns the exit status: 0, 2 when a run failed, 130 when interrupted."""
     chosen = options(arguments)
     written: list[Row] = []
-    failed = False
+    status = 0
     print(TABLE.header(), flush=True)
     for source in chosen.sources:
         rows: list[Row] = []
         for seed in chosen.seeds:
-            run = Run(source, chosen.pair_model, seed, chosen.checkpoint, sys.stderr.isatty(), chosen.focal)
+            settings = {"checkpoint": chosen.checkpoint, "progress": sys.stderr.isatty(), "focal": chosen.focal}
+            run = Run(source, chosen.pair_model, seed, **settings)
             try:
                 found = measure(run, chosen)
             except St3rError as error:
                 print(f"{run.title}: {error}", file=sys.stderr)
-                failed = True
-                continue
-            print("\n".join([line(found, str(seed)), *notes(found)]), flush=True)
-            rows += found
+                status = harness.FAILED
+            else:
+                print("\n".join([line(found, str(seed)), *notes(found)]), flush=True)
+                rows += found
         if len(chosen.seeds) > 1 and rows:
             print("\n".join([line(rows, "all"), *notes(rows)]))
         written += rows
     harness.write_json(chosen.json, written)
-    return harness.FAILED if failed else 0
+    return status
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from noisy_depth.correspondence import correspond
 from noisy_depth.model import NoisyDepthModel
 from noisy_depth.views import DepthFrames, TrueView, TrueViews
 from st3r_ros.errors import InputError, St3rError
+from st3r_ros.geometry import so3
 from st3r_ros.runtime import start_pair_model
 from st3r_ros.sequences import open_sequence
 from st3r_ros.slam.places.retrieval import PlaceIndex
@@ -40,6 +41,8 @@ SAME_DEG, OTHER_DEG = 35.0, 60.0
 VIEW_SIZE = 160
 ALIKE = 3
 HEADER = f"{'sequence':40} images recall@1 recall@3    AP | same 5%   50% | other 50%   95%   99% | wasted | ms"
+LINE = """{:40} {:6} {f.recall[0]:8.0%} {f.recall[1]:8.0%} {f.precision:5.2f} | {f.same[0]:7.3f} {f.same[1]:5.3f} | \
+{f.other[0]:9.3f} {f.other[1]:5.3f} {f.other[2]:5.3f} | {f.wasted:6.2f} | {:.0f}"""
 EXAMPLES = """examples:
   python bench/retrieval.py
   python bench/retrieval.py {kitchen,fox} sim:{room,corridor}'?seed=1&frames=600' --min-similarity 0.08
@@ -70,31 +73,24 @@ class Figures:
 
 
 def describe(source: str, chosen: argparse.Namespace) -> Described:
-    """Encodes and describes the images of a sequence, and finds out which of them show the same.
-
-    Raises:
-        St3rError: the sequence or the pair model cannot be used.
-    """
+    """Encodes and describes the images of a sequence, and finds out which of them show the same."""
     sequence: Any = open_sequence(source)
     if sequence.truth is None:
         raise InputError(f"'{source}' has no true poses; give a folder with groundtruth.txt, or a simulated world.")
     noisy = chosen.pair_model == NOISY_DEPTH
     views = TrueViews(sequence, VIEW_SIZE) if noisy or getattr(sequence, "depth", None) is not None else None
     model: Any = NoisyDepthModel(views.of) if noisy and views else start_pair_model(chosen.pair_model, chosen.checkpoint)
-    if views:
-        frames: Any = DepthFrames(sequence, views, every=chosen.every, pictures=True)
-    else:
-        frames = open_sequence(source, every=chosen.every)
-    seconds, descriptors, seen, took = [], [], [], []
+    every = chosen.every
+    frames: Any = DepthFrames(sequence, views, every=every, pictures=True) if views else open_sequence(source, every=every)
+    seconds, descriptors, seen, taken = [], [], [], []
     for frame in frames:
         features = model.encode(frame)
-        began = time.process_time()
-        descriptors.append(model.describe(features).cpu())
-        took.append(time.process_time() - began)
+        with harness.clocks(taken, time.process_time):
+            descriptors.append(model.describe(features).cpu())
         seconds.append(frame.stamp)
         seen.append(views.of(frame) if views else frame.stamp_ns)
     overlap = overlap_of_views(seen) if views else overlap_of_directions(sequence.truth, np.array(seen))
-    return Described(np.array(seconds), torch.stack(descriptors), overlap, 1e3 * float(np.median(took)))
+    return Described(np.array(seconds), torch.stack(descriptors), overlap, harness.median([cpu_ms for _, cpu_ms in taken]))
 
 
 def overlap_of_views(views: list[TrueView]) -> np.ndarray:
@@ -106,8 +102,7 @@ def overlap_of_views(views: list[TrueView]) -> np.ndarray:
 def overlap_of_directions(truth: Trajectory, stamps_ns: np.ndarray) -> np.ndarray:
     """(N, N): 1 where two images look in a similar direction, 0 where they do not, something between elsewhere."""
     nearest = np.abs(truth.stamps_ns[None] - stamps_ns[:, None]).argmin(1)
-    x, y, z, w = truth.quaternions_xyzw[nearest].T
-    axes = np.stack([2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y)], axis=1)
+    axes = so3.from_quaternion_xyzw(truth.quaternions_xyzw[nearest])[:, :, 2]
     degrees = np.degrees(np.arccos(np.clip(axes @ axes.T, -1.0, 1.0)))
     return np.where(degrees < SAME_DEG, 1.0, np.where(degrees > OTHER_DEG, 0.0, (SAME + OTHER) / 2))
 
@@ -139,15 +134,14 @@ def average_precision(same: np.ndarray, other: np.ndarray) -> float:
 
 def wasted_checks(described: Described, apart: np.ndarray, min_similarity: float, min_lift: float) -> float:
     """Candidates per image when nothing of the index shows the same."""
-    counts = []
     index = PlaceIndex()
     for id, descriptor in enumerate(described.descriptors):
         index.add(id, descriptor)
+    count = 0
     for id, descriptor in enumerate(described.descriptors):
         known = np.flatnonzero((described.overlap[id] >= OTHER) | ~apart[id])
-        candidates = index.query(descriptor, ALIKE, exclude=known, min_similarity=min_similarity, min_lift=min_lift)
-        counts.append(len(candidates))
-    return float(np.mean(counts))
+        count += len(index.query(descriptor, ALIKE, exclude=known, min_similarity=min_similarity, min_lift=min_lift))
+    return count / len(described.descriptors)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -161,15 +155,14 @@ def _quantiles(values: np.ndarray, shares: list[float]) -> np.ndarray:
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = harness.parser(__doc__, EXAMPLES)
-    sequences = "any input of `st3r map` with ground truth"
-    parser.add_argument("sequences", nargs="*", metavar="SEQ", default=DEFAULT_SEQUENCES, help=sequences)
-    parser.add_argument("--pair-model", choices=MODELS, default="opencv")
-    parser.add_argument("--checkpoint", default="", help="weights for mast3r: file, folder, Hub id or published name")
-    every = "take every n-th image (of those with depth)"
-    parser.add_argument("--every", type=harness.positive, default=10, metavar="N", help=every)
-    parser.add_argument("--gap", type=float, default=3.0, metavar="S", help="seconds between images that are compared")
-    parser.add_argument("--min-similarity", type=float, default=-1.0)
-    parser.add_argument("--min-lift", type=float, default=-2.0)
+    add, sequences = parser.add_argument, "any input of `st3r map` with ground truth"
+    add("sequences", nargs="*", metavar="SEQ", default=DEFAULT_SEQUENCES, help=sequences)
+    add("--pair-model", choices=MODELS, default="opencv")
+    add("--checkpoint", default="", help="weights for mast3r: file, folder, Hub id or published name")
+    add("--every", type=harness.positive, default=10, metavar="N", help="take every n-th image (of those with depth)")
+    add("--gap", type=float, default=3.0, metavar="S", help="seconds between images that are compared")
+    add("--min-similarity", type=float, default=-1.0)
+    add("--min-lift", type=float, default=-2.0)
     return parser.parse_args(arguments)
 
 
@@ -185,14 +178,9 @@ def main(arguments: list[str] | None = None) -> int:
         except St3rError as error:
             print(f"{source}: {error}", file=sys.stderr)
             status = harness.FAILED
-            continue
-        f = evaluate(described, chosen.gap, chosen.min_similarity, chosen.min_lift)
-        print(
-            f"{source[-40:]:40} {len(described.seconds):6} {f.recall[0]:8.0%} {f.recall[1]:8.0%} {f.precision:5.2f}"
-            f" | {f.same[0]:7.3f} {f.same[1]:5.3f} | {f.other[0]:9.3f} {f.other[1]:5.3f} {f.other[2]:5.3f}"
-            f" | {f.wasted:6.2f} | {described.ms:.0f}",
-            flush=True,
-        )
+        else:
+            figures = evaluate(described, chosen.gap, chosen.min_similarity, chosen.min_lift)
+            print(LINE.format(source[-40:], len(described.seconds), described.ms, f=figures), flush=True)
     return status
 
 

@@ -23,10 +23,9 @@ import numpy as np
 import torch
 from harness import Row, Table
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scale_bench.memory import edge_bytes, map_memory, parts_mb
 from scale_bench.timing import time_sizes
-
-from st3r_ros.io.atomic import write_file
 
 MAX_RATIO = 1.2
 MAX_MAP_MB = 2 * 1024**3 / 1e6
@@ -34,29 +33,40 @@ MAX_EDGE_BYTES = 20_000
 ABOVE = 1
 COLORS = "#2563eb", "#94a3b8", "#ea580c", "#16a34a", "#9333ea"
 TRACKED = {"track": "tracked", "track_mean": "mean", "track_p95": "95 %", "track_cpu": "CPU", "track_mapper": "mapper"}
+RATIOS = """\
+A tracked frame takes {track:.3f} x as long at {largest} keyframes as at {smallest} (limit {limit}); its mean \
+{track_mean:.3f} x, its CPU time {track_cpu:.3f} x, without the pair model {track_mapper:.3f} x; a new keyframe \
+{keyframe:.2f} x."""
+MEMORY = """\
+{keyframes} keyframes of {width}x{height}, {half} of them in half precision, {with_features} with features; {edges} edges of \
+{matches:.0f} matches; {frames} frames
+  resident memory of the process {rss_mb:8.0f} MB more than before, at most {rss_peak_mb:.0f} MB
+  memory of the map, as counted  {map_mb:8.0f} MB: {parts}"""
+ON_DEVICE = "  memory of {device:<20} {device_mb:8.0f} MB, at most {device_peak_mb:.0f} MB"
 EXAMPLES = """examples:
   python bench/scaling.py                                    both, some ten minutes on a free core
   python bench/scaling.py --part time --sizes 20,60 --probe-frames 60
   python bench/scaling.py --part memory --keyframes 100 --json scaling.json --png scaling.png"""
 
 
-def print_times(rows: list[Row]) -> None:
-    """The table of the times, milliseconds."""
-    stages = list(dict.fromkeys(stage for row in rows for stage in row["stages"]))
+def print_times(rows: list[Row], found: dict[str, float]) -> None:
+    """The table of the times, milliseconds, and a sentence about their ratios."""
+    stages = {f"ms_{stage}": stage for row in rows for stage in row["stages"]}
     print("Milliseconds of a tracked frame, and of a new keyframe with its stages (medians, but for mean and 95 %)")
     columns = [
         *((key, key, "") for key in ("keyframes", "edges")),
         *((key, title, ".2f") for key, title in TRACKED.items()),
         ("frames", "frames", ""),
         ("keyframe", "new kf", ".1f"),
-        *((f"ms_{stage}", stage, ".1f") for stage in stages),
+        *((key, stage, ".1f") for key, stage in stages.items()),
         ("new_keyframes", "made", ""),
         ("lost", "lost", ""),
     ]
     table = Table([(key, title, ">10", form) for key, title, form in columns], gap="")
     print(table.header())
     for row in rows:
-        print(table.line({**row, **{f"ms_{stage}": row["stages"].get(stage, 0.0) for stage in stages}}))
+        print(table.line({**row, **{key: row["stages"].get(stage, 0.0) for key, stage in stages.items()}}))
+    print(RATIOS.format(**found, smallest=rows[0]["keyframes"], largest=rows[-1]["keyframes"], limit=MAX_RATIO))
 
 
 def ratios(rows: list[Row]) -> dict[str, float]:
@@ -65,46 +75,30 @@ def ratios(rows: list[Row]) -> dict[str, float]:
     return {name: rows[-1][name] / max(rows[0][name], 1e-9) for name in names}
 
 
-def print_ratios(rows: list[Row], found: dict[str, float]) -> None:
-    """One sentence."""
-    print(
-        f"A tracked frame takes {found['track']:.3f} x as long at {rows[-1]['keyframes']} keyframes as at {rows[0]['keyframes']} "
-        f"(limit {MAX_RATIO}); its mean {found['track_mean']:.3f} x, its CPU time {found['track_cpu']:.3f} x, without the pair "
-        f"model {found['track_mapper']:.3f} x; a new keyframe {found['keyframe']:.2f} x."
-    )
-
-
 def print_memory(row: Row, per_edge: float) -> None:
     """The figures of the memory."""
-    parts = ", ".join(f"{name} {mb:.0f}" for name, mb in parts_mb(row).items())
-    print(
-        f"{row['keyframes']} keyframes of {row['width']}x{row['height']}, {row['half']} of them in half precision, "
-        f"{row['with_features']} with features; {row['edges']} edges of {row['matches']:.0f} matches; {row['frames']} frames"
-    )
-    print(f"  resident memory of the process {row['rss_mb']:8.0f} MB more than before, at most {row['rss_peak_mb']:.0f} MB")
-    print(f"  memory of the map, as counted  {row['map_mb']:8.0f} MB: {parts}")
+    print(MEMORY.format(**row, parts=", ".join(f"{name} {mb:.0f}" for name, mb in parts_mb(row).items())))
     if row["device_peak_mb"]:
-        print(f"  memory of {row['device']:<20} {row['device_mb']:8.0f} MB, at most {row['device_peak_mb']:.0f} MB")
+        print(ON_DEVICE.format(**row))
     print(f"  limit                          {MAX_MAP_MB:8.0f} MB (2 GiB) for the map in memory, or on the device")
     print(f"  an edge of 1024 matches takes {per_edge:.0f} bytes of the process (limit {MAX_EDGE_BYTES})")
 
 
-def draw(times: list[Row], memory: Row | None) -> bytes:
-    """Times over sizes, and what takes the memory, as PNG bytes."""
+def draw(times: list[Row], memory: Row | None) -> Figure:
+    """Times over sizes, and what takes the memory."""
     panels = 2 * bool(times) + (memory is not None)
     figure = harness.new_figure(3.7 * panels, 3.8)
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
     if times:
         stages = [stage for stage in times[0]["stages"] if stage != "global"]  # which runs beside the tracking in the node
         of_track = {"all": [r["track"] for r in times], "without the pair model": [r["track_mapper"] for r in times]}
-        of_keyframe = {"all": [r["keyframe"] for r in times]}
-        of_keyframe |= {stage: [r["stages"].get(stage, np.nan) for r in times] for stage in stages}
+        of_stages = {stage: [r["stages"].get(stage, np.nan) for r in times] for stage in stages}
         sizes = [r["keyframes"] for r in times]
         _draw_times(axes[0], "tracked frame", sizes, of_track)
-        _draw_times(axes[1], "new keyframe", sizes, of_keyframe)
+        _draw_times(axes[1], "new keyframe", sizes, {"all": [r["keyframe"] for r in times], **of_stages})
     if memory is not None:
         _draw_memory(axes[-1], memory)
-    return harness.png(figure)
+    return figure
 
 
 def _draw_times(axes: Axes, title: str, sizes: list[int], curves: dict[str, list[float]]) -> None:
@@ -167,8 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.part != "memory":
         times = time_sizes(chosen.time_source, chosen.sizes, chosen.time_size, chosen.probe_frames)
         found = ratios(times)
-        print_times(times)
-        print_ratios(times, found)
+        print_times(times, found)
         within &= found["track"] <= MAX_RATIO
         figures |= {"times": times, "ratios": found}
     if chosen.part != "time":
@@ -179,8 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
         within &= most <= MAX_MAP_MB and per_edge <= MAX_EDGE_BYTES
         figures |= {"memory": memory, "edge_bytes": per_edge}
     harness.write_json(chosen.json, {**figures, "within_limits": within})
-    if chosen.png:
-        write_file(chosen.png, draw(times, memory))
+    harness.write_png(chosen.png, lambda: draw(times, memory))
     return 0 if within else ABOVE
 
 

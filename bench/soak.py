@@ -28,7 +28,6 @@ from mapping_bench.cases import NOISY_DEPTH
 from scale_bench.maps import Stream, open_stream
 
 from st3r_ros.config import MapperConfig
-from st3r_ros.io.atomic import write_file
 from st3r_ros.slam.keyframes.memory import map_bytes
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import MappingState
@@ -41,15 +40,21 @@ MIN_MINUTES = 5.0
 RSS_ALLOWANCE = 4.0
 """Resident memory goes up and down with where freed memory lies: its slope is known that much worse."""
 GREW = 1
-TABLE = Table(
-    (
-        ("minutes", "minute", ">6", ".1f"),
-        *((f"{name}_mb", f"{title} MB", ">10", ".1f") for name, title in (("rss", "RSS"), ("heap", "heap"), ("map", "map"))),
-        *((name, name, width, "") for name, width in (("keyframes", ">11"), ("edges", ">8"), ("dropped", ">9"), ("lost", ">7"))),
-        ("wall_s", "wall s", ">9", ".0f"),
-    ),
-    gap="",
-)
+COLUMNS = (("minutes", "minute", ">6", ".1f"), ("rss_mb", "RSS MB", ">10", ".1f"), ("heap_mb", "heap MB", ">10", ".1f"))
+COLUMNS += (("map_mb", "map MB", ">10", ".1f"), ("keyframes", "keyframes", ">11", ""), ("edges", "edges", ">8", ""))
+COLUMNS += (("dropped", "dropped", ">9", ""), ("lost", "lost", ">7", ""), ("wall_s", "wall s", ">9", ".0f"))
+TABLE = Table(COLUMNS, gap="")
+REPORT = """\
+{frames} frames, {minutes:g} minutes of the stream, in {wall_s:.0f} s: {made} keyframes made, {dropped} dropped, {keyframes} in \
+the map with {edges} edges; {lost} frames lost.
+Heap in use {heap_warm_mb:.1f} MB after the warm-up, {heap_end_mb:.1f} MB at the end: {heap_slope_mb_per_minute:+.3f} MB per \
+minute (limit {limit:g}); {objects_warm} and {objects_end} blocks of Python.
+Resident memory {rss_warm_mb:.1f} MB after the warm-up, {rss_end_mb:.1f} MB at the end, {rss_max_mb:.1f} MB at most: \
+{rss_slope_mb_per_minute:+.3f} MB per minute (limit {rss_limit:g}).
+A tracked frame took {ms_track[0]:.1f} ms ({ms_track_cpu[0]:.1f}) after the warm-up, {ms_track[1]:.1f} ms \
+({ms_track_cpu[1]:.1f}) at the end.
+A new keyframe took {ms_keyframe[0]:.1f} ms ({ms_keyframe_cpu[0]:.1f}) after the warm-up, {ms_keyframe[1]:.1f} ms \
+({ms_keyframe_cpu[1]:.1f}) at the end."""
 EXAMPLES = """examples:
   python bench/soak.py                                       half an hour of stamps, some ten minutes on a free core
   python bench/soak.py --minutes 3 --max-keyframes 60 --frames 200 --max-slope 5
@@ -75,22 +80,20 @@ class Log:
 def soak(stream: Stream, config: MapperConfig, minutes: float) -> Log:
     """Maps so many minutes of the stream, and prints a line for each of them."""
     log, started = Log(), time.perf_counter()
-    interval_s = 1.0 / stream.replay.fps
-    every = max(1, round(SAMPLE_S / interval_s))
+    per_minute = 60.0 * stream.replay.fps
+    every = max(1, round(SAMPLE_S * stream.replay.fps))
     shown = -1
     print(TABLE.header())
     with ThreadPoolExecutor(1) as executor:
         mapper = Mapper(stream.model, config, executor)
-        for frame in islice(stream.replay, round(60.0 * minutes / interval_s)):
-            at, taken = frame.id * interval_s / 60.0, []
+        for frame in islice(stream.replay, round(minutes * per_minute)):
+            at, taken = frame.id / per_minute, []
             with harness.clocks(taken):
                 update = mapper.register_frame(frame)
             log.frames += 1
             log.lost += update.state is MappingState.LOST
-            if update.new_keyframe is not None:
-                log.keyframes.append((at, *taken[0]))
-            elif update.T_world_cam is not None:
-                log.tracked.append((at, *taken[0]))
+            if update.T_world_cam is not None:
+                (log.tracked if update.new_keyframe is None else log.keyframes).append((at, *taken[0]))
             if log.frames % every == 0:
                 log.samples.append(_sample(mapper, at, log.lost))
                 if int(at) != shown:
@@ -139,79 +142,54 @@ def summarize(log: Log, minutes: float, warm_up: float) -> Row:
     ms_track, ms_keyframe: by the clock and (_cpu) of CPU time, medians at either end.
     """
     warm = [s for s in log.samples if s["minutes"] >= warm_up]
-    tenth = max(1, len(warm) // 10)
-    last, part = log.samples[-1], COMPARED_SHARE * minutes
+    last, tenth, part = log.samples[-1], max(1, len(warm) // 10), COMPARED_SHARE * minutes
     spans = (warm_up, warm_up + part), (minutes - part, minutes)
 
-    def at_the_ends(name: str, of: str) -> Row:
+    def at_the_ends(name: str, unit: str = "") -> Row:
         ends = {"warm": warm[:tenth], "end": warm[-tenth:]}
-        return {of.format(end): float(np.median([s[name] for s in samples])) for end, samples in ends.items()}
+        return {f"{name}_{end}{unit}": harness.median([s[name + unit] for s in samples]) for end, samples in ends.items()}
 
-    def times(kind: list[tuple[float, ...]], clock: int) -> list[float]:
-        return [harness.median([taken[clock] for taken in kind if low <= taken[0] < high]) for low, high in spans]
-
-    objects = {key: int(value) for key, value in at_the_ends("objects", "objects_{}").items()}
+    times = {
+        f"ms_{name}{suffix}": [harness.median([taken[clock] for taken in kind if low <= taken[0] < high]) for low, high in spans]
+        for name, kind in (("track", log.tracked), ("keyframe", log.keyframes))
+        for clock, suffix in ((1, ""), (2, "_cpu"))
+    }
     return {
         "minutes": minutes,
         "frames": log.frames,
         "wall_s": log.wall_s,
-        "rss_slope_mb_per_minute": _slope_of_minima(warm, "rss_mb"),
-        "heap_slope_mb_per_minute": _slope_of_minima(warm, "heap_mb"),
-        **at_the_ends("heap_mb", "heap_{}_mb"),
-        **objects,
-        **at_the_ends("rss_mb", "rss_{}_mb"),
+        **{f"{name}_slope_mb_per_minute": _slope_of_minima(warm, f"{name}_mb") for name in ("rss", "heap")},
+        **at_the_ends("heap", "_mb"),
+        **{end: int(objects) for end, objects in at_the_ends("objects").items()},
+        **at_the_ends("rss", "_mb"),
         "rss_max_mb": max(s["rss_mb"] for s in warm),
         **{name: last[name] for name in ("keyframes", "edges", "map_mb")},
         "made": len(log.keyframes),
         "dropped": last["dropped"],
         "lost": log.lost,
-        "ms_track": times(log.tracked, 1),
-        "ms_track_cpu": times(log.tracked, 2),
-        "ms_keyframe": times(log.keyframes, 1),
-        "ms_keyframe_cpu": times(log.keyframes, 2),
+        **times,
     }
 
 
-def draw(log: Log, summary: Row, warm_up: float) -> bytes:
-    """Memory over time as PNG bytes."""
+def draw(log: Log, summary: Row, warm_up: float) -> harness.Figure:
+    """Memory over time."""
     figure = harness.new_figure(8.0, 4.2)
     axes = figure.subplots()
-    minutes = [s["minutes"] for s in log.samples]
+    keyframes = axes.twinx()
+    minutes, counts = ([s[name] for s in log.samples] for name in ("minutes", "keyframes"))
+    lines = []
     for name, label, color in (("rss", "process", "#2563eb"), ("heap", "heap in use", "#9333ea"), ("map", "map", "#16a34a")):
-        axes.plot(minutes, [s[f"{name}_mb"] for s in log.samples], color=color, lw=1.5, label=label)
+        lines += axes.plot(minutes, [s[f"{name}_mb"] for s in log.samples], color=color, lw=1.5, label=label)
+    lines += keyframes.plot(minutes, counts, color="#ea580c", lw=1.0, label="keyframes (right)")
+    keyframes.set_ylim(0.0, 2.0 * max(counts))
     axes.axvline(warm_up, color="#94a3b8", lw=1.0, ls="--")
     axes.set_ylim(bottom=0.0)
     axes.set(xlabel="minutes of the stream", ylabel="MB")
-    slopes = ", ".join(f"{w} {summary[f'{n}_slope_mb_per_minute']:+.3f}" for n, w in (("heap", "heap"), ("rss", "process")))
+    slopes = "heap {heap_slope_mb_per_minute:+.3f}, process {rss_slope_mb_per_minute:+.3f}".format(**summary)
     axes.set_title(f"{slopes} MB per minute after the warm-up", fontsize=10, loc="left")
-    keyframes = axes.twinx()
-    counts = [s["keyframes"] for s in log.samples]
-    keyframes.plot(minutes, counts, color="#ea580c", lw=1.0, label="keyframes (right)")
-    keyframes.set_ylim(0.0, 2.0 * max(counts))
-    lines = [*axes.get_lines()[:3], *keyframes.get_lines()]
-    axes.legend(lines, [str(line.get_label()) for line in lines], loc="lower right", fontsize=8, frameon=False)
+    axes.legend(handles=lines, loc="lower right", fontsize=8, frameon=False)
     axes.grid(color="#94a3b8", alpha=0.25, lw=0.6)
-    return harness.png(figure)
-
-
-def report(s: Row, limit: float) -> None:
-    """Print the figures."""
-    print(
-        f"{s['frames']} frames, {s['minutes']:g} minutes of the stream, in {s['wall_s']:.0f} s: {s['made']} keyframes made, "
-        f"{s['dropped']} dropped, {s['keyframes']} in the map with {s['edges']} edges; {s['lost']} frames lost."
-    )
-    print(
-        f"Heap in use {s['heap_warm_mb']:.1f} MB after the warm-up, {s['heap_end_mb']:.1f} MB at the end: "
-        f"{s['heap_slope_mb_per_minute']:+.3f} MB per minute (limit {limit:g}); "
-        f"{s['objects_warm']} and {s['objects_end']} blocks of Python."
-    )
-    print(
-        f"Resident memory {s['rss_warm_mb']:.1f} MB after the warm-up, {s['rss_end_mb']:.1f} MB at the end, "
-        f"{s['rss_max_mb']:.1f} MB at most: {s['rss_slope_mb_per_minute']:+.3f} MB per minute (limit {RSS_ALLOWANCE * limit:g})."
-    )
-    for name, key in (("tracked frame", "ms_track"), ("new keyframe", "ms_keyframe")):
-        (first, last), (first_cpu, last_cpu) = s[key], s[f"{key}_cpu"]
-        print(f"A {name} took {first:.1f} ms ({first_cpu:.1f}) after the warm-up, {last:.1f} ms ({last_cpu:.1f}) at the end.")
+    return figure
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -247,10 +225,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{chosen.source} with {chosen.pair_model}: {len(stream.replay.recorded)} frames there and back again")
     log = soak(stream, config, chosen.minutes)
     summary = summarize(log, chosen.minutes, chosen.warm_up)
-    report(summary, chosen.max_slope)
+    print(REPORT.format(**summary, limit=chosen.max_slope, rss_limit=RSS_ALLOWANCE * chosen.max_slope))
     harness.write_json(chosen.json, {"settings": vars(chosen), **summary, "samples": log.samples})
-    if chosen.png:
-        write_file(chosen.png, draw(log, summary, chosen.warm_up))
+    harness.write_png(chosen.png, lambda: draw(log, summary, chosen.warm_up))
     flat = not summary["heap_slope_mb_per_minute"] > chosen.max_slope  # a heap that cannot be asked is no failure
     return 0 if flat and summary["rss_slope_mb_per_minute"] <= RSS_ALLOWANCE * chosen.max_slope else GREW
 

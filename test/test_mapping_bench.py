@@ -80,12 +80,12 @@ def test_fused_and_single_depth_are_compared_at_the_same_pixels():
     keyframe_map = KeyframeMap()
     keyframe_map.add_keyframe(keyframe)
     keyframe_map.frames.append(FramePose(1, 200_000_000, 0, Sim3.identity()))
-    errors = fusion_errors(keyframe_map, Opened(sequence, frames, recording.model), recording)
+    errors = fusion_errors(keyframe_map, Opened(sequence, frames, recording.wrapped), recording)
     ratio = np.where(wrong, 1.2, 1.0)[:36] * (np.median(true[:36]) / np.median((true * np.where(wrong, 1.2, 1.0))[:36]))
     assert errors.fused == pytest.approx(np.abs(ratio - 1.0).mean(), rel=1e-4)
     assert errors.coverage == pytest.approx(0.5) and errors.keyframes == 1
 
-    single = recording.model.predict(features[0], features[1])
+    single = recording.wrapped.predict(features[0], features[1])
     claimed = single.conf0.numpy()[:36] >= 1.0  # faint pixels are no part of a cloud
     ratio = single.X_0_0[:36, :, 2].numpy()[claimed] / true[:36][claimed]
     ratio *= np.median(true[:36][claimed]) / np.median(single.X_0_0[:36, :, 2].numpy()[claimed])

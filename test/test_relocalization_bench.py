@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import relocalization
-from relocalization_bench.trials import Overlaps, Wanted, make_trials
-from relocalization_bench.tries import Run, try_map
+from relocalization_bench.trials import Overlaps, Run, Wanted, make_trials
+from relocalization_bench.tries import try_map
 
 from st3r_ros.config import SimulationConfig
 from st3r_ros.errors import InputError
@@ -53,7 +53,7 @@ def test_a_wrong_calibration_is_given_to_the_query(capsys, tmp_path):
 
 
 def test_pairs_by_gap_are_that_far_apart_and_true():
-    made = make_trials(TINY, "noisy_depth", "", 1, Wanted(pairs=7, gap=15))
+    made = make_trials(Run(TINY, "noisy_depth", 1), Wanted(pairs=7, gap=15))
     sequence = SimulatedSequence(SimulationConfig(seed=1, frames=60, width=96, height=72))
     assert len(made.trials) == 7
     for trial in made.trials:
@@ -64,7 +64,7 @@ def test_pairs_by_gap_are_that_far_apart_and_true():
 
 
 def test_a_reference_gets_its_own_depth():
-    made = make_trials(TINY, "noisy_depth", "", 1, Wanted(pairs=2, gap=5, with_depth=True))
+    made = make_trials(Run(TINY, "noisy_depth", 1), Wanted(pairs=2, gap=5, with_depth=True))
     sequence = SimulatedSequence(SimulationConfig(seed=1, frames=60, width=96, height=72))
     for trial in made.trials:
         index = int(np.flatnonzero(sequence.stamps_ns == trial.reference_frame.stamp_ns)[0])
@@ -145,4 +145,4 @@ def test_frames_without_truth_cannot_be_tried(tmp_path):
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((48, 64, 3), number, np.uint8))
     with pytest.raises(InputError, match="no true poses"):
-        make_trials(str(tmp_path), "opencv", "", 1, Wanted(gap=1))
+        make_trials(Run(str(tmp_path), "opencv", 1), Wanted(gap=1))

@@ -36,7 +36,7 @@ class Case:
     source: str
     pair_model: str
     seed: int
-    group: str
+    group: str = ""
     checkpoint: str = ""
     calibrated: bool = True
     loops: bool = True
@@ -46,7 +46,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """The title."""
+        """For messages."""
         return f"{self.source}, {self.pair_model}, seed {self.seed}" + ("" if self.loops else ", loops off")
 
     @property
@@ -57,19 +57,16 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """sequence: the whole source, with its truth. frames: what is mapped of it."""
+    """sequence: the whole source, with its truth. frames: what is mapped of it. views: what noisy_depth sees."""
 
     sequence: Any
     frames: ImageSequence
     model: PairModel
+    views: TrueViews | None = None
 
 
 def open_case(case: Case) -> Opened:
-    """The images and the pair model of a run.
-
-    Raises:
-        St3rError: either cannot be used.
-    """
+    """The images and the pair model of a run. Raises St3rError where either cannot be used."""
     if case.pair_model == NOISY_DEPTH:
         return _open_noisy_depth(case)
     frames = open_sequence(case.source, every=case.every, max_frames=case.max_frames or None)
@@ -85,35 +82,39 @@ def _open_noisy_depth(case: Case) -> Opened:
     frames = DepthFrames(sequence, views, calibrated=case.calibrated, every=case.every, max_frames=case.max_frames)
     twins = getattr(sequence, "twins", None)
     model = NoisyDepthModel(views.of, seed=case.seed, calibrated=case.calibrated, twins=twins)
-    return Opened(sequence, frames, model)
+    return Opened(sequence, frames, model, views)
 
 
 def _rendered_at(source: str, size: int) -> str:
     """The simulated source with images of this longer side, unless it says how large they are."""
     if "width=" in source or "height=" in source:
         return source
-    scale = size / max(SimulationConfig.width, SimulationConfig.height)
-    width, height = round(SimulationConfig.width * scale), round(SimulationConfig.height * scale)
-    return f"{source}{'&' if '?' in source else '?'}width={width}&height={height}"
+    width, height = SimulationConfig.width, SimulationConfig.height
+    scale = size / max(width, height)
+    return f"{source}{'&' if '?' in source else '?'}width={round(width * scale)}&height={round(height * scale)}"
 
 
-class Uncalibrated:
+class Wrapper:
+    """Like what it wraps, but for what a subclass does in another way."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self.wrapped = wrapped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.wrapped, name)
+
+
+class Uncalibrated(Wrapper):
     """A sequence whose frames do not tell their camera. Follows `ImageSequence`."""
 
     camera = None
 
-    def __init__(self, sequence: ImageSequence) -> None:
-        self._sequence = sequence
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sequence, name)
-
     def __iter__(self) -> Iterator[Frame]:
-        return (dataclasses.replace(frame, camera=None) for frame in self._sequence)
+        return (dataclasses.replace(frame, camera=None) for frame in self.wrapped)
 
     def at(self, stamps_ns: Collection[int]) -> dict[int, Frame]:
         """The frames of these stamps."""
-        return {stamp: dataclasses.replace(frame, camera=None) for stamp, frame in frames_at(self._sequence, stamps_ns).items()}
+        return {stamp: dataclasses.replace(frame, camera=None) for stamp, frame in frames_at(self.wrapped, stamps_ns).items()}
 
 
 def frames_at(frames: Any, stamps_ns: Collection[int]) -> dict[int, Frame]:

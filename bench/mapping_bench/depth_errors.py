@@ -14,12 +14,14 @@ import math
 import weakref
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from harness import evenly
 
-from mapping_bench.cases import Opened, frames_at
+from mapping_bench.cases import Opened, Wrapper, frames_at
 from st3r_ros.config import CloudConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.eval.association import associate
@@ -48,36 +50,31 @@ class DensePair:
         return DensePair(self.stamp1_ns, self.stamp0_ns, None if self.T_0_1 is None else self.T_0_1.inverse())
 
 
-class RecordingModel:
+class RecordingModel(Wrapper):
     """Wraps the pair model of a mapper and records the requested dense predictions."""
 
     def __init__(self, model: PairModel) -> None:
-        self.model = model
+        super().__init__(model)
         self._stamps: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self.pairs: list[DensePair] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
     def encode(self, frame: Frame) -> Any:
         """As the model's."""
-        features = self.model.encode(frame)
+        features = self.wrapped.encode(frame)
         self._stamps[features] = frame.stamp_ns
         return features
 
-    def predict(
-        self, features0: Any, features1: Any, *, T_0_1: SE3 | None = None, seed: Any = None, dense: bool = True
-    ) -> PairPrediction:
+    def predict(self, features0: Any, features1: Any, *, dense: bool = True, **settings: Any) -> PairPrediction:
         """As the model's."""
         if dense:
-            self.pairs.append(DensePair(self._stamps[features0], self._stamps[features1], T_0_1))
-        return self.model.predict(features0, features1, T_0_1=T_0_1, seed=seed, dense=dense)
+            self.pairs.append(DensePair(self._stamps[features0], self._stamps[features1], settings.get("T_0_1")))
+        return self.wrapped.predict(features0, features1, dense=dense, **settings)
 
     def pairs_of(self, stamp_ns: int, tracked_ns: Collection[int]) -> list[DensePair]:
         """A few of the pairs of one image with tracked ones, this one first; with itself where there are no others."""
         pairs = [p if p.stamp0_ns == stamp_ns else p.swapped() for p in self.pairs if stamp_ns in (p.stamp0_ns, p.stamp1_ns)]
         others = {p.stamp1_ns: p for p in pairs if p.stamp1_ns != stamp_ns and p.stamp1_ns in tracked_ns}
-        return _evenly(list(others.values()) or [p for p in pairs if p.stamp1_ns == stamp_ns][:1], MAX_PAIRS)
+        return evenly(list(others.values()) or [p for p in pairs if p.stamp1_ns == stamp_ns][:1], MAX_PAIRS)
 
 
 @dataclass(frozen=True)
@@ -99,11 +96,11 @@ def fusion_errors(keyframe_map: KeyframeMap, opened: Opened, model: RecordingMod
     if getattr(sequence, "depth", None) is None or sequence.camera is None:
         return FusionErrors()
     found = associate(np.array([k.stamp_ns for k in everything], np.int64), sequence.depth.stamps_ns)
-    indices = _evenly(list(zip(found.queries.tolist(), found.references.tolist(), strict=True)), MAX_KEYFRAMES)
+    indices = evenly(list(zip(found.queries.tolist(), found.references.tolist(), strict=True)), MAX_KEYFRAMES)
     tracked = set(keyframe_map.trajectory().stamps_ns.tolist())
     compared = [(everything[i], model.pairs_of(everything[i].stamp_ns, tracked), image) for i, image in indices]
     needed = {stamp for keyframe, pairs, _ in compared for stamp in (keyframe.stamp_ns, *(p.stamp1_ns for p in pairs))}
-    views = _Encoded(model.model, frames_at(opened.frames, needed))
+    views = _Encoded(model.wrapped, frames_at(opened.frames, needed))
     rows = []
     for keyframe, pairs, image in compared:
         try:
@@ -120,28 +117,17 @@ def fusion_errors(keyframe_map: KeyframeMap, opened: Opened, model: RecordingMod
     if not rows:
         return FusionErrors()
     fused_error, single_error, coverage = np.array(rows).T
-    known = np.isfinite(single_error)
-    return FusionErrors(
-        fused=float(fused_error.mean()),
-        single=float(single_error[known].mean()) if known.any() else math.nan,
-        coverage=float(coverage.mean()),
-        keyframes=len(rows),
-    )
+    known = single_error[np.isfinite(single_error)]
+    single = float(known.mean()) if len(known) else math.nan
+    return FusionErrors(float(fused_error.mean()), single, float(coverage.mean()), len(rows))
 
 
 class _Encoded:
-    """Features of frames by their stamps, made when they are needed."""
+    """Features of frames by their stamps, made when they are needed, as the mapper had them."""
 
     def __init__(self, model: PairModel, frames: dict[int, Frame]) -> None:
-        self._model, self._stream = model, FrameStream()
-        self._frames = frames
-        self._features: dict[int, Any] = {}
-
-    def of(self, stamp_ns: int) -> Any:
-        """Features as the mapper had them."""
-        if stamp_ns not in self._features:
-            self._features[stamp_ns] = self._model.encode(self._stream.undistorted(self._frames[stamp_ns]))
-        return self._features[stamp_ns]
+        self._model, stream = model, FrameStream()
+        self.of = cache(lambda stamp_ns: model.encode(stream.undistorted(frames[stamp_ns])))
 
     def true_K(self, keyframe: Keyframe, camera: Camera) -> np.ndarray:
         """(3, 3) intrinsics of a keyframe's pointmap, also where the mapper was not told them. camera: of the source."""
@@ -152,8 +138,7 @@ class _Encoded:
         """Median AbsRel of the predictions of image 0 of the pairs, NaN without any."""
         errors = []
         for pair in pairs:
-            features0, features1 = self.of(pair.stamp0_ns), self.of(pair.stamp1_ns)
-            prediction = self._model.predict(features0, features1, T_0_1=pair.T_0_1, dense=True)
+            prediction = self._model.predict(self.of(pair.stamp0_ns), self.of(pair.stamp1_ns), T_0_1=pair.T_0_1, dense=True)
             assert prediction.X_0_0 is not None and prediction.conf0 is not None
             found = compare_depth(_claimed(prediction.X_0_0, prediction.conf0), truth)
             errors += [] if found is None else [found.median_scaled.abs_rel]
@@ -163,8 +148,3 @@ class _Encoded:
 def _claimed(X: torch.Tensor, conf: torch.Tensor) -> np.ndarray:
     """(h, w) depth, NaN where the confidence is below that of the published cloud."""
     return torch.where(conf.float() >= MIN_CONF, X[..., 2].float(), math.nan).cpu().numpy()
-
-
-def _evenly(items: list, count: int) -> list:
-    """At most `count` of the items."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(len(items), count)).round().astype(int))]

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import numpy as np
-from harness import new_figure, png
+from harness import new_figure
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mapping_bench.run import Outcome
 from st3r_ros.eval.raster import level_axes
@@ -18,8 +19,8 @@ MAX_COLUMNS = 4
 MIN_POSES = 3
 
 
-def draw(outcomes: list[Outcome]) -> bytes:
-    """The picture as PNG bytes: of each sequence the paths of one seed, and the errors of all of them."""
+def draw(outcomes: list[Outcome]) -> Figure:
+    """Of each sequence the paths of one seed, and the errors of all of them."""
     groups = list(dict.fromkeys(o.name for o in outcomes))
     kinds = list(dict.fromkeys(o.kind for o in outcomes))
     colors = {kind: COLORS[i % len(COLORS)] for i, kind in enumerate(kinds)}
@@ -38,7 +39,7 @@ def draw(outcomes: list[Outcome]) -> bytes:
     handles = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     if handles:
         above.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), fontsize=9, frameon=False)
-    return png(figure)
+    return figure
 
 
 def _draw_paths(axes: Axes, outcomes: list[Outcome], colors: dict[str, str]) -> None:

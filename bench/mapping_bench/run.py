@@ -17,13 +17,13 @@ the frames that went through a stage.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
-from harness import Row, known, median, progress
+from harness import Row, known, median, progress, timed
 
 from mapping_bench.cases import Case, Opened, open_case
 from mapping_bench.depth_errors import RecordingModel, fusion_errors
@@ -72,11 +72,7 @@ class _Mapped:
 
 
 def run(case: Case, show: bool = False) -> Outcome:
-    """Maps and evaluates. show: a line on stderr about the progress.
-
-    Raises:
-        St3rError: the sequence or the pair model cannot be used.
-    """
+    """Maps and evaluates. show: a line on stderr about the progress."""
     cv2.setRNGSeed(case.seed)
     torch.manual_seed(case.seed)
     opened = open_case(case)
@@ -88,51 +84,50 @@ def run(case: Case, show: bool = False) -> Outcome:
     trajectory, stamps_ns = mapper.map.trajectory(), np.array([frame.stamp_ns for frame in mapped], np.int64)
     errors, note = _trajectory_errors(trajectory, opened.sequence.truth, stamps_ns)
     passed = _passed(opened.sequence.truth, stamps_ns)
-    length = float(np.linalg.norm(np.diff(passed.positions, axis=0), axis=1).sum()) if passed is not None else None
-    kinds = [edge.kind for edge in mapper.map.edges]
+    length = None if passed is None else float(np.linalg.norm(np.diff(passed.positions, axis=0), axis=1).sum())
     track_ms = [frame.ms for frame in mapped if frame.tracked and not frame.new_keyframe]
     made = [frame for frame in mapped if frame.new_keyframe]
-    stages = defaultdict(list)
-    for frame in mapped:
-        for stage, ms in frame.stages.items():
-            stages[stage].append(ms)
     row = {
         "sequence": case.source if opened.sequence.kind == "sim" else opened.sequence.name,
         "pair_model": case.pair_model,
         "seed": case.seed,
         "tracked": len(trajectory) / max(len(mapped) + skipped, 1),
-        "ate_sim3": errors.ate_sim3 if errors else None,
-        "ate_se3": errors.ate_se3 if errors else None,
-        "scale": errors.scale if errors else None,
+        **{name: getattr(errors, name, None) for name in ("ate_sim3", "ate_se3", "scale")},
         "depth_absrel": known(fusion.fused),
         "depth_absrel_single": known(fusion.single),
         "fps": 1e3 * len(mapped) / max(sum(frame.ms for frame in mapped), 1e-9),
         "ms_track": median(track_ms),
-        "ms_optimize": median([sum(frame.stages.get(stage, 0.0) for stage in ("optimize", "global")) for frame in made]),
+        "ms_optimize": median([frame.stages.get("optimize", 0.0) + frame.stages.get("global", 0.0) for frame in made]),
         "peak_rss_mb": memory[0],
         "peak_device_mb": memory[1],
-        "loops": kinds.count("loop"),
+        "loops": mapper.map.loops,
         "loops_rejected": mapper.map.loops_rejected,
         "ate_share_of_path": errors.ate_sim3 / length if errors and length else None,
         "path_length": length,
-        "truth_spread": errors.truth_spread if errors else None,
+        "truth_spread": getattr(errors, "truth_spread", None),
         "calibrated": case.calibrated,
         "loop_closure": case.loops,
         "frames": len(mapped) + skipped,
         "skipped": skipped,
         "lost_frames": sum(frame.state is MappingState.LOST for frame in mapped),
         "keyframes": len(mapper.map.keyframes),
-        "edges": len(kinds),
+        "edges": len(mapper.map.edges),
         "ms_track_p95": float(np.percentile(track_ms, 95)) if track_ms else 0.0,
         "ms_keyframe": median([frame.ms for frame in made]),
         "depth_coverage": known(fusion.coverage),
         "depth_keyframes": fusion.keyframes,
-        "stages_ms": {stage: median(times) for stage, times in stages.items()},
+        "stages_ms": _stage_medians([frame.stages for frame in mapped]),
         "note": note,
     }
     estimate = errors.T_truth_map @ trajectory.positions if errors else np.zeros((0, 3))
-    true_path = passed.positions if passed is not None else np.zeros((0, 3))
-    return Outcome(case, row, estimate, true_path, _up(passed if passed is not None else trajectory))
+    true_path = np.zeros((0, 3)) if passed is None else passed.positions
+    return Outcome(case, row, estimate, true_path, _up(trajectory if passed is None else passed))
+
+
+def _stage_medians(timings: list[dict[str, float]]) -> dict[str, float]:
+    """Milliseconds, over the frames that went through a stage."""
+    stages = dict.fromkeys(stage for of_frame in timings for stage in of_frame)
+    return {stage: median([of_frame[stage] for of_frame in timings if stage in of_frame]) for stage in stages}
 
 
 def _map(mapper: Mapper, opened: Opened, title: str, show: bool) -> tuple[list[_Mapped], int]:
@@ -140,17 +135,15 @@ def _map(mapper: Mapper, opened: Opened, title: str, show: bool) -> tuple[list[_
     mapped: list[_Mapped] = []
     refused, last = 0, 0.0
     for frame in opened.frames:
-        started = time.perf_counter()
         try:
-            update = mapper.register_frame(frame)
+            update, ms = timed(partial(mapper.register_frame, frame))
         except FrameError:
             refused += 1
             continue
-        ms = 1e3 * (time.perf_counter() - started)
         tracked, new_keyframe = update.T_world_cam is not None, update.new_keyframe is not None
         mapped.append(_Mapped(frame.stamp_ns, ms, dict(update.timings_ms), update.state, tracked, new_keyframe))
-        if started - last > PROGRESS_S:
-            last, keyframes = started, len(mapper.map.keyframes)
+        if time.monotonic() - last > PROGRESS_S:
+            last, keyframes = time.monotonic(), len(mapper.map.keyframes)
             progress(f"{title}: frame {frame.id + 1} of {opened.frames.length or '?'}, {keyframes} keyframes", show)
     progress("", show)
     return mapped, refused + len(opened.frames.skipped)

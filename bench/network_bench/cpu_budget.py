@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import torch
-from harness import Row, peak_mib, timed
+from harness import Laps, Row, peak_mib
 from network_bench.stages import FOV_DEG, source_image
 
 from golden_checks.procedural import procedural_network
@@ -23,31 +23,26 @@ def cpu_budget(weights: str, checkpoint: str, width: int, height: int, threads: 
     all outputs. match_s: fast reciprocal matches of that pair. peak_mib: of the process.
     """
     torch.set_num_threads(threads)
-    cpu = torch.device("cpu")
-    network, load_ms = timed(lambda: load_network(checkpoint) if checkpoint else procedural_network(weights))
-    loaded_mib = peak_mib(cpu)
+    images = [source_image(name, width, height) for name in "abc"]
+    camera = Camera.from_fov(images[0].shape[1], images[0].shape[0], FOV_DEG)
+    frames = [Frame(index, index, image, camera) for index, image in enumerate(images)]
+    laps = Laps()
+    network = load_network(checkpoint) if checkpoint else procedural_network(weights)
+    laps("load_s")
+    loaded_mib = peak_mib(torch.device("cpu"))
     model = MASt3RPairModel(network, MASt3RPairConfig(device="cpu", image_size=max(width, height)))
-    frames = []
-    for index, name in enumerate("abc"):
-        image = source_image(name, width, height)
-        frames.append(Frame(index, index, image, Camera.from_fov(image.shape[1], image.shape[0], FOV_DEG)))
-    keyframe, encode_ms = timed(lambda: model.encode(frames[0]))
-    _, first_ms = timed(lambda: model.infer([(keyframe, model.encode(frames[1]))]))
-    outputs, further_ms = timed(lambda: model.infer([(keyframe, model.encode(frames[2]))]))
-    desc0, desc1 = outputs[0].view0.desc, outputs[0].view1.desc
-    match_ms = 0.0 if desc0 is None else timed(lambda: fast_reciprocal(desc0, desc1))[1]
-    return {
-        "kind": "CpuBudget",
-        "width": width,
-        "height": height,
-        "threads": threads,
-        "load_s": 1e-3 * load_ms,
-        "first_pair_s": 1e-3 * (encode_ms + first_ms),
-        "further_pair_s": 1e-3 * further_ms,
-        "match_s": 1e-3 * match_ms,
-        "loaded_mib": loaded_mib,
-        "peak_mib": peak_mib(cpu),
-    }
+    laps("")
+    keyframe = model.encode(frames[0])
+    model.infer([(keyframe, model.encode(frames[1]))])
+    laps("first_pair_s")
+    (output,) = model.infer([(keyframe, model.encode(frames[2]))])
+    laps("further_pair_s")
+    if output.view0.desc is not None:
+        fast_reciprocal(output.view0.desc, output.view1.desc)
+    laps("match_s")
+    seconds = {name: 1e-3 * ms for name, ms in laps.ms.items() if name}
+    memory = {"loaded_mib": loaded_mib, "peak_mib": peak_mib(torch.device("cpu"))}
+    return {"kind": "CpuBudget", "width": width, "height": height, "threads": threads, **seconds, **memory}
 
 
 def line(row: Row) -> str:

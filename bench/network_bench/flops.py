@@ -23,19 +23,14 @@ class StageFlops:
     descriptors: float
 
     @property
-    def heads(self) -> float:
-        """Both heads of both views."""
-        return 2 * (self.geometry + self.descriptors)
-
-    @property
     def tracked_frame(self) -> float:
-        """A new image against a keyframe whose tokens are kept."""
-        return self.encode + self.decode + self.heads
+        """A new image against a keyframe whose tokens are kept, with both heads of both views."""
+        return self.encode + self.decode + 2 * (self.geometry + self.descriptors)
 
     @property
     def symmetric_pair(self) -> float:
         """Two new images in both orders."""
-        return 2 * (self.encode + self.decode + self.heads)
+        return 2 * self.tracked_frame
 
 
 def stage_flops(config: NetworkConfig, width: int, height: int) -> StageFlops:

@@ -80,13 +80,22 @@ class Workload:
         """Tokens of pairs, one order, to layers."""
         return in_mode(mode, self._decode, *self._tokens())
 
-    def geometry(self, mode: str) -> Run:
-        """Layers of pairs to pointmaps, both views."""
-        return in_mode(mode, self._heads(pointmaps=True), *self._tokens(), *self._layers())
+    def heads(self, mode: str, *, pointmaps: bool = False, descriptors: bool = False) -> Run:
+        """Layers of pairs to pointmaps or descriptors, both views."""
 
-    def descriptors(self, mode: str) -> Run:
-        """Layers of pairs to descriptors, both views."""
-        return in_mode(mode, self._heads(descriptors=True), *self._tokens(), *self._layers())
+        def stage(tokens0: torch.Tensor, tokens1: torch.Tensor, *layers: torch.Tensor) -> Tensors:
+            results: list[torch.Tensor | None] = []
+            half = len(layers) // 2
+            for view, tokens, own in ((0, tokens0, layers[:half]), (1, tokens1, layers[half:])):
+                part = self.network.image_part(view, tokens, self.grid, pointmaps=pointmaps)
+                output = self.network.head(view, own, self.grid, part, pointmaps=pointmaps, descriptors=descriptors)
+                results += [output.X, output.conf, output.desc, output.desc_conf]
+            return tuple(results)
+
+        with torch.inference_mode():
+            tokens = self._tokens()
+            layers = self._decode(*tokens)
+        return in_mode(mode, stage, *tokens, *layers)
 
     def match(self, mode: str) -> Run:
         """Fast reciprocal matches of dense descriptors, from image 0."""
@@ -112,8 +121,7 @@ class Workload:
 
     def symmetric_pair(self, mode: str) -> Run:
         """Pairs of new images, encoded once each, decoded in both orders, all outputs."""
-        inference = self._inference(mode)
-        images = torch.cat(self.images)
+        inference, images = self._inference(mode), torch.cat(self.images)
 
         def run() -> None:
             features = [self._as_features(tokens) for tokens in inference.encode(images)]
@@ -129,43 +137,24 @@ class Workload:
     def _tokens(self) -> list[torch.Tensor]:
         return [self.network.encode(images) for images in self.images]
 
-    @torch.inference_mode()
-    def _layers(self) -> Tensors:
-        return self._decode(*self._tokens())
-
     def _decode(self, tokens0: torch.Tensor, tokens1: torch.Tensor) -> Tensors:
         decoded = self.network.decode(tokens0, tokens1, self.grid, self.grid)
         return *decoded.view0, *decoded.view1
-
-    def _heads(self, *, pointmaps: bool = False, descriptors: bool = False) -> Callable[..., Tensors]:
-        asked = {"pointmaps": pointmaps, "descriptors": descriptors}
-
-        def stage(tokens0: torch.Tensor, tokens1: torch.Tensor, *layers: torch.Tensor) -> Tensors:
-            results: list[torch.Tensor | None] = []
-            half = len(layers) // 2
-            for view, tokens, own in ((0, tokens0, layers[:half]), (1, tokens1, layers[half:])):
-                part = self.network.image_part(view, tokens, self.grid, pointmaps=pointmaps)
-                output = self.network.head(view, own, self.grid, part, **asked)
-                results += [output.X, output.conf, output.desc, output.desc_conf]
-            return tuple(results)
-
-        return stage
 
     def _as_features(self, tokens: torch.Tensor) -> MASt3RFeatures:
         return MASt3RFeatures(self.sources[0], np.eye(3), True, tokens, self.grid, self.plan)
 
 
+JUMPED = partial(Workload.tracked, matching="reciprocal")
 STAGES = {
     "preprocess": Stage("preprocess", Workload.preprocess),
     "encode": Stage("encode", Workload.encode, lambda flops: flops.encode),
     "decode": Stage("decode", Workload.decode, lambda flops: flops.decode),
-    "geometry": Stage("geometry", Workload.geometry, lambda flops: 2 * flops.geometry),
-    "descriptors": Stage("descriptors", Workload.descriptors, lambda flops: 2 * flops.descriptors),
+    "geometry": Stage("geometry", partial(Workload.heads, pointmaps=True), lambda flops: 2 * flops.geometry),
+    "descriptors": Stage("descriptors", partial(Workload.heads, descriptors=True), lambda flops: 2 * flops.descriptors),
     "match": Stage("match", Workload.match),
     "tracked": Stage("tracked frame", Workload.tracked, lambda flops: flops.tracked_frame),
-    "tracked_jumped": Stage(
-        "tracked, jumped", partial(Workload.tracked, matching="reciprocal"), lambda flops: flops.tracked_frame
-    ),
+    "tracked_jumped": Stage("tracked, jumped", JUMPED, lambda flops: flops.tracked_frame),
     "symmetric": Stage("symmetric pair", Workload.symmetric_pair, lambda flops: flops.symmetric_pair),
 }
 

@@ -16,24 +16,11 @@ from network_bench.stages import DTYPES, PLAIN, PLAIN_DTYPE, PLAIN_MODE, STAGES,
 from st3r_ros.network.network import PairNetwork
 
 MATMUL_SIZE = {"cuda": 8192, "cpu": 1024}
-TABLE = Table(
-    (
-        ("stage", "stage", "<16", ""),
-        ("size", "size", ">9", ""),
-        ("batch", "batch", ">6", ""),
-        ("space", "", ">2", ""),
-        ("dtype", "dtype", "<10", ""),
-        ("mode", "mode", "<9", ""),
-        ("median_ms", "median ms", ">10", ".2f"),
-        ("min_ms", "min ms", ">9", ".2f"),
-        ("items_per_s", "items/s", ">9", ".2f"),
-        ("gflop", "GFLOP", ">9", ".1f"),
-        ("tflop_per_s", "TFLOP/s", ">9", ".2f"),
-        ("share", "of matmul", ">10", ".0%"),
-        ("peak_mib", "MiB", ">7", ".0f"),
-    ),
-    gap="",
-)
+COLUMNS = (("stage", "stage", "<16", ""), ("size", "size", ">9", ""), ("batch", "batch", ">6", ""), ("space", "", ">2", ""))
+COLUMNS += (("dtype", "dtype", "<10", ""), ("mode", "mode", "<9", ""), ("median_ms", "median ms", ">10", ".2f"))
+COLUMNS += (("min_ms", "min ms", ">9", ".2f"), ("items_per_s", "items/s", ">9", ".2f"), ("gflop", "GFLOP", ">9", ".1f"))
+COLUMNS += (("tflop_per_s", "TFLOP/s", ">9", ".2f"), ("share", "of matmul", ">10", ".0%"), ("peak_mib", "MiB", ">7", ".0f"))
+TABLE = Table(COLUMNS, gap="")
 
 
 def row(name: str, work_key: tuple[int, int, int, str, str], items: int, flops: float, rate: float, timing: Timing | None) -> Row:
@@ -74,12 +61,9 @@ def sweep(load: Callable[[torch.dtype], PairNetwork], choice: Namespace) -> Iter
     choice: the command line of bench/network.py.
     """
     for dtype in choice.dtypes:
-        network = load(DTYPES[dtype])
         with tf32(False):
-            yield from _rows(network, dtype, choice, [mode for mode in choice.modes if mode != PLAIN_MODE])
-        device = network.device
-        del network
-        free(device)
+            yield from _rows(load(DTYPES[dtype]), dtype, choice, [mode for mode in choice.modes if mode != PLAIN_MODE])
+        free(choice.device)
     if PLAIN_MODE in choice.modes:
         yield from _rows(load(torch.float32), PLAIN_DTYPE, choice, [PLAIN_MODE])
 
@@ -133,7 +117,6 @@ def speed_ups(rows: list[Row]) -> list[str]:
         same = [row for row in measured if all(row[key] == base[key] for key in ("stage", "width", "height", "batch"))]
         best = max((row for row in same if row["mode"] != PLAIN_MODE), key=lambda row: row["items_per_s"], default=None)
         if best:
-            ratio = best["items_per_s"] / base["items_per_s"]
-            where = "{stage}, {width}x{height}, batch {batch}".format(**base)
-            found.append(f"{where}: {best['dtype']} {best['mode']} is {ratio:.1f} times as fast as the plain way.")
+            text = "{stage}, {width}x{height}, batch {batch}: {} {} is {:.1f} times as fast as the plain way."
+            found.append(text.format(best["dtype"], best["mode"], best["items_per_s"] / base["items_per_s"], **base))
     return found

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ OVERLAP_SIZE = 160
 """Longer side of the true views by which overlap is measured, pixels."""
 TRIES_PER_PAIR = 200
 TRUE_FOCAL, ASSUMED_FOCAL = "1", "assumed"
+
+
+@dataclass(frozen=True)
+class Run(Case):
+    """All tries of one source, pair model and seed. focal: as for `with_focal`. progress: whether a line on stderr tells it."""
+
+    progress: bool = False
+    focal: str = TRUE_FOCAL
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return super().title + ("" if self.focal == TRUE_FOCAL else f", focal {self.focal}")
 
 
 @dataclass(frozen=True)
@@ -80,25 +94,17 @@ def with_focal(frame: Frame, focal: str) -> Frame:
     return replace(frame, camera=replace(frame.camera, K=K))
 
 
-def make_trials(source: str, pair_model: str, checkpoint: str, seed: int, wanted: Wanted) -> Trials:
-    """The trials of a pairs file or of a sequence.
-
-    Raises:
-        St3rError: the source or the pair model cannot be used, or no two frames are as wanted.
-    """
-    if not source.endswith(PAIRS_SUFFIX):
-        opened = open_case(Case(source, pair_model, seed, source, checkpoint=checkpoint))
-        return Trials(opened.model, _from_sequence(opened, seed, wanted))
-    if pair_model == NOISY_DEPTH:
-        raise InputError(
-            f"noisy_depth needs the depth of a sequence, and '{source}' is a file of pairs; choose another pair model."
-        )
+def make_trials(run: Run, wanted: Wanted) -> Trials:
+    """The trials of a pairs file or of a sequence. Raises St3rError where they cannot be made, or no two frames are as wanted."""
+    if not run.source.endswith(PAIRS_SUFFIX):
+        opened = open_case(run)
+        return Trials(opened.model, _from_sequence(opened, run.seed, wanted))
+    file = f"'{run.source}' is a file of pairs"
+    if run.pair_model == NOISY_DEPTH:
+        raise InputError(f"noisy_depth needs the depth of a sequence, and {file}; choose another pair model.")
     if wanted.with_depth or wanted.overlap is not None:
-        raise InputError(f"'{source}' is a file of pairs without depth; leave --with-depth, --overlap and --no-overlap out.")
-    return Trials(start_pair_model(pair_model, checkpoint), _from_file(Path(source))[: wanted.pairs])
-
-
-# A file of pairs ----------------------------------------------------------------------------------------------------------
+        raise InputError(f"{file} without depth; leave --with-depth, --overlap and --no-overlap out.")
+    return Trials(start_pair_model(run.pair_model, run.checkpoint), _from_file(Path(run.source))[: wanted.pairs])
 
 
 def _from_file(path: Path) -> list[Trial]:
@@ -124,22 +130,8 @@ def _pair(folder: Path, number: int, pair: dict[str, Any]) -> Trial:
     return Trial(pair["image_b"], pair["image_a"], T_ref_query, frames[1], frames[0])
 
 
-# A sequence ---------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class KnownFrames:
-    """The frames of a sequence that have a true pose: stamps_ns (N,) int64, T_world_cam (N,)."""
-
-    stamps_ns: np.ndarray
-    T_world_cam: SE3
-
-    def __len__(self) -> int:
-        return len(self.stamps_ns)
-
-
-def known_frames(opened: Opened) -> KnownFrames:
-    """Raises InputError for a sequence without true poses."""
+def known_frames(opened: Opened) -> tuple[np.ndarray, SE3]:
+    """Stamps (N,) int64 and T_world_cam (N,) of the frames that have a true pose; InputError for a sequence without."""
     sequence, truth = opened.sequence, opened.sequence.truth
     if truth is None:
         raise InputError(f"'{sequence.name}' has no true poses (groundtruth.txt); nothing can be compared.")
@@ -147,31 +139,38 @@ def known_frames(opened: Opened) -> KnownFrames:
     stamps = sequence.stamps_ns if simulated else np.array([frame.stamp_ns for frame in opened.frames], np.int64)
     found = associate(stamps, truth.stamps_ns)
     poses = SE3.from_quaternion_xyzw(truth.quaternions_xyzw, truth.positions)
-    return KnownFrames(stamps[found.queries], poses[found.references])
+    return stamps[found.queries], poses[found.references]
 
 
 def _from_sequence(opened: Opened, seed: int, wanted: Wanted) -> list[Trial]:
-    known = known_frames(opened)
+    stamps_ns, T_world_cam = known_frames(opened)
     overlaps = Overlaps(opened) if wanted.overlap is not None else None
-    depths = TrueViews(opened.sequence, max(_size(opened))) if wanted.with_depth else None
+    depths = _depths(opened) if wanted.with_depth else None
     chosen: list[tuple[int, int, float | None]] = []
-    for reference, query in _candidates(len(known), wanted, np.random.default_rng(seed)):
-        stamps = int(known.stamps_ns[reference]), int(known.stamps_ns[query])
-        overlap = None if overlaps is None else overlaps.of(*stamps)
-        if (depths is None or depths.has(stamps[0])) and _suits(overlap, wanted):
+    for reference, query in _candidates(len(stamps_ns), wanted, np.random.default_rng(seed)):
+        overlap = None if overlaps is None else overlaps.of(*stamps_ns[[reference, query]].tolist())
+        if (depths is None or depths.has(int(stamps_ns[reference]))) and _suits(overlap, wanted):
             chosen.append((reference, query, overlap))
         if len(chosen) == wanted.pairs:
             break
     if not chosen:
         raise InputError(f"'{opened.sequence.name}' has no two frames that are as wanted; give another --gap or overlap.")
-    frames = frames_at(opened.frames, {int(known.stamps_ns[index]) for r, q, _ in chosen for index in (r, q)})
+    frames = frames_at(opened.frames, {int(stamps_ns[index]) for pair in chosen for index in pair[:2]})
     trials = []
     for reference, query, overlap in chosen:
-        seen, asked = (frames[int(known.stamps_ns[index])] for index in (reference, query))
-        names, T = (format_stamp(frame.stamp_ns) for frame in (asked, seen)), known.T_world_cam
-        depth = depths.of(seen).depth if depths is not None else None
-        trials.append(Trial(*names, T[reference].inverse() @ T[query], asked, seen, depth, overlap))
+        seen, asked = (frames[int(stamps_ns[index])] for index in (reference, query))
+        T_ref_query = T_world_cam[reference].inverse() @ T_world_cam[query]
+        depth = None if depths is None else depths.of(seen).depth
+        trials.append(Trial(format_stamp(asked.stamp_ns), format_stamp(seen.stamp_ns), T_ref_query, asked, seen, depth, overlap))
     return trials
+
+
+def _depths(opened: Opened) -> TrueViews:
+    """Of the size of the frames."""
+    camera = opened.frames.camera or opened.sequence.camera
+    if camera is None:
+        raise InputError(f"'{opened.sequence.name}' has no calibration; its depth cannot be given to the reference.")
+    return TrueViews(opened.sequence, max(camera.width, camera.height))
 
 
 def _candidates(count: int, wanted: Wanted, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
@@ -199,23 +198,13 @@ class Overlaps:
 
     def __init__(self, opened: Opened) -> None:
         self._views = TrueViews(opened.sequence, OVERLAP_SIZE)
-        self._known: dict[int, TrueView | None] = {}
+        self._view = cache(self._load)
 
     def of(self, reference_ns: int, query_ns: int) -> float:
         """Share of the query; NaN where a frame has no depth."""
         reference, query = self._view(reference_ns), self._view(query_ns)
         return correspond(reference, query).overlap if reference and query else float("nan")
 
-    def _view(self, stamp_ns: int) -> TrueView | None:
-        if stamp_ns not in self._known:
-            frame = Frame(0, stamp_ns, np.zeros((0, 0, 3), np.uint8))
-            self._known[stamp_ns] = self._views.of(frame) if self._views.has(stamp_ns) else None
-        return self._known[stamp_ns]
-
-
-def _size(opened: Opened) -> tuple[int, int]:
-    """(width, height) of the frames."""
-    camera = opened.frames.camera or opened.sequence.camera
-    if camera is None:
-        raise InputError(f"'{opened.sequence.name}' has no calibration; its depth cannot be given to the reference.")
-    return camera.width, camera.height
+    def _load(self, stamp_ns: int) -> TrueView | None:
+        frame = Frame(0, stamp_ns, np.zeros((0, 0, 3), np.uint8))
+        return self._views.of(frame) if self._views.has(stamp_ns) else None

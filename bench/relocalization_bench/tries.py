@@ -6,15 +6,15 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Row, known, shown
-from mapping_bench.cases import Case, frames_at, open_case
+from harness import Row, evenly, known, median, shown
+from mapping_bench.cases import frames_at, open_case
 
-from relocalization_bench.trials import TRUE_FOCAL, Trials, known_frames, with_focal
+from relocalization_bench.trials import Run, Trials, known_frames, with_focal
 from st3r_ros.config import MapperConfig
 from st3r_ros.errors import InputError
 from st3r_ros.eval.relocalization import PoseError, pose_error
@@ -28,23 +28,7 @@ from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.types import LocalizationResult, PairModel
 
 MAPPED_SHARE, MAPPED_EVERY, QUERIED_SHARE = 0.6, 2, 0.2
-
-
-@dataclass(frozen=True)
-class Run:
-    """Rows of one source, pair model and seed have these in common."""
-
-    source: str
-    pair_model: str
-    seed: int
-    checkpoint: str = ""
-    progress: bool = False
-    focal: str = TRUE_FOCAL
-
-    @property
-    def title(self) -> str:
-        focal = "" if self.focal == TRUE_FOCAL else f", focal {self.focal}"
-        return f"{self.source}, {self.pair_model}, seed {self.seed}{focal}"
+NO_ERROR = PoseError(math.nan, math.nan, math.nan)
 
 
 def try_pairs(run: Run, made: Trials) -> Iterator[Row]:
@@ -54,7 +38,7 @@ def try_pairs(run: Run, made: Trials) -> Iterator[Row]:
         seen = trial.reference_frame if trial.depth is not None else with_focal(trial.reference_frame, run.focal)
         relocalizer.set_reference(trial.reference, seen, depth=trial.depth)
         result = relocalizer.localize(with_focal(trial.query_frame, run.focal))
-        error = None
+        error = NO_ERROR
         if result.T_ref_cam is not None:
             error = pose_error(result.T_ref_cam, trial.T_ref_query, metric=result.metric, covariance=result.covariance)
         yield _row(run, trial.query, replace(result, reference=trial.reference), error, overlap=trial.overlap)
@@ -64,32 +48,28 @@ def try_map(run: Run, queries: int) -> Iterator[Row]:
     """Maps the even frames of the first 60 %, saves and loads the map, and localizes frames of the last 20 % in it.
 
     Of a world with twin rooms, all even frames are mapped and odd ones localized: which twin it is cannot be told from a map
-    that knows only one.
-
-    Raises:
-        St3rError: the sequence cannot be used, or not mapped.
+    that knows only one. Raises St3rError where the sequence cannot be used, or not mapped.
     """
-    opened = open_case(Case(run.source, run.pair_model, run.seed, run.source, checkpoint=run.checkpoint))
-    frames_known = known_frames(opened)
-    mapped, late = _split(len(frames_known), getattr(opened.sequence, "twins", None) is not None)
-    asked = late[np.unique(np.linspace(0, len(late) - 1, min(queries, len(late))).round().astype(np.int64))]
-    mapped_ns = frames_known.stamps_ns[mapped]
-    stamps = frames_known.stamps_ns[asked].tolist()
-    frames = frames_at(opened.frames, {*mapped_ns.tolist(), *stamps})
-    keyframe_map = _saved_and_loaded(opened.model, [frames[stamp] for stamp in mapped_ns.tolist()], run)
-    aligned = evaluate_trajectory(keyframe_map.trajectory(), opened.sequence.truth, mapped_ns)
+    opened = open_case(run)
+    stamps_ns, T_world_cam = known_frames(opened)
+    mapped, late = _split(len(stamps_ns), getattr(opened.sequence, "twins", None) is not None)
+    asked = evenly(late.tolist(), queries)
+    frames = frames_at(opened.frames, set(stamps_ns[[*mapped, *asked]].tolist()))
+    keyframe_map = _saved_and_loaded(opened.model, [frames[stamp] for stamp in stamps_ns[mapped].tolist()], run)
+    aligned = evaluate_trajectory(keyframe_map.trajectory(), opened.sequence.truth, stamps_ns[mapped])
     relocalizer = Relocalizer(opened.model)
     relocalizer.use_map(keyframe_map)
-    for index, stamp in shown(list(zip(asked.tolist(), stamps, strict=True)), run.title, run.progress):
-        result, error = relocalizer.localize(with_focal(frames[stamp], run.focal)), None
+    for index in shown(asked, run.title, run.progress):
+        frame, error = frames[int(stamps_ns[index])], NO_ERROR
+        result = relocalizer.localize(with_focal(frame, run.focal))
         if result.T_ref_cam is not None:
             T_truth_found = (aligned.T_truth_map @ result.T_ref_cam.sim3()).se3()
             to_truth = np.kron(np.diag([aligned.scale, 1.0]), aligned.T_truth_map.rotation)
             covariance = None if result.covariance is None else to_truth @ result.covariance @ to_truth.T
-            compared = pose_error(T_truth_found, frames_known.T_world_cam[index], metric=True, covariance=covariance)
+            compared = pose_error(T_truth_found, T_world_cam[index], metric=True, covariance=covariance)
             # Of a position in the map, the direction says nothing; the map's own errors are no part of the covariance.
             error = replace(compared, direction_deg=math.nan, nees=math.nan)
-        yield _row(run, format_stamp(stamp), result, error, scene_scale=aligned.scale * _median_depth(keyframe_map))
+        yield _row(run, format_stamp(frame.stamp_ns), result, error, scene_scale=aligned.scale * _median_depth(keyframe_map))
 
 
 def _split(frames: int, twins: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -102,10 +82,8 @@ def _split(frames: int, twins: bool) -> tuple[np.ndarray, np.ndarray]:
 
 def _median_depth(keyframe_map: KeyframeMap) -> float:
     """In the map's unit."""
-    medians = [
-        float(k.T_world_cam.scale) * float(k.X[..., 2][k.conf > 0].float().median()) for k in keyframe_map.keyframes.values()
-    ]
-    return float(np.median(medians))
+    keyframes = keyframe_map.keyframes.values()
+    return median([float(k.T_world_cam.scale) * float(k.X[..., 2][k.conf > 0].float().median()) for k in keyframes])
 
 
 def _saved_and_loaded(model: PairModel, frames: list[Any], run: Run) -> KeyframeMap:
@@ -119,35 +97,33 @@ def _saved_and_loaded(model: PairModel, frames: list[Any], run: Run) -> Keyframe
         return load_map(Path(folder) / "map").map
 
 
-def _row(run: Run, query: str, result: LocalizationResult, error: PoseError | None, **more: float | None) -> Row:
+def _row(run: Run, query: str, result: LocalizationResult, error: PoseError, **more: float | None) -> Row:
     """Errors are None where a try was refused or there is nothing to compare.
 
     err_t: metres (of a map: the truth's unit after the map's alignment with it); None for a translation without a unit.
-    err_t_dir_deg: between the directions of the translations, None in a map. nees: squared error by the answer's covariance, 6 on
-    average when that is right; None in a map, whose own errors are no part of the covariance. false_accept: see
-    st3r_ros/eval/relocalization.py. overlap: share of the query that the reference shows, where that was asked for.
-    scene_scale: of a map, the median depth of its keyframes, in the truth's unit. sigmas: see st3r_ros/eval/relocalization.py.
-    doubt: of the query's calibration, by this and earlier tries.
+    err_t_dir_deg: between the directions of the translations, None in a map. nees: squared error by the answer's covariance, 6
+    on average when that is right; None in a map, whose own errors are no part of the covariance. overlap: share of the query that
+    the reference shows, where that was asked for. scene_scale: of a map, the median depth of its keyframes, in the truth's unit.
+    doubt: of the query's calibration, by this and earlier tries. false_accept, sigmas: see st3r_ros/eval/relocalization.py.
     """
     return {
         "query": query,
         "reference": result.reference,
         "status": result.status.value,
-        "err_t": known(error.translation if error else None),
-        "err_r_deg": known(error.rotation_deg if error else None),
-        "err_t_dir_deg": known(error.direction_deg if error else None),
+        "err_t": known(error.translation),
+        "err_r_deg": known(error.rotation_deg),
+        "err_t_dir_deg": known(error.direction_deg),
         "inliers": result.inliers,
         "ms": result.latency_ms,
-        "nees": known(error.nees if error else None),
+        "nees": known(error.nees),
         "sequence": run.source,
         "pair_model": run.pair_model,
         "seed": run.seed,
         "matches": result.matches,
         "metric": result.metric,
-        "false_accept": error is not None and error.false,
-        "overlap": more.get("overlap"),
-        "scene_scale": more.get("scene_scale"),
-        "sigmas": known(error.sigmas if error else None),
+        "false_accept": error.false,
+        **{"overlap": None, "scene_scale": None, **more},
+        "sigmas": known(error.sigmas),
         "doubt": result.doubt,
         "reason": result.reason,
     }

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from harness import progress
-from mapping_bench.cases import NOISY_DEPTH, Case, open_case
+from mapping_bench.cases import Case, open_case
 
 from noisy_depth.model import NoisyDepthModel
-from noisy_depth.views import DepthFrames, TrueView, TrueViews
+from noisy_depth.views import TrueView
 from st3r_ros.config import MapperConfig
 from st3r_ros.errors import InputError
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
@@ -63,59 +62,43 @@ class Stream:
 
 
 def open_stream(source: str, pair_model: str, *, size: int, max_frames: int, fps: float, seed: int = 1) -> Stream:
-    """Reads or renders a sequence into memory. size: longer side of noisy_depth's images, pixels. max_frames: 0 = all.
-
-    Raises:
-        St3rError: the sequence or the pair model cannot be used.
-    """
+    """Reads or renders a sequence into memory. size: longer side of noisy_depth's images, pixels. max_frames: 0 = all."""
     opened = open_case(Case(source, pair_model, seed, source, max_frames=max_frames, size=size))
-    frames: Any = opened.frames
     recorded, views = [], []
-    true_views = TrueViews(opened.sequence, size) if pair_model == NOISY_DEPTH else None
-    if true_views:
-        frames = DepthFrames(opened.sequence, true_views, max_frames=max_frames)
-    for frame in frames:
+    for frame in opened.frames:
         recorded.append(frame)
-        views += [true_views.of(frame)] if true_views else []
+        views += [opened.views.of(frame)] if opened.views else []
     if len(recorded) < 2:
         raise InputError(f"'{source}' has {len(recorded)} frames; a stream needs two at least.")
     replay = Replay(recorded, fps, views)
-    return Stream(replay, NoisyDepthModel(replay.view_of, seed=seed) if true_views else opened.model)
+    return Stream(replay, NoisyDepthModel(replay.view_of, seed=seed) if views else opened.model)
 
 
 def grow(mapper: Mapper, frames: Iterator[Frame], keyframes: int) -> None:
-    """Feeds frames until the map has so many keyframes.
-
-    Raises:
-        InputError: the frames end before that.
-    """
+    """Feeds frames until the map has so many keyframes. Raises InputError where the frames end before that."""
     for frame in frames:
         mapper.register_frame(frame)
         count = len(mapper.map.keyframes)
         progress(f"mapping: frame {frame.id + 1}, {count} keyframes")
         if count >= keyframes:
-            break
-    else:
-        raise InputError(
-            f"The sequence gave {len(mapper.map.keyframes)} keyframes, not {keyframes}; take one of more frames or a longer way."
-        )
-    progress("")
+            progress("")
+            return
+    gave = f"The sequence gave {len(mapper.map.keyframes)} keyframes, not {keyframes}"
+    raise InputError(f"{gave}; take one of more frames or a longer way.")
 
 
 def newest_part(grown: KeyframeMap, keyframes: int) -> KeyframeMap:
     """A copy of the newest keyframes, the edges among them and their frames, packed as in a saved map."""
-    part, newest = KeyframeMap(), list(grown.keyframes)[-keyframes:]
-    for keyframe_id in newest:
-        known = grown.keyframes[keyframe_id]
-        copied = replace(known, X=known.X.clone(), conf=known.conf.clone(), features=None)
+    part, chosen = KeyframeMap(), list(grown.keyframes.values())[-keyframes:]
+    for keyframe in chosen:
+        copied = replace(keyframe, X=keyframe.X.clone(), conf=keyframe.conf.clone(), features=None)
         retire(copied)
         part.add_keyframe(copied)
-    chosen = set(newest)
     for edge in grown.edges:
-        if edge.i in chosen and edge.j in chosen:
+        if edge.i in part.keyframes and edge.j in part.keyframes:
             part.add_edge(edge)
     for index in range(len(grown.frames)):
-        if grown.frames[index].keyframe_id in chosen:
+        if grown.frames[index].keyframe_id in part.keyframes:
             part.frames.append(grown.frames[index])
     part.scale = grown.scale
     return part

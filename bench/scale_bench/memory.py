@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from harness import Row, rss_mb
-from mapping_bench.cases import Case, open_case
+from mapping_bench.cases import Case, Wrapper, open_case
 
 from scale_bench.maps import MANY_KEYFRAMES, grow
 from st3r_ros.config import MapperConfig
@@ -23,18 +23,16 @@ WARM_UP_KEYFRAMES = 3
 EDGES = 10_000
 
 
-class OnDevice:
+class OnDevice(Wrapper):
     """Wraps a pair model and moves its predictions to a device, like those of a network."""
 
     def __init__(self, model: PairModel, device: str) -> None:
-        self._model, self._device = model, device
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+        super().__init__(model)
+        self._device = device
 
     def predict(self, *features: Any, **settings: Any) -> PairPrediction:
         """As the model's."""
-        found = self._model.predict(*features, **settings)
+        found = self.wrapped.predict(*features, **settings)
         m, to = found.matches, lambda tensor: None if tensor is None else tensor.to(self._device)
         matches = Matches(to(m.pixels0), to(m.pixels1), to(m.weight), m.possible)
         return PairPrediction(matches, found.parallax_deg, to(found.X_0_0), to(found.X_0_1), to(found.conf0), to(found.conf1))
@@ -46,9 +44,7 @@ def map_memory(source: str, keyframes: int, size: int, device: str) -> Row:
     MB are 10^6 bytes. rss_mb: of the process, more than before the map. rss_peak_mb: the most on the way. device_mb,
     device_peak_mb: the same of CUDA tensors, 0 without CUDA. map_mb: what `map_bytes` says. pointmaps_mb, images_mb,
     descriptors_mb, edges_mb: parts of it. half: keyframes with a pointmap in half precision. matches: of an edge, the mean.
-
-    Raises:
-        InputError: the sequence is too short.
+    Raises InputError where the sequence is too short.
     """
     torch.set_num_threads(1)
     opened = open_case(Case(source, "noisy_depth", 1, source, size=size))

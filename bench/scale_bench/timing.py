@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from harness import Row, clocks, median, progress, timed
+from mapping_bench.cases import Wrapper
 
 from scale_bench.maps import MANY_KEYFRAMES, grow, newest_part, open_stream
 from st3r_ros.slam.mapper import Mapper
@@ -19,24 +20,20 @@ FIRST_FRAMES = 5
 """Of the probe, in which every camera has just been found again; they do not count."""
 
 
-class TimedModel:
+class TimedModel(Wrapper):
     """Wraps a pair model and measures the time spent in it, to separate the mapper's own time."""
 
-    def __init__(self, model: PairModel) -> None:
-        self._model = model
-        self.ms = 0.0
+    ms = 0.0
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._model, name)
-        return self._timed(found) if name in ("encode", "predict", "describe") else found
+        found = super().__getattr__(name)
 
-    def _timed(self, function: Any) -> Any:
         def run(*arguments: Any, **settings: Any) -> Any:
-            result, ms = timed(lambda: function(*arguments, **settings))
+            result, ms = timed(lambda: found(*arguments, **settings))
             self.ms += ms
             return result
 
-        return run
+        return run if name in ("encode", "predict", "describe") else found
 
 
 @dataclass(eq=False)
@@ -102,9 +99,7 @@ def time_sizes(source: str, sizes: list[int], size_px: int, frames: int) -> list
     """Grows a map to the largest of the sizes, cuts the others from its newest end, and goes on in all of them.
 
     source: a simulated sequence. size_px: longer side of the images. frames: that are tracked in every map.
-
-    Raises:
-        InputError: the sequence is too short.
+    Raises InputError where the sequence is too short.
     """
     stream = open_stream(source, "noisy_depth", size=size_px, max_frames=0, fps=15.0)
     frames_of_stream = iter(stream.replay)
