@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import cv2
 import harness
@@ -91,31 +90,16 @@ SETTINGS = {
     "paced-peers": Setting(reliability="reliable", profile=PACED, robot=ASYNCHRONOUS | PEERS[ROBOT], base=PEERS[BASE]),
     "paced-server": Setting(reliability="reliable", profile=PACED, robot=ASYNCHRONOUS | SERVER, base=SERVER, server=True),
 }
-
-
-COLUMNS = (
-    ("setting", "setting", "<20", ""),
-    ("sent", "sent", ">6", ""),
-    ("received", "received", ">10", ""),
-    ("tracked", "tracked", ">9", ""),
-    ("share", "share", ">8", ".0%"),
-    ("first_s", "first s", ">9", ".1f"),
-    ("median_ms", "median ms", ">11", ".0f"),
-    ("p95_ms", "p95 ms", ">8", ".0f"),
-    ("mbit", "Mbit/s", ">8", ".1f"),
-)
+COLUMNS = (("setting", "setting", "<20", ""), ("sent", "sent", ">6", ""), ("received", "received", ">10", ""))
+COLUMNS += (("tracked", "tracked", ">9", ""), ("share", "share", ">8", ".0%"), ("first_s", "first s", ">9", ".1f"))
+COLUMNS += (("median_ms", "median ms", ">11", ".0f"), ("p95_ms", "p95 ms", ">8", ".0f"), ("mbit", "Mbit/s", ">8", ".1f"))
 
 
 def row(setting: str, note: str = "", **figures: float) -> Row:
     """first_s: from the first image sent to the first that arrived. share: of the images sent since then. mbit: per second, all
     that the robot has sent while it played. note: why there are no figures."""
-    nothing = {
-        "sent": 0,
-        "received": 0,
-        "tracked": 0,
-        **dict.fromkeys(("share", "first_s", "median_ms", "p95_ms", "mbit"), math.nan),
-    }
-    return {"setting": setting, **nothing, **figures, "note": note}
+    counts, others = ("sent", "received", "tracked"), ("share", "first_s", "median_ms", "p95_ms", "mbit")
+    return {"setting": setting, **dict.fromkeys(counts, 0), **dict.fromkeys(others, math.nan), **figures, "note": note}
 
 
 def table(mapping: bool) -> Table:
@@ -129,11 +113,7 @@ def line(row: Row, mapping: bool) -> str:
 
 
 def record(source: str, count: int, folder: Path) -> int:
-    """The first images of a source as a folder in the TUM layout, at FPS. Returns how many there are.
-
-    Raises:
-        St3rError: the source cannot be read.
-    """
+    """The first images of a source as a folder in the TUM layout, at FPS. Returns how many there are."""
     lines = []
     for index, frame in enumerate(open_sequence(source, max_frames=count)):
         cv2.imwrite(str(folder / f"{index:05d}.png"), cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
@@ -148,13 +128,11 @@ def record(source: str, count: int, folder: Path) -> int:
 @contextmanager
 def started(link: Link, side: str, words: list[str], variables: dict[str, str], log: Path) -> Iterator[subprocess.Popen]:
     """A process on one side; at the end it is interrupted, and killed if that does not help."""
-    bench = str(Path(__file__).parent)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [bench, os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     with log.open("w") as output:
         process = subprocess.Popen(
             link.command(side, words),
-            env=environment,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **variables, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -182,36 +160,37 @@ def measure(link: Link, name: str, images: Path, seconds: float, mapping: bool) 
     """Play the images once with one setting."""
     setting = SETTINGS[name]
     base, robot = setting.environment(BASE), setting.environment(ROBOT)
+    what = "mapping" if mapping else setting.transport
     with tempfile.TemporaryDirectory(prefix="st3r_lossy_") as folder, ExitStack() as stack:
-        target, log = Path(folder, "heard.json"), Path(folder, "camera.log")
+        target, heard_log, log = (Path(folder, file) for file in ("heard.json", "listener.log", "camera.log"))
         if setting.server:
             server = ["fastdds", "discovery", "-i", "0", "-l", ADDRESSES[BASE], "-p", "11811"]
             stack.enter_context(started(link, BASE, server, {}, Path(folder, "server.log")))
         if mapping:
             words = node("mapping_node", base_frame="", image_transport=setting.transport, image_reliability=setting.reliability)
             stack.enter_context(started(link, BASE, words, base, Path(folder, "mapping.log")))
-        what = "mapping" if mapping else setting.transport
         words = [sys.executable, str(LISTENER), what, setting.reliability, str(target)]
-        with started(link, BASE, words, base, Path(folder, "listener.log")) as listener:
+        with started(link, BASE, words, base, heard_log) as listener:
             time.sleep(8.0 if mapping else 2.0)
             if listener.poll() is not None:
-                raise LinkError(f"The listener ended: {_last(Path(folder, 'listener.log').read_text())}")
-            before = link.counts()
+                raise LinkError(f"The listener ended: {_last(heard_log)}")
+            before = link.sent_bytes()
             words = node("camera_node", source=str(images), stamp_now=True)
             with started(link, ROBOT, words, robot, log) as camera:
                 with suppress(subprocess.TimeoutExpired):
                     camera.wait(seconds + END_S)
-                after = link.counts()
+                after = link.sent_bytes()
             time.sleep(1.0)
         text = log.read_text()
-        begin, sent = _log_time(text, "Playing"), re.search(r"Sent (\d+) images in ([\d.]+) s", text)
+        begin = re.search(r"\[INFO\] \[([\d.]+)\] \[st3r_camera\]: Playing", text)
+        sent = re.search(r"Sent (\d+) images in ([\d.]+) s", text)
         if begin is None or sent is None:
-            return row(name, note=_why(text))
+            waited = "waiting for a subscriber" in text
+            return row(name, note="the two sides did not find each other" if waited else _last(log))
         if not target.exists():
-            said = _last(Path(folder, "listener.log").read_text())
-            return row(name, note=f"the listener ended with {listener.returncode}: {said}")
-        heard = json.loads(target.read_text())
-        return measured_row(name, int(sent.group(1)), begin, heard, (after["bytes"] - before["bytes"]) / float(sent.group(2)))
+            return row(name, note=f"the listener ended with {listener.returncode}: {_last(heard_log)}")
+        bytes_per_s = (after - before) / float(sent[2])
+        return measured_row(name, int(sent[1]), float(begin[1]), json.loads(target.read_text()), bytes_per_s)
 
 
 def measured_row(name: str, sent: int, begin: float, heard: dict, bytes_per_s: float) -> Row:
@@ -220,27 +199,15 @@ def measured_row(name: str, sent: int, begin: float, heard: dict, bytes_per_s: f
     if not heard["stamps"]:
         return row(name, **figures, share=heard["received"] / sent)
     first_s = heard["stamps"][0] - begin
-    since = sent - round(first_s * FPS)
+    share = min(1.0, heard["received"] / max(1, sent - round(first_s * FPS)))
     ms = sorted(1e3 * value for value in heard["latencies"])
     p95_ms = ms[min(len(ms) - 1, int(0.95 * len(ms)))]
-    share = min(1.0, heard["received"] / max(1, since))
     return row(name, **figures, share=share, first_s=first_s, median_ms=statistics.median(ms), p95_ms=p95_ms)
 
 
-def _log_time(text: str, words: str) -> float | None:
-    found = re.search(rf"\[INFO\] \[([\d.]+)\] \[st3r_camera\]: {words}", text)
-    return float(found.group(1)) if found else None
-
-
-def _why(text: str) -> str:
-    if "waiting for a subscriber" in text:
-        return "the two sides did not find each other"
-    return _last(text)
-
-
-def _last(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+def _last(log: Path) -> str:
+    """What a process has said last."""
+    return (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
 
 
 @harness.command
@@ -259,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 0 <= options.loss <= 100 or options.rate < 0 or options.seconds < 1:
         parser.error("--loss is 0..100, --rate at least 0, --seconds at least 1")
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     check_machine()
     harness.write_json(options.json, _run(options))
     return 0
@@ -279,10 +246,6 @@ def _run(options: argparse.Namespace) -> list[Row]:
                 rows.append(measure(link, name, Path(folder), count / FPS, options.map))
             print(line(rows[-1], options.map), flush=True)
     return rows
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from st3r_ros.errors import St3rError
 
@@ -55,15 +54,11 @@ class Link:
     Every packet that arrives, in either direction, is dropped with the probability `loss` (0..1): single IP fragments and TCP
     segments, as on the air. rate_mbit: megabits per second in each direction, with a queue of 100 ms; 0 for no limit.
     multicast: whether that passes, which some access points forbid. sysctl: settings of the kernel on both sides.
-
-    Raises:
-        LinkError: the kernel refuses one of the steps.
+    Raises LinkError where the kernel refuses one of the steps.
     """
 
-    def __init__(
-        self, loss: float = 0.0, rate_mbit: float = 0.0, *, multicast: bool = True, sysctl: dict[str, str] | None = None
-    ) -> None:
-        self._rate_mbit, self._sysctl = rate_mbit, sysctl or {}
+    def __init__(self, loss: float, rate_mbit: float, *, multicast: bool, sysctl: dict[str, str]) -> None:
+        self._rate_mbit, self._sysctl = rate_mbit, sysctl
         self._rules = _RULES.format(per_mille=round(1000 * loss), multicast="" if multicast else "ip daddr 224.0.0.0/4 drop")
         self._names = {side: f"st3r-{side}-{os.getpid()}" for side in (ROBOT, BASE)}
         self._stack = ExitStack()
@@ -77,7 +72,7 @@ class Link:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     def command(self, side: str, words: list[str]) -> list[str]:
@@ -85,12 +80,10 @@ class Link:
         script = 'mount --bind "$0" /dev/shm && exec "$@"'
         return ["ip", "netns", "exec", self._names[side], "sh", "-c", script, str(self._shared_memory / side), *words]
 
-    def counts(self) -> dict[str, int]:
-        """What the robot has sent so far, as the base sees it: packets, lost packets and bytes on the line."""
-        text = self._run(*self._inside(BASE, "nft", "--json", "list", "counters")).stdout
-        counters = {item["counter"]["name"]: item["counter"] for item in json.loads(text)["nftables"] if "counter" in item}
-        arrived, lost = counters["arrived"], counters["lost"]
-        return {"packets": arrived["packets"], "lost": lost["packets"], "bytes": arrived["bytes"]}
+    def sent_bytes(self) -> int:
+        """What the robot has sent so far, as the base sees it, lost packets included."""
+        found = json.loads(self._run(*self._inside(BASE, "nft", "--json", "list", "counters")).stdout)["nftables"]
+        return next(item["counter"]["bytes"] for item in found if item.get("counter", {}).get("name") == "arrived")
 
     def _build(self) -> None:
         self._shared_memory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="st3r_link_")))

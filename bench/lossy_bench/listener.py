@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import rclpy
@@ -19,6 +18,7 @@ from rclpy.executors import ExternalShutdownException
 from sensor_msgs.msg import CompressedImage, Image
 
 from st3r_ros.msg import MappingStatus
+from st3r_ros.ros.conversions import stamp_to_ns
 from st3r_ros.ros.qos import images, latched, stream
 
 TOPICS = {
@@ -28,44 +28,32 @@ TOPICS = {
 }
 
 
-@dataclass
-class Heard:
-    """stamps: of the images, seconds. latencies: from the stamp to here, seconds.
-
-    received, tracked: as the mapping node counts; without it, received are the images that came here.
-    """
-
-    stamps: list[float] = field(default_factory=list)
-    latencies: list[float] = field(default_factory=list)
-    received: int = 0
-    tracked: int = 0
-
-
 def main(what: str, reliability: str, target: str) -> None:
-    """Subscribes like the mapping node, or to the mapping node, and writes the received messages as JSON."""
+    """Subscribes like the mapping node, or to the mapping node, and writes the received messages as JSON.
+
+    stamps: of the images, seconds. latencies: from the stamp to here, seconds. received, tracked: as the mapping node counts;
+    without it, received are the images that came here.
+    """
     topic, kind = TOPICS[what]
-    heard = Heard()
+    stamps, latencies, counts = [], [], {}
     rclpy.init()
     node = rclpy.create_node("listener")
 
     def note(message: Image | CompressedImage | PoseWithCovarianceStamped) -> None:
-        stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
-        heard.stamps.append(stamp)
-        heard.latencies.append(time.time() - stamp)
-        if what != "mapping":
-            heard.received += 1
+        stamps.append(1e-9 * stamp_to_ns(message.header.stamp))
+        latencies.append(time.time() - stamps[-1])
 
     def count(status: MappingStatus) -> None:
-        heard.received, heard.tracked = status.frames_received, status.frames_tracked
+        counts.update(received=status.frames_received, tracked=status.frames_tracked)
 
+    node.create_subscription(kind, topic, note, stream(10) if what == "mapping" else images(reliability))
     if what == "mapping":
-        node.create_subscription(kind, topic, note, stream(10))
         node.create_subscription(MappingStatus, "st3r_mapping/status", count, latched())
-    else:
-        node.create_subscription(kind, topic, note, images(reliability))
     with suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(node)
-    Path(target).write_text(json.dumps(asdict(heard)))
+    received = 0 if what == "mapping" else len(stamps)
+    heard = {"stamps": stamps, "latencies": latencies, "received": received, "tracked": 0, **counts}
+    Path(target).write_text(json.dumps(heard))
 
 
 if __name__ == "__main__":
