@@ -19,10 +19,10 @@ from typing import Any
 
 import harness
 import numpy as np
-from ros_cloud import flown_over
+from ros_cloud import flown_over, move
 
 from st3r_ros.config import CloudConfig
-from st3r_ros.geometry.transforms import SE3, Sim3
+from st3r_ros.geometry.transforms import SE3
 from st3r_ros.products.steps import finish
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, write_results
@@ -33,15 +33,15 @@ from st3r_ros.ros.outputs.latched import GradualOutput
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
 PERIOD_S = 1.0
+CONFIG = CloudConfig(voxel_size=0.03, max_points=0)
 
 
+@dataclass(eq=False)
 class Publisher:
     """A publisher with one subscriber that keeps when messages were sent."""
 
+    sent: list[float] = field(default_factory=list)
     is_activated = True
-
-    def __init__(self) -> None:
-        self.sent: list[float] = []
 
     def get_subscription_count(self) -> int:
         """One."""
@@ -54,33 +54,33 @@ class Publisher:
 
 @dataclass(eq=False)
 class Images:
-    """Images at a rate to a worker that also makes the cloud; how long each took from coming to being done, seconds."""
+    """Images at a rate to a worker that also makes the cloud; how long each took from coming to being done, milliseconds."""
 
     output: GradualOutput
+    rate: float
     image_s: float
     latencies: list[float] = field(default_factory=list)
     dropped: int = 0
 
     def __post_init__(self) -> None:
-        self.worker: Worker[float] = Worker(
-            self._process, idle=lambda: self.output.poll(PERIOD_S, idle=True), spare=self.output.go_on, report=_fail
-        )
+        idle = lambda: self.output.poll(PERIOD_S, idle=True)  # noqa: E731
+        self.worker: Worker[float] = Worker(self._process, idle=idle, spare=self.output.go_on, report=_fail)
         self.worker.start()
 
-    def run(self, rate: float, until: Callable[[], bool], limit_s: float = 300.0) -> None:
+    def run(self, until: Callable[[], bool], limit_s: float = 300.0) -> None:
         """Send images until it is true."""
-        begin = due = time.perf_counter()
-        while not until() and due - begin < limit_s:
+        end = time.perf_counter() + limit_s
+        for _ in harness.paced(self.rate):
+            if until() or time.perf_counter() > end:
+                return
             self.dropped += self.worker.submit(time.perf_counter())
-            due += 1.0 / rate
-            time.sleep(max(0.0, due - time.perf_counter()))
 
     def _process(self, came: float) -> None:
         end = time.thread_time() + self.image_s
         a = np.ones(20_000, np.float32)
         while time.thread_time() < end:
             a = np.sqrt(a)
-        self.latencies.append(time.perf_counter() - came)
+        self.latencies.append(1e3 * (time.perf_counter() - came))
         self.output.poll(PERIOD_S, idle=False)
 
 
@@ -88,49 +88,45 @@ def _fail(error: Exception) -> None:
     raise error
 
 
-def close_loop(keyframe_map: KeyframeMap, meters: float) -> None:
-    """Moves all keyframes, the last ones by so many metres."""
+def close_loop(keyframe_map: KeyframeMap) -> None:
+    """Moves all keyframes, the last one by half a metre along x and y."""
     count = len(keyframe_map.keyframes)
     for number, keyframe in enumerate(keyframe_map.keyframes.values()):
-        T = keyframe.T_world_cam
-        keyframe.T_world_cam = Sim3(
-            T.rotation, T.translation + meters * (number + 1) / count * np.array([1.0, 1.0, 0.0]), T.scale
-        )
+        move(keyframe, 0.5 * (number + 1) / count * np.array([1.0, 1.0, 0.0]))
 
 
-def measure_loop(m: KeyframeMap, cloud: MapCloud, config: CloudConfig, rate: float, image_s: float) -> None:
+def measure_loop(m: KeyframeMap, cloud: MapCloud, rate: float, image_s: float) -> None:
     """Print the seconds from the loop to the cloud, and the latencies of the images before and meanwhile."""
     publisher = Publisher()
-    output = GradualOutput(publisher, lambda: cloud.steps(header(0, "map"), m, config, SE3.identity()))  # type: ignore[arg-type]
-    images = Images(output, image_s)
-    calm_end = time.perf_counter() + 5.0
-    images.run(rate, lambda: time.perf_counter() > calm_end)
+    output = GradualOutput(publisher, lambda: cloud.steps(header(0, "map"), m, CONFIG, SE3.identity()))  # type: ignore[arg-type]
+    images = Images(output, rate, image_s)
+    images.run(lambda: False, limit_s=5.0)
     calm = images.latencies.copy()
-    close_loop(m, 0.5)
+    close_loop(m)
     images.latencies.clear()
     begin = time.perf_counter()
     output.mark()
-    images.run(rate, lambda: bool(publisher.sent))
+    images.run(lambda: bool(publisher.sent))
     images.worker.stop()
     after = publisher.sent[0] - begin if publisher.sent else float("nan")
     print(f"new cloud {after:.1f} s after the loop; {len(images.latencies)} images meanwhile, {images.dropped} dropped")
-    for name, values in (("before", calm), ("meanwhile", images.latencies)):
-        ms = 1e3 * np.array(values)
-        quantiles = np.median(ms), np.percentile(ms, 95), ms.max()
-        print("  image latency {:<10} median {:4.0f} ms, 95 % {:4.0f}, max {:4.0f}".format(name, *quantiles))
+    for name, ms in (("before", calm), ("meanwhile", images.latencies)):
+        spread = harness.spread(ms)
+        print("  image latency {:<10} median {median:4.0f} ms, 95 % {p95:4.0f}, max {max:4.0f}".format(name, **spread))
 
 
-def measure_end(m: KeyframeMap, cloud: MapCloud, config: CloudConfig, title: str) -> None:
+def measure_end(m: KeyframeMap, cloud: MapCloud, title: str) -> None:
     """Print the seconds of making the cloud and of writing the results."""
+    laps, used = harness.Laps(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        begin, used = time.perf_counter(), time.process_time()
-        points = cloud.whole(m, config)
-        made = time.perf_counter()
-        write_results(Path(folder), m, RunRecorder(), RunInfo("bench", "none"), cloud_config=config, cloud=points)
-        end = time.perf_counter()
+        points = cloud.whole(m, CONFIG)
+        laps("cloud")
+        write_results(Path(folder), m, RunRecorder(), RunInfo("bench", "none"), cloud_config=CONFIG, cloud=points)
+        laps("results")
+    made, written = (1e-3 * ms for ms in laps.ms.values())
     print(
-        f"end, {title:<18} {end - begin:5.1f} s ({time.process_time() - used:.1f} s of a core): cloud of {len(points)} points "
-        f"{made - begin:.1f} s, results {end - made:.1f} s",
+        f"end, {title:<18} {made + written:5.1f} s ({time.process_time() - used:.1f} s of a core): cloud of {len(points)} points "
+        f"{made:.1f} s, results {written:.1f} s",
         flush=True,
     )
 
@@ -144,14 +140,14 @@ def main() -> None:
     parser.add_argument("--image-ms", type=float, default=35.0)
     options = parser.parse_args()
     m, cloud = flown_over(options.keyframes), MapCloud()
-    config = CloudConfig(voxel_size=0.03, max_points=0)
-    begin, used = time.perf_counter(), time.process_time()
-    finish(cloud.steps(header(0, "map"), m, config, SE3.identity()))
-    print(f"first cloud in {time.perf_counter() - begin:.1f} s ({time.process_time() - used:.1f} s of a core)", flush=True)
-    measure_loop(m, cloud, config, options.rate, 1e-3 * options.image_ms)
-    measure_end(m, cloud, config, "nothing stale")
-    close_loop(m, 0.5)
-    measure_end(m, cloud, config, "all stale")
+    taken: list[tuple[float, float]] = []
+    with harness.clocks(taken, time.process_time):
+        finish(cloud.steps(header(0, "map"), m, CONFIG, SE3.identity()))
+    print("first cloud in {:.1f} s ({:.1f} s of a core)".format(*(1e-3 * ms for ms in taken[0])), flush=True)
+    measure_loop(m, cloud, options.rate, 1e-3 * options.image_ms)
+    measure_end(m, cloud, "nothing stale")
+    close_loop(m)
+    measure_end(m, cloud, "all stale")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ more than 5 million points. 0 keyframes skip it.
 from __future__ import annotations
 
 import os
-import statistics
 import threading
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -59,29 +57,25 @@ def measure(points: int, repeats: int, subscribe: bool) -> dict[str, list[float]
     xyz = rng.normal(size=(points, 3)).astype(np.float32)
     colors = rng.integers(0, 256, (points, 3), dtype=np.uint8)
     conf = rng.random(points, dtype=np.float32)
-    node = rclpy.create_node("bench")
-    publisher = node.create_publisher(PointCloud2, "cloud", latched())
+    publisher = rclpy.create_node("bench").create_publisher(PointCloud2, "cloud", latched())
     arrived = threading.Event()
     listener = rclpy.create_node("listener")
     if subscribe:
         listener.create_subscription(PointCloud2, "cloud", lambda message: arrived.set(), latched(), raw=True)
-    times: dict[str, list[float]] = {"pack": [], "publish": [], "pack + publish": []}
+    taken = []
     with harness.spinning(*[listener] * subscribe):
-        while subscribe and not publisher.get_subscription_count():
-            time.sleep(0.01)
+        harness.wait_until(lambda: not subscribe or publisher.get_subscription_count())
         for repeat in range(repeats + 2):
             arrived.clear()
-            begin = time.perf_counter()
+            laps = harness.Laps()
             message = cloud_message(header(repeat, "map"), xyz, colors, conf)
-            packed = time.perf_counter()
+            laps("pack")
             publisher.publish(message)
-            published = time.perf_counter()
+            laps("publish")
+            taken.append({**laps.ms, "pack + publish": sum(laps.ms.values())})
             if subscribe:
                 arrived.wait(5.0)
-            if repeat >= 2:
-                for name, seconds in zip(times, (packed - begin, published - packed, published - begin), strict=True):
-                    times[name].append(1e3 * seconds)
-    return times
+    return {stage: [ms[stage] for ms in taken[2:]] for stage in taken[0]}
 
 
 def flown_over(keyframes: int) -> KeyframeMap:
@@ -102,42 +96,42 @@ def flown_over(keyframes: int) -> KeyframeMap:
     return result
 
 
+def move(keyframe: Keyframe, by: np.ndarray | float) -> None:
+    """As an optimization does."""
+    T = keyframe.T_world_cam
+    keyframe.T_world_cam = Sim3(T.rotation, T.translation + by, T.scale)
+
+
 def run_steps(steps: Steps[Any]) -> tuple[Any, np.ndarray]:
     """The result, and the milliseconds of each step."""
-    times: list[float] = []
+    taken: list[tuple[float, float]] = []
     while True:
-        begin = time.perf_counter()
         try:
-            next(steps)
+            with harness.clocks(taken):
+                next(steps)
         except StopIteration as done:
-            times.append(1e3 * (time.perf_counter() - begin))
-            return done.value, np.array(times)
-        times.append(1e3 * (time.perf_counter() - begin))
+            return done.value, np.array(taken)[:, 0]
 
 
 def measure_large_map(keyframes: int) -> None:
     """Print how long the steps of cloud and grid are, from nothing and after changes."""
     m = flown_over(keyframes)
-    limited = CloudConfig(voxel_size=0.03)
-    grid_config = GridConfig(enabled=True, min_height=0.1, max_height=1.0, max_range=12.0)
+    cloud, grid = CloudConfig(voxel_size=0.03), GridConfig(enabled=True, min_height=0.1, max_height=1.0, max_range=12.0)
     print(f"\n{keyframes} keyframes, {WIDTH}x{HEIGHT}; steps in milliseconds")
     print(STEPS.header())
-
-    def move(count: int) -> None:
-        for k in list(m.keyframes.values())[-count:]:
-            k.T_world_cam = Sim3(k.T_world_cam.rotation, k.T_world_cam.translation + 0.01, k.T_world_cam.scale)
-
-    changes = (("the start", 0), ("nothing", 0), ("ten moved", 10), ("a loop", keyframes))
-    for title, config in (("cloud", replace(limited, max_points=0)), ("cloud, max_points 2M", limited), ("grid", grid_config)):
-        builder: Any = MapGrid(print) if config is grid_config else MapCloud()
-        for after, count in changes:
-            move(count) if count else None
-            of_cloud = (SE3.identity(),) if config is not grid_config else ()
-            message, ms = run_steps(builder.steps(header(0, "map"), m, config, *of_cloud))
-            size = message.width if config is not grid_config else message.info.width * message.info.height
-            times = {"total": ms.sum(), "median": np.median(ms), "p95": np.percentile(ms, 95), "max": ms.max()}
-            row = {"message": title, "after": after, "steps": len(ms), **times, "size": size, "kept_mb": builder.nbytes / 1e6}
-            print(STEPS.line(row), flush=True)
+    kinds: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+        ("cloud", MapCloud(), (replace(cloud, max_points=0), SE3.identity())),
+        ("cloud, max_points 2M", MapCloud(), (cloud, SE3.identity())),
+        ("grid", MapGrid(print), (grid,)),
+    )
+    for title, builder, settings in kinds:
+        for after, count in (("the start", 0), ("nothing", 0), ("ten moved", 10), ("a loop", keyframes)):
+            for keyframe in list(m.keyframes.values())[::-1][:count]:
+                move(keyframe, 0.01)
+            message, ms = run_steps(builder.steps(header(0, "map"), m, *settings))
+            size = message.info.width * message.info.height if title == "grid" else message.width
+            figures = {**harness.spread(ms), "steps": len(ms), "total": ms.sum(), "size": size, "kept_mb": builder.nbytes / 1e6}
+            print(STEPS.line({"message": title, "after": after, **figures}), flush=True)
 
 
 @harness.command
@@ -153,9 +147,8 @@ def main() -> None:
     print(f"PointCloud2 of {options.points} points, {options.repeats} repeats, milliseconds")
     print(MESSAGES.header())
     for subscribe in (False, True):
-        for stage, values in measure(options.points, options.repeats, subscribe).items():
-            times = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-            print(MESSAGES.line({"subscriber": "yes" if subscribe else "no", "stage": stage, **times}))
+        for stage, ms in measure(options.points, options.repeats, subscribe).items():
+            print(MESSAGES.line({"subscriber": "yes" if subscribe else "no", "stage": stage, **harness.spread(ms)}))
     rclpy.shutdown()
     if options.keyframes:
         measure_large_map(options.keyframes)

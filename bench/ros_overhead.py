@@ -2,7 +2,7 @@
 """What the mapping node costs beside the mapping: from the callback to the worker, idle, and when images come too fast.
 
 callback: 1280x720 bgr8 images, one at a time from another process. idle: CPU time of an active node of its own without images,
-with and without odometry and a TF of 100 Hz. flood: images of 60 Hz into a model that takes 0.3 s longer than it would.
+with and without odometry and a TF of 100 Hz. flood: images of 60 Hz into a worker that takes 0.3 s longer for each than it would.
 
 Run: python bench/ros_overhead.py [--parts callback idle flood] [--seconds 20] [--flood-seconds 60] [--json figures.json]
 """
@@ -19,7 +19,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +41,16 @@ from st3r_ros.ros.demo.isolation import isolated_environment
 from st3r_ros.ros.input.image_input import ImageInput, ImageSource
 from st3r_ros.ros.nodes.mapping_node import MappingNode
 from st3r_ros.ros.nodes.process import Stop, make_room_for_images
-from st3r_ros.ros.outputs.status import rss_mb
 
 SLOW_S = 0.3
 SETTLE_S = 3.0
+NOT_COUNTED = 10
+"""Images at the beginning."""
 Row = tuple[str, str, float, str]
 """What, of what, the figure, its unit."""
 
 
-# The camera, in a process of its own ---------------------------------------------------------------------------------
-
-
-def play(width: int, height: int, rate: float) -> None:
+def play(width: int, height: int, rate: int) -> None:
     """Publish one and the same bgr8 image until killed; its stamp is the monotonic time at which it is handed to ROS."""
     rclpy.init()
     node = Node("camera")
@@ -59,19 +59,15 @@ def play(width: int, height: int, rate: float) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
     data = array.array("B", np.repeat(np.repeat(pixels, 8, 0), 8, 1).tobytes())
     image = Image(height=height, width=width, encoding="bgr8", step=3 * width, data=data)
-    while not images.get_subscription_count():
-        time.sleep(0.05)
-    due = time.monotonic()
-    while True:
-        due = max(due + 1.0 / rate, time.monotonic() - 1.0)
-        time.sleep(max(0.0, due - time.monotonic()))
+    harness.wait_until(images.get_subscription_count)
+    for _ in harness.paced(rate):
         infos.publish(conversions.camera_message(None, 0, "camera", width, height))
         image.header = conversions.header(time.monotonic_ns(), "camera")
         images.publish(image)
 
 
 @contextmanager
-def camera(width: int, height: int, rate: float) -> Iterator[None]:
+def camera(width: int, height: int, rate: int) -> Iterator[None]:
     """A process that plays."""
     process = subprocess.Popen([sys.executable, __file__, "--play", str(width), str(height), str(rate)])
     try:
@@ -81,41 +77,17 @@ def camera(width: int, height: int, rate: float) -> Iterator[None]:
         process.wait()
 
 
-# The node, in this process --------------------------------------------------------------------------------------------
-
-
-class SlowMappingNode(MappingNode):
-    """A mapping node whose pair model takes `slow_s` seconds longer for each image."""
-
-    def __init__(self, slow_s: float) -> None:
-        self._slow_s = slow_s
-        super().__init__(Stop())
-
-    def _load_pair_model(self, name: str, checkpoint: str) -> Any:
-        model = super()._load_pair_model(name, checkpoint)
-        encode = model.encode
-
-        def encode_slowly(frame: Any) -> Any:
-            time.sleep(self._slow_s)
-            return encode(frame)
-
-        model.encode = encode_slowly  # type: ignore[method-assign]
-        return model
-
-
 @contextmanager
-def mapping(process: Callable[[Any, ImageInput], None], slow_s: float = 0.0) -> Iterator[MappingNode]:
-    """An active mapping node whose worker calls `process` with its session and each image."""
-    rclpy.init(
-        args=["--ros-args", "-p", "base_frame:=''", "-p", "input_wait:=0.0"], signal_handler_options=SignalHandlerOptions.NO
-    )
-    node = SlowMappingNode(slow_s)
+def mapping(process: Callable[[Any, ImageInput], None]) -> Iterator[MappingNode]:
+    """An active mapping node whose worker calls `process` with its session's own way and each image."""
+    arguments = ["--ros-args", "-p", "base_frame:=''", "-p", "input_wait:=0.0"]
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
+        node = MappingNode(Stop())
         node.start()
         session = node.session
         assert session is not None
-        usual = session.process
-        session.process = lambda item: process(usual, item)  # type: ignore[method-assign]
+        session.process = partial(process, session.process)  # type: ignore[method-assign]
         with harness.spinning(node):
             yield node
         node.close()
@@ -123,35 +95,35 @@ def mapping(process: Callable[[Any, ImageInput], None], slow_s: float = 0.0) -> 
         rclpy.shutdown()
 
 
+def age_ms(message: Image) -> float:
+    """Since the image was handed to ROS."""
+    return (time.monotonic_ns() - conversions.stamp_to_ns(message.header.stamp)) / 1e6
+
+
 def measure_callback(images: int) -> list[Row]:
     """From the publisher to the callback, from the callback to the idle worker, and what the worker does first: decode it."""
-    entered: dict[int, int] = {}
-    transport, handed, decoding = [], [], []
+    times: dict[str, list[float]] = {"publisher to callback": [], "callback to worker": [], "worker: decoded": []}
+    transport, handed, decoding = times.values()
     on_image = ImageSource._on_image
+    entered: dict[int, float] = {}
 
     def noting(source: ImageSource, message: Image) -> None:
-        now, stamp = time.monotonic_ns(), conversions.stamp_to_ns(message.header.stamp)
-        entered[stamp] = now
-        transport.append((now - stamp) / 1e6)
+        transport.append(age_ms(message))
+        entered[conversions.stamp_to_ns(message.header.stamp)] = transport[-1]
         on_image(source, message)
 
     def process(usual: Callable[[ImageInput], None], item: ImageInput) -> None:
-        begin = time.monotonic_ns()
-        handed.append((begin - entered[conversions.stamp_to_ns(item.message.header.stamp)]) / 1e6)
-        conversions.image_from_message(item.message)
-        decoding.append((time.monotonic_ns() - begin) / 1e6)
+        handed.append(age_ms(item.message) - entered[conversions.stamp_to_ns(item.message.header.stamp)])
+        decoding.append(harness.timed(partial(conversions.image_from_message, item.message))[1])
 
     ImageSource._on_image = noting  # type: ignore[method-assign]
     try:
-        with mapping(process), camera(1280, 720, 10.0):
-            while len(handed) < images + 10:
-                time.sleep(0.1)
+        with mapping(process), camera(1280, 720, 10):
+            harness.wait_until(lambda: len(decoding) >= images + NOT_COUNTED)
     finally:
         ImageSource._on_image = on_image  # type: ignore[method-assign]
-    rows: list[Row] = []
-    for stage, values in (("publisher to callback", transport), ("callback to worker", handed), ("worker: decoded", decoding)):
-        rows += quantiles(stage, values[10 : images + 10])
-    return rows
+    counted = slice(NOT_COUNTED, images + NOT_COUNTED)
+    return [row for stage, values in times.items() for row in quantiles(stage, values[counted])]
 
 
 def quantiles(what: str, ms: list[float]) -> list[Row]:
@@ -160,30 +132,29 @@ def quantiles(what: str, ms: list[float]) -> list[Row]:
 
 
 def measure_flood(seconds: float) -> list[Row]:
-    """Images of 60 Hz into a slow model: what is counted, how old the processed ones are, and the memory over the time."""
+    """Images of 60 Hz, each slowly processed: what is counted, how old the processed ones are, and the memory over the time."""
     ages: list[float] = []
 
     def process(usual: Callable[[ImageInput], None], item: ImageInput) -> None:
-        ages.append((time.monotonic_ns() - conversions.stamp_to_ns(item.message.header.stamp)) / 1e6)
+        ages.append(age_ms(item.message))
+        time.sleep(SLOW_S)
         usual(item)
 
     memory: list[float] = []
-    with mapping(process, SLOW_S) as node:
-        with camera(640, 480, 60.0):
-            while len(ages) < 10:
-                time.sleep(0.1)
-            begin = time.monotonic()
-            while time.monotonic() - begin < seconds:
-                memory.append(rss_mb())
+    with mapping(process) as node:
+        with camera(640, 480, 60):
+            harness.wait_until(lambda: len(ages) >= NOT_COUNTED)
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                memory.append(harness.rss_mb())
                 time.sleep(0.25)
-        counts, session = node._counts, node.session
+        counts, session = node.counts, node.session
         assert session is not None
         before = -1
         while before != counts.received or node.worker.discard():  # what waited counts as such: it is in none of the others
             before = counts.received
             time.sleep(1.0)
-    recorder, tenth, half = session.recorder, max(len(memory) // 10, 1), len(memory) // 2
-    processed = recorder.frames + recorder.skipped
+    processed, tenth, half = session.recorder.frames + session.recorder.skipped, max(len(memory) // 10, 1), len(memory) // 2
     counted = {
         "received": counts.received,
         "processed": processed,
@@ -200,9 +171,6 @@ def measure_flood(seconds: float) -> list[Row]:
     ]
 
 
-# The idle node, in a process of its own -------------------------------------------------------------------------------
-
-
 @contextmanager
 def transforms(rate: float) -> Iterator[None]:
     """odom -> base_link on /tf at a rate, from a thread; none at rate 0."""
@@ -214,14 +182,13 @@ def transforms(rate: float) -> Iterator[None]:
             now = node.get_clock().now().nanoseconds
             publisher.publish(TFMessage(transforms=[conversions.transform_message(SE3.identity(), now, "odom", "base_link")]))
 
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        node.destroy_node()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(publish)
+        try:
+            yield
+        finally:
+            ended.set()
+    node.destroy_node()
 
 
 def measure_idle(seconds: float) -> list[Row]:
@@ -231,17 +198,15 @@ def measure_idle(seconds: float) -> list[Row]:
     for odom_frame, rate in itertools.product(("", "odom"), (0.0, 100.0)):
         child = Child("mapping_node", {"odom_frame": odom_frame}, {})
         try:
-            while not any("Subscribed" in line for line in child.lines):
-                if not child.running:
-                    raise SystemExit("\n".join(child.lines))
-                time.sleep(0.1)
+            harness.wait_until(lambda: not child.running or any("Subscribed" in line for line in child.lines))  # noqa: B023
+            if not child.running:
+                raise SystemExit("\n".join(child.lines))
             with transforms(rate):
                 time.sleep(SETTLE_S)
                 share = cpu_share(child.pid, seconds)
         finally:
             child.stop(10.0)
-        odometry = f"odometry {'on' if odom_frame else 'off'}, /tf {rate:.0f} Hz"
-        rows.append(("idle", odometry, 100.0 * share, "% of a core"))
+        rows.append(("idle", f"odometry {'on' if odom_frame else 'off'}, /tf {rate:.0f} Hz", 100.0 * share, "% of a core"))
     rclpy.shutdown()
     return rows
 
@@ -272,10 +237,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each case of the part idle")
     parser.add_argument("--flood-seconds", type=float, default=60.0)
     harness.add_outputs(parser, "also write the figures here")
-    parser.add_argument("--play", nargs=3, type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--play", nargs=3, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.play:
-        play(int(options.play[0]), int(options.play[1]), options.play[2])
+        play(*options.play)
     os.environ.update(isolated_environment())
     make_room_for_images()
     rows = []
