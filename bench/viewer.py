@@ -41,7 +41,7 @@ from st3r_ros.viewer.turning import FEWEST_POINTS
 
 sys.path.append(str(harness.TEST / "viewer"))
 
-from browser import Page, drawn_share, find_chromium, open_page
+from browser import drawn_share, find_chromium, open_page
 
 BLOCK = 1 << 20
 
@@ -57,20 +57,17 @@ class Meter:
 
     def _accept(self) -> None:
         while True:
-            browser, _ = self._listener.accept()
-            viewer = socket.create_connection(("127.0.0.1", self._port))
+            browser, viewer = self._listener.accept()[0], socket.create_connection(("127.0.0.1", self._port))
             for source, target, counts in ((browser, viewer, False), (viewer, browser, True)):
                 threading.Thread(target=self._pump, args=(source, target, counts), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the other side has gone
             while data := source.recv(BLOCK):
                 target.sendall(data)
                 if counts:
                     self.received, self.last = self.received + len(data), time.perf_counter()
             target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the other side has gone
 
 
 def room(count: int, seed: int) -> PointCloud2:
@@ -88,16 +85,16 @@ def stages(message: PointCloud2, limit: int) -> dict[str, float]:
     data = serialize_message(message)
     best: dict[str, float] = {}
     for _ in range(3):
-        begin = time.perf_counter()
+        laps = harness.Laps()
         read = deserialize_message(data, PointCloud2)
-        taken = time.perf_counter()
+        laps("deserialize")
         points, colors = finite_cloud(read)
-        decoded = time.perf_counter()
+        laps("decode")
         for part in layers(points, FEWEST_POINTS, limit):
             points[part], colors[part]
-        done = time.perf_counter()
-        times = {"deserialize": taken - begin, "decode": decoded - taken, "thin": done - decoded, "all": done - begin}
-        best = {name: min(1e3 * seconds, best.get(name, float("inf"))) for name, seconds in times.items()}
+        laps("thin")
+        times = {**laps.ms, "all": sum(laps.ms.values())}
+        best = {name: min(ms, best.get(name, ms)) for name, ms in times.items()}
     return best
 
 
@@ -111,13 +108,14 @@ def measure(count: int, shown: int, adapts: bool, folder: Path) -> str:
     try:
         with harness.spinning(viewer), open_page(meter.url, folder) as page:
             page.wait_for_text("Thousand points")
-            viewer._scene._adapts.value = adapts
+            viewer.scene._adapts.value = adapts
             publisher.publish(room(count // 10, 0))
-            wait_for_picture(page, viewer, count // 10)
-            message, before, begin = room(count, 1), meter.received, time.perf_counter()
+            page.wait_for(lambda: viewer.scene.points == count // 10, "the first cloud")
+            page.wait_for(lambda: drawn_share(page.canvas()) > 0.1, "the first picture")
+            message, before = room(count, 1), meter.received
             begin = time.perf_counter()
             publisher.publish(message)
-            page.wait_for(lambda: viewer._scene.points == count, "the cloud")
+            page.wait_for(lambda: viewer.scene.points == count, "the cloud")
             handed = time.perf_counter() - begin
             time.sleep(3.0)
             sent, arrived = meter.received - before, meter.last - begin
@@ -126,9 +124,9 @@ def measure(count: int, shown: int, adapts: bool, folder: Path) -> str:
                 at_once = page.frames_per_second(5.0)
                 for _ in range(3):
                     later = page.frames_per_second(5.0)
-            turned = viewer._scene._cloud.drawn
+            turned = viewer.scene.cloud.drawn
             time.sleep(2.0)
-            at_rest = viewer._scene._cloud.drawn
+            at_rest = viewer.scene.cloud.drawn
     finally:
         viewer.close()
         mapping.destroy_node()
@@ -138,11 +136,6 @@ def measure(count: int, shown: int, adapts: bool, folder: Path) -> str:
         f"{shown:>9,} {'fewer' if adapts else 'all':>5} | {work:4.0f} ms | {handed:5.2f} s | {arrived:5.2f} s | "
         f"{sent / 1e6:5.1f} MB | {at_once:4.1f} | {later:4.1f} | {turned:9,} | {at_rest:9,}"
     )
-
-
-def wait_for_picture(page: Page, viewer: ViewerNode, count: int) -> None:
-    page.wait_for(lambda: viewer._scene.points == count, "the first cloud")
-    page.wait_for(lambda: drawn_share(page.canvas()) > 0.1, "the first picture")
 
 
 @harness.command

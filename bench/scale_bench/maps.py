@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import count
 
 from harness import progress
 from mapping_bench.cases import Case, open_case
@@ -22,30 +23,23 @@ MANY_KEYFRAMES = MapperConfig(keyframe_match_fraction=0.9, max_keyframes=100_000
 """A keyframe every few frames, and none is dropped."""
 
 
-@dataclass(eq=False)
 class Replay:
     """Played forwards and backwards without jumps, with increasing frame numbers and stamps.
 
     Each time a frame is shown, noisy_depth draws other errors for it, as its stamp is another one.
     """
 
-    recorded: list[Frame]
-    fps: float
-    views: list[TrueView] = field(default_factory=list)
+    def __init__(self, recorded: list[Frame], fps: float, views: list[TrueView]) -> None:
+        self.recorded, self.fps, self._views = recorded, fps, views
+        self._interval_ns = round(1e9 / fps)
 
     def __iter__(self) -> Iterator[Frame]:
-        number = 0
-        while True:
+        for number in count():
             yield replace(self.recorded[self._place(number)], id=number, stamp_ns=(number + 1) * self._interval_ns)
-            number += 1
 
     def view_of(self, frame: Frame) -> TrueView:
         """What a frame of the stream truly sees, by its stamp."""
-        return self.views[self._place(frame.stamp_ns // self._interval_ns - 1)]
-
-    @property
-    def _interval_ns(self) -> int:
-        return round(1e9 / self.fps)
+        return self._views[self._place(frame.stamp_ns // self._interval_ns - 1)]
 
     def _place(self, number: int) -> int:
         """Where in the recording."""
@@ -78,9 +72,8 @@ def grow(mapper: Mapper, frames: Iterator[Frame], keyframes: int) -> None:
     """Feeds frames until the map has so many keyframes. Raises InputError where the frames end before that."""
     for frame in frames:
         mapper.register_frame(frame)
-        count = len(mapper.map.keyframes)
-        progress(f"mapping: frame {frame.id + 1}, {count} keyframes")
-        if count >= keyframes:
+        progress(f"mapping: frame {frame.id + 1}, {len(mapper.map.keyframes)} keyframes")
+        if len(mapper.map.keyframes) >= keyframes:
             progress("")
             return
     gave = f"The sequence gave {len(mapper.map.keyframes)} keyframes, not {keyframes}"

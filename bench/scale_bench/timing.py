@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from harness import Row, clocks, median, progress, timed
 from mapping_bench.cases import Wrapper
-
 from scale_bench.maps import MANY_KEYFRAMES, grow, newest_part, open_stream
+
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import Frame, MappingUpdate, PairModel
+from st3r_ros.types import Frame, PairModel
 
 KEYFRAME_STAGES = ("keyframe", "loops", "optimize", "global")
 FIRST_FRAMES = 5
@@ -36,27 +35,23 @@ class TimedModel(Wrapper):
         return run if name in ("encode", "predict", "describe") else found
 
 
-@dataclass(eq=False)
 class Probe:
-    """One map, and what each frame cost in it, milliseconds: all stages, CPU time, the mapper without the pair model."""
+    """One map, made of the newest keyframes of a map that has grown, and what each frame costs in it."""
 
-    keyframes: int
-    edges: int
-    mapper: Mapper
-    model: TimedModel
-    tracked: list[tuple[float, float, float]] = field(default_factory=list)
-    new: list[dict[str, float]] = field(default_factory=list)
-    lost: int = 0
+    def __init__(self, model: PairModel, grown: Mapper, keyframes: int) -> None:
+        part, self.model = newest_part(grown.map, keyframes), TimedModel(model)
+        self.size = {"keyframes": len(part.keyframes), "edges": len(part.edges)}
+        self.mapper = Mapper(self.model, MANY_KEYFRAMES)
+        self.mapper.load(part)
+        self.forget()
 
-    @staticmethod
-    def of(model: PairModel, grown: Mapper, size: int) -> Probe:
-        """The newest keyframes of a map that has grown."""
-        part, timed_model = newest_part(grown.map, size), TimedModel(model)
-        mapper = Mapper(timed_model, MANY_KEYFRAMES)
-        mapper.load(part)
-        return Probe(len(part.keyframes), len(part.edges), mapper, timed_model)
+    def forget(self) -> None:
+        """What the frames have cost so far. tracked: milliseconds of all stages, CPU time, the mapper without the pair model."""
+        self.tracked: list[tuple[float, float, float]] = []
+        self.new: list[dict[str, float]] = []
+        self.lost = 0
 
-    def register(self, frame: Frame) -> MappingUpdate:
+    def register(self, frame: Frame) -> None:
         """Maps a frame and notes what it cost."""
         model_ms, taken = self.model.ms, []
         with clocks(taken):
@@ -68,7 +63,6 @@ class Probe:
             self.tracked.append((total, taken[0][1], total - (self.model.ms - model_ms)))
         else:
             self.lost += 1
-        return update
 
     def row(self) -> Row:
         """The size of the map, and milliseconds of tracked frames (made no keyframe) and of new keyframes.
@@ -80,8 +74,7 @@ class Probe:
         total, cpu, own = np.array(self.tracked).reshape(-1, 3).T
         found = {stage for timings in self.new for stage in timings}
         return {
-            "keyframes": self.keyframes,
-            "edges": self.edges,
+            **self.size,
             "frames": len(total),
             "lost": self.lost,
             "track": median(total),
@@ -98,20 +91,19 @@ class Probe:
 def time_sizes(source: str, sizes: list[int], size_px: int, frames: int) -> list[Row]:
     """Grows a map to the largest of the sizes, cuts the others from its newest end, and goes on in all of them.
 
-    source: a simulated sequence. size_px: longer side of the images. frames: that are tracked in every map.
-    Raises InputError where the sequence is too short.
+    source: a simulated sequence; InputError where it is too short. size_px: longer side of the images. frames: that are tracked
+    in every map.
     """
     stream = open_stream(source, "noisy_depth", size=size_px, max_frames=0, fps=15.0)
     frames_of_stream = iter(stream.replay)
     grown = Mapper(stream.model, MANY_KEYFRAMES)
     grow(grown, islice(frames_of_stream, len(stream.replay.recorded)), max(sizes))
-    probes = [Probe.of(stream.model, grown, size) for size in sizes]
+    probes = [Probe(stream.model, grown, size) for size in sizes]
     for number, frame in enumerate(islice(frames_of_stream, frames + FIRST_FRAMES)):
         for turn in range(len(probes)):  # in turn, so that whatever else the machine does meets all alike
             probes[(number + turn) % len(probes)].register(frame)
-        if number + 1 == FIRST_FRAMES:
-            for probe in probes:
-                probe.tracked, probe.new, probe.lost = [], [], 0
+            if number + 1 == FIRST_FRAMES:
+                probes[(number + turn) % len(probes)].forget()
         progress(f"probing: frame {number + 1} of {frames + FIRST_FRAMES}")
     progress("")
     return [probe.row() for probe in probes]
