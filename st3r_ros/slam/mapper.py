@@ -20,15 +20,20 @@ from st3r_ros.slam.optimization.odometry_way import OdometryWay
 from st3r_ros.slam.optimization.scale import ScaleEstimator
 from st3r_ros.slam.places.loop_finder import LoopFinder
 from st3r_ros.slam.places.relocalizer import Relocalizer
+from st3r_ros.slam.tracking.camera_watch import CameraWatch
 from st3r_ros.slam.tracking.fitted_images import FittedImages
 from st3r_ros.slam.tracking.frontend import Frontend
-from st3r_ros.slam.tracking.initialization import Initialization, Start, has_barely_begun
+from st3r_ros.slam.tracking.initialization import TINY_MAP_KEYFRAMES, Initialization, Start, has_barely_begun
 from st3r_ros.slam.tracking.stream import FrameStream
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Features, Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
 
 PROTECTED_KEYFRAMES = 3
+TIME_JUMP_S = 1.0
+"""Stamps that go back by more are of another run of the recording, or of a clock that was set."""
+CAMERA_CHECKS, CAMERA_CHECK_FRAMES = 6, 5
+"""How often, and every how many images, the calibration of images that are found in a loaded map is compared with it."""
 LOOKING = "Lost: searching for a known place."
 NO_MAP = "There is no map to find the camera in; load one."
 
@@ -54,6 +59,7 @@ class Mapper:
         self._guess: SE3 | None = None
         self._second_start: Initialization | None = None
         self._told_late = False
+        self._unchecked = 0
         self.reset()
 
     def register_frame(self, frame: Frame) -> MappingUpdate:
@@ -66,6 +72,7 @@ class Mapper:
         step = MappingStep()
         self._admit(frame, step)
         frame = self._calibrated_as_the_map(frame, step)
+        self._note_camera(frame, step)
         looks = self.state is not MappingState.LOST or self._stream.time_to_look(frame, self.config.relocalization_period)
         if not looks:
             step.message = LOOKING  # but not at every frame, to limit the load of a lost camera
@@ -85,6 +92,7 @@ class Mapper:
                 self._start_again(frame, features, step)
         else:
             self._track(frame, features, step)
+        self._check_camera(frame, features, step)
         if step.new_keyframe is not None:
             self._close_loops(self.map.keyframes[step.new_keyframe], step)
             step.changed |= set(self._builder.optimize())
@@ -105,7 +113,7 @@ class Mapper:
                     "The images have no calibration: that of the map is used, with a focal length of "
                     f"{self._images.camera.K[0, 0]:.0f} pixels for images {self._images.camera.width} pixels wide."
                 )
-            frame = fitted
+            frame, self._stream.lent = fitted, True
         late = self._stream.calibrated is False and frame.camera is not None
         if late and self.has_begun:
             if not self._told_late:
@@ -118,6 +126,30 @@ class Mapper:
         if self._stream.calibrated is None or late:
             self._stream.calibrated = frame.camera is not None
         return frame
+
+    def _note_camera(self, frame: Frame, step: MappingStep) -> None:
+        """Says when the calibration changes. A map that has barely begun begins again with it: drivers mend the first."""
+        change = self._camera_watch.look(frame.camera)
+        if not change:
+            return
+        if self._camera_watch.alternates:
+            step.note = f"{change}. Do two nodes publish camera_info?"
+        elif self._loaded or len(self.map.keyframes) > TINY_MAP_KEYFRAMES:
+            step.note = f"{change}; keyframes of both are in the map. If nobody has zoomed, the map is wrong: begin a new one."
+        else:
+            self._use(KeyframeMap())
+            step.note = f"{change}; the map begins again with it."
+
+    def _check_camera(self, frame: Frame, features: Any, step: MappingStep) -> None:
+        """Compares the calibration with a loaded map, over the first images that are found in it; says when it does not fit."""
+        if self._unchecked == 0 or step.tracked is None or not features.K_known:
+            return
+        self._unchecked -= 1
+        if self._unchecked % CAMERA_CHECK_FRAMES == 0 and self._relocalizer.doubt is None:
+            self._relocalizer.find(features, self.map.T_world_cam(len(self.map.frames) - 1))
+        if self._relocalizer.doubt is not None:
+            of_map = " It is that of the map: give the images their own." if self._stream.lent else ""
+            step.note, self._unchecked = self._relocalizer.doubt.sentence(frame.camera) + of_map, 0
 
     def _start(self, frame: Frame, features: Any, step: MappingStep) -> None:
         """Frames until the first keyframe has depth."""
@@ -319,16 +351,17 @@ class Mapper:
 
     def reset(self) -> None:
         """Clears the map."""
-        self._stream = FrameStream()
+        self._stream, self._camera_watch = FrameStream(), CameraWatch()
         self._images = FittedImages(self._model)
         self._use(KeyframeMap())
 
     def load(self, keyframe_map: KeyframeMap, *, frozen: bool = False) -> None:
         """Continues a saved map: the camera is localized in it. frozen: only localizes, without changing the map."""
-        self._stream = FrameStream()
+        self._stream, self._camera_watch = FrameStream(), CameraWatch()
         self._images = FittedImages(self._model, keyframe_map)
         self._use(keyframe_map, frozen=frozen)
         self._loaded, self._loaded_frames, self.state = True, len(keyframe_map.frames), MappingState.LOST
+        self._unchecked = CAMERA_CHECKS * CAMERA_CHECK_FRAMES
 
     def expect(self, T_world_cam: SE3) -> bool:
         """Searches for the camera around an approximate pose first. False without a map."""
@@ -356,6 +389,14 @@ class Mapper:
             self._stream = FrameStream()  # the next image may have another size
             raise
 
+    def notice_time_jump(self, frame: Frame) -> str:
+        """Resets the tracking before a frame whose stamp lies far back, and says so; "" where it does not."""
+        back_s = self._stream.seconds_back(frame)
+        if back_s <= TIME_JUMP_S:
+            return ""
+        self.reset_tracking()
+        return f"Time went back by {back_s:.1f} s: tracking starts again."
+
     def reset_tracking(self) -> None:
         """Keeps the map and resets the motion: stamps may restart, the next frames search for known places."""
         self._stream.forget_time()
@@ -375,6 +416,7 @@ class Mapper:
         self.map = workspace.map
         self.state = MappingState.WAITING
         self._loaded, self._loaded_frames, self._guess = False, 0, None
+        self._unchecked = 0
         self._told_late = False
         self._second_start = None
         self._workspace, self._tracker = workspace, workspace.tracker

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mapper on short simulated sequences, with the weightless pair model."""
 
+import copy
 import dataclasses
 import itertools
 from dataclasses import dataclass
@@ -484,3 +485,53 @@ def test_a_flat_part_of_the_view_does_not_mislead_the_first_frame_after_a_keyfra
         mapper.register_frame(sequence.frame(n))
     errors = evaluate_trajectory(mapper.map.trajectory(), sequence.truth)
     assert errors.ate_sim3 < 0.02 * errors.truth_spread
+
+
+# Calibrations that change ------------------------------------------------------------------------------------------------
+
+
+def enlarged(camera: Camera, factor: float) -> Camera:
+    """The camera with another focal length."""
+    return dataclasses.replace(camera, K=camera.K * [[factor, 1, 1], [1, factor, 1], [1, 1, 1]])
+
+
+def test_a_first_calibration_that_is_wrong_is_forgotten(frames, sequence):
+    mapper = new_mapper()
+    wrong = [dataclasses.replace(frame, camera=enlarged(frame.camera, 1.5)) for frame in frames[:5]]
+    updates = [mapper.register_frame(frame) for frame in (*wrong, *frames[5:])]
+    assert updates[5].note.endswith("the map begins again with it.")
+    assert all(k.K[0, 0] == pytest.approx(sequence.camera.K[0, 0]) for k in mapper.map.keyframes.values())
+    assert evaluate_trajectory(mapper.map.trajectory(), sequence.truth).ate_sim3 < 0.02
+
+
+def test_a_calibration_that_changes_in_the_middle_is_said(frames):
+    mapper = Mapper(load_pair_model("opencv"), dataclasses.replace(MapperConfig(), keyframe_match_fraction=0.9))
+    for frame in frames[:30]:
+        mapper.register_frame(frame)
+    before = len(mapper.map.keyframes)
+    assert before > 3
+    update = mapper.register_frame(dataclasses.replace(frames[30], camera=enlarged(frames[30].camera, 1.3)))
+    assert "keyframes of both are in the map" in update.note and len(mapper.map.keyframes) >= before
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize(("factor", "doubted"), [(1.0, False), (1.3, True)])
+def test_a_calibration_that_does_not_fit_a_loaded_map_is_said(whole, frames, frozen, factor, doubted):
+    mapper = new_mapper()
+    mapper.load(copy.deepcopy(whole.mapper.map), frozen=frozen)
+    updates = [mapper.register_frame(dataclasses.replace(f, camera=enlarged(f.camera, factor))) for f in frames[5:45:2]]
+    said = [update.note for update in updates if "The calibration seems wrong" in update.note]
+    assert len(said) == doubted
+
+
+def test_time_that_goes_back_begins_the_tracking_again(whole, frames):
+    mapper = new_mapper()
+    for frame in frames[:30]:
+        assert mapper.notice_time_jump(frame) == ""
+        mapper.register_frame(frame)
+    again = frames[5]
+    assert (
+        mapper.notice_time_jump(again)
+        == f"Time went back by {(frames[29].stamp_ns - again.stamp_ns) / 1e9:.1f} s: tracking starts again."
+    )
+    assert mapper.register_frame(again).state is MappingState.RELOCALIZED

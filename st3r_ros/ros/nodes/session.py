@@ -29,8 +29,6 @@ from st3r_ros.types import Frame, MappingState, MappingUpdate
 
 REPEAT_S = 5.0
 """Seconds after which the log repeats what an initializing or lost camera waits for."""
-TIME_JUMP_NS = 1_000_000_000
-"""Step backwards of the stamps, seconds, that counts as a restart of time (a looping recording)."""
 MAX_TILT_DEG = 60.0
 """Degrees; no robot starts tilted more."""
 _SAY_AGAIN_S = 10.0
@@ -267,10 +265,9 @@ class MappingSession:
         )
 
     def _notice_time_jump(self, frame: Frame) -> None:
-        if frame.stamp_ns < self.stamp_ns - TIME_JUMP_NS:
-            said = f"Time went back by {(self.stamp_ns - frame.stamp_ns) * 1e-9:.1f} s: tracking starts again."
+        said = self.mapper.notice_time_jump(frame)
+        if said:
             self._logger.warning(said)
-            self.mapper.reset_tracking()
             self.outputs.forget_odometry()
 
     def _notice_camera(self, anchor: MapAnchor) -> None:

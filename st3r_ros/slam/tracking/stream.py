@@ -19,10 +19,11 @@ CHANGE_FRAMES, CHANGE_LIMIT = 3, 10
 
 class FrameStream:
     """The state of a stream that its next frame must agree with. calibrated: whether its frames have a calibration, None before
-    the first one."""
+    the first one; lent: whether it is that of the map that they continue."""
 
     def __init__(self) -> None:
         self.calibrated: bool | None = None
+        self.lent = False
         self._shape: tuple[int, ...] | None = None
         self._admitted = 0
         self._other_shape: tuple[int, ...] | None = None
@@ -31,6 +32,10 @@ class FrameStream:
         self._looked_ns: int | None = None
         self._undistorter: Undistorter | None = None
         self._distorted: Camera | None = None
+
+    def seconds_back(self, frame: Frame) -> float:
+        """How far before the last stamp that of a frame lies; 0 where it does not."""
+        return 0.0 if self._last_stamp_ns is None else max(0, self._last_stamp_ns - frame.stamp_ns) * 1e-9
 
     def forget_time(self) -> None:
         """The next stamp may be any."""
