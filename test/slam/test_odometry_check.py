@@ -65,6 +65,7 @@ def test_true_odometry_is_believed(metric: bool) -> None:
         (shifted(0.0, 8.0, 0.0), False, "faster than 50 m/s"),
         (shifted(0.0, 1.0, 0.0), True, "it moved 1.01 m while the camera moved 0.051 m"),
         (shifted(0.0, 0.4, 0.0), True, "while the camera moved 0.051 m"),
+        (shifted(0.0, 0.4, 0.0), False, "it moved 0.4"),
         (turned(0.0, 0.0, 1.0), False, "it turned by 57 degrees while the camera turned by 1"),
         (turned(0.0, 0.0, 0.35), False, "it turned by 20 degrees while the camera turned by 1"),
     ],

@@ -75,8 +75,20 @@ def test_what_contradicts_the_camera_is_said_until_it_has_gone_well_for_a_while(
     assert way.drive(5.0) == ""
 
 
+STRAIGHT = SE3.exp(np.array([0.0, 0.0, 0.05, 0.0, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.0, True), (0.01, True), (0.05, False), (10.0, False)])
+def test_encoders_that_are_dead_are_told_by_what_the_camera_sees(share, said):
+    way = Way(metric=False)
+    keyframe = way.map.keyframes[0]
+    keyframe.X[..., 2], keyframe.conf[:] = 2.0, 1.0
+    doubt = way.drive(6.0, lambda T: SE3(T.rotation, share * T.translation))
+    assert ("times the depth it sees" in doubt) == said
+
+
 def test_without_a_scale_lengths_tell_nothing():
-    straight = SE3.exp(np.array([0.0, 0.0, 0.05, 0.0, 0.0, 0.0]))
+    straight = STRAIGHT
     assert Way(metric=False).drive(10.0, lambda T: SE3(T.rotation, 100.0 * T.translation), straight) == ""
     assert Way(metric=False).drive(10.0, step=SE3.identity()) == ""
 

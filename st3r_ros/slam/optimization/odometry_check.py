@@ -20,6 +20,8 @@ SLACK_DEG, SLACK_DEG_PER_S = 12.0, 30.0
 SLACK_SHARE = 0.5
 """How far motions by odometry and by the camera may be apart: metres and degrees, the same a second, and a share of the camera's
 motion. Wheels slip, and transforms arrive late."""
+MAX_GAIN, MAX_ACCELERATION = 2.0, 5.0
+"""By how much the speed may grow from one image to the next, as a factor and in m/s^2, where the map has no scale."""
 STAYS = 3
 """Consecutive images in which odometry goes on from where it has jumped to, until that is believed."""
 BACK_S = 2.0
@@ -40,19 +42,20 @@ class OdometryCheck:
         self._left: _Pose | None = None
         self._other: _Pose | None = None
         self._others = 0
+        self._speed: float | None = None
 
     def judge(self, keyframe_map: KeyframeMap, T_odom_cam: SE3, *, continuous: bool) -> bool:
         """Whether the odometry pose of the newest frame of the map is believed. continuous: the camera was not lost before it."""
         self._episode += not continuous
         place = len(keyframe_map.frames) - 1
         here = _Pose(place, int(keyframe_map.frames.stamps_ns[place]), T_odom_cam, self._episode)
-        fault, self.jumped = _fault(keyframe_map, self._believed, here), ""
-        goes_on = self._other is not None and not _fault(keyframe_map, self._other, here)
+        fault, self.jumped = self._fault(keyframe_map, self._believed, here), ""
+        goes_on = self._other is not None and not self._fault(keyframe_map, self._other, here)
         if not (fault or goes_on):
             self._believe(here)
             return True
         self.fault = fault or self.fault  # what is no jump in a longer time was one
-        if self._left is not None and here.seconds_since(self._left) < BACK_S and not _fault(keyframe_map, self._left, here):
+        if self._left is not None and here.seconds_since(self._left) < BACK_S and not self._fault(keyframe_map, self._left, here):
             self.jumped = f"{self.fault}, back to where it was before"
             self._believe(here)
             self._left = None
@@ -64,7 +67,22 @@ class OdometryCheck:
         self._believe(here)
         return True
 
+    def _fault(self, keyframe_map: KeyframeMap, before: _Pose | None, here: _Pose) -> str:
+        """Why odometry cannot have moved from one pose to another, "" if it can."""
+        fault = _fault(keyframe_map, before, here)
+        if fault or before is None or self._speed is None or keyframe_map.scale.metric:
+            return fault
+        seconds, moved = max(here.seconds_since(before), 0.0), before.distance(here)
+        if moved > SLACK_M + (MAX_GAIN * self._speed + MAX_ACCELERATION * seconds) * seconds:
+            return f"it moved {moved:.3g} m within {seconds:.2f} s, after {self._speed:.2g} m/s"
+        return ""
+
     def _believe(self, here: _Pose) -> None:
+        seconds = 0.0 if self._believed is None else here.seconds_since(self._believed)
+        if self._believed is None or self.jumped or seconds <= 0.0:
+            self._speed = None
+        else:
+            self._speed = self._believed.distance(here) / seconds
         self.fault, self._believed = "", here
         self._other, self._others = None, 0
 
@@ -77,6 +95,9 @@ class _Pose:
     stamp_ns: int
     T_odom_cam: SE3
     episode: int
+
+    def distance(self, other: _Pose) -> float:
+        return float(np.linalg.norm((self.T_odom_cam.inverse() @ other.T_odom_cam).translation))
 
     def seconds_since(self, other: _Pose) -> float:
         return (self.stamp_ns - other.stamp_ns) * 1e-9

@@ -11,6 +11,7 @@ import numpy as np
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.optimization.scale import DEPTHS_M, median_depth
 
 WAY_S, SPACING_S = 5.0, 1.0
 """Seconds over which the way is compared, and between the poses that are kept for it."""
@@ -18,6 +19,8 @@ SLACK_M, SLACK_DEG, SLACK_SHARE = 0.3, 20.0, 0.5
 """How far the two may be apart: metres, degrees, and the share of the camera's way. Wheels slip, and transforms arrive late."""
 STANDS_M, STANDS_DEG = 1e-6, 1e-4
 """Odometry that moves less does not move at all."""
+WAY_SHARE = 0.3
+"""A way of the camera, as a share of the distance to what it sees, at which odometry must have moved too."""
 TURNED_DEG = 10.0
 """A turn of the camera at which odometry that stands is frozen."""
 
@@ -80,7 +83,13 @@ def _doubt(keyframe_map: KeyframeMap, there: _Waypoint, here: _Waypoint) -> str:
         turns = f"{turned:.0f} and {turn:.0f} degrees"
         return f"it turned otherwise than the camera within {seconds:.1f} s ({turns}); check its axes (REP-103)"
     apart = float(np.linalg.norm(by_camera.translation - by_odometry.translation))
-    if keyframe_map.scale.metric and apart > SLACK_M + SLACK_SHARE * move:
+    if not keyframe_map.scale.metric:
+        depth = median_depth(keyframe_map) if move > 0.0 else None
+        if depth is not None and move > WAY_SHARE * depth and moved * depth < DEPTHS_M[0] * move:
+            return (
+                f"it moved {moved:.2g} m within {seconds:.1f} s while the camera moved {move / depth:.1f} times the depth it sees"
+            )
+    elif apart > SLACK_M + SLACK_SHARE * move:
         return f"it moved otherwise than the camera within {seconds:.1f} s ({moved:.2g} and {move:.2g} m, {apart:.2g} m apart)"
     return ""
 

@@ -30,8 +30,10 @@ ODOMETRY_FLOOR = 0.01
 """Systematic scale error of wheel and visual-inertial odometry, independent of the number of motions."""
 OTHER_UNIT = 10.0
 """Factor between the scale of odometry and a known one from which odometry is in another unit."""
-DEPTHS_M = (0.01, 1000.0)
+DEPTHS_M = (0.03, 1000.0)
 """Median distances of what the camera sees that are plausible, metres."""
+USUAL_DEPTHS_M = (0.1, 50.0)
+"""Others are plausible, but rare."""
 OTHER_WAY_DEG = 45.0
 """Angle between the motions by odometry and by the camera from which odometry has other axes."""
 NETWORK_SIGMA = 0.08
@@ -65,7 +67,9 @@ class ScaleChange:
             grown = f"The map is in metres now ({source}): it is {self.factor:.3g}"
             if self.depth is None:
                 return f"{grown} times as large as before."
-            return f"{grown} times as large as before, and what the camera sees is about {self.depth:.2g} m away."
+            away = f"{self.depth:.0f}" if self.depth >= 10.0 else f"{self.depth:.2g}"
+            unit = "" if USUAL_DEPTHS_M[0] < self.depth < USUAL_DEPTHS_M[1] else " If that is wrong, odometry is in another unit."
+            return f"{grown} times as large as before, and what the camera sees is about {away} m away.{unit}"
         return f"The scale of the map was corrected by {100 * (self.factor - 1):+.1f} % ({source})."
 
 
@@ -119,7 +123,7 @@ class ScaleEstimator:
             return None
         factor = math.exp(estimate.log)
         keyframe_map.rescale(factor)
-        return ScaleChange(factor, keyframe_map.scale, not known.metric, _median_depth(keyframe_map))
+        return ScaleChange(factor, keyframe_map.scale, not known.metric, median_depth(keyframe_map))
 
     def _may_replace(self, known: MapScale, estimate: _Estimate) -> bool:
         """A source renews what it gave; what another one gave, or was loaded with the map, is replaced by what is surer."""
@@ -205,13 +209,13 @@ def _unit_fault(keyframe_map: KeyframeMap, metres_per_unit: float) -> str:
                 f"its motions are {metres_per_unit:.3g} times as long as in the map, whose scale is from {known.source}; {unit}"
             )
         return ""
-    depth = _median_depth(keyframe_map)
+    depth = median_depth(keyframe_map)
     if depth is not None and not DEPTHS_M[0] < metres_per_unit * depth < DEPTHS_M[1]:
         return f"by its motions what the camera sees would be {metres_per_unit * depth:.3g} m away; {unit}"
     return ""
 
 
-def _median_depth(keyframe_map: KeyframeMap) -> float | None:
+def median_depth(keyframe_map: KeyframeMap) -> float | None:
     """How far what the newest keyframe sees is away from it, map units."""
     keyframe = keyframe_map.keyframes[next(reversed(keyframe_map.keyframes))]
     depth = keyframe.X[::4, ::4, 2][keyframe.conf[::4, ::4] > 0]
