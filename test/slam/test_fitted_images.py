@@ -44,6 +44,13 @@ def test_every_mode_of_the_camera_is_encoded_at_the_size_of_the_keyframes(room, 
         np.testing.assert_allclose(features.K, room.camera.K, rtol=0.01, atol=0.6)
 
 
+def test_images_that_were_turned_are_to_be_turned_back(room, frame):
+    images = FittedImages(load_pair_model("opencv"), map_of(room.camera))
+    upright = dataclasses.replace(frame, image=np.ascontiguousarray(frame.image.swapaxes(0, 1)), camera=None, mask=None)
+    with pytest.raises(MapFileError, match="turn them, or begin a new map"):
+        images.encoded(upright)
+
+
 def test_another_shape_is_refused_and_leaves_nothing_behind(room, frame):
     size = room.camera.width, room.camera.height
     images = FittedImages(load_pair_model("opencv"), map_of(room.camera))

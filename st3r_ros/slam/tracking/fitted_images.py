@@ -54,9 +54,10 @@ class FittedImages:
         if _size(features) != self._size:
             self._resizes = False
             made, given = ("{}x{}".format(*size) for size in (self._size, _size(features)))
+            way_out = "turn them" if _alike(_size(features)[::-1], self._size) else "give images of the same shape and image_size"
             raise MapFileError(
-                f"The map has keyframes of {made} pixels, but the images are {given} at the model's working size; give images of "
-                "the same shape and the same image_size, or begin a new map."
+                f"The map has keyframes of {made} pixels, but the images are {given} at the model's working size; "
+                f"{way_out}, or begin a new map."
             )
         return features
 

@@ -80,7 +80,7 @@ class FrameStream:
         if self._shape is not None and shape != self._shape:
             raise FrameError(
                 f"Frame {frame.id} is {shape[1]}x{shape[0]} but the stream began with {self._shape[1]}x{self._shape[0]}; "
-                "one map needs one image size."
+                "one map needs one image size. For another one begin a new map (the node: ~/reset)."
             )
         if frame.mask is not None and frame.mask.shape != shape[:2]:
             raise FrameError(
