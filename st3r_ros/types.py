@@ -114,6 +114,8 @@ class ModelTraits:
     relative_depth_sigma: relative depth error of a pixel of confidence 1.
     place_similarity, place_lift: minimum similarity of two descriptors, and its minimum excess over the typical value, for the
     two images to be matched as the same place.
+    assumed_fov_deg: horizontal field of view that it assumes for images without a calibration, degrees; None where it estimates
+    their focal length.
     device, dtype: where and in what precision it computes, as torch names them. torch_threads: that suit it, 0 for torch's own
     choice.
     """
@@ -123,9 +125,17 @@ class ModelTraits:
     relative_depth_sigma: float
     place_similarity: float = -1.0
     place_lift: float = 0.0
+    assumed_fov_deg: float | None = None
     device: str = "cpu"
     dtype: str = "float32"
     torch_threads: int = 0
+
+    @property
+    def uncalibrated(self) -> str:
+        """How images without a calibration are used, as a clause for people."""
+        if self.assumed_fov_deg is None:
+            return "the focal length is estimated from the first image"
+        return f"a horizontal field of view of {self.assumed_fov_deg:g} degrees is assumed"
 
 
 F = TypeVar("F", bound=Features)

@@ -112,6 +112,7 @@ def test_a_sequence_is_mapped_in_the_scale_of_the_network(sequence, network, mat
 
 
 def test_without_a_calibration_the_first_image_tells_the_focal_length(sequence, network):
+    assert make_model(network).traits.uncalibrated == "the focal length is estimated from the first image"
     mapper = Mapper(make_model(network))
     for frame in sequence:
         update = mapper.register_frame(Frame(frame.id, frame.stamp_ns, frame.image))

@@ -55,6 +55,7 @@ class Setup:
             self.inputs.append,
             lambda frame, stamp_ns: False,
             map_begun=begun.is_set if one_map else None,
+            without_calibration="60 degrees are assumed",
         )
         self._compressed = settings.image_transport == "compressed"
         topic, kind = (f"{image}/compressed", CompressedImage) if self._compressed else (image, Image)
@@ -107,7 +108,12 @@ def test_k_of_zero_means_uncalibrated_soon(ros: Ros) -> None:
 
 def test_without_camera_info_the_first_images_wait_and_then_count_as_uncalibrated(ros: Ros) -> None:
     setup = Setup(ros)
+    lines: list[Log] = []
+    setup.driver.create_subscription(Log, "/rosout", lines.append, 100)
+    ros.spin(setup.driver)
     assert setup.receive().camera is None
+    said = "the camera is taken as uncalibrated; 60 degrees are assumed."
+    wait_until(lambda: any(line.msg.endswith(said) for line in lines), "what is assumed to be said")
     assert setup.counts.dropped > 0
     wait_until(lambda: setup.counts.received == setup.counts.dropped + len(setup.inputs), "the counts to agree")
     setup.map_begun.set()

@@ -6,7 +6,6 @@ Needs no GPU; its maps are up to scale.
 
 from __future__ import annotations
 
-import logging
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ from st3r_ros.pair.opencv.place import PlaceDescriber
 from st3r_ros.pair.opencv.stereo import DenseDepth, interpolated_depth, rectify, semi_global_depth
 from st3r_ros.pair.reconstruction import Reconstruction, Stage, reconstruct_by_prediction
 from st3r_ros.types import Frame, Matches, ModelTraits, PairPrediction
-
-logger = logging.getLogger(__name__)
 
 PIXEL_SIGMA = 1.0
 STEREO_SCALE = 0.6
@@ -65,21 +62,21 @@ class OpenCVPairModel:
     """Follows the `PairModel` protocol. Not thread-safe: one model per mapper."""
 
     name = "opencv"
-    # All tensors of this model and its mapping are small: threads of torch would only compete with those of OpenCV.
-    traits = ModelTraits(
-        metric=False,
-        monocular_depth=False,
-        relative_depth_sigma=0.05,
-        place_similarity=0.08,
-        place_lift=0.02,
-        torch_threads=1,
-    )
 
     def __init__(self, config: OpenCVPairConfig) -> None:
         self._config = config
+        # All tensors of this model and its mapping are small: threads of torch would only compete with those of OpenCV.
+        self.traits = ModelTraits(
+            metric=False,
+            monocular_depth=False,
+            relative_depth_sigma=0.05,
+            place_similarity=0.08,
+            place_lift=0.02,
+            assumed_fov_deg=config.assumed_fov_deg,
+            torch_threads=1,
+        )
         self._finder = PointFinder(config.max_points, config.max_features)
         self._places = PlaceDescriber()
-        self._warned = False
 
     def encode(self, frame: Frame) -> OpenCVFeatures:
         """Working image and intrinsics of an undistorted frame; its features are computed when first needed."""
@@ -214,11 +211,7 @@ class OpenCVPairModel:
         return X, np.where(dense.depth > 0, conf, 0.0).astype(np.float32)
 
     def _assumed_intrinsics(self, width: int, height: int) -> np.ndarray:
-        fov = self._config.assumed_fov_deg
-        if not self._warned:
-            logger.warning("No camera calibration: assuming a horizontal field of view of %g degrees.", fov)
-            self._warned = True
-        focal = 0.5 * width / math.tan(math.radians(fov) / 2)
+        focal = 0.5 * width / math.tan(math.radians(self._config.assumed_fov_deg) / 2)
         return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
 

@@ -38,13 +38,20 @@ class CalibrationInput:
 
     map_begun: whether there is a map, which has one kind of camera: begun with uncalibrated images, it goes on with them until
     `restart`. None where every image is used on its own; those with an unusable calibration are then refused.
+    without: what is done about uncalibrated images, to be said with them.
     """
 
     def __init__(
-        self, node: Node, image_topic: str, info_topic: str, rectified: str, map_begun: Callable[[], bool] | None = None
+        self,
+        node: Node,
+        image_topic: str,
+        info_topic: str,
+        rectified: str,
+        map_begun: Callable[[], bool] | None = None,
+        without: str = "",
     ) -> None:
         self.topic = info_topic
-        self._node, self._map_begun = node, map_begun
+        self._node, self._map_begun, self._without = node, map_begun, without
         self._choice = CameraChoice(image_topic, rectified, "rectified:={}")
         self._known: bytes | None = None
         self._count = 0
@@ -110,7 +117,8 @@ class CalibrationInput:
             reason = f"The camera_info on {self.topic} cannot be used ({self._error} Then call ~/reset.)"
         elif zero:
             reason = f"The camera_info on {self.topic} has K = 0"
-        self._warn_once(f"{reason}: the camera is taken as uncalibrated.")
+        without = f"; {self._without}" if self._without else ""
+        self._warn_once(f"{reason}: the camera is taken as uncalibrated{without}.")
         return ImageCamera(None)
 
     def _choose(self, size: tuple[int, int] | None) -> tuple[Camera | None, CalibrationError | None]:

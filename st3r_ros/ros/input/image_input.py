@@ -76,6 +76,7 @@ class ImageSource:
     parent_hint: what to do when TF already has another parent of the frame whose pose is broadcast.
     map_begun: whether there is a map, which has one kind of camera and one place of it on the robot: what arrives later is not
     used until `restart`. None where every image is used on its own.
+    without_calibration: what is done about uncalibrated images, a clause for the log.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class ImageSource:
         owns_transform: Callable[[str, int], bool],
         parent_hint: str = _ODOMETRY_HINT,
         map_begun: Callable[[], bool] | None = None,
+        without_calibration: str = "",
     ) -> None:
         self._node, self._config, self._counts, self._deliver = node, config, counts, deliver
         self.muted = False
@@ -97,7 +99,7 @@ class ImageSource:
         self.info_topic = _info_topic(node, self._image)
         self._video: VideoInput | None = None
         video = config.image_transport in VIDEOS
-        self._calibration = CalibrationInput(node, self.topic, self.info_topic, config.rectified, map_begun)
+        self._calibration = CalibrationInput(node, self.topic, self.info_topic, config.rectified, map_begun, without_calibration)
         self._placement = CameraPlacement(node, config, owns_transform, parent_hint, map_begun or (lambda: False))
         self._tf = self._placement.watch.tf
         self.stamps = StampWatch(node)
