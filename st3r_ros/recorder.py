@@ -69,6 +69,7 @@ class RunRecorder:
         self._sources: list[str] = []
         self._latencies: dict[str, deque[float]] = {}
         self._skips: list[Skip] = []
+        self._notes: list[str] = []
         self._skipped = 0
 
     def record(self, update: MappingUpdate, source: str = "") -> None:
@@ -91,6 +92,15 @@ class RunRecorder:
         listed = len(self._skips)
         if listed < LISTED_SKIPS or (listed < 2 * LISTED_SKIPS and all(skip.reason != reason for skip in self._skips)):
             self._skips.append(Skip(frame, source, reason))
+
+    def note(self, sentence: str) -> None:
+        """Records what is to be known of the input, as that it is damaged, and is about no single frame."""
+        self._notes.append(sentence)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of the input."""
+        return tuple(self._notes)
 
     @property
     def frames(self) -> int:

@@ -34,11 +34,13 @@ from st3r_ros.io.ply import write_ply
 from st3r_ros.io.trajectory import load_tum, write_tum
 from st3r_ros.products.cloud import cloud_of
 from st3r_ros.recorder import Latency, LostSpan, RunRecorder, Skip
+from st3r_ros.run_camera import RunCamera, camera_of_run
 from st3r_ros.types import MapScale, PointCloud, Trajectory
 
 if TYPE_CHECKING:
     from st3r_ros.eval.depth import KeyframeDepths
     from st3r_ros.eval.trajectory import TrajectoryErrors
+    from st3r_ros.geometry.camera import Camera
     from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
 RESULT_FILES = ("trajectory.txt", "keyframes.txt", "cloud.ply", "map.png", "summary.json", "frames.csv", "keyframes.npz")
@@ -49,10 +51,17 @@ MAX_FLOAT16 = 65504.0
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Input and pair model of a run."""
+    """Input and pair model of a run.
+
+    map: folder of the map that it continues or localizes in, "" for none; first_keyframe: id from which on keyframes are its own.
+    camera: the calibration of its images, None for none.
+    """
 
     input: str
     pair_model: str
+    map: str = ""
+    first_keyframe: int = 0
+    camera: Camera | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,8 @@ class RunSummary:
     metric: whether the map's unit is the metre; scale_source and scale_sigma as in `MapScale`, None for an unknown sigma.
     keyframes_dropped: redundant keyframes removed to stay within the limits. loops: loop edges; loops_rejected: candidates with
     matches that did not agree with the map. map_mb: memory of the keyframes and edges.
+    map: folder of the map that was continued, or localized in; "" for none. camera: of the keyframes of this run, or of its
+    images where it made none; None when unknown. notes: sentences on the input, as that it is damaged.
     truth: errors against the true trajectory; None without one, or when truth_note says why they could not be computed.
     truth_note also says what of the true poses is not used.
     """
@@ -95,6 +106,8 @@ class RunSummary:
     version: str
     input: str
     pair_model: str
+    map: str
+    camera: RunCamera | None
     metric: bool
     scale_source: str
     scale_sigma: float | None
@@ -105,6 +118,7 @@ class RunSummary:
     lost_spans: tuple[LostSpan, ...]
     skipped: int
     skips: tuple[Skip, ...]
+    notes: tuple[str, ...]
     keyframes: int
     keyframes_dropped: int
     edges: int
@@ -174,7 +188,9 @@ def write_results(
         points=len(cloud),
         map_mb=map_bytes(keyframe_map) / 1e6,
     )
-    summary = _summarise(recorder, info, keyframe_map.scale, sizes, errors, note)
+    own = [keyframe for keyframe in keyframe_map.keyframes.values() if keyframe.id >= info.first_keyframe]
+    camera = camera_of_run(own, info.camera)
+    summary = _summarise(recorder, info, camera, keyframe_map.scale, sizes, errors, note)
     aligned = None
     if truth is not None and errors is not None:
         aligned = align_truth(_during(truth, recorder.stamps_ns), errors.T_truth_map)
@@ -272,12 +288,20 @@ def _during(trajectory: Trajectory, stamps_ns: np.ndarray) -> Trajectory:
 
 
 def _summarise(
-    recorder: RunRecorder, info: RunInfo, scale: MapScale, sizes: Sizes, errors: TrajectoryErrors | None, note: str
+    recorder: RunRecorder,
+    info: RunInfo,
+    camera: RunCamera | None,
+    scale: MapScale,
+    sizes: Sizes,
+    errors: TrajectoryErrors | None,
+    note: str,
 ) -> RunSummary:
     return RunSummary(
         version=st3r_ros.__version__,
         input=info.input,
         pair_model=info.pair_model,
+        map=info.map,
+        camera=camera,
         metric=scale.metric,
         scale_source=scale.source,
         scale_sigma=None if math.isnan(scale.sigma) else scale.sigma,
@@ -288,6 +312,7 @@ def _summarise(
         lost_spans=recorder.lost_spans(),
         skipped=recorder.skipped,
         skips=recorder.skips,
+        notes=recorder.notes,
         keyframes=sizes.keyframes,
         keyframes_dropped=sizes.keyframes_dropped,
         edges=sizes.edges,

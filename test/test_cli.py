@@ -114,17 +114,20 @@ def test_nothing_trackable_is_written_and_explained_with_code_1(st3r, tmp_path):
     outcome = st3r("map", images, "--out", tmp_path / "out")
     assert outcome.code == 1
     assert "No frame was tracked" in outcome.out and "Move the camera sideways" in outcome.out
+    assert outcome.err.count("The images have no calibration: a horizontal field of view of 60 degrees is assumed.") == 1
+    assert "Camera: assumed, the images have no calibration; focal length 139 px for 160x120." in outcome.out
     assert "002.png" in outcome.out and "80x60" in outcome.out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["frames"], summary["tracked"], summary["skipped"]) == (3, 0, 2)
     assert [skip["frame"] for skip in summary["skips"]] == [2, 4]
+    assert summary["camera"]["assumed"] and summary["camera"]["focal_px"] == pytest.approx(80 / np.tan(np.pi / 6))
 
 
 def test_an_odd_first_image_is_skipped_and_the_commonest_size_is_mapped(st3r, tmp_path):
     images = make_images(tmp_path / "images", 5)
     cv2.imwrite(str(images / "000.png"), np.zeros((160, 120, 3), np.uint8))
     outcome = st3r("map", images, "--out", tmp_path / "out")
-    assert "000.png: It is 120x160 pixels but most images are 160x120" in outcome.out
+    assert "000.png: It is 120x160 pixels but images of 160x120 are mapped" in outcome.out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["frames"], summary["skipped"], summary["skips"][0]["frame"]) == (4, 1, 0)
 

@@ -116,3 +116,10 @@ def test_reading_from_another_thread_does_not_disturb_recording():
     done.set()
     reader.join()
     np.testing.assert_array_equal(recorder.stamps_ns, np.arange(5000))
+
+
+def test_what_is_known_of_the_input_counts_as_no_frame():
+    recorder = RunRecorder()
+    recorder.note("The bag is damaged: 'a.mcap' was cut off.")
+    assert recorder.notes == ("The bag is damaged: 'a.mcap' was cut off.",)
+    assert recorder.skipped == 0 and recorder.skips == ()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.errors import InputError, OutputError
+from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import load_tum
@@ -22,6 +24,7 @@ from st3r_ros.results import (
     read_results,
     write_results,
 )
+from st3r_ros.run_camera import RunCamera
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import FramePose, Keyframe, MappingState, MappingUpdate, MapScale, Trajectory
 
@@ -71,6 +74,15 @@ def test_everything_is_written_and_reads_back(tmp_path):
     stored = json.loads((out / "summary.json").read_text())
     assert stored["truth"]["ate_sim3"] == pytest.approx(0.0, abs=1e-6)
     assert stored["lost_spans"] == [{"first_frame": 10, "last_frame": 11, "first_stamp": 1.0, "last_stamp": 1.1, "frames": 2}]
+    assert stored["camera"] == {
+        "assumed": False,
+        "focal_px": pytest.approx(51.2),
+        "width": 64,
+        "height": 48,
+        "distortion_model": "none",
+        "other_focals_px": [],
+    }
+    assert (stored["map"], stored["notes"]) == ("", [])
     assert stored["skips"] == [{"frame": 7, "source": "7.png", "reason": "It is damaged."}]
     assert set(stored["latency_ms"]) == {"track", "total"}
     assert stored["points"] == len(read_ply(out / "cloud.ply")) > 0
@@ -166,3 +178,17 @@ def test_a_cloud_at_hand_is_the_one_that_is_written(tmp_path):
     summary = write_results(tmp_path, keyframe_map, make_recorder(3, 3), INFO, cloud_config=CLOUD, cloud=cloud)
     assert summary.points == len(cloud)
     np.testing.assert_array_equal(read_ply(tmp_path / "cloud.ply").points, cloud.points)
+
+
+def test_the_camera_is_that_of_the_keyframes_of_this_run(tmp_path):
+    keyframe_map = make_map(6)
+    for k in range(4, 6):
+        keyframe_map.keyframes[k].K, keyframe_map.keyframes[k].K_known = 2.0 * keyframe_map.keyframes[k].K, False
+    info = replace(INFO, map="office", first_keyframe=4, camera=Camera.from_fov(64, 48, 90.0))
+    summary = write_results(tmp_path, keyframe_map, make_recorder(3, 3), info, cloud_config=CLOUD)
+    assert summary.map == "office"
+    assert summary.camera == RunCamera(True, pytest.approx(102.4), 64, 48, "none")
+    whole = write_results(tmp_path, keyframe_map, make_recorder(3, 3), INFO, cloud_config=CLOUD)
+    assert whole.camera is not None and whole.camera.other_focals_px == pytest.approx((51.2,))
+    only_found = write_results(tmp_path, keyframe_map, make_recorder(3, 3), replace(info, first_keyframe=6), cloud_config=CLOUD)
+    assert only_found.camera == RunCamera(False, pytest.approx(32.0), 64, 48, "none")

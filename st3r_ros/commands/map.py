@@ -22,7 +22,7 @@ from st3r_ros.results import RunInfo, check_output_folder, write_results
 from st3r_ros.runtime import start_pair_model
 from st3r_ros.sequences import ImageSequence, open_sequence
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import Frame, MappingState
+from st3r_ros.types import Frame, MappingState, PairModel
 
 NOTHING_TRACKED = 1
 
@@ -43,15 +43,15 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     model = start_pair_model(config.pair_model, config.checkpoint, settings.pair.get(config.pair_model))
     mapper = Mapper(model, settings.mapper, relocalizer=settings.relocalizer)
     begin_in_saved_map(mapper, model, config)
-    loaded_frames = len(mapper.map.frames)
+    loaded_frames, first_keyframe = len(mapper.map.frames), max(mapper.map.keyframes, default=-1) + 1
     recorder = RunRecorder()
-    info = RunInfo(input=sequence.name, pair_model=model.name)
+    notes = [*truth.notes] if config.camera else [*truth.notes, *uncalibrated_note(sequence, mapper, model)]
 
     with Interrupt(sequence.stop) as interrupt:
         ended = False
         try:
             with make_display(sequence.name, sequence.length) as display:
-                map_sequence(mapper, sequence, recorder, display, interrupt, masks, truth.notes)
+                map_sequence(mapper, sequence, recorder, display, interrupt, masks, notes)
             ended = True
         finally:
             # Also when something breaks half way: what was mapped so far is not lost.
@@ -60,6 +60,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
             elif ended or recorder.frames:
                 try:
                     shown = with_frames_from(mapper.map, loaded_frames)
+                    info = RunInfo(sequence.name, model.name, config.map, first_keyframe, sequence.camera)
                     summary = write_results(
                         out,
                         shown,
@@ -73,6 +74,12 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
                 finally:
                     save_for_later(mapper.map, model.name, config)
     return interrupt.exit_code or (0 if summary.tracked else NOTHING_TRACKED)
+
+
+def uncalibrated_note(sequence: ImageSequence, mapper: Mapper, model: PairModel) -> list[str]:
+    """What is done about images without a calibration; nothing where they have one, or the map that they continue has."""
+    calibrated = sequence.camera is not None or any(keyframe.K_known for keyframe in mapper.map.keyframes.values())
+    return [] if calibrated else [f"The images have no calibration: {model.traits.uncalibrated}."]
 
 
 def map_sequence(
@@ -101,6 +108,9 @@ def map_sequence(
         if sequence.size not in (None, size):
             recorder.skip(frame.id, _named(frame), _other_size(size, sequence.size))
             continue
+        jump = mapper.notice_time_jump(frame)
+        if jump:
+            display.say(f"Frame {frame.id}: {jump}")
         before = mapper.state
         try:
             update = mapper.register_frame(frame if masks is None else masks.apply(frame))
@@ -109,7 +119,7 @@ def map_sequence(
             continue
         recorder.record(update, frame.source)
         display.show(recorder, len(mapper.map.keyframes))
-        if update.state is not before and MappingState.LOST in (update.state, before):
+        if update.note or (update.state is not before and MappingState.LOST in (update.state, before)):
             display.say(f"Frame {update.frame_id}: {update.message}")
     _note_unreadable(sequence, recorder, unreadable)
 
@@ -119,12 +129,15 @@ def _named(frame: Frame) -> str:
     return file.name if file.is_file() else f"frame {frame.id}"
 
 
-def _other_size(size: tuple[int, int], most: tuple[int, int]) -> str:
-    return f"It is {size[0]}x{size[1]} pixels but most images are {most[0]}x{most[1]}; one map needs one image size."
+def _other_size(size: tuple[int, int], mapped: tuple[int, int]) -> str:
+    return f"It is {size[0]}x{size[1]} pixels but images of {mapped[0]}x{mapped[1]} are mapped; one map needs one image size."
 
 
 def _note_unreadable(sequence: ImageSequence, recorder: RunRecorder, noted: int) -> int:
-    """Records frames that the sequence has skipped since; returns their number."""
+    """Records what the sequence has skipped since: frames, and damage of the source, which is no frame; returns their number."""
     for item in sequence.skipped[noted:]:
-        recorder.skip(item.index, item.source, item.reason)
+        if item.source == sequence.name:
+            recorder.note(f"The bag is damaged: {item.reason}" if sequence.kind == "bag" else item.reason)
+        else:
+            recorder.skip(item.index, item.source, item.reason)
     return len(sequence.skipped)

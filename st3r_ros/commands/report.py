@@ -9,9 +9,12 @@ from pathlib import Path
 from st3r_ros.recorder import Skip
 from st3r_ros.results import RESULT_FILES, RunSummary, TruthSummary
 from st3r_ros.sequences import ImageSequence
+from st3r_ros.types import MappingState
 
 SHOWN_SKIPS, SHOWN_REASONS = 3, 6
 SHOWN_SPANS = 5
+MOSTLY = 0.5
+"""Share of the images that, when skipped, is the reason for having tracked none."""
 
 
 def print_summary(summary: RunSummary, out: Path, interrupted_by: str = "") -> None:
@@ -37,6 +40,8 @@ def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> li
         f"Map: {summary.loops} loops closed, {summary.loops_rejected} rejected; {summary.keyframes_dropped} keyframes dropped; "
         f"{summary.map_mb:.0f} MB."
     )
+    if summary.camera is not None:
+        lines.append(summary.camera.line)
     total = summary.latency_ms.get("total")
     if total is not None:
         lines.append(
@@ -50,6 +55,7 @@ def report_lines(summary: RunSummary, out: Path, interrupted_by: str = "") -> li
         spans = [f"{s.first_frame}-{s.last_frame}" for s in summary.lost_spans[:SHOWN_SPANS]]
         more = " ..." if len(summary.lost_spans) > SHOWN_SPANS else ""
         lines.append(f"Lost on frames {', '.join(spans)}{more}.")
+    lines += summary.notes
     if summary.skipped:
         lines.append(f"Skipped {summary.skipped} unusable {'frame' if summary.skipped == 1 else 'frames'}:")
         lines += [f"  {skip_line(skip)}" for skip in shown_skips(summary.skips)]
@@ -82,7 +88,16 @@ def truth_line(truth: TruthSummary) -> str:
 def _why_nothing(summary: RunSummary) -> str:
     if summary.frames == 0:
         return "No frame was mapped: no image could be used. Check the images and the calibration."
+    if summary.skipped > MOSTLY * (summary.skipped + summary.frames):
+        first = f" The first reason: {skip_line(summary.skips[0])}" if summary.skips else ""
+        return f"No frame was tracked: {summary.skipped} of {summary.skipped + summary.frames} images were skipped.{first}"
+    if summary.map and MappingState.LOST.value in summary.states:
+        return (
+            f"No frame was tracked: no place of the map '{summary.map}' was recognized. The images show other places, or their "
+            "calibration (--camera) is wrong; `st3r localize` with the map as --reference says why for each image."
+        )
+    calibration = "give" if summary.camera is None or summary.camera.assumed else "check"
     return (
         "No frame was tracked: no two views with enough matches and sideways motion were found. Move the camera sideways in "
-        "front of something with texture, take more of the images (--every), or give the calibration (--camera)."
+        f"front of something with texture, take more of the images (--every), or {calibration} the calibration (--camera)."
     )

@@ -24,7 +24,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SkippedFrame:
-    """A frame that could not be read. index: the id it would have had; source: file, message or line; reason: a sentence."""
+    """A frame that could not be read, or a part of the source that is lost.
+
+    index: the id it would have had. source: file, message or line; the name of the sequence where the source itself is damaged or
+    breaks off, which is no frame. reason: a sentence.
+    """
 
     index: int
     source: str

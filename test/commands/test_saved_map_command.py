@@ -12,6 +12,8 @@ import pytest
 from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.commands.saved_map import with_frames_from
 from st3r_ros.errors import CheckpointNotFoundError
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.calibration import write_camera
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum
 from st3r_ros.maps.load import load_map
@@ -79,6 +81,33 @@ def test_the_camera_is_found_in_a_saved_map_that_stays_as_it_is(st3r, saved, tmp
     assert_same_way(saved / "out", tmp_path / "out")
 
 
+def test_where_no_place_is_recognized_the_advice_is_about_the_map_and_the_calibration(st3r, saved, tmp_path):
+    folder, camera = tmp_path / "images", Camera.from_fov(320, 240, 20.0)
+    folder.mkdir()
+    write_camera(tmp_path / "wrong.yaml", camera)
+    noise = np.random.default_rng(0)
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), noise.integers(0, 255, (240, 320, 3)).astype(np.uint8))
+    there = ("--map", saved / "room_map", "--localize-only", "--camera", tmp_path / "wrong.yaml")
+    outcome = st3r("map", folder, *there, "--out", tmp_path / "out")
+    assert outcome.code == 1 and "was recognized" in outcome.out and "sideways" not in outcome.out
+    assert f"Camera: calibrated; focal length {camera.K[0, 0]:.0f} px for 320x240." in outcome.out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["map"] == str(saved / "room_map") and not summary["camera"]["assumed"]
+    assert summary["camera"]["focal_px"] == pytest.approx(camera.K[0, 0])
+
+
+def test_what_is_assumed_of_a_map_is_not_said_of_calibrated_images(st3r, saved, tmp_path):
+    loaded = load_map(saved / "room_map").map
+    for keyframe in loaded.keyframes.values():
+        keyframe.K_known = False
+    save_map(tmp_path / "map", loaded, pair_model="opencv", checkpoint_sha256="")
+    outcome = st3r("map", ROOM, "--map", tmp_path / "map", "--localize-only", "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "field of view" not in outcome.out + outcome.err
+    assert "Camera: calibrated;" in outcome.out
+
+
 def test_only_the_frames_of_this_run_are_reported(saved):
     loaded = load_map(saved / "room_map").map
     shown = with_frames_from(loaded, 5)
@@ -122,6 +151,7 @@ def test_images_without_calibration_continue_a_map_with_its_own(st3r, saved, tmp
     outcome = st3r("map", folder, "--map", saved / "room_map", "--out", tmp_path / "out", "--save-map", tmp_path / "both")
     assert outcome.code == 0, outcome.err
     assert "The images have no calibration: that of the map is used, with a focal length of " in outcome.err
+    assert "field of view" not in outcome.out + outcome.err
     before, continued = load_map(saved / "room_map").map.keyframes, load_map(tmp_path / "both").map.keyframes
     assert all(k.K_known for k in continued.values())
     K = next(iter(before.values())).K

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags as the field has them: packed, cut off, split, edited, with strange topics beside the images."""
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -243,6 +244,18 @@ def test_what_is_damaged_between_the_images_is_said_and_counts_as_none(tmp_path,
     assert [(frame.id, number_of(frame.image)) for frame in sequence] == list(enumerate(whole[::every]))
     (damage,) = sequence.skipped
     assert "'drive_0.mcap' was cut off" in damage.reason and damage.index == len(range(0, len(whole) - 6, every))
+
+
+def test_damage_of_a_bag_is_no_skipped_frame(st3r, tmp_path):
+    bag = bags.write_bag(tmp_path / "bag", messages())
+    storage_of(bag).write_bytes(storage_of(bag).read_bytes()[: storage_of(bag).stat().st_size * 3 // 5])
+    sequence = BagSequence(bag)
+    read, reasons = len(list(sequence)), [item.reason for item in sequence.skipped]
+    outcome = st3r("map", bag, "--out", tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["frames"], summary["skipped"]) == (read, 0) and read > 0 and reasons
+    assert summary["notes"] == [f"The bag is damaged: {reason}" for reason in reasons]
+    assert summary["notes"][0] in outcome.out.splitlines() and "Skipped" not in outcome.out
 
 
 def test_files_that_were_renamed_or_packed_since_are_not_missed(tmp_path):

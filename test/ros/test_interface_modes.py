@@ -245,6 +245,18 @@ def test_two_robots_in_one_graph_do_not_cross(ros: Ros, two_robots: None) -> Non
     assert b.status[-1].keyframes > 0
 
 
+def test_what_the_pair_model_assumes_of_an_uncalibrated_camera_is_said_once(ros: Ros, capfd: pytest.CaptureFixture[str]) -> None:
+    robot = mapping(ros, base_frame="", input_wait=0.0, **{"opencv.assumed_fov_deg": 75.0})
+    wait_until(robot.images.get_subscription_count, "the node to listen")
+    for frame in FRAMES[:3]:
+        done = robot.handled()
+        robot.images.publish(conversions.image_message(frame, robot.frame))
+        wait_until(lambda n=done: robot.handled() > n, "an image to be dealt with")
+    said = [words for words in capfd.readouterr().err.splitlines() if "field of view" in words]
+    assert len(said) == 1
+    assert said[0].endswith("the camera is taken as uncalibrated; a horizontal field of view of 75 degrees is assumed.")
+
+
 def test_camera_info_is_the_sibling_of_the_image_wherever_that_is_remapped_to(ros: Ros) -> None:
     ros.init("-r", "st3r_mapping:image:=/front/image_raw", "-r", "st3r_relocalization:image:=/rear/image_raw")
     client = Client()

@@ -82,7 +82,10 @@ class MappingNode(ManagedNode):
         self._input_health = InputHealth()
         cloud, grid = parameters.read(self, "cloud", CloudConfig), parameters.read(self, "grid", GridConfig)
         outputs = MappingOutputs(self, mapper, self._config, cloud, grid)
-        info = RunInfo(self.resolve_topic_name("image"), model.name)
+        loaded = mapper.map.keyframes
+        self._uncalibrated = "" if any(keyframe.K_known for keyframe in loaded.values()) else model.traits.uncalibrated
+        continued = self._config.map_path if loaded else ""
+        info = RunInfo(self.resolve_topic_name("image"), model.name, continued, max(loaded, default=-1) + 1)
         self.session = MappingSession(mapper, files, outputs, info, self.get_logger())
         self.session.say(begun or (NO_MAP if mapper.frozen else ""))
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
@@ -96,7 +99,13 @@ class MappingNode(ManagedNode):
         assert self.session is not None
         owns_transform, mapper = self.session.outputs.owns_transform, self.session.mapper
         self.source = ImageSource(
-            self, self._config, self.counts, self._deliver, owns_transform, map_begun=lambda: mapper.has_begun
+            self,
+            self._config,
+            self.counts,
+            self._deliver,
+            owns_transform,
+            map_begun=lambda: mapper.has_begun,
+            without_calibration=self._uncalibrated,
         )
         self._masks = self.session.masks = MaskInput(self, self._static_mask)
         self._initialpose = self.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initialpose, 1)
