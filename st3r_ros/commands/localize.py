@@ -90,11 +90,16 @@ def run_localize(options: LocalizeOptions, settings: Settings) -> int:
             "map": maps[0] if maps else "",
             "pair_model": model.name,
             "cameras": dataclasses.asdict(cameras),
+            "interrupted": interrupt.signal is not None,
+            "queries_given": queries.length,
             "queries": rows,
         }
         _write(json.dumps(report, indent=2, allow_nan=False) + "\n", options.json_target)
     localized = sum(row["T_ref_cam"] is not None for row in rows)
-    if options.json_target != "-":
+    if options.json_target != "-" and interrupt.signal is not None:
+        of = "" if queries.length is None else f" of {queries.length}"
+        print(f"Interrupted by {interrupt.name} after {len(rows)}{of} queries.")
+    if options.json_target != "-" and rows:
         print(cameras.line)
     if options.json_target != "-" and len(rows) > 1:
         print(f"{localized} of {len(rows)} localized.")

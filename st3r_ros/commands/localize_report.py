@@ -86,7 +86,7 @@ class CameraSummary:
 def camera_summary(rows: list[dict[str, Any]], source: str, doubt: FocalDoubt | None, camera: Camera | None) -> CameraSummary:
     """The cameras of all rows. source: where the calibration of the queries is from. camera: of the last query."""
     assumed = sum(row["camera"] == ASSUMED for row in rows)
-    queries = ASSUMED if assumed == len(rows) else f"{source}; {assumed} of {len(rows)} {ASSUMED}" if assumed else source
+    queries = ASSUMED if rows and assumed == len(rows) else f"{source}; {assumed} of {len(rows)} {ASSUMED}" if assumed else source
     found = [row["reference_camera"] for row in rows if row["reference"]]
     references = "" if not found else ASSUMED if ASSUMED in found else GIVEN
     warning = ""

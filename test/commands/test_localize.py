@@ -4,6 +4,7 @@
 import dataclasses
 import json
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.calibration import read_calibration, write_camera
 from st3r_ros.sequences import open_sequence
 from st3r_ros.sim.sequence import SimulatedSequence
+from st3r_ros.slam.places.relocalizer import Relocalizer
 
 ROOM = "sim:room?seed=3&frames=40&fps=5&width=320&height=240"
 REFERENCE, QUERY = 14, 17
@@ -77,6 +79,7 @@ def test_a_camera_that_is_assumed_is_called_so_everywhere(st3r, files, tmp_path)
     found = st3r("localize", "-r", files.reference, "-q", files.query, "--json", target)
     lines = found.out.splitlines()
     assert lines[1].endswith("direction only, camera assumed")
+    assert "field of view" not in found.out + found.err
     assert lines[2].startswith("Camera of the queries: assumed, camera of the reference: assumed.") and "--camera" in lines[2]
     written = json.loads(target.read_text())
     (row,) = written["queries"]
@@ -94,6 +97,30 @@ def test_a_wrong_calibration_of_the_right_size_is_a_warning(st3r, files, tmp_pat
     assert "Warning: The calibration seems wrong" in found.err and f"instead of {K[0, 0]:.0f} px" in found.err
     written = json.loads(found.out)
     assert written["cameras"]["warning"] == written["queries"][0]["warning"] != ""
+
+
+def test_an_interruption_is_said_and_what_was_localized_is_written(st3r, files, tmp_path, monkeypatch):
+    folder, target = tmp_path / "queries", tmp_path / "poses.json"
+    folder.mkdir()
+    for number in range(5):
+        shutil.copy(files.query, folder / f"{number}.png")
+    localize, done = Relocalizer.localize, []
+
+    def interrupted_in_the_second(self, frame):
+        done.append(localize(self, frame))
+        if len(done) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return done[-1]
+
+    monkeypatch.setattr(Relocalizer, "localize", interrupted_in_the_second)
+    found = st3r("localize", "-r", files.reference, "-q", folder, "--camera", files.camera, "--json", target)
+    assert found.code == 130 and "Interrupted by Ctrl-C after 2 of 5 queries." in found.out
+    report = json.loads(target.read_text())
+    assert report["interrupted"] is True and report["queries_given"] == 5 and len(report["queries"]) == 2
+    monkeypatch.undo()
+    whole = st3r("localize", "-r", files.reference, "-q", files.query, "--camera", files.camera, "--json", target)
+    assert whole.code == 0 and "Interrupted" not in whole.out
+    assert json.loads(target.read_text())["interrupted"] is False
 
 
 def test_nothing_localized_is_exit_code_one(st3r, files):
