@@ -165,6 +165,21 @@ def test_images_with_a_wrong_calibration_are_uncalibrated_and_the_reason_is_told
     wait_until(corrected, "the corrected calibration to be used")
 
 
+def test_while_images_wait_it_is_told_why_the_calibration_that_came_cannot_be_used(ros: Ros) -> None:
+    def lose_coefficients(info: CameraInfo) -> None:
+        info.d = [0.1, 0.2, 0.3]
+
+    setup = Setup(ros, input_wait=60.0)
+
+    def told() -> bool:
+        setup.send_info(lose_coefficients)
+        setup.send_image()
+        return "coefficients" in setup.source.holding
+
+    wait_until(told, "the reason")
+    assert setup.source.holding.startswith("Images wait up to 60 s for camera_info on ")
+
+
 def test_a_calibration_that_cannot_be_right_is_not_used_and_one_that_is_doubtful_is(ros: Ros) -> None:
     def make_twice_as_large(info: CameraInfo) -> None:
         info.k[:] = [1.0 if i == 8 else 2.0 * value for i, value in enumerate(info.k)]

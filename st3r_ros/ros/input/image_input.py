@@ -247,7 +247,8 @@ class ImageSource:
             if anchor is None or image_camera is None:
                 self._counts.dropped += 1
                 missing = self._placement.missing if anchor is None else f"camera_info on {self.info_topic}"
-                self.holding = f"Images wait up to {self._config.input_wait:g} s for {missing}."
+                refused = f" {self.error}" if anchor is not None and self.error else ""
+                self.holding = f"Images wait up to {self._config.input_wait:g} s for {missing}.{refused}"
                 continue
             self.holding = ""
             self._placement.watch.look(anchor.frame_id, 0.0 if anchor.is_assumed else waited)  # until TF has the camera
