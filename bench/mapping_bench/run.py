@@ -24,9 +24,9 @@ import cv2
 import numpy as np
 import torch
 from harness import Row, known, median, progress, timed
+
 from mapping_bench.cases import Case, Opened, open_case
 from mapping_bench.depth_errors import RecordingModel, fusion_errors
-
 from st3r_ros.errors import EvaluationError, FrameError
 from st3r_ros.eval.association import associate
 from st3r_ros.eval.trajectory import TrajectoryErrors, evaluate_trajectory

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from harness import Row, clocks, median, progress, timed
 from mapping_bench.cases import Wrapper
-from scale_bench.maps import MANY_KEYFRAMES, grow, newest_part, open_stream
 
+from scale_bench.maps import MANY_KEYFRAMES, grow, newest_part, open_stream
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, PairModel
 
