@@ -25,7 +25,7 @@ def lost_poses(poses: np.ndarray) -> np.ndarray:
     moving = steps[steps > 0]
     near = _NEAR_STEPS * float(np.median(moving)) if len(moving) else 0.0
     after = np.searchsorted(real, rows)
-    neighbours = real[[after - 1, np.minimum(after, len(real) - 1)]]
+    neighbours = real[np.stack([after - 1, np.minimum(after, len(real) - 1)])]
     away = np.linalg.norm(poses[neighbours, :3], axis=-1).max(axis=0) > near
     lost = np.zeros(len(poses), bool)
     lost[rows[away]] = True

@@ -64,14 +64,16 @@ def test_one_that_is_contradicted_by_about_as_many_stays(mapper):
 @pytest.mark.parametrize(("close", "believed"), [(1.0, True), (0.4, False)])
 def test_a_sudden_motion_is_believed_only_where_its_points_lie_close(mapper, close, believed):
     workspace = Workspace.of(load_pair_model("opencv"), mapper.map)
-    keyframe = next(iter(mapper.map.keyframes.values()))
-    features = workspace.store.of(keyframe)
-    still = workspace.tracker.track(features, keyframe, features, Sim3.identity())
+    keyframe, seen = list(mapper.map.keyframes.values())[:2]
+    features, guess = workspace.store.of(seen), keyframe.T_world_cam.inverse() @ seen.T_world_cam
+    still = workspace.tracker.track(features, keyframe, workspace.store.of(keyframe), guess)
     assert still is not None
 
     class Jumps(Tracker):
         def track(self, *_: object, **__: object) -> Tracked:
-            result = dataclasses.replace(still.result, T_kf_cam=SUDDEN, close=int(close * still.result.known))
+            result = dataclasses.replace(
+                still.result, T_kf_cam=still.result.T_kf_cam @ SUDDEN, close=int(close * still.result.known)
+            )
             return dataclasses.replace(still, result=result)
 
     frontend = Frontend(

@@ -514,12 +514,11 @@ def test_a_calibration_that_changes_in_the_middle_is_said(frames):
     assert "keyframes of both are in the map" in update.note and len(mapper.map.keyframes) >= before
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize(("factor", "doubted"), [(1.0, False), (1.3, True)])
+@pytest.mark.parametrize(("frozen", "factor", "doubted"), [(False, 1.0, False), (False, 1.3, True), (True, 1.3, True)])
 def test_a_calibration_that_does_not_fit_a_loaded_map_is_said(whole, frames, frozen, factor, doubted):
     mapper = new_mapper()
     mapper.load(copy.deepcopy(whole.mapper.map), frozen=frozen)
-    updates = [mapper.register_frame(dataclasses.replace(f, camera=enlarged(f.camera, factor))) for f in frames[5:45:2]]
+    updates = [mapper.register_frame(dataclasses.replace(f, camera=enlarged(f.camera, factor))) for f in frames[5:29:2]]
     said = [update.note for update in updates if "The calibration seems wrong" in update.note]
     assert len(said) == doubted
 
