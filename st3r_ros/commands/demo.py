@@ -9,7 +9,7 @@ from pathlib import Path
 
 from st3r_ros.config import DemoConfig, MapCommandConfig, ViewerConfig
 
-ROS_DEMO = "st3r_ros.ros.demo"
+ROS_DEMO = "st3r_ros.ros.demo.__main__"
 
 
 def run_demo(config: DemoConfig) -> int:

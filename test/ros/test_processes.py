@@ -14,7 +14,8 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
 from ros_harness import Ros, wait_until
 
-from st3r_ros.config import SimulationConfig
+from st3r_ros.commands.demo import run_demo
+from st3r_ros.config import DemoConfig, SimulationConfig
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum
 from st3r_ros.msg import MappingStatus
@@ -181,5 +182,6 @@ def test_the_demo_maps_a_sequence_through_both_nodes(tmp_path: Path, capsys: pyt
 
 
 def test_the_demo_reports_a_mistake_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert demo.main(["--input", str(tmp_path / "missing"), "--out", str(tmp_path / "out")]) == 2
-    assert "missing" in capsys.readouterr().err
+    assert run_demo(DemoConfig(input=str(tmp_path / "missing"), out=str(tmp_path / "out"))) == 2
+    said = capsys.readouterr()
+    assert "missing" in said.err and "Without ROS" not in said.out
