@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +36,7 @@ class RelativePose:
     @property
     def rotation_deg(self) -> float:
         """The angle between the two cameras' orientations, degrees."""
-        return math.degrees(np.linalg.norm(so3.log(self.T_0_1.rotation)))
+        return so3.degrees(self.T_0_1.rotation)
 
     @property
     def baseline(self) -> float:

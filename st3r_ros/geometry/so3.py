@@ -47,6 +47,11 @@ def log(R: np.ndarray) -> np.ndarray:
     return 2.0 * np.arctan2(sine, q[..., 3:]) / sine * v
 
 
+def degrees(R: np.ndarray) -> float:
+    """The angle of one rotation (3, 3), degrees."""
+    return float(np.degrees(np.linalg.norm(log(R))))
+
+
 def to_quaternion_xyzw(R: np.ndarray) -> np.ndarray:
     """The unit quaternion (..., 4), order xyzw with w >= 0, of a rotation matrix (..., 3, 3).
 

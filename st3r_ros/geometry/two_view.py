@@ -111,7 +111,7 @@ def another_pose(
 
 
 def _differ(a: SE3, b: SE3) -> bool:
-    turn = np.degrees(np.linalg.norm(so3.log(a.rotation.T @ b.rotation)))
+    turn = so3.degrees(a.rotation.T @ b.rotation)
     cosine = a.translation @ b.translation / (np.linalg.norm(a.translation) * np.linalg.norm(b.translation))
     return bool(turn > 3.0 or cosine < np.cos(np.radians(15.0)))
 

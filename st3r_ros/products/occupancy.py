@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import weakref
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,10 +19,8 @@ from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products.changes import Seen
 from st3r_ros.products.steps import Steps
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
-
-if TYPE_CHECKING:
-    from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
 OCCUPIED, FREE, UNKNOWN = 100, 0, -1
 RAYS = 50_000

@@ -134,6 +134,8 @@ class Mapper:
             return
         if self._camera_watch.alternates:
             step.note = f"{change}. Do two nodes publish camera_info?"
+        elif self.frozen:
+            step.note = f"{change}. If nobody has zoomed, one of the two is wrong, and so are the poses by it."
         elif self._loaded or len(self.map.keyframes) > TINY_MAP_KEYFRAMES:
             step.note = f"{change}; keyframes of both are in the map. If nobody has zoomed, the map is wrong: begin a new one."
         else:

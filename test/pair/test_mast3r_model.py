@@ -180,6 +180,18 @@ def test_descriptors_of_places_are_unit_vectors_and_equal_for_equal_images():
     assert float(a @ b) < 1.0
 
 
+def test_a_first_image_without_a_focal_length_is_said(monkeypatch, caplog):
+    monkeypatch.setattr("st3r_ros.pair.mast3r.model.intrinsics_from_pointmap", lambda X: torch.full((3, 3), torch.nan))
+    model = MASt3RPairModel(make_network("mast3r"))
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    fov = math.degrees(2 * math.atan(32 / model.encode(Frame(0, 0, image)).K[0, 0]))
+    assert caplog.messages == [
+        f"The first image gives no focal length: a horizontal field of view of {fov:g} degrees is assumed."
+    ]
+    model.encode(Frame(1, 1, image))
+    assert len(caplog.messages) == 1
+
+
 def test_random_weights_lose_the_camera_but_nothing_breaks():
     generator = np.random.default_rng(1)
     for name in ("mast3r", "dpt", "linear"):

@@ -514,6 +514,14 @@ def test_a_calibration_that_changes_in_the_middle_is_said(frames):
     assert "keyframes of both are in the map" in update.note and len(mapper.map.keyframes) >= before
 
 
+def test_a_calibration_that_changes_while_the_map_is_frozen_is_said_of_the_poses(whole, frames):
+    mapper = new_mapper()
+    mapper.load(copy.deepcopy(whole.mapper.map), frozen=True)
+    mapper.register_frame(frames[5])
+    update = mapper.register_frame(dataclasses.replace(frames[7], camera=enlarged(frames[7].camera, 1.3)))
+    assert "and so are the poses by it" in update.note and "keyframes of both" not in update.note
+
+
 @pytest.mark.parametrize(("frozen", "factor", "doubted"), [(False, 1.0, False), (False, 1.3, True), (True, 1.3, True)])
 def test_a_calibration_that_does_not_fit_a_loaded_map_is_said(whole, frames, frozen, factor, doubted):
     mapper = new_mapper()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -26,6 +27,8 @@ from st3r_ros.pair.mast3r.inference import Inference, MASt3RFeatures, Pair
 from st3r_ros.pair.mast3r.reconstruction import reconstruct
 from st3r_ros.pair.reconstruction import Reconstruction, Stage
 from st3r_ros.types import Frame, Matches, ModelTraits, PairPrediction
+
+logger = logging.getLogger(__name__)
 
 NO_CLAIM = 0.999
 """The confidence above which a prediction is used (the minimum of the network is 1)."""
@@ -206,7 +209,9 @@ class MASt3RPairModel:
             K = intrinsics_from_pointmap(X).double().cpu().numpy()
             width, height = features.plan.out
             if not np.isfinite(K).all():
-                focal = 0.5 * width / math.tan(math.radians(self.config.assumed_fov_deg) / 2)
+                fov = self.config.assumed_fov_deg
+                logger.warning("The first image gives no focal length: a horizontal field of view of %g degrees is assumed.", fov)
+                focal = 0.5 * width / math.tan(math.radians(fov) / 2)
                 K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
             self._estimated_K[features.plan] = K
         return self._estimated_K[features.plan]

@@ -115,14 +115,10 @@ def _fault(keyframe_map: KeyframeMap, before: _Pose | None, here: _Pose) -> str:
     if seconds > TOGETHER_S or before.episode != here.episode:
         return ""
     seen = keyframe_map.T_world_cam(before.place).inverse() @ keyframe_map.T_world_cam(here.place)
-    apart_deg = _degrees(seen.rotation.T @ step.rotation)
-    if apart_deg > SLACK_DEG + SLACK_DEG_PER_S * seconds + SLACK_SHARE * _degrees(seen.rotation):
-        return f"it turned by {_degrees(step.rotation):.0f} degrees while the camera turned by {_degrees(seen.rotation):.0f}"
+    turned, turn = so3.degrees(step.rotation), so3.degrees(seen.rotation)
+    if so3.degrees(seen.rotation.T @ step.rotation) > SLACK_DEG + SLACK_DEG_PER_S * seconds + SLACK_SHARE * turn:
+        return f"it turned by {turned:.0f} degrees while the camera turned by {turn:.0f}"
     apart, camera = (float(np.linalg.norm(t)) for t in (seen.translation - step.translation, seen.translation))
     if keyframe_map.scale.metric and apart > SLACK_M + SLACK_SPEED * seconds + SLACK_SHARE * camera:
         return f"it moved {moved:.3g} m while the camera moved {camera:.2g} m"
     return ""
-
-
-def _degrees(R: np.ndarray) -> float:
-    return float(np.degrees(np.linalg.norm(so3.log(R))))

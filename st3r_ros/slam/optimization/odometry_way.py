@@ -75,11 +75,11 @@ def _doubt(keyframe_map: KeyframeMap, there: _Waypoint, here: _Waypoint) -> str:
     by_odometry = there.T_odom_cam.inverse() @ here.T_odom_cam
     by_camera = keyframe_map.T_world_cam(there.place).inverse() @ keyframe_map.T_world_cam(here.place)
     seconds = here.seconds_since(there)
-    turned, turn = _degrees(by_odometry.rotation), _degrees(by_camera.rotation)
+    turned, turn = so3.degrees(by_odometry.rotation), so3.degrees(by_camera.rotation)
     moved, move = (float(np.linalg.norm(T.translation)) for T in (by_odometry, by_camera))
     if moved < STANDS_M and turned < STANDS_DEG and turn > TURNED_DEG:
         return f"it stands still while the camera turned by {turn:.0f} degrees within {seconds:.1f} s"
-    if _degrees(by_camera.rotation.T @ by_odometry.rotation) > SLACK_DEG + SLACK_SHARE * turn:
+    if so3.degrees(by_camera.rotation.T @ by_odometry.rotation) > SLACK_DEG + SLACK_SHARE * turn:
         turns = f"{turned:.0f} and {turn:.0f} degrees"
         return f"it turned otherwise than the camera within {seconds:.1f} s ({turns}); check its axes (REP-103)"
     apart = float(np.linalg.norm(by_camera.translation - by_odometry.translation))
@@ -92,7 +92,3 @@ def _doubt(keyframe_map: KeyframeMap, there: _Waypoint, here: _Waypoint) -> str:
     elif apart > SLACK_M + SLACK_SHARE * move:
         return f"it moved otherwise than the camera within {seconds:.1f} s ({moved:.2g} and {move:.2g} m, {apart:.2g} m apart)"
     return ""
-
-
-def _degrees(R: np.ndarray) -> float:
-    return float(np.degrees(np.linalg.norm(so3.log(R))))

@@ -152,7 +152,7 @@ def _misfit(refined: RefinedPose) -> float:
 
 
 def same_place(a: SE3, b: SE3, distance: float, factor: float = 1.0) -> bool:
-    turn = math.degrees(float(np.linalg.norm(so3.log(a.rotation.T @ b.rotation))))
+    turn = so3.degrees(a.rotation.T @ b.rotation)
     moved = float(np.linalg.norm(a.translation - b.translation))
     return turn < factor * SAME_TURN_DEG and moved < factor * SAME_SHARE * distance
 
