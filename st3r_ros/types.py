@@ -71,19 +71,40 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Explicit correspondences between image 0 and image 1 of a pair, at working size.
+    """Correspondences between image 0 and image 1 of a pair, from the first stage of matching to the map.
 
-    pixels0, pixels1: (N, 2) float32 tensors. weight: (N,) float32 in (0, 1], relative trust of each match.
-    possible: number of matches of a pair with full overlap; `len / possible` measures overlap.
+    pixels0, pixels1: (N, 2) tensors, int64 while they are pixel centres, float32 once they are refined and in a `PairPrediction`.
+    weight: (N,) float32, 1 by default. In a `PairPrediction`, the relative trust of each match in (0, 1]; in matching and in a
+    `Reconstruction`, its confidence as the network predicts it, above 0.
+    possible: number of matches of a pair with full overlap, 0 where it is not counted; `len / possible` measures overlap.
     """
 
     pixels0: torch.Tensor
     pixels1: torch.Tensor
-    weight: torch.Tensor
-    possible: int
+    weight: torch.Tensor = field(default=None)  # type: ignore[assignment]
+    possible: int = 0
+
+    def __post_init__(self) -> None:
+        if self.weight is None:
+            import torch
+
+            ones = torch.ones(len(self.pixels0), device=self.pixels0.device)
+            object.__setattr__(self, "weight", ones)
 
     def __len__(self) -> int:
         return int(self.pixels0.shape[0])
+
+    def swapped(self) -> Matches:
+        """The same with image 0 and image 1 exchanged."""
+        return Matches(self.pixels1, self.pixels0, self.weight, self.possible)
+
+    def chosen(self, which: torch.Tensor) -> Matches:
+        """The matches at the indices (M,) int64, in that order, or where the mask (N,) bool is True; `possible` is kept."""
+        return Matches(self.pixels0[which], self.pixels1[which], self.weight[which], self.possible)
+
+    def to(self, device: torch.device | str) -> Matches:
+        """The same on a device."""
+        return Matches(self.pixels0.to(device), self.pixels1.to(device), self.weight.to(device), self.possible)
 
 
 @dataclass(frozen=True, eq=False)
