@@ -18,7 +18,7 @@ from st3r_ros.slam.optimization.correction import GlobalOptimizer
 from st3r_ros.slam.optimization.odometry_check import OdometryCheck
 from st3r_ros.slam.optimization.odometry_way import OdometryWay
 from st3r_ros.slam.optimization.scale import ScaleEstimator
-from st3r_ros.slam.places.loop_finder import LoopFinder
+from st3r_ros.slam.places.loops import LoopFinder
 from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.slam.tracking.camera_watch import CameraWatch
 from st3r_ros.slam.tracking.fitted_images import FittedImages

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from st3r_ros.config import MapperConfig
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.memory import FeatureStore
-from st3r_ros.slam.places.covisibility import CovisibilityIndex
-from st3r_ros.slam.places.retrieval import PlaceIndex
+from st3r_ros.slam.places.search import PlaceSearch
 from st3r_ros.slam.tracking.tracker import Tracker
 from st3r_ros.types import PairModel
 
@@ -25,20 +24,18 @@ class Workspace:
     map: KeyframeMap
     tracker: Tracker
     store: FeatureStore
-    index: CovisibilityIndex
-    places: PlaceIndex
+    places: PlaceSearch
     frozen: bool = False
 
     @staticmethod
     def of(model: PairModel, keyframe_map: KeyframeMap, config: MapperConfig | None = None, *, frozen: bool = False) -> Workspace:
         """Everything that a map of its own needs, with the keyframes that it has known to all."""
         tracker = Tracker(model, config or MapperConfig())
-        at = Workspace(model, keyframe_map, tracker, FeatureStore(model), CovisibilityIndex(), PlaceIndex(), frozen)
+        at = Workspace(model, keyframe_map, tracker, FeatureStore(model), PlaceSearch(keyframe_map), frozen)
         for keyframe in keyframe_map.keyframes.values():
             if keyframe.descriptor is None:
                 keyframe.descriptor = model.describe(at.store.of(keyframe)).float().cpu()
-            at.index.update(keyframe)
-            at.places.add(keyframe.id, keyframe.descriptor)
+            at.places.add(keyframe)
         return at
 
     @property

@@ -10,20 +10,20 @@ from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.culling import Culler
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.places.covisibility import CovisibilityIndex
+from st3r_ros.slam.places.search import PlaceSearch
 from st3r_ros.types import Edge, Keyframe
 
 K = np.array([[40.0, 0, 31.5], [0, 40.0, 23.5], [0, 0, 1]])
 
 
-class CountingIndex(CovisibilityIndex):
+class CountingSearch(PlaceSearch):
     """Counts the pairs it is asked about."""
 
     asked = 0
 
-    def overlap(self, keyframes, *view):
-        self.asked += len(keyframes)
-        return super().overlap(keyframes, *view)
+    def covisible(self, camera, among, *limits, **more):
+        self.asked += len(among)
+        return super().covisible(camera, among, *limits, **more)
 
 
 class NoMatches:
@@ -46,16 +46,18 @@ def wall(number: int, x: float) -> Keyframe:
     return Keyframe(number, number, number, pose, X, torch.ones(48, 64), np.zeros((48, 64, 3), np.uint8), K)
 
 
-def row_of_cameras(places: list[float], hops: int, max_keyframes: int) -> tuple[KeyframeMap, CountingIndex, NoMatches, Culler]:
+def row_of_cameras(places: list[float], hops: int, max_keyframes: int) -> tuple[KeyframeMap, CountingSearch, NoMatches, Culler]:
     """Cameras at these places, each tied to the next `hops` ones."""
-    whole, index, builder = KeyframeMap(), CountingIndex(), NoMatches()
+    whole, builder = KeyframeMap(), NoMatches()
+    search = CountingSearch(whole)
     for number, x in enumerate(places):
         whole.add_keyframe(wall(number, x))
-        index.update(whole.keyframes[number])
+        search.update(whole.keyframes[number])
         for other in range(max(0, number - hops), number):
             tie(whole, number, other)
-    workspace = SimpleNamespace(map=whole, index=index, config=MapperConfig(max_keyframes=max_keyframes))
-    return whole, index, builder, Culler(workspace, builder)
+    tracker = SimpleNamespace(config=MapperConfig(max_keyframes=max_keyframes))
+    workspace = SimpleNamespace(map=whole, places=search, tracker=tracker)
+    return whole, search, builder, Culler(workspace, builder)
 
 
 def tie(whole: KeyframeMap, i: int, j: int) -> None:

@@ -14,9 +14,8 @@ from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.memory import FeatureStore
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.slam.places.covisibility import CovisibilityIndex
-from st3r_ros.slam.places.loop_finder import LoopFinder
-from st3r_ros.slam.places.retrieval import PlaceIndex
+from st3r_ros.slam.places.loops import LoopFinder
+from st3r_ros.slam.places.search import PlaceSearch
 from st3r_ros.slam.tracking.tracker import Tracker
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, Keyframe, MappingState
@@ -46,7 +45,7 @@ class Tries:
             keyframe.features = features
             self.map.add_keyframe(keyframe)
         self.tracker = Tracker(self.model, config)
-        workspace = Workspace(self.model, self.map, self.tracker, self.store, CovisibilityIndex(), PlaceIndex())
+        workspace = Workspace(self.model, self.map, self.tracker, self.store, PlaceSearch(self.map))
         self.finder = LoopFinder(workspace)
 
     def tied(self, i: int, j: int) -> bool:

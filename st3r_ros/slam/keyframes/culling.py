@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
 from st3r_ros.slam.keyframes.memory import map_bytes
-from st3r_ros.slam.places.loops import reached_from
+from st3r_ros.slam.places.covisibility import Viewpoint
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Keyframe
 
@@ -16,7 +16,7 @@ class Culler:
     """Drops the most redundant keyframes: those that a neighbour sees best, and whose neighbours hold together without them."""
 
     def __init__(self, workspace: Workspace, builder: MapBuilder) -> None:
-        self._at = workspace
+        self._map, self._places, self._tracker = workspace.map, workspace.places, workspace.tracker
         self._builder = builder
         self._newly: set[int] = set()
         self._shares: dict[tuple[int, int], float] = {}
@@ -25,8 +25,8 @@ class Culler:
     def make_room(self, protected: set[int]) -> bool:
         """Drops keyframes until one more fits; False when only `protected` or indispensable ones are left."""
         while self._is_full():
-            keyframes = self._at.map.keyframes
-            state = next(reversed(keyframes), None), len(keyframes), len(self._at.map.edges), frozenset(protected)
+            keyframes = self._map.keyframes
+            state = next(reversed(keyframes), None), len(keyframes), len(self._map.edges), frozenset(protected)
             if state == self._nothing_to_drop:  # the search is slow, and every frame may request it
                 return False
             if self._drop_one(protected) is None:
@@ -40,20 +40,20 @@ class Culler:
         return newly
 
     def _is_full(self) -> bool:
-        config = self._at.config
-        if len(self._at.map.keyframes) >= config.max_keyframes:
+        config = self._tracker.config
+        if len(self._map.keyframes) >= config.max_keyframes:
             return True
-        return config.memory_budget_mb > 0 and map_bytes(self._at.map) > config.memory_budget_mb * 1e6
+        return config.memory_budget_mb > 0 and map_bytes(self._map) > config.memory_budget_mb * 1e6
 
     def _drop_one(self, protected: set[int]) -> int | None:
         """Id of the keyframe that was dropped, or None when no other than the `protected` ones can be."""
         into, overlap = self._best_witness()
         order = sorted((k for k in overlap if k not in protected), key=lambda k: overlap[k], reverse=True)
         for keyframe_id in order[:ATTEMPTS]:
-            keyframe, witness = self._at.map.keyframes[keyframe_id], self._at.map.keyframes[into[keyframe_id]]
+            keyframe, witness = self._map.keyframes[keyframe_id], self._map.keyframes[into[keyframe_id]]
             if self._holds_without(keyframe, witness):
                 T_witness_keyframe = witness.T_world_cam.inverse() @ keyframe.T_world_cam
-                self._at.map.remove_keyframe(keyframe_id, witness.id, T_witness_keyframe)
+                self._map.remove_keyframe(keyframe_id, witness.id, T_witness_keyframe)
                 self._builder.forget(keyframe_id)
                 self._newly.add(keyframe_id)
                 return keyframe_id
@@ -76,19 +76,18 @@ class Culler:
         more the larger the map is.
         """
         shares: dict[tuple[int, int], float] = {}
-        for witness in self._at.map.keyframes.values():
-            neighbours = sorted(self._at.map.neighbours(witness.id))
-            new = [self._at.map.keyframes[k] for k in neighbours if (witness.id, k) not in self._shares]
-            h, w = witness.conf.shape
-            found = self._at.index.overlap(new, witness.T_world_cam, witness.K, w, h)
-            fresh = {keyframe.id: float(share) for keyframe, share in zip(new, found, strict=True)}
+        for witness in self._map.keyframes.values():
+            neighbours = sorted(self._map.neighbours(witness.id))
+            new = [k for k in neighbours if (witness.id, k) not in self._shares]
+            seen = self._places.covisible(Viewpoint.of(witness, witness.T_world_cam), new)
+            fresh = {found.keyframe.id: found.overlap for found in seen}
             shares |= {(witness.id, k): fresh[k] if k in fresh else self._shares[witness.id, k] for k in neighbours}
         return shares
 
     def _holds_without(self, keyframe: Keyframe, witness: Keyframe) -> bool:
         """Whether the neighbours stay tied to each other, with new edges to the witness where needed."""
-        others = set(self._at.map.neighbours(keyframe.id)) - {witness.id}
-        left = others - reached_from(self._at.map, witness.id, without=keyframe.id)
+        others = set(self._map.neighbours(keyframe.id)) - {witness.id}
+        left = others - self._map.reachable(witness.id, without=keyframe.id)
         for other in sorted(left):
-            self._builder.connect(self._at.map.keyframes[other], witness, "sequential")
-        return not others - reached_from(self._at.map, witness.id, without=keyframe.id)
+            self._builder.connect(self._map.keyframes[other], witness, "sequential")
+        return not others - self._map.reachable(witness.id, without=keyframe.id)

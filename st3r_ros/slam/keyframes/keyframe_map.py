@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -84,6 +85,39 @@ class KeyframeMap:
     def neighbours(self, keyframe_id: int) -> Collection[int]:
         """Ids of the keyframes connected to this one."""
         return self._neighbours[keyframe_id]
+
+    def around(self, keyframe_id: int, hops: int) -> set[int]:
+        """Ids of the keyframes at most `hops` edges away, this one included."""
+        reached, border = {keyframe_id}, {keyframe_id}
+        for _ in range(hops):
+            border = {other for here in border for other in self._neighbours[here]} - reached
+            reached |= border
+        return reached
+
+    def reachable(self, start: int, *, without: int) -> set[int]:
+        """Ids of the keyframes connected with `start` without passing `without`."""
+        reached, border = {start}, {start}
+        while border:
+            border = {other for here in border for other in self._neighbours[here]} - reached - {without}
+            reached |= border
+        return reached
+
+    def path(self, start: int, goal: int) -> list[int]:
+        """Ids of the keyframes on the way with the fewest edges, both ends included; empty when there is none."""
+        came_from = {start: start}
+        queue = deque([start])
+        while queue and goal not in came_from:
+            here = queue.popleft()
+            for other in self._neighbours[here]:
+                if other not in came_from:
+                    came_from[other] = here
+                    queue.append(other)
+        if goal not in came_from:
+            return []
+        path = [goal]
+        while path[-1] != start:
+            path.append(came_from[path[-1]])
+        return path[::-1]
 
     def edges_of(self, keyframe_id: int) -> list[Edge]:
         """The edges of one keyframe."""

@@ -13,8 +13,7 @@ from st3r_ros.slam.keyframes.memory import retire, revive
 from st3r_ros.slam.keyframes.projection import pixel_index, sample
 from st3r_ros.slam.optimization.scale import NETWORK_SIGMA
 from st3r_ros.slam.optimization.window import WindowResult, optimize_window
-from st3r_ros.slam.places.covisibility import expected_view
-from st3r_ros.slam.places.loops import LOCAL_HOPS, is_solid, within_hops
+from st3r_ros.slam.places.covisibility import Viewpoint
 from st3r_ros.slam.tracking.tracker import CarriedPoints, Tracked, carried_points
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Edge, Features, Frame, Keyframe, MapScale, Matches
@@ -31,15 +30,16 @@ class MapBuilder:
     """Adds keyframes to a map and optimizes its newest part."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._at = workspace
+        self._model, self._map, self._tracker = workspace.model, workspace.map, workspace.tracker
+        self._store, self._places = workspace.store, workspace.places
         self._next_id = max(workspace.map.keyframes, default=-1) + 1
 
     def begin_anew(self) -> None:
         """Empties the map."""
-        for keyframe_id in list(self._at.map.keyframes):
+        for keyframe_id in list(self._map.keyframes):
             self.forget(keyframe_id)
-        self._at.map.clear()
-        self._at.map.scale = MapScale("network", NETWORK_SIGMA) if self._at.model.traits.metric else MapScale()
+        self._map.clear()
+        self._map.scale = MapScale("network", NETWORK_SIGMA) if self._model.traits.metric else MapScale()
         self._next_id = 0
 
     def first_keyframe(self, frame: Frame, features: Features) -> Keyframe:
@@ -53,7 +53,7 @@ class MapBuilder:
         matches: of the other view (0) with the first keyframe (1).
         """
         seed = Matches(matches.pixels1, matches.pixels0, matches.weight, matches.possible)
-        prediction = self._at.model.predict(first.features, features, seed=seed)
+        prediction = self._model.predict(first.features, features, seed=seed)
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         z = sample(prediction.X_0_0, prediction.matches.pixels0)[:, 2]
         known = sample(prediction.conf0, prediction.matches.pixels0) > 0
@@ -61,20 +61,20 @@ class MapBuilder:
 
     def give_own_depth(self, first: Keyframe) -> bool:
         """Gives the first keyframe the pointmap that a model sees in its image alone; False when it sees none."""
-        prediction = self._at.model.predict(first.features, first.features)
+        prediction = self._model.predict(first.features, first.features)
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         return self._set_depth(first, prediction.X_0_0, prediction.conf0, prediction.X_0_0[..., 2][prediction.conf0 > 0])
 
     def _set_depth(self, first: Keyframe, X: torch.Tensor, conf: torch.Tensor, depths: torch.Tensor) -> bool:
         """depths: those that tell the scale."""
-        if len(depths) < self._at.config.min_inliers:
+        if len(depths) < self._tracker.config.min_inliers:
             return False
         # Without a metric model the first scene gets the typical depth of a room, for a convenient map unit.
-        scale = 1.0 if self._at.model.traits.metric else INITIAL_MEDIAN_DEPTH / float(depths.median())
-        if self._at.model.traits.monocular_depth:
-            conf = distrust_specks(X, conf, self._at.model.traits.relative_depth_sigma)
+        scale = 1.0 if self._model.traits.metric else INITIAL_MEDIAN_DEPTH / float(depths.median())
+        if self._model.traits.monocular_depth:
+            conf = distrust_specks(X, conf, self._model.traits.relative_depth_sigma)
         first.X, first.conf = X * scale, conf
-        self._at.index.update(first)
+        self._places.update(first)
         return True
 
     def add_keyframe(self, frame: Frame, features: Features, previous: Keyframe, tracked: Tracked) -> Keyframe:
@@ -82,8 +82,8 @@ class MapBuilder:
         T_kf_cam = tracked.result.T_kf_cam.se3()
         prediction, fused = tracked.prediction, True
         if prediction.X_0_0 is None:
-            features_of_previous = self._at.store.of(previous)
-            prediction = self._at.model.predict(features, features_of_previous, T_0_1=T_kf_cam.inverse(), seed=tracked.matches)
+            features_of_previous = self._store.of(previous)
+            prediction = self._model.predict(features, features_of_previous, T_0_1=T_kf_cam.inverse(), seed=tracked.matches)
             fused = False
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         carried = carried_points(tracked)
@@ -91,42 +91,42 @@ class MapBuilder:
         X, conf = prediction.X_0_0 * correction, prediction.conf0.clone()
         if not fused and prediction.X_0_1 is not None and prediction.conf1 is not None:
             self._fuse_back(previous, prediction.X_0_1 * correction, prediction.conf1, T_kf_cam)
-        if self._at.model.traits.monocular_depth:
-            conf = distrust_specks(X, conf, self._at.model.traits.relative_depth_sigma)
+        if self._model.traits.monocular_depth:
+            conf = distrust_specks(X, conf, self._model.traits.relative_depth_sigma)
         self._carry_over(X, conf, carried)
         keyframe = self._insert(frame, features, previous.T_world_cam @ T_kf_cam, X, conf)
         self._connect(keyframe, previous, tracked)
-        self._at.model.adopt(features, tracked.agreed.pixels0)
+        self._model.adopt(features, tracked.agreed.pixels0)
         return keyframe
 
     def _correction(self, X: torch.Tensor, conf: torch.Tensor, carried: CarriedPoints) -> torch.Tensor:
         """Factor of a prediction's pointmap to agree with the carried-over points: a number, or a field (h, w, 1)."""
         claimed = sample(X, carried.pixels)
         both = sample(conf, carried.pixels) > 0
-        if int(both.sum()) < self._at.config.min_inliers:
+        if int(both.sum()) < self._tracker.config.min_inliers:
             return X.new_ones(1)
         log_ratio = (carried.X[both].norm(dim=1) / claimed[both].norm(dim=1).clamp_min(1e-9)).log()
-        if not self._at.model.traits.monocular_depth:
+        if not self._model.traits.monocular_depth:
             return log_ratio.median().exp().float()
         weight = carried.information[both].clamp_max(1e4)
         return smooth_correction(carried.pixels[both], log_ratio, weight / weight.mean(), *conf.shape).exp()[..., None]
 
     def optimize(self) -> list[int]:
         """Optimizes the newest keyframes, with the older ones that see the same things; the ids of those that moved."""
-        newest = [self._at.map.keyframes[k] for k in list(self._at.map.keyframes)[-self._at.config.window_size :]]
+        newest = [self._map.keyframes[k] for k in list(self._map.keyframes)[-self._tracker.config.window_size :]]
         ids = {k.id for k in newest}
-        edges = list({(e.i, e.j): e for k in newest for e in self._at.map.edges_of(k.id)}.values())
+        edges = list({(e.i, e.j): e for k in newest for e in self._map.edges_of(k.id)}.values())
         seen_again = {other for e in edges for other in (e.i, e.j)} - ids
         # Keyframes before the window are fixed; without such neighbours the oldest keyframe of the window is.
         fixed = seen_again or {newest[0].id}
-        window = [self._at.map.keyframes[k] for k in sorted(ids | seen_again)]
+        window = [self._map.keyframes[k] for k in sorted(ids | seen_again)]
         if len(window) < 2:
             return []
         result = optimize_window(window, edges, fixed, *self._hold_of_depths())
         if result is None:
             return []
-        self._at.map.move({k.id: result.poses[k.id] for k in newest})
-        if not self._at.model.traits.monocular_depth:
+        self._map.move({k.id: result.poses[k.id] for k in newest})
+        if not self._model.traits.monocular_depth:
             self._take_depths(newest, result)
         return [k.id for k in newest]
 
@@ -136,7 +136,7 @@ class MapBuilder:
         A model that sees depth in one image knows it apart from the matches, and its pointmaps hold the map straight where the
         matches leave it loose (a wall seen on the way along it). Triangulated depths are what the matches say, once more.
         """
-        model = self._at.model
+        model = self._model
         return (model.traits.relative_depth_sigma, math.inf) if model.traits.monocular_depth else (TRIANGULATED_SIGMA, 1.0)
 
     def _take_depths(self, keyframes: list[Keyframe], result: WindowResult) -> None:
@@ -145,18 +145,18 @@ class MapBuilder:
             update = result.points[keyframe.id]
             revive(keyframe)
             keyframe.X[update.rows, update.columns] *= update.log_depth.exp()[:, None].to(keyframe.X.dtype)
-            seen = update.information * self._at.model.traits.relative_depth_sigma**2
+            seen = update.information * self._model.traits.relative_depth_sigma**2
             keyframe.conf[update.rows, update.columns] = seen.clamp(1e-3, MAX_CONF).to(keyframe.conf.dtype)
-            self._at.index.update(keyframe)
+            self._places.update(keyframe)
 
     def _retire_old(self) -> None:
         """Keyframes that leave the window are packed."""
-        leaving = list(self._at.map.keyframes)[-self._at.config.window_size - 2 : -self._at.config.window_size]
+        leaving = list(self._map.keyframes)[-self._tracker.config.window_size - 2 : -self._tracker.config.window_size]
         for keyframe_id in leaving:
-            retire(self._at.map.keyframes[keyframe_id])
+            retire(self._map.keyframes[keyframe_id])
 
     def _insert(self, frame: Frame, features: Features, T_world_cam: Sim3, X: torch.Tensor, conf: torch.Tensor) -> Keyframe:
-        descriptor = self._at.model.describe(features).float().cpu()
+        descriptor = self._model.describe(features).float().cpu()
         keyframe = Keyframe(
             id=self._next_id,
             frame_id=frame.id,
@@ -167,7 +167,7 @@ class MapBuilder:
             image=features.image,
             K=features.K,
             K_known=features.K_known,
-            calibrated=features.K_known or not self._at.model.traits.monocular_depth,
+            calibrated=features.K_known or not self._model.traits.monocular_depth,
             descriptor=descriptor,
             features=features,
             source=frame.source,
@@ -175,22 +175,21 @@ class MapBuilder:
             mask=features.mask,
         )
         self._next_id += 1
-        self._at.map.add_keyframe(keyframe)
-        self._at.store.of(keyframe)
-        self._at.index.update(keyframe)
-        self._at.places.add(keyframe.id, descriptor)
+        self._map.add_keyframe(keyframe)
+        self._store.of(keyframe)
+        self._places.add(keyframe)
         self._retire_old()
         return keyframe
 
     def _fuse_back(self, previous: Keyframe, X_cam: torch.Tensor, conf: torch.Tensor, T_kf_cam: SE3) -> None:
         """Fuses the pair's pointmap of the previous keyframe, given in the new camera, into its canonical one."""
         X = moved(X_cam, T_kf_cam.sim3(1.0))
-        previous.X, previous.conf = fuse_pointmap(previous.X, previous.conf, X, conf, self._at.model.traits.relative_depth_sigma)
+        previous.X, previous.conf = fuse_pointmap(previous.X, previous.conf, X, conf, self._model.traits.relative_depth_sigma)
 
     def _carry_over(self, X: torch.Tensor, conf: torch.Tensor, points: CarriedPoints) -> None:
         """Puts the depths known from earlier keyframes, which rest on more views, at their pixels of the new one."""
         column, row = pixel_index(points.pixels, conf.shape[1], conf.shape[0])
-        known = (points.information * self._at.model.traits.relative_depth_sigma**2).to(conf.dtype)
+        known = (points.information * self._model.traits.relative_depth_sigma**2).to(conf.dtype)
         better = (known > 0.5 * conf[row, column]) & (points.X[:, 2] > 0)
         row, column = row[better], column[better]
         X[row, column] = points.X[better].to(X.dtype)
@@ -198,34 +197,30 @@ class MapBuilder:
 
     def _connect(self, keyframe: Keyframe, previous: Keyframe, tracked: Tracked) -> None:
         """Edges to the previous keyframe and, where they still share a view, to those around it in the graph."""
-        self._at.map.add_edge(self.edge(keyframe, previous, tracked.agreed, "sequential"))
-        around = within_hops(self._at.map, previous.id, LOCAL_HOPS) - {keyframe.id, previous.id}
-        others = [self._at.map.keyframes[k] for k in sorted(around)]
-        h, w = keyframe.conf.shape
-        overlap = self._at.index.overlap(others, keyframe.T_world_cam, keyframe.K, w, h)
-        recent = set(list(self._at.map.keyframes)[-1 - RECENT_KEYFRAMES :])
-        order = sorted(range(len(others)), key=lambda n: (others[n].id in recent, overlap[n]), reverse=True)
-        for n in order[: RECENT_KEYFRAMES + COVISIBLE_KEYFRAMES]:
-            if overlap[n] >= MIN_OVERLAP:
-                self.connect(keyframe, others[n], "sequential")
+        self._map.add_edge(self.edge(keyframe, previous, tracked.agreed, "sequential"))
+        around = self._places.near(previous.id) - {keyframe.id, previous.id}
+        recent = around & set(list(self._map.keyframes)[-1 - RECENT_KEYFRAMES :])
+        camera, others = Viewpoint.of(keyframe, keyframe.T_world_cam), RECENT_KEYFRAMES + COVISIBLE_KEYFRAMES - len(recent)
+        seen = self._places.covisible(camera, recent, at_least=MIN_OVERLAP)
+        seen += self._places.covisible(camera, around - recent, others, at_least=MIN_OVERLAP)
+        for found in seen:
+            self.connect(keyframe, found.keyframe, "sequential")
 
     def connect(self, keyframe: Keyframe, other: Keyframe, kind: str) -> Tracked | None:
         """Connects two keyframes with expected overlap, if their images match."""
-        h, w = keyframe.conf.shape
-        view = expected_view(other, keyframe.T_world_cam.inverse() @ other.T_world_cam, keyframe.K, w, h)
-        tied = self._at.tracker.tie(keyframe, self._at.store.of(keyframe), other, self._at.store.of(other), view.matches)
-        if tied is None or not is_solid(tied, self._at.config):
+        expected = self._places.matches(Viewpoint.of(keyframe, keyframe.T_world_cam), other)
+        tied = self._tracker.tie(keyframe, self._store.of(keyframe), other, self._store.of(other), expected)
+        if tied is None or not self._tracker.is_solid(tied):
             return None
-        self._at.map.add_edge(self.edge(keyframe, other, tied.agreed, kind))
+        self._map.add_edge(self.edge(keyframe, other, tied.agreed, kind))
         return tied
 
     def forget(self, keyframe_id: int) -> None:
         """Handles a removed keyframe."""
-        self._at.store.forget(keyframe_id)
-        self._at.index.remove(keyframe_id)
-        self._at.places.remove(keyframe_id)
+        self._store.forget(keyframe_id)
+        self._places.remove(keyframe_id)
 
     def edge(self, keyframe: Keyframe, other: Keyframe, matches: Matches, kind: str) -> Edge:
         """An edge with at most `edge_matches` of the matches (0 = keyframe, 1 = other)."""
-        chosen = torch.linspace(0, len(matches) - 1, min(len(matches), self._at.config.edge_matches)).long()
+        chosen = torch.linspace(0, len(matches) - 1, min(len(matches), self._tracker.config.edge_matches)).long()
         return Edge.pack(keyframe.id, other.id, kind, matches.pixels0[chosen], matches.pixels1[chosen], matches.weight[chosen])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry.transforms import Sim3
-from st3r_ros.types import Keyframe, Matches
+from st3r_ros.types import Features, Keyframe, Matches
 
 GRID_STEP = 12
 GRID_ROWS, GRID_COLUMNS = 6, 8
@@ -19,28 +19,36 @@ MAX_DISTANCE_RATIO = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class ExpectedView:
-    """Where a grid of a keyframe's points should appear in another image, and the share of the grid that does."""
+class Viewpoint:
+    """A camera in the world of a map: K (3, 3) float64 of images of width x height pixels, seen from T_world_cam."""
 
-    matches: Matches
-    overlap: float
+    T_world_cam: Sim3
+    K: np.ndarray
+    width: int
+    height: int
+
+    @staticmethod
+    def of(image: Features | Keyframe, T_world_cam: Sim3) -> Viewpoint:
+        """The camera of an image, at a pose."""
+        height, width = image.image.shape[:2]
+        return Viewpoint(T_world_cam, image.K, width, height)
 
 
-def expected_view(keyframe: Keyframe, T_cam_kf: Sim3, K: np.ndarray, width: int, height: int) -> ExpectedView:
-    """Projects every 12th pixel of `keyframe` into an image with intrinsics K (3, 3); image 1 of the matches is the keyframe."""
+def expected_matches(keyframe: Keyframe, camera: Viewpoint) -> Matches:
+    """Where a camera (0) should see every 12th known pixel in both directions of a keyframe (1)."""
     h, w = keyframe.conf.shape
     row, column = torch.meshgrid(torch.arange(0, h, GRID_STEP), torch.arange(0, w, GRID_STEP), indexing="ij")
     row, column = row.reshape(-1).to(keyframe.conf.device), column.reshape(-1).to(keyframe.conf.device)
     known = keyframe.conf[row, column] > 0
     row, column = row[known], column[known]
+    T_cam_kf = camera.T_world_cam.inverse() @ keyframe.T_world_cam
     points = T_cam_kf.act(keyframe.X[row, column].double().cpu().numpy())
     z = np.maximum(points[:, 2], 1e-9)
-    pixels = points[:, :2] / z[:, None] * K[[0, 1], [0, 1]] + K[:2, 2]
-    inside = (points[:, 2] > 1e-6) & (pixels >= 0).all(1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)
+    pixels = points[:, :2] / z[:, None] * camera.K[[0, 1], [0, 1]] + camera.K[:2, 2]
+    inside = (points[:, 2] > 1e-6) & (pixels >= 0).all(1) & (pixels[:, 0] < camera.width) & (pixels[:, 1] < camera.height)
     source = torch.stack([column, row], dim=1).float().cpu()[torch.from_numpy(inside)]
     target = torch.from_numpy(pixels[inside].astype(np.float32))
-    matches = Matches(target, source, torch.ones(len(source)), max(len(points), 1))
-    return ExpectedView(matches, float(inside.mean()) if len(inside) else 0.0)
+    return Matches(target, source, torch.ones(len(source)), max(len(points), 1))
 
 
 class CovisibilityIndex:
@@ -59,10 +67,10 @@ class CovisibilityIndex:
         self._points[keyframe.id] = torch.where(known[:, None], points, torch.nan).cpu().numpy()
 
     def remove(self, keyframe_id: int) -> None:
-        """Removes a keyframe."""
+        """Removes a keyframe, if it is known."""
         self._points.pop(keyframe_id, None)
 
-    def overlap(self, keyframes: Sequence[Keyframe], T_world_cam: Sim3, K: np.ndarray, width: int, height: int) -> np.ndarray:
+    def overlap(self, keyframes: Sequence[Keyframe], camera: Viewpoint) -> np.ndarray:
         """Share (N,) of each keyframe's known points that a camera sees inside its image, from a similar viewpoint.
 
         Similar: the directions to the point differ by at most 40 degrees and the distances by at most a factor of 2.
@@ -74,15 +82,15 @@ class CovisibilityIndex:
         centre = np.stack([k.T_world_cam.translation for k in keyframes])
         scale = np.array([float(k.T_world_cam.scale) for k in keyframes])
         from_keyframe = scale[:, None, None] * points @ rotation.swapaxes(1, 2)  # world axes, from the keyframe's centre
-        from_camera = from_keyframe + (centre - T_world_cam.translation)[:, None]
-        in_camera = from_camera @ T_world_cam.rotation
+        from_camera = from_keyframe + (centre - camera.T_world_cam.translation)[:, None]
+        in_camera = from_camera @ camera.T_world_cam.rotation
         z = in_camera[..., 2]
         with np.errstate(invalid="ignore", divide="ignore"):
-            x, y = (in_camera[..., axis] / z * K[axis, axis] + K[axis, 2] for axis in (0, 1))
+            x, y = (in_camera[..., axis] / z * camera.K[axis, axis] + camera.K[axis, 2] for axis in (0, 1))
             near, far = np.linalg.norm(from_keyframe, axis=-1), np.linalg.norm(from_camera, axis=-1)
             cosine = (from_keyframe * from_camera).sum(-1) / (near * far)
             ratio = far / near
-            seen = (z > 0) & (x >= 0) & (y >= 0) & (x < width) & (y < height)
+            seen = (z > 0) & (x >= 0) & (y >= 0) & (x < camera.width) & (y < camera.height)
             seen &= cosine > np.cos(np.radians(MAX_VIEW_ANGLE_DEG))
             seen &= (ratio < MAX_DISTANCE_RATIO) & (ratio > 1.0 / MAX_DISTANCE_RATIO)
         known = np.isfinite(points[..., 0]).sum(1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loop verification: candidates, a check in both directions, a check against the whole graph.
+"""Loops: candidates for a new keyframe, a check in both directions, a check against the whole graph.
 
 A wrong loop is worse than none. A loop edge therefore needs matches that agree on one pose in both directions, and a pose that is
 consistent with the map and the drift accumulated on the way.
@@ -7,19 +7,21 @@ consistent with the map and the drift accumulated on the way.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
-from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.places.covisibility import Viewpoint
 from st3r_ros.slam.tracking.tracker import Tracked
-from st3r_ros.types import Keyframe
+from st3r_ros.slam.workspace import Workspace
+from st3r_ros.types import Keyframe, Matches
 
-LOCAL_HOPS = 3
-MIN_INLIER_SHARE = 0.5
+SIMILAR = 3
+COVISIBLE = 2
+MIN_OVERLAP = 0.3
+MAX_LOOPS = 4
 MAX_DISAGREEMENT_DEG = 3.0
 MAX_DISAGREEMENT_SHARE = 0.1
 MAX_DISAGREEMENT_LOG_SCALE = 0.25
@@ -52,13 +54,6 @@ class CycleCheck:
         return self.distance2 < CHI2_GATE
 
 
-def is_solid(tracked: Tracked | None, config: MapperConfig) -> bool:
-    """Whether enough matches agree on one pose to connect two keyframes."""
-    if tracked is None:
-        return False
-    return tracked.trusted >= 2 * config.min_inliers and tracked.inlier_share >= MIN_INLIER_SHARE
-
-
 def directions_agree(there: Tracked, back: Tracked, depth: float) -> bool:
     """Whether the pose found from one image's matches is that found from the other's. depth: of the scene, keyframe units.
 
@@ -72,49 +67,13 @@ def directions_agree(there: Tracked, back: Tracked, depth: float) -> bool:
     )
 
 
-def path_between(keyframe_map: KeyframeMap, start: int, goal: int) -> list[int]:
-    """Ids of the keyframes on the way with the fewest edges, both ends included; empty when there is none."""
-    came_from = {start: start}
-    queue = deque([start])
-    while queue and goal not in came_from:
-        here = queue.popleft()
-        for other in keyframe_map.neighbours(here):
-            if other not in came_from:
-                came_from[other] = here
-                queue.append(other)
-    if goal not in came_from:
-        return []
-    path = [goal]
-    while path[-1] != start:
-        path.append(came_from[path[-1]])
-    return path[::-1]
-
-
-def within_hops(keyframe_map: KeyframeMap, start: int, hops: int) -> set[int]:
-    """Ids of the keyframes at most `hops` edges away, `start` included."""
-    reached, border = {start}, {start}
-    for _ in range(hops):
-        border = {other for here in border for other in keyframe_map.neighbours(here)} - reached
-        reached |= border
-    return reached
-
-
-def reached_from(keyframe_map: KeyframeMap, start: int, without: int) -> set[int]:
-    """Ids of the keyframes connected with `start` without passing `without`."""
-    reached, border = {start}, {start}
-    while border:
-        border = {other for here in border for other in keyframe_map.neighbours(here)} - reached - {without}
-        reached |= border
-    return reached
-
-
 def check_cycle(keyframe_map: KeyframeMap, keyframe0: Keyframe, keyframe1: Keyframe, T_1_0: Sim3) -> CycleCheck:
     """Compares a measured relative pose with that of the map, given the drift accumulated between the two.
 
     Each step's error is carried to keyframe 1 by its adjoint. The steps' errors are taken as independent, but for the share of
     the turns that is the same in all of them.
     """
-    path = path_between(keyframe_map, keyframe1.id, keyframe0.id)
+    path = keyframe_map.path(keyframe1.id, keyframe0.id)
     expected = keyframe1.T_world_cam.inverse() @ keyframe0.T_world_cam
     error = (T_1_0 @ expected.inverse()).log()
     if not path:
@@ -137,3 +96,80 @@ def check_cycle(keyframe_map: KeyframeMap, keyframe0: Keyframe, keyframe1: Keyfr
     turn = common * np.einsum("kab,kb->a", Ad[..., 3:6], steps.log()[:, 3:6])
     covariance += np.outer(turn, turn)
     return CycleCheck(float(error @ np.linalg.solve(covariance, error)), error, len(path) - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A keyframe seen again, and the matches (0 = the new keyframe, 1 = `other`) that agree on it."""
+
+    other: Keyframe
+    matches: Matches
+
+
+@dataclass(frozen=True, eq=False)
+class LoopSearch:
+    """Verified loops, and the number of rejected candidates with matches."""
+
+    loops: tuple[Loop, ...]
+    rejected: int
+
+
+class LoopFinder:
+    """Recognizes places in one map."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._map, self._places, self._store = workspace.map, workspace.places, workspace.store
+        self._tracker, self._traits = workspace.tracker, workspace.model.traits
+
+    def search(self, keyframe: Keyframe, recent: set[int]) -> LoopSearch:
+        """Looks for loops of a new keyframe with any but the `recent` ones and those around it in the graph."""
+        near = self._places.near(keyframe.id) | recent
+        loops: list[Loop] = []
+        rejected = 0
+        candidates, tried = self._candidates(keyframe, near), set(near)
+        while candidates and len(loops) < MAX_LOOPS:
+            other, seed = candidates.pop(0)
+            tried.add(other.id)
+            there = self.verified(keyframe, other, seed)
+            if there is None:
+                continue
+            T_other_kf = there.result.T_kf_cam
+            if not check_cycle(self._map, keyframe, other, T_other_kf).passed:
+                rejected += 1
+                continue
+            loops.append(Loop(other, there.agreed))
+            if len(loops) == 1:  # the pose in that part of the map is known now, and with it further expected overlap
+                around = self._places.near(other.id, 1) - tried
+                candidates = self._covisible(keyframe, around, other.T_world_cam @ T_other_kf, MAX_LOOPS) + candidates
+        return LoopSearch(tuple(loops), rejected)
+
+    def _candidates(self, keyframe: Keyframe, near: set[int]) -> list[tuple[Keyframe, Matches | None]]:
+        """Keyframes that may show the same place, with roughly where to look when the poses tell."""
+        far = self._map.keyframes.keys() - near
+        chosen: dict[int, tuple[Keyframe, Matches | None]] = {}
+        for other, seed in self._covisible(keyframe, far, keyframe.T_world_cam, COVISIBLE):
+            chosen[other.id] = other, seed
+        assert keyframe.descriptor is not None
+        similarity, lift = self._traits.place_similarity, self._traits.place_lift
+        for place in self._places.similar(keyframe.descriptor, SIMILAR, exclude=near, min_similarity=similarity, min_lift=lift):
+            chosen.setdefault(place.id, (self._map.keyframes[place.id], None))
+        return list(chosen.values())
+
+    def _covisible(
+        self, keyframe: Keyframe, among: set[int], T_world_cam: Sim3, count: int
+    ) -> list[tuple[Keyframe, Matches | None]]:
+        """The keyframes that the new one should see most of, were it at this pose, and where it should see them."""
+        camera = Viewpoint.of(keyframe, T_world_cam)
+        seen = self._places.covisible(camera, among, count, at_least=MIN_OVERLAP)
+        return [(found.keyframe, self._places.matches(camera, found.keyframe)) for found in seen]
+
+    def verified(self, keyframe: Keyframe, other: Keyframe, seed: Matches | None) -> Tracked | None:
+        """The pose of the keyframe relative to the other one, if matches from either image agree on it."""
+        features, features_other = self._store.of(keyframe), self._store.of(other)
+        there = self._tracker.tie(keyframe, features, other, features_other, seed)
+        if there is None or not self._tracker.is_solid(there):
+            return None
+        back = self._tracker.tie(other, features_other, keyframe, features, None)
+        if back is None or not self._tracker.is_solid(back):
+            return None
+        return there if directions_agree(there, back, there.median_distance) else None

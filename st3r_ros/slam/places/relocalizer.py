@@ -27,7 +27,6 @@ from st3r_ros.geometry.two_view_focal import FocalFit
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.projection import points_at, rays, sample
 from st3r_ros.slam.optimization.scale import NETWORK_SIGMA
-from st3r_ros.slam.places.candidates import alike, expected
 from st3r_ros.slam.places.comparison import (
     OTHER_FACTOR,
     THRESHOLD_PX,
@@ -37,6 +36,7 @@ from st3r_ros.slam.places.comparison import (
     solved_together,
     spread_enough,
 )
+from st3r_ros.slam.places.covisibility import Viewpoint
 from st3r_ros.slam.places.direction import locate_direction
 from st3r_ros.slam.places.focal_check import FocalCheck, FocalDoubt, contradicts
 from st3r_ros.slam.places.reference import Reference, measured_keyframe
@@ -47,6 +47,8 @@ from st3r_ros.types import Features, Frame, Keyframe, LocalizationResult, Locali
 MAX_DRAWS = 1000
 FOCAL_TRIALS = (1.0, 0.7, 1.4, 0.5, 2.0)
 """Focal lengths to try when unknown, as multiples of the assumed one."""
+EXPECTED = 3
+"""Number of keyframes selected by an approximate pose."""
 PART = 0.5
 """Share of the matches needed that a keyframe must have to count together with others that agree."""
 
@@ -58,7 +60,7 @@ class Relocalizer:
         self._model = model
         self.config = config or RelocalizerConfig()
         self._references: dict[str, Reference] = {}
-        self._at: Workspace | None = None
+        self._workspace: Workspace | None = None
         self._lens = FrameStream()
         self._check = FocalCheck()
         self._fitted: tuple[Features, str, FocalFit | None] | None = None
@@ -117,10 +119,10 @@ class Relocalizer:
         """Localizes in this map from now on (None: no map); references are kept, but a map takes precedence."""
         self.search(None if keyframe_map is None else Workspace.of(self._model, keyframe_map))
 
-    def search(self, at: Workspace | None) -> None:
+    def search(self, workspace: Workspace | None) -> None:
         """Like `use_map`, for a map that changes between queries."""
         self._check = FocalCheck()
-        self._at = at
+        self._workspace = workspace
 
     def localize(self, frame: Frame, guess: SE3 | None = None) -> LocalizationResult:
         """Localizes one query. guess: approximate pose in the map, which is searched first.
@@ -131,10 +133,10 @@ class Relocalizer:
             FrameError: the image cannot be used.
         """
         started = time.perf_counter()
-        if self._at is None and not self._references:
+        if self._workspace is None and not self._references:
             return LocalizationResult(LocalizationStatus.NO_REFERENCE, "There is no reference; set a reference first.")
         query = self._encode(frame)
-        if self._at is None:
+        if self._workspace is None:
             compared = [self._with_reference(query, reference) for reference in self._references.values()]
             result = self._noted(query, self._answer(query, compared), frame.camera)
         else:
@@ -144,29 +146,36 @@ class Relocalizer:
 
     def _image_of(self, result: LocalizationResult) -> np.ndarray | None:
         """The working image of the reference or keyframe that a result is about."""
-        if self._at is None:
+        if self._workspace is None:
             return self._references[result.reference].features.image if result.reference else None
-        return None if result.keyframe_id is None else self._at.map.keyframes[result.keyframe_id].image
+        return None if result.keyframe_id is None else self._workspace.map.keyframes[result.keyframe_id].image
 
     def find(self, query: Features, guess: SE3 | None = None) -> LocalizationResult:
         """As `localize`, for a query that is encoded already, in the map."""
         return self._noted(query, self._find(query, guess))
 
     def _find(self, query: Features, guess: SE3 | None) -> LocalizationResult:
-        assert self._at is not None
+        assert self._workspace is not None
         if guess is not None:
-            near = self._answer(query, [self._with_keyframe(query, k) for k in expected(self._at, query, guess)])
+            near = self._answer(query, [self._with_keyframe(query, k) for k in self._expected(query, guess)])
             if near.localized:
                 return near
-        spread, rest = alike(self._at, query, self.config.candidates)
+        spread, rest = self._workspace.places.similar_places(self._model.describe(query), self.config.candidates)
         compared = {keyframe.id: self._with_keyframe(query, keyframe) for keyframe in spread}
         answer = self._answer(query, compared.values())
         if answer.status not in (LocalizationStatus.TOO_FEW_MATCHES, LocalizationStatus.UNCERTAIN):
             return answer
         best = max(compared.values(), key=lambda c: c.inliers)
-        likely = expected(self._at, query, best.T_ref_cam) if best.inliers >= self.config.min_inliers * PART else []
+        likely = self._expected(query, best.T_ref_cam) if best.inliers >= self.config.min_inliers * PART else []
         compared |= {k.id: self._with_keyframe(query, k) for k in (*likely, *rest) if k.id not in compared}
         return self._answer(query, compared.values())
+
+    def _expected(self, query: Features, T_world_cam: SE3) -> list[Keyframe]:
+        """The keyframes with the largest overlap with a camera at this pose; empty without overlap."""
+        assert self._workspace is not None
+        camera = Viewpoint.of(query, T_world_cam.sim3(1.0))
+        seen = self._workspace.places.covisible(camera, self._workspace.map.keyframes, EXPECTED)
+        return [found.keyframe for found in seen if found.overlap > 0]
 
     def _answer(self, query: Features, compared: Collection[Comparison | LocalizationResult]) -> LocalizationResult:
         """What the comparisons with references or keyframes come to."""
@@ -185,7 +194,7 @@ class Relocalizer:
             estimated = f"; a focal length of {result.focal_px:.0f} px is estimated" if result.localized else ""
             notes.append(f"The camera is assumed: the image has no calibration{estimated}.")
         if result.reference_assumed:
-            notes.append(f"The camera of {'the map' if self._at else 'the reference'} is assumed: it has no calibration.")
+            notes.append(f"The camera of {'the map' if self._workspace else 'the reference'} is assumed: it has no calibration.")
         doubt = self._check.doubt.sentence(camera) if query.K_known and self._check.doubt is not None else ""
         reason = " ".join([result.reason, *notes, *([doubt] if doubt else [])])
         return replace(result, reason=reason, focal_estimated=not query.K_known, doubt=doubt)
@@ -223,14 +232,14 @@ class Relocalizer:
         return (0.5 * log_ratio[usable].median()).exp() if bool(usable.any()) else X.new_ones(())
 
     def _with_keyframe(self, query: Features, keyframe: Keyframe) -> Comparison:
-        features = keyframe.features if self._at is None else self._at.store.of(keyframe)
+        features = keyframe.features if self._workspace is None else self._workspace.store.of(keyframe)
         assert features is not None
         matches = self._model.predict(query, features, dense=False).matches
         own = points_at(keyframe, matches.pixels1)
         scale = float(keyframe.T_world_cam.scale)  # poses are of a map in one unit, keyframes have each their own
-        metric = self._at is not None and self._at.map.scale.metric
+        metric = self._workspace is not None and self._workspace.map.scale.metric
         candidate = self._candidate(query, f"keyframe {keyframe.id}", matches, scale * own.points, own.conf, features)
-        keyframe_id = None if self._at is None else keyframe.id
+        keyframe_id = None if self._workspace is None else keyframe.id
         return replace(candidate, keyframe_id=keyframe_id, T_ref_points=keyframe.T_world_cam.se3(), metric=metric)
 
     def _candidate(

@@ -10,8 +10,8 @@ import torch
 
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.memory import retire, revive
-from st3r_ros.slam.places.covisibility import expected_view
-from st3r_ros.slam.places.loops import LOCAL_HOPS, check_cycle, is_solid, within_hops
+from st3r_ros.slam.places.covisibility import Viewpoint
+from st3r_ros.slam.places.loops import check_cycle
 from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
@@ -37,7 +37,9 @@ class Frontend:
     """Knows the current keyframe and the last frame's pose in it; changes neither the map nor its pointmaps."""
 
     def __init__(self, workspace: Workspace, relocalizer: Relocalizer) -> None:
-        self._at, self._relocalizer = workspace, relocalizer
+        self._map, self._places, self._store = workspace.map, workspace.places, workspace.store
+        self._tracker, self._frozen = workspace.tracker, workspace.frozen
+        self._relocalizer = relocalizer
         self.keyframe: Keyframe | None = None
         self.previous: tuple[Frame, Any, Tracked] | None = None
         self._T_kf_cam = Sim3.identity()
@@ -49,11 +51,11 @@ class Frontend:
     def enter(self, keyframe: Keyframe) -> None:
         """Tracks against this keyframe from now on, starting at its pose."""
         left = self.keyframe
-        if left is not None and left is not keyframe and left.id in self._at.map.keyframes:
-            self._at.index.update(left)
-            if left.id not in list(self._at.map.keyframes)[-self._at.config.window_size :]:
+        if left is not None and left is not keyframe and left.id in self._map.keyframes:
+            self._places.update(left)
+            if left.id not in list(self._map.keyframes)[-self._tracker.config.window_size :]:
                 retire(left)  # those of the window are packed when they leave it
-        if not self._at.frozen:
+        if not self._frozen:
             revive(keyframe)
         if left is not None and self._velocity is not None:
             self._velocity[:3] *= float(left.T_world_cam.scale / keyframe.T_world_cam.scale)
@@ -79,8 +81,8 @@ class Frontend:
         assert self.keyframe is not None
         seed = self.previous[2].matches if self.previous is not None and not self._after_gap(frame) else None
         ahead = self._T_kf_cam @ self._step(frame).sim3(1.0)
-        tracked = self._at.tracker.track(features, self.keyframe, self._at.store.of(self.keyframe), self._T_kf_cam, seed, ahead)
-        if tracked is None or tracked.trusted < self._at.config.lost_match_fraction * self._most_trusted:
+        tracked = self._tracker.track(features, self.keyframe, self._store.of(self.keyframe), self._T_kf_cam, seed, ahead)
+        if tracked is None or tracked.trusted < self._tracker.config.lost_match_fraction * self._most_trusted:
             return None
         return tracked if self.previous is None or self._plausible(tracked) else None
 
@@ -114,7 +116,7 @@ class Frontend:
     def view_has_changed(self, tracked: Tracked) -> bool:
         """Whether the keyframe has too little overlap with the frame, compared with its maximum."""
         expected = max(self._most_trusted, EXPECTED_SHARE * tracked.matches.possible)
-        return tracked.trusted < self._at.config.keyframe_match_fraction * expected
+        return tracked.trusted < self._tracker.config.keyframe_match_fraction * expected
 
     def switch(self, features: Any, tracked: Tracked) -> Tracked | None:
         """The frame against a keyframe nearby in the graph that sees it better, which is then the current one; None without such.
@@ -124,22 +126,21 @@ class Frontend:
         """
         assert self.keyframe is not None
         T_world_cam = self.keyframe.T_world_cam @ tracked.result.T_kf_cam
-        near = within_hops(self._at.map, self.keyframe.id, LOCAL_HOPS) - {self.keyframe.id}
-        others = [self._at.map.keyframes[k] for k in sorted(near)]
-        h, w = features.image.shape[:2]
-        overlap = self._at.index.overlap(others, T_world_cam, features.K, w, h)
-        if not len(overlap) or overlap.max() < SWITCH_OVERLAP:
+        camera = Viewpoint.of(features, T_world_cam)
+        near = self._places.near(self.keyframe.id) - {self.keyframe.id}
+        best = self._places.covisible(camera, near, 1, at_least=SWITCH_OVERLAP)
+        if not best:
             return None
-        other = others[int(overlap.argmax())]
+        other = best[0].keyframe
         T_other_cam = other.T_world_cam.inverse() @ T_world_cam
-        view = expected_view(other, T_other_cam.inverse(), features.K, w, h)
-        found = self._at.tracker.track(features, other, self._at.store.of(other), T_other_cam, view.matches)
-        if found is None or not is_solid(found, self._at.config) or found.trusted < SWITCH_GAIN * tracked.trusted:
+        expected = self._places.matches(camera, other)
+        found = self._tracker.track(features, other, self._store.of(other), T_other_cam, expected)
+        if found is None or not self._tracker.is_solid(found) or found.trusted < SWITCH_GAIN * tracked.trusted:
             return None
         # Seen from the other keyframe, the camera (and the current keyframe with it) is a little elsewhere in the world.
         moved = (other.T_world_cam @ found.result.T_kf_cam).se3() @ T_world_cam.se3().inverse()
         T_other_keyframe = other.T_world_cam.inverse() @ moved @ self.keyframe.T_world_cam
-        agree = check_cycle(self._at.map, self.keyframe, other, T_other_keyframe).passed
+        agree = check_cycle(self._map, self.keyframe, other, T_other_keyframe).passed
         if self.view_has_changed(found) if agree else found.trusted < CONTRADICTION_GAIN * tracked.trusted:
             return None
         self.enter(other)
@@ -152,11 +153,11 @@ class Frontend:
         where the camera is in the world, which then is looked at first.
         """
         if self.keyframe is not None and guess is None:
-            tracked = self._at.tracker.track(features, self.keyframe, self._at.store.of(self.keyframe), Sim3.identity())
+            tracked = self._tracker.track(features, self.keyframe, self._store.of(self.keyframe), Sim3.identity())
             if (
                 tracked is not None
-                and is_solid(tracked, self._at.config)
-                and tracked.trusted >= FOUND_INLIERS * self._at.config.min_inliers
+                and self._tracker.is_solid(tracked)
+                and tracked.trusted >= FOUND_INLIERS * self._tracker.config.min_inliers
             ):
                 keyframe = self.keyframe
                 self.enter(keyframe)
@@ -164,12 +165,12 @@ class Frontend:
         place = self._relocalizer.find(features, guess)
         if place.T_ref_cam is None or place.pixels is None or place.keyframe_id is None:
             return None, place.reason
-        keyframe, m = self._at.map.keyframes[place.keyframe_id], place.pixels
+        keyframe, m = self._map.keyframes[place.keyframe_id], place.pixels
         T_kf_cam = keyframe.T_world_cam.inverse() @ place.T_ref_cam.sim3(float(keyframe.T_world_cam.scale))
         agree = torch.from_numpy(place.agree)
         seed = Matches(m.pixels0[agree], m.pixels1[agree], m.weight[agree], m.possible)
-        tracked = self._at.tracker.track(features, keyframe, self._at.store.of(keyframe), T_kf_cam, seed)
-        if tracked is None or not is_solid(tracked, self._at.config):
+        tracked = self._tracker.track(features, keyframe, self._store.of(keyframe), T_kf_cam, seed)
+        if tracked is None or not self._tracker.is_solid(tracked):
             return None, f"{place.reason} But tracking from there finds too few matches."
         self.enter(keyframe)
         return tracked, f"Relocalized: {place.reason}"

@@ -12,7 +12,6 @@ import numpy as np
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
-from st3r_ros.slam.places.loops import is_solid
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, FramePose, Keyframe, PairModel, PairPrediction
@@ -123,7 +122,7 @@ class Initialization:
         guess, seed = Sim3.identity(), None
         for passed in reversed(self._passed):
             tracked = self.workspace.tracker.track(passed.features, first, first.features, guess, seed)
-            if tracked is None or not is_solid(tracked, self.workspace.config):
+            if tracked is None or not self.workspace.tracker.is_solid(tracked):
                 break
             guess, seed = tracked.result.T_kf_cam, tracked.matches
             found.append(FramePose(passed.frame.id, passed.frame.stamp_ns, first.id, guess))

@@ -27,7 +27,7 @@ from st3r_ros.solver.residuals import Observations, PixelObservations, RayObserv
 from st3r_ros.types import Features, Keyframe, Matches, PairModel, PairPrediction
 
 UNKNOWN_DEPTH_INFORMATION = 1.0
-MIN_INLIER_SHARE = 0.3
+MIN_INLIER_SHARE, SOLID_INLIER_SHARE = 0.3, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +150,10 @@ class Tracker:
         if result.trusted < self.config.min_inliers or share < MIN_INLIER_SHARE or not finite:
             return None
         return Tracked(prediction, problem, result)
+
+    def is_solid(self, tracked: Tracked) -> bool:
+        """Whether enough matches agree on the pose to connect two keyframes by it, or to believe it without others."""
+        return tracked.trusted >= 2 * self.config.min_inliers and tracked.inlier_share >= SOLID_INLIER_SHARE
 
     def fuse(self, keyframe: Keyframe, tracked: Tracked) -> float | None:
         """Updates the keyframe's pointmap from a tracked frame: matched points by their parallax, all by the prediction.
