@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 from st3r_ros.errors import ConfigError
 from st3r_ros.frame_names import frame_name
@@ -517,15 +517,33 @@ class ViewerNodeConfig(ViewerConfig):
     )
 
 
+@dataclass(frozen=True)
+class MappingSettings:
+    """All settings of the node `st3r_mapping`: those of `node` have no prefix, the other groups are named as their fields."""
+
+    node: MappingNodeConfig
+    mapper: MapperConfig
+    relocalizer: RelocalizerConfig
+    cloud: CloudConfig
+    grid: GridConfig
+
+
+@dataclass(frozen=True)
+class RelocalizationSettings:
+    """All settings of the node `st3r_relocalization`, in groups like `MappingSettings`."""
+
+    node: RelocalizationNodeConfig
+    relocalizer: RelocalizerConfig
+
+
+def groups_of(settings: type) -> dict[str, type[Validated]]:
+    """The configurations of a class like `MappingSettings` by the prefix of their parameters, "" for `node`."""
+    return {"" if name == "node" else name: kind for name, kind in get_type_hints(settings).items()}
+
+
 NODE_SETTINGS: dict[str, dict[str, type[Validated]]] = {
-    "mapping": {
-        "": MappingNodeConfig,
-        "mapper": MapperConfig,
-        "relocalizer": RelocalizerConfig,
-        "cloud": CloudConfig,
-        "grid": GridConfig,
-    },
-    "relocalization": {"": RelocalizationNodeConfig, "relocalizer": RelocalizerConfig},
+    "mapping": groups_of(MappingSettings),
+    "relocalization": groups_of(RelocalizationSettings),
     "viewer": {"": ViewerNodeConfig},
 }
 """The parameters of the nodes in groups; mapping and relocalization also have those of every pair model (`pair.PAIR_MODELS`)."""

@@ -325,21 +325,13 @@ class Mapper:
 
     @property
     def config(self) -> MapperConfig:
-        """The settings; assigning others takes effect with the next frame."""
+        """The settings; `configure` replaces them."""
         return self._config
 
-    @config.setter
-    def config(self, config: MapperConfig) -> None:
+    def configure(self, config: MapperConfig, relocalizer: RelocalizerConfig) -> None:
+        """Uses other settings from the next frame on. relocalizer: when a lost camera is accepted as found."""
         self._config = self._tracker.config = config
-
-    @property
-    def relocalizer_config(self) -> RelocalizerConfig:
-        """When a lost camera is accepted as found; assigning other settings takes effect with the next frame."""
-        return self._relocalizer.config
-
-    @relocalizer_config.setter
-    def relocalizer_config(self, config: RelocalizerConfig) -> None:
-        self._relocalizer.config = config
+        self._relocalizer.config = relocalizer
 
     @property
     def has_begun(self) -> bool:

@@ -12,7 +12,10 @@ from ros_harness import Ros
 
 from st3r_ros.config import (
     NODE_SETTINGS,
+    CloudConfig,
+    MapperConfig,
     MappingNodeConfig,
+    MappingSettings,
     Validated,
     setting,
 )
@@ -91,8 +94,8 @@ def test_a_bad_choice_from_outside_is_a_clear_error(ros: Ros) -> None:
 
 def test_live_changes_are_checked_and_applied_together(ros: Ros) -> None:
     node = make_node(ros)
-    applied: list[tuple[str, Validated]] = []
-    parameters.watch(node, GROUPS, lambda group, config: applied.append((group, config)))
+    applied: list[dict[str, Validated]] = []
+    parameters.watch(node, GROUPS, applied.append)
 
     def change(**values: object) -> str:
         result = node.set_parameters_atomically([Parameter(f"example.{name}", value=value) for name, value in values.items()])
@@ -100,14 +103,26 @@ def test_live_changes_are_checked_and_applied_together(ros: Ros) -> None:
         return result.reason
 
     assert change(size=1.5, wild=True) == ""
-    assert applied == [("example", Example(size=1.5, wild=True))]
+    assert applied == [{"example": Example(size=1.5, wild=True)}]
     assert change(mode="fast") == ""
-    assert applied[1:] == [("example", Example(size=1.5, wild=True, mode="fast"))]
+    assert applied[1:] == [{"example": Example(size=1.5, wild=True, mode="fast")}]
     assert change(mode="medium", size=9.0) == "mode is 'medium'; it must be one of slow, fast."
     assert "read-only" in change(count=4)
     assert "out of range" in change(size=-1.0)
     assert len(applied) == 2
     assert parameters.read(node, "example", Example) == Example(size=1.5, wild=True, mode="fast")
+
+
+def test_settings_are_replaced_as_a_whole(ros: Ros) -> None:
+    ros.init("-p", "mapper.min_inliers:=30", "-p", "odom_frame:=odom")
+    node = Node("parameters")
+    parameters.declare(node, NODE_SETTINGS["mapping"])
+    before = parameters.read_settings(node, MappingSettings)
+    assert before.mapper == MapperConfig(min_inliers=30) and before.node == MappingNodeConfig(odom_frame="odom")
+    coarse = CloudConfig(voxel_size=0.5)
+    after = parameters.changed(before, {"cloud": coarse, "example": Example()})
+    assert after == dataclasses.replace(before, cloud=coarse) and before.cloud == CloudConfig()
+    assert parameters.changed(before, {"": MappingNodeConfig()}).node == MappingNodeConfig()
 
 
 @pytest.mark.parametrize("node", FILES)

@@ -129,8 +129,8 @@ class ManagedNode(LifecycleNode):
         """Releases what `_configure` created, completely or in part."""
         raise NotImplementedError
 
-    def _apply(self, group: str, config: Validated) -> None:
-        """A live parameter has changed."""
+    def _apply(self, groups: dict[str, Validated]) -> None:
+        """Live parameters have changed. groups: the changed ones, by name, as `parameters.changed` takes them."""
         raise NotImplementedError
 
     def _health(self) -> list[DiagnosticStatus]:

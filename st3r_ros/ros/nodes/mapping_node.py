@@ -13,15 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from std_srvs.srv import Trigger
 
-from st3r_ros.config import (
-    NODE_SETTINGS,
-    CloudConfig,
-    GridConfig,
-    MapperConfig,
-    MappingNodeConfig,
-    RelocalizerConfig,
-    Validated,
-)
+from st3r_ros.config import NODE_SETTINGS, MappingSettings, Validated
 from st3r_ros.errors import ConfigError
 from st3r_ros.msg import MappingStatus
 from st3r_ros.results import RunInfo, check_output_folder
@@ -63,34 +55,32 @@ class MappingNode(ManagedNode):
     # Lifecycle ------------------------------------------------------------------------------------------------------
 
     def _configure(self) -> None:
-        self._config = parameters.read(self, "", MappingNodeConfig)
-        message_type(self._config.image_transport)  # raises when its messages are not installed
-        if self._config.save_on_shutdown and not self._config.map_path:
+        settings = self._settings = parameters.read_settings(self, MappingSettings)
+        config = settings.node
+        message_type(config.image_transport)  # raises when its messages are not installed
+        if config.save_on_shutdown and not config.map_path:
             raise ConfigError("save_on_shutdown is true, but map_path is empty; give the folder to save the map in.")
-        if self._config.output_dir:
-            check_output_folder(Path(self._config.output_dir))
-        self._static_mask = read_mask(self._config.mask_file)
-        model = self._load_pair_model(self._config.pair_model, self._config.checkpoint)
+        if config.output_dir:
+            check_output_folder(Path(config.output_dir))
+        self._static_mask = read_mask(config.mask_file)
+        model = self._load_pair_model(config.pair_model, config.checkpoint)
         self._optimizer = optimizer_thread()
-        relocalizer = parameters.read(self, "relocalizer", RelocalizerConfig)
-        mapper = Mapper(model, parameters.read(self, "mapper", MapperConfig), self._optimizer, relocalizer)
-        files = MapFiles(mapper, model, self._config)
-        begun = files.begin(may_be_new=self._config.save_on_shutdown)
+        mapper = Mapper(model, settings.mapper, self._optimizer, settings.relocalizer)
+        files = MapFiles(mapper, model, config)
+        begun = files.begin(may_be_new=config.save_on_shutdown)
         if begun:
             self.get_logger().info(begun)
         self.counts = ImageCounts()
         self._input_health = InputHealth()
-        cloud, grid = parameters.read(self, "cloud", CloudConfig), parameters.read(self, "grid", GridConfig)
-        outputs = MappingOutputs(self, mapper, self._config, cloud, grid)
+        outputs = MappingOutputs(self, mapper, settings)
         loaded = mapper.map.keyframes
         self._uncalibrated = "" if any(keyframe.K_known for keyframe in loaded.values()) else model.traits.uncalibrated
-        continued = self._config.map_path if loaded else ""
+        continued = config.map_path if loaded else ""
         info = RunInfo(self.resolve_topic_name("image"), model.name, continued, max(loaded, default=-1) + 1)
-        self.session = MappingSession(mapper, files, outputs, info, self.get_logger())
-        self.session.say(begun or (NO_MAP if mapper.frozen else ""))
+        session = self.session = MappingSession(mapper, files, outputs, info, settings, self.get_logger())
+        session.say(begun or (NO_MAP if mapper.frozen else ""))
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
-        steady_timer(self, self._config.status_period, self._publish_status)
-        session = self.session
+        steady_timer(self, config.status_period, self._publish_status)
         self._worker = Worker(self._process, idle=session.idle, spare=session.spare, report=self._report, name="mapping")
         self.worker.start()
         self._warm_up(model)
@@ -100,7 +90,7 @@ class MappingNode(ManagedNode):
         owns_transform, mapper = self.session.outputs.owns_transform, self.session.mapper
         self.source = ImageSource(
             self,
-            self._config,
+            self._settings.node,
             self.counts,
             self._deliver,
             owns_transform,
@@ -118,13 +108,13 @@ class MappingNode(ManagedNode):
         self._masks.close()
         self.source = None
         self.destroy_subscription(self._initialpose)
-        session, folder = self.session, self._config.output_dir
+        session, folder = self.session, self._settings.node.output_dir
         self.counts.dropped += self.worker.discard()
         self.worker.run(lambda: session.finish(folder)).result()
         self._publish_status()
 
     def _save(self) -> None:
-        if self.session is not None and self._config.save_on_shutdown and self._config.mode == "mapping":
+        if self.session is not None and self._settings.node.save_on_shutdown and self._settings.node.mode == "mapping":
             self.worker.run(self.session.save_at_end).result()
 
     def _release(self) -> None:
@@ -154,13 +144,13 @@ class MappingNode(ManagedNode):
 
     def _publish_status(self) -> None:
         if self.session is not None:
-            self._status.publish(status_message(self.session, self.source, self.counts, self._config.map_frame))
+            self._status.publish(status_message(self.session, self.source, self.counts, self._settings.node.map_frame))
 
     def _health(self) -> list[DiagnosticStatus]:
         session = self.session
         assert session is not None
         return [
-            tracking_health(session, self.source, self._config.mode, self._last_error),
+            tracking_health(session, self.source, self._settings.node.mode, self._last_error),
             self._input_health.report(self.source, self.counts),
             processing_health(session),
             memory_health(session, session.outputs.kept_bytes),
@@ -222,28 +212,14 @@ class MappingNode(ManagedNode):
         self.source.muted = False
         return await self._answer(response, self._publish_status, "Mapping continues.")
 
-    def _apply(self, group: str, config: Validated) -> None:
-        """A live parameter has changed."""
-        if self.source is not None and isinstance(config, MappingNodeConfig):
-            self.source.follow(config)
-        if self._worker is not None:
-            self._worker.run(partial(self._apply_on_worker, group, config))
-
-    def _apply_on_worker(self, group: str, config: Validated) -> None:
-        assert self.session is not None
-        outputs = self.session.outputs
-        if isinstance(config, MappingNodeConfig):
-            self._config = outputs.config = config
-        elif isinstance(config, CloudConfig):
-            outputs.cloud = config
-            outputs.mark_changed()
-        elif isinstance(config, GridConfig):
-            outputs.grid = config
-            outputs.mark_changed()
-        elif isinstance(config, MapperConfig):
-            self.session.mapper.config = config
-        elif isinstance(config, RelocalizerConfig):
-            self.session.mapper.relocalizer_config = config
+    def _apply(self, groups: dict[str, Validated]) -> None:
+        """Live parameters have changed: the session gets all settings anew, on the worker."""
+        if self._worker is None or self.session is None:
+            return
+        self._settings = parameters.changed(self._settings, groups)
+        if self.source is not None:
+            self.source.follow(self._settings.node)
+        self._worker.run(partial(self.session.configure, self._settings))
 
 
 def main(args: list[str] | None = None) -> int:

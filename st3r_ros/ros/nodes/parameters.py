@@ -10,17 +10,21 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from st3r_ros.config import Validated
+from st3r_ros.config import Validated, groups_of
 from st3r_ros.errors import ConfigError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Config = TypeVar("Config", bound=Validated)
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 _INT_LIMIT = 2**63 - 1
 
@@ -48,8 +52,23 @@ def read(node: Node, group: str, kind: type[Config]) -> Config:
     return kind(**{item.name: node.get_parameter(_name(group, item)).value for item in dataclasses.fields(kind)})
 
 
-def watch(node: Node, groups: Mapping[str, type[Validated]], apply: Callable[[str, Validated], None]) -> None:
-    """Check live changes against the dataclasses; `apply(group, config)` gets each changed group, once all are valid.
+def read_settings(node: Node, kind: type[Settings]) -> Settings:
+    """The declared parameters of all groups of a class like `MappingSettings`.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+    return kind(**{group or "node": read(node, group, config) for group, config in groups_of(kind).items()})
+
+
+def changed(settings: Settings, groups: Mapping[str, Validated]) -> Settings:
+    """The settings with the changed groups that `watch` passes on; groups of others, as of a pair model, are left out."""
+    own = groups_of(type(settings))
+    return dataclasses.replace(settings, **{group or "node": config for group, config in groups.items() if group in own})
+
+
+def watch(node: Node, groups: Mapping[str, type[Validated]], apply: Callable[[dict[str, Validated]], None]) -> None:
+    """Check live changes against the dataclasses; `apply` gets the changed groups by name, once all are valid.
 
     Invalid values are refused with the message of the `ConfigError`.
     """
@@ -57,12 +76,12 @@ def watch(node: Node, groups: Mapping[str, type[Validated]], apply: Callable[[st
     def on_set(parameters: list[Parameter]) -> SetParametersResult:
         new = {parameter.name: parameter.value for parameter in parameters}
         try:
-            changed = {group: _merged(node, group, kind, new) for group, kind in groups.items()}
+            merged = {group: _merged(node, group, kind, new) for group, kind in groups.items()}
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        for group, config in changed.items():
-            if config is not None:
-                apply(group, config)
+        groups_changed = {group: config for group, config in merged.items() if config is not None}
+        if groups_changed:
+            apply(groups_changed)
         return SetParametersResult(successful=True)
 
     node.add_on_set_parameters_callback(on_set)

@@ -12,7 +12,7 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.task import Future
 
-from st3r_ros.config import NODE_SETTINGS, RelocalizationNodeConfig, RelocalizerConfig, Validated
+from st3r_ros.config import NODE_SETTINGS, RelocalizationSettings, Validated
 from st3r_ros.io.calibration import told_rectified
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.results import check_output_folder
@@ -52,19 +52,20 @@ class RelocalizationNode(ManagedNode):
     # Lifecycle --------------------------------------------------------------------------------------------------------
 
     def _configure(self) -> None:
-        config = self._config = parameters.read(self, "", RelocalizationNodeConfig)
+        settings = self._settings = parameters.read_settings(self, RelocalizationSettings)
+        config = settings.node
         message_type(config.image_transport)  # raises when its messages are not installed
         store = None
         if config.reference_dir:
             check_output_folder(Path(config.reference_dir))
             store = ReferenceStore(Path(config.reference_dir))
         model = self._load_pair_model(config.pair_model, config.checkpoint)
-        relocalizer = Relocalizer(model, parameters.read(self, "relocalizer", RelocalizerConfig))
+        relocalizer = Relocalizer(model, settings.relocalizer)
         self._counts, self._input_health = ImageCounts(), InputHealth()
-        outputs = RelocalizationOutputs(self, config)
+        outputs = RelocalizationOutputs(self, settings)
         rectified = told_rectified(self.resolve_topic_name("image"), config.rectified)
-        self.session = RelocalizationSession(relocalizer, outputs, store, self.get_logger(), rectified)
-        self.session.begin(config)
+        self.session = RelocalizationSession(relocalizer, outputs, settings, store, self.get_logger(), rectified)
+        self.session.begin()
         self._worker = Worker(self._process, idle=lambda: None, report=self._report, name="relocalization")
         self._worker.start()
         self._warm_up(model)
@@ -75,7 +76,7 @@ class RelocalizationNode(ManagedNode):
         self._input_health = InputHealth()
         self.source = ImageSource(
             self,
-            self._config,
+            self._settings.node,
             self._counts,
             self._deliver,
             owns_transform=self.session.outputs.owns_transform,
@@ -99,7 +100,7 @@ class RelocalizationNode(ManagedNode):
 
     def _deliver(self, item: ImageInput) -> None:
         """On the executor: passes an image to waiting requests and, when due, to the worker."""
-        rate, now = self._config.rate, time.monotonic()
+        rate, now = self._settings.node.rate, time.monotonic()
         if item.waited and item.error is not None:  # a stray one, and the next one comes now
             if rate:
                 self.worker.submit(item, surely=True)
@@ -159,7 +160,7 @@ class RelocalizationNode(ManagedNode):
         latest = None
         if self._latest is not None and source is not None:
             latest = LatestImage(self._latest, source.waiting_s)
-        await self._answer(response, partial(session.set_reference, request, latest, self._config.image_wait))
+        await self._answer(response, partial(session.set_reference, request, latest, self._settings.node.image_wait))
         response.references = list(session.references)
         return response
 
@@ -179,7 +180,7 @@ class RelocalizationNode(ManagedNode):
             await self._answer(response, partial(self._localize, item, request, response))
         if not response.result.message:  # the image has no result
             header = queries.header_of(request.image)
-            response.result = unusable(response.message, header, self._config.reference_frame)
+            response.result = unusable(response.message, header, self._settings.node.reference_frame)
         response.success = response.result.status == RelocalizationResult.LOCALIZED
         return response
 
@@ -202,7 +203,7 @@ class RelocalizationNode(ManagedNode):
         """The next live image, None when none arrives in time."""
         image = Future()
         self._waiting.append(image)
-        timer = steady_timer(self, self._config.image_wait, partial(self._give_up, image))
+        timer = steady_timer(self, self._settings.node.image_wait, partial(self._give_up, image))
         item: ImageInput | None = await image
         self.destroy_timer(timer)
         return item
@@ -216,26 +217,18 @@ class RelocalizationNode(ManagedNode):
         if self.source is None:
             return "The node is not active; activate it."
         if given:
-            child, camera = self._config.child_frame, request.image.header.frame_id
+            child, camera = self._settings.node.child_frame, request.image.header.frame_id
             return f"There is no TF from {child} to the image's frame '{camera}' yet; publish the static transform of the camera."
         return self.source.silence()
 
-    def _apply(self, group: str, config: Validated) -> None:
-        """A live parameter has changed."""
-        if self._worker is None:
+    def _apply(self, groups: dict[str, Validated]) -> None:
+        """Live parameters have changed: the session gets all settings anew, on the worker."""
+        if self._worker is None or self.session is None:
             return
-        if isinstance(config, RelocalizationNodeConfig):
-            self._config = config
-            if self.source is not None:
-                self.source.follow(config)
-        self._worker.run(partial(self._apply_on_worker, config))
-
-    def _apply_on_worker(self, config: Validated) -> None:
-        assert self.session is not None
-        if isinstance(config, RelocalizationNodeConfig):
-            self.session.outputs.config = config
-        elif isinstance(config, RelocalizerConfig):
-            self.session.relocalizer.config = config
+        self._settings = parameters.changed(self._settings, groups)
+        if self.source is not None:
+            self.source.follow(self._settings.node)
+        self._worker.run(partial(self.session.configure, self._settings))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from sensor_msgs.msg import CameraInfo
 
 from st3r_ros.checkpoints.sources import weights_sha256
-from st3r_ros.config import RelocalizationNodeConfig
+from st3r_ros.config import RelocalizationSettings
 from st3r_ros.errors import ConfigError, FrameError, OutputError, St3rError
 from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.camera import Camera
@@ -42,6 +42,7 @@ class RelocalizationSession:
     """Feeds a `Relocalizer`, stores its references, publishes.
 
     References share one frame. At most one reference has no pose: its camera is that frame.
+    settings: `configure` replaces them.
     last: the result of the last query, with these references or this map. problem: why its image could not be used, else "".
     rectified: whether the images of requests are, None where nothing tells.
     """
@@ -50,26 +51,31 @@ class RelocalizationSession:
         self,
         relocalizer: Relocalizer,
         outputs: RelocalizationOutputs,
+        settings: RelocalizationSettings,
         store: ReferenceStore | None,
         logger: RcutilsLogger,
         rectified: bool | None = None,
     ) -> None:
-        self.relocalizer, self.outputs = relocalizer, outputs
+        self.relocalizer, self.outputs, self.settings = relocalizer, outputs, settings
         self.references: dict[str, Reference] = {}
         self.map: KeyframeMap | None = None
         self.last: LocalizationResult | None = None
         self.problem = ""
-        self._checkpoint = ""
         self._said: set[str] = set()
         self._store, self._logger, self._rectified = store, logger, rectified
 
-    def begin(self, config: RelocalizationNodeConfig) -> None:
+    def configure(self, settings: RelocalizationSettings) -> None:
+        """Uses other settings from the next image on."""
+        self.settings, self.relocalizer.config = settings, settings.relocalizer
+        self.outputs.configure(settings)
+
+    def begin(self) -> None:
         """Loads the stored references, and the reference and the map of the settings.
 
         Raises:
             St3rError: those of the settings cannot be used. Damaged stored ones are reported in the log.
         """
-        self._checkpoint = config.checkpoint
+        config = self.settings.node
         kept, problems = self._store.load() if self._store is not None else ([], [])
         given = None
         if config.reference:
@@ -130,7 +136,7 @@ class RelocalizationSession:
             self.map = None
             self._forget_last()
             return "The map is unloaded; poses are relative to the references."
-        loaded = open_map(folder, self.relocalizer.model_name, weights_sha256(self._checkpoint)).map
+        loaded = open_map(folder, self.relocalizer.model_name, weights_sha256(self.settings.node.checkpoint)).map
         self.relocalizer.use_map(loaded)
         self.map = loaded
         self._forget_last()

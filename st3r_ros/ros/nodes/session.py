@@ -11,6 +11,7 @@ from pathlib import Path
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
+from st3r_ros.config import MappingSettings
 from st3r_ros.errors import FrameError, OutputError, St3rError
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.picture import ToneRange
@@ -37,13 +38,21 @@ _SAY_AGAIN_S = 10.0
 class MappingSession:
     """Feeds a `Mapper`, records the run, publishes.
 
-    masks: of the images; None while the node does not listen.
+    settings: `configure` replaces them. masks: of the images; None while the node does not listen.
     loaded_frames: frames of a loaded map. odometry_fault: why the newest odometry is not used, "" if it is, or without one.
     odometry_doubt: how odometry that is used contradicts the camera. odometry_refused: images whose odometry was not used.
     """
 
-    def __init__(self, mapper: Mapper, files: MapFiles, outputs: MappingOutputs, info: RunInfo, logger: RcutilsLogger) -> None:
-        self.mapper, self.info = mapper, info
+    def __init__(
+        self,
+        mapper: Mapper,
+        files: MapFiles,
+        outputs: MappingOutputs,
+        info: RunInfo,
+        settings: MappingSettings,
+        logger: RcutilsLogger,
+    ) -> None:
+        self.mapper, self.info, self.settings = mapper, info, settings
         self.masks: MaskInput | None = None
         self.outputs, self._files, self._logger = outputs, files, logger
         self._begin()
@@ -61,6 +70,12 @@ class MappingSession:
         self.odometry_fault = self.odometry_doubt = ""
         self.odometry_refused = 0
         self.outputs.begin_anew()
+
+    def configure(self, settings: MappingSettings) -> None:
+        """Uses other settings from the next image on."""
+        self.settings = settings
+        self.mapper.configure(settings.mapper, settings.relocalizer)
+        self.outputs.configure(settings)
 
     def message(self, state: MappingState) -> str:
         """One sentence about a state, which is the mapper's unless that has just changed."""
@@ -119,7 +134,7 @@ class MappingSession:
         Raises:
             St3rError: nothing was written.
         """
-        return self._files.export(kind, path, self.outputs.cloud, self.outputs.whole_cloud)
+        return self._files.export(kind, path, self.settings.cloud, self.outputs.whole_cloud)
 
     def expect(self, pose: PoseWithCovarianceStamped) -> None:
         """Searches for the camera around an approximate pose of the robot first, with the next image, which has its camera."""
@@ -201,11 +216,9 @@ class MappingSession:
             self.outputs.flush()
             return
         self._logger.info(f"Writing the results to {output_dir}.")
-        settings, cloud = self.outputs.cloud, self.outputs.finish()
+        config, cloud = self.settings.cloud, self.outputs.finish()
         try:
-            summary = write_results(
-                Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=settings, cloud=cloud
-            )
+            summary = write_results(Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=config, cloud=cloud)
         except OutputError as error:
             self._logger.error(str(error))
             return
@@ -240,7 +253,7 @@ class MappingSession:
         if anchor.frame_id != anchor.image_frame and tilt_deg > MAX_TILT_DEG:
             self._logger.warning(
                 f"Odometry has {anchor.frame_id} tilted by {tilt_deg:.0f} degrees at the start, so the map is not levelled by "
-                f"it. Does the z axis of {self.outputs.config.odom_frame} point up (REP-103)?"
+                f"it. Does the z axis of {self.settings.node.odom_frame} point up (REP-103)?"
             )
             return anchor
         return anchor.levelled(T_odom_cam)
@@ -251,7 +264,7 @@ class MappingSession:
         if pose is None:
             return
         try:
-            T_map_frame = expected_pose(pose, anchor, self.outputs.config.map_frame)
+            T_map_frame = expected_pose(pose, anchor, self.settings.node.map_frame)
         except St3rError as error:
             self._logger.warning(str(error))
             return

@@ -14,7 +14,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from st3r_ros.config import CloudConfig, GridConfig, MappingNodeConfig
+from st3r_ros.config import MappingSettings
 from st3r_ros.geometry.covariance import moved_covariance
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import Keyframe, KeyframeEdge, KeyframeGraph
@@ -46,20 +46,17 @@ class View:
 
 
 class MappingOutputs:
-    """The publishers of the mapping node; the worker uses them. `config`, `cloud` and `grid` may be replaced while running."""
+    """The publishers of the mapping node; the worker uses them."""
 
-    def __init__(
-        self, node: LifecycleNode, mapper: Mapper, config: MappingNodeConfig, cloud: CloudConfig, grid: GridConfig
-    ) -> None:
-        self.config, self.cloud, self.grid = config, cloud, grid
-        self._mapper = mapper
+    def __init__(self, node: LifecycleNode, mapper: Mapper, settings: MappingSettings) -> None:
+        self._settings, self._mapper = settings, mapper
         self._view = View(MapAnchor.camera_only(""))
         self._stamp_ns = 0
         self._path = PathMessage()
         self._first_frame = 0
         self._transforms = TransformBroadcaster(node)
-        if config.odom_frame:
-            self._transforms.repeat_every(config.transform_publish_period, lambda: self.config)
+        if settings.node.odom_frame:
+            self._transforms.repeat_every(settings.node.transform_publish_period, lambda: self._settings.node)
         self._pose = node.create_lifecycle_publisher(
             PoseWithCovarianceStamped, "~/pose", stream(10), qos_overriding_options=OVERRIDABLE
         )
@@ -82,6 +79,12 @@ class MappingOutputs:
             self._cloud_output,
             GradualOutput(kept(OccupancyGrid, "~/grid"), self._grid_steps),
         ]
+
+    def configure(self, settings: MappingSettings) -> None:
+        """Uses other settings from now on; changed ones of cloud and grid change the map."""
+        before, self._settings = self._settings, settings
+        if (settings.cloud, settings.grid) != (before.cloud, before.grid):
+            self.mark_changed()
 
     def publish(self, update: MappingUpdate, view: View) -> None:
         """Publishes the results of one frame, with the stamp of its image."""
@@ -116,7 +119,7 @@ class MappingOutputs:
     def poll(self, *, idle: bool) -> None:
         """Publishes changes when due."""
         for output in self._latched:
-            output.poll(self.config.map_publish_period, idle=idle)
+            output.poll(self._settings.node.map_publish_period, idle=idle)
 
     def go_on(self) -> bool:
         """Continues building messages for a short time; whether there is more to do."""
@@ -135,7 +138,7 @@ class MappingOutputs:
 
     def whole_cloud(self) -> PointCloud:
         """The cloud of the map as it is now, in the world; only what is not up to date is computed."""
-        return self._map_cloud.whole(self._mapper.map, self.cloud)
+        return self._map_cloud.whole(self._mapper.map, self._settings.cloud)
 
     def owns_transform(self, child: str, stamp_ns: int) -> bool:
         """Whether this node has broadcast the transform of a frame at a stamp."""
@@ -156,13 +159,13 @@ class MappingOutputs:
         return self._mapper.map.T_map_world or self._view.anchor.T_map_world
 
     def _map_header(self) -> Header:
-        return header(self._stamp_ns, self.config.map_frame)
+        return header(self._stamp_ns, self._settings.node.map_frame)
 
     def _publish_pose(self, T_world_cam: SE3, covariance: np.ndarray) -> None:
-        anchor, config = self._view.anchor, self.config
+        anchor = self._view.anchor
         T_map_frame = anchor.T_map_frame(T_world_cam)
         lever = T_world_cam.rotation @ anchor.T_frame_cam.inverse().translation
-        message = PoseWithCovarianceStamped(header=header(self._stamp_ns, config.map_frame))
+        message = PoseWithCovarianceStamped(header=self._map_header())
         message.pose.pose = pose_message(T_map_frame)
         message.pose.covariance = moved_covariance(covariance, anchor.T_map_world.rotation, lever).reshape(-1)
         self._pose.publish(message)
@@ -171,7 +174,7 @@ class MappingOutputs:
 
     def _publish_transform(self, update: MappingUpdate, T_world_cam: SE3) -> None:
         """map -> odom, by odometry that can be true, or map -> base."""
-        anchor, config = self._view.anchor, self.config
+        anchor, config = self._view.anchor, self._settings.node
         if update.T_odom_cam is not None:
             T_map_cam = anchor.T_map_world @ T_world_cam
             self._transforms.send_odometry(T_map_cam @ update.T_odom_cam.inverse(), update.stamp_ns, config)
@@ -201,24 +204,24 @@ class MappingOutputs:
 
     def _publish_keyframe_cloud(self, keyframe_id: int) -> None:
         keyframe = self._mapper.map.keyframes[keyframe_id]
-        cloud = self._mapper.map.keyframe_cloud(keyframe_id, self.cloud.min_conf)
+        cloud = self._mapper.map.keyframe_cloud(keyframe_id, self._settings.cloud.min_conf)
         at, T_image_cam = header(keyframe.stamp_ns, self._view.anchor.image_frame), self._view.anchor.T_image_cam
         R, t = T_image_cam.rotation.T.astype(np.float32), T_image_cam.translation.astype(np.float32)
         self._keyframe_cloud.publish(cloud_message(at, cloud.points @ R + t, cloud.colors, cloud.conf))
 
     def _cloud_steps(self) -> Steps[PointCloud2]:
-        return self._map_cloud.steps(self._map_header(), self._mapper.map, self.cloud, self._T_map_world)
+        return self._map_cloud.steps(self._map_header(), self._mapper.map, self._settings.cloud, self._T_map_world)
 
     def _last_cloud(self) -> PointCloud2:
         return self._map_cloud.last(self._map_header(), self._mapper.map, self._T_map_world)
 
     def _grid_steps(self) -> Steps[OccupancyGrid | None]:
-        return self._map_grid.steps(self._map_header(), self._mapper.map, self.grid)
+        return self._map_grid.steps(self._map_header(), self._mapper.map, self._settings.grid)
 
     def _build_path(self) -> Path:
         trajectory = self._mapper.map.trajectory(self._first_frame)
         poses = self._view.anchor.T_map_frame(SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions))
-        return self._path.update(trajectory.stamps_ns, poses, self.config.map_frame)
+        return self._path.update(trajectory.stamps_ns, poses, self._settings.node.map_frame)
 
     def _build_markers(self) -> MarkerArray:
         return marker_array(self._mapper.map, self._T_map_world, self._map_header())

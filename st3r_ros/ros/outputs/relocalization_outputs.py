@@ -12,7 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from st3r_ros.config import RelocalizationNodeConfig
+from st3r_ros.config import RelocalizationSettings
 from st3r_ros.geometry.covariance import moved_covariance
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import RelocalizationResult
@@ -39,10 +39,10 @@ class QueryView:
 
 
 class RelocalizationOutputs:
-    """The publishers of the relocalization node; the worker uses them. `config` may be replaced while running."""
+    """The publishers of the relocalization node; the worker uses them."""
 
-    def __init__(self, node: LifecycleNode, config: RelocalizationNodeConfig) -> None:
-        self.config = config
+    def __init__(self, node: LifecycleNode, settings: RelocalizationSettings) -> None:
+        self._config = settings.node
         self._transforms = TransformBroadcaster(node)
         self._result = node.create_lifecycle_publisher(
             RelocalizationResult, "~/result", latched(KEPT_RESULTS), qos_overriding_options=OVERRIDABLE
@@ -51,6 +51,10 @@ class RelocalizationOutputs:
             PoseWithCovarianceStamped, "~/pose", stream(10), qos_overriding_options=OVERRIDABLE
         )
         self._matches = node.create_lifecycle_publisher(Image, "~/matches", stream(2), qos_overriding_options=OVERRIDABLE)
+
+    def configure(self, settings: RelocalizationSettings) -> None:
+        """Uses other settings from now on."""
+        self._config = settings.node
 
     def owns_transform(self, child: str, stamp_ns: int) -> bool:
         """Whether this node has broadcast the transform of a frame at a stamp."""
@@ -64,7 +68,7 @@ class RelocalizationOutputs:
     def publish(self, result: LocalizationResult, view: QueryView) -> RelocalizationResult:
         """Publishes the result of a query; pose and TF only when the camera was found with a translation, not only a direction,
         which a pose message cannot express and which would mislead a robot."""
-        message = result_message(result, view, self.config.reference_frame)
+        message = result_message(result, view, self._config.reference_frame)
         self._result.publish(message)
         if result.T_ref_cam is not None and result.covariance is not None and not result.directional:
             self._publish_pose(result.T_ref_cam, result.covariance, view)
@@ -72,7 +76,7 @@ class RelocalizationOutputs:
 
     def publish_unusable(self, reason: str, header: Header) -> RelocalizationResult:
         """Publishes that an image could not be used."""
-        message = unusable(reason, header, self.config.reference_frame)
+        message = unusable(reason, header, self._config.reference_frame)
         self._result.publish(message)
         return message
 
@@ -84,13 +88,13 @@ class RelocalizationOutputs:
         anchor = view.anchor
         T_frame_child = view.T_frame_ref @ T_ref_cam @ anchor.T_frame_cam.inverse()
         lever = T_ref_cam.rotation @ anchor.T_frame_cam.inverse().translation
-        message = PoseWithCovarianceStamped(header=Header(stamp=view.header.stamp, frame_id=self.config.reference_frame))
+        message = PoseWithCovarianceStamped(header=Header(stamp=view.header.stamp, frame_id=self._config.reference_frame))
         message.pose.pose = pose_message(T_frame_child)
         message.pose.covariance = moved_covariance(covariance, view.T_frame_ref.rotation, lever).reshape(-1)
         self._pose.publish(message)
         if not view.has_parent:
             stamp_ns = stamp_to_ns(view.header.stamp)
-            self._transforms.send_pose(T_frame_child, stamp_ns, anchor.frame_id, self.config)
+            self._transforms.send_pose(T_frame_child, stamp_ns, anchor.frame_id, self._config)
 
 
 def result_message(result: LocalizationResult, view: QueryView, reference_frame: str) -> RelocalizationResult:
