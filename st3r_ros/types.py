@@ -391,6 +391,7 @@ class LocalizationResult:
     no calibration. reference_assumed: whether the reference, or the keyframe, has none.
     doubt: one sentence when the query's calibration seems wrong, otherwise "".
     pixels: matches of query (0) and reference (1), at the pair model's working size, None without any; agree: (M,) bool.
+    prediction: of query (0) and keyframe (1), None for other references.
     query_image, reference_image: the working images (h, w, 3) uint8 that `pixels` are in, None where there is none.
     reason: one sentence for a person. latency_ms: time it took.
     """
@@ -411,6 +412,7 @@ class LocalizationResult:
     reference_assumed: bool = False
     doubt: str = ""
     pixels: Matches | None = None
+    prediction: PairPrediction | None = None
     agree: np.ndarray | None = None
     query_image: np.ndarray | None = None
     reference_image: np.ndarray | None = None

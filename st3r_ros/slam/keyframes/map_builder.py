@@ -52,8 +52,7 @@ class MapBuilder:
 
         matches: of the other view (0) with the first keyframe (1).
         """
-        seed = Matches(matches.pixels1, matches.pixels0, matches.weight, matches.possible)
-        prediction = self._model.predict(first.features, features, seed=seed)
+        prediction = self._model.predict(first.features, features, seed=matches.swapped())
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
         z = sample(prediction.X_0_0, prediction.matches.pixels0)[:, 2]
         known = sample(prediction.conf0, prediction.matches.pixels0) > 0
@@ -222,5 +221,6 @@ class MapBuilder:
 
     def edge(self, keyframe: Keyframe, other: Keyframe, matches: Matches, kind: str) -> Edge:
         """An edge with at most `edge_matches` of the matches (0 = keyframe, 1 = other)."""
-        chosen = torch.linspace(0, len(matches) - 1, min(len(matches), self._tracker.config.edge_matches)).long()
-        return Edge.pack(keyframe.id, other.id, kind, matches.pixels0[chosen], matches.pixels1[chosen], matches.weight[chosen])
+        count = min(len(matches), self._tracker.config.edge_matches)
+        kept = matches.chosen(torch.linspace(0, len(matches) - 1, count).long())
+        return Edge.pack(keyframe.id, other.id, kind, kept.pixels0, kept.pixels1, kept.weight)

@@ -24,7 +24,7 @@ from st3r_ros.slam.places.focal_check import (
     is_same_camera,
     refocused,
 )
-from st3r_ros.types import Features, LocalizationResult, LocalizationStatus, Matches, PairModel
+from st3r_ros.types import Features, LocalizationResult, LocalizationStatus, Matches, PairModel, PairPrediction
 
 THRESHOLD_PX = 4.0
 SAME_TURN_DEG, SAME_SHARE = 5.0, 0.1
@@ -40,7 +40,7 @@ class Comparison:
     """Matches of the query (0) with one reference image (1): points (N) in its camera, pixels (N, 2), and the pose.
 
     T_ref_points: from the points' frame to that of the answers. unit_sigma: relative error of the points' unit.
-    image: what the points are of, with its intrinsics.
+    image: what the points are of, with its intrinsics. prediction: of query (0) and keyframe (1), None for other references.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Comparison:
     K: np.ndarray
     refined: RefinedPose | None
     image: Features
+    prediction: PairPrediction | None = None
     keyframe_id: int | None = None
     T_ref_points: SE3 = dataclasses.field(default_factory=SE3.identity)
     metric: bool = False
@@ -142,6 +143,7 @@ class Comparison:
             rmse_px=math.nan if refined is None else refined.rmse_px,
             focal_px=float(self.K[0, 0]),
             pixels=self.matches,
+            prediction=self.prediction,
             agree=np.zeros(len(self.matches), bool) if refined is None else refined.inliers,
         )
 

@@ -48,7 +48,7 @@ def expected_matches(keyframe: Keyframe, camera: Viewpoint) -> Matches:
     inside = (points[:, 2] > 1e-6) & (pixels >= 0).all(1) & (pixels[:, 0] < camera.width) & (pixels[:, 1] < camera.height)
     source = torch.stack([column, row], dim=1).float().cpu()[torch.from_numpy(inside)]
     target = torch.from_numpy(pixels[inside].astype(np.float32))
-    return Matches(target, source, torch.ones(len(source)), max(len(points), 1))
+    return Matches(target, source, possible=max(len(points), 1))
 
 
 class CovisibilityIndex:

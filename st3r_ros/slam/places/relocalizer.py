@@ -218,10 +218,9 @@ class Relocalizer:
         X, conf = sample(prediction.X_0_0, m.pixels0).double(), sample(prediction.conf0, m.pixels0).double()
         if reference.features.K_known:
             X = rays(m.pixels0, reference.features.K).to(X.device) * X[:, 2:]
-        matches = Matches(m.pixels1, m.pixels0, m.weight, m.possible)
         if self._model.traits.metric and reference.distance is not None:
             X = X * self._unit(X, sample(reference.distance, m.pixels0).double(), conf)
-        candidate = self._candidate(query, reference.name, matches, X, conf, reference.features)
+        candidate = self._candidate(query, reference.name, m.swapped(), X, conf, reference.features)
         unit_sigma = NETWORK_SIGMA / math.sqrt(2.0) if self._model.traits.metric else 0.0
         return replace(candidate, T_ref_points=reference.T_ref_cam, metric=self._model.traits.metric, unit_sigma=unit_sigma)
 
@@ -234,13 +233,17 @@ class Relocalizer:
     def _with_keyframe(self, query: Features, keyframe: Keyframe) -> Comparison:
         features = keyframe.features if self._workspace is None else self._workspace.store.of(keyframe)
         assert features is not None
-        matches = self._model.predict(query, features, dense=False).matches
+        # Where neither has a calibration, directions come from the pointmaps, as they do in tracking.
+        dense = self._model.traits.monocular_depth and not query.K_known
+        prediction = self._model.predict(query, features, dense=dense)
+        matches = prediction.matches
         own = points_at(keyframe, matches.pixels1)
         scale = float(keyframe.T_world_cam.scale)  # poses are of a map in one unit, keyframes have each their own
         metric = self._workspace is not None and self._workspace.map.scale.metric
         candidate = self._candidate(query, f"keyframe {keyframe.id}", matches, scale * own.points, own.conf, features)
         keyframe_id = None if self._workspace is None else keyframe.id
-        return replace(candidate, keyframe_id=keyframe_id, T_ref_points=keyframe.T_world_cam.se3(), metric=metric)
+        T_ref_points = keyframe.T_world_cam.se3()
+        return replace(candidate, prediction=prediction, keyframe_id=keyframe_id, T_ref_points=T_ref_points, metric=metric)
 
     def _candidate(
         self, query: Features, name: str, matches: Matches, X: torch.Tensor, conf: torch.Tensor, image: Features
@@ -260,9 +263,7 @@ class Relocalizer:
         refined = None
         if found is not None:
             refined = refined_pose(uncertain, pixels, K, found.T_cam_points, query)
-        chosen = torch.from_numpy(known)
-        pixels0, pixels1, weight = (values.cpu()[chosen] for values in (matches.pixels0, matches.pixels1, matches.weight))
-        kept = Matches(pixels0, pixels1, weight, matches.possible)
+        kept = matches.to("cpu").chosen(torch.from_numpy(known))
         return Comparison(name, kept, uncertain, pixels, K, refined, image)
 
     # All together -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.memory import retire, revive
@@ -15,7 +14,7 @@ from st3r_ros.slam.places.loops import check_cycle
 from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
-from st3r_ros.types import Frame, Keyframe, Matches
+from st3r_ros.types import Frame, Keyframe
 
 EXPECTED_SHARE = 0.25
 SWITCH_OVERLAP = 0.5
@@ -163,13 +162,11 @@ class Frontend:
                 self.enter(keyframe)
                 return tracked, f"Relocalized: keyframe {keyframe.id} is seen again."
         place = self._relocalizer.find(features, guess)
-        if place.T_ref_cam is None or place.pixels is None or place.keyframe_id is None:
+        if place.T_ref_cam is None or place.prediction is None or place.keyframe_id is None:
             return None, place.reason
-        keyframe, m = self._map.keyframes[place.keyframe_id], place.pixels
+        keyframe = self._map.keyframes[place.keyframe_id]
         T_kf_cam = keyframe.T_world_cam.inverse() @ place.T_ref_cam.sim3(float(keyframe.T_world_cam.scale))
-        agree = torch.from_numpy(place.agree)
-        seed = Matches(m.pixels0[agree], m.pixels1[agree], m.weight[agree], m.possible)
-        tracked = self._tracker.track(features, keyframe, self._store.of(keyframe), T_kf_cam, seed)
+        tracked = self._tracker.solve(place.prediction, features.K, keyframe, T_kf_cam, K_known=features.K_known)
         if tracked is None or not self._tracker.is_solid(tracked):
             return None, f"{place.reason} But tracking from there finds too few matches."
         self.enter(keyframe)

@@ -61,8 +61,7 @@ class Tracked:
     @property
     def agreed(self) -> Matches:
         """The matches that agree on the pose."""
-        m, kept = self.matches, self.result.inliers
-        return Matches(m.pixels0[kept], m.pixels1[kept], m.weight[kept], m.possible)
+        return self.matches.chosen(self.result.inliers)
 
 
 class Tracker:
