@@ -73,7 +73,7 @@ class ImageSequence(Protocol):
 
     @property
     def skipped(self) -> Sequence[SkippedFrame]:
-        """The frames of this iteration that could not be read, so far."""
+        """The frames of this iteration that could not be read, and the damage of the source, so far."""
         ...
 
     def stop(self) -> None:

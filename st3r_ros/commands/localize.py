@@ -16,7 +16,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.commands.interrupt import Interrupt
 from st3r_ros.commands.localize_inputs import Queries, named_references, reference_frame
 from st3r_ros.commands.localize_report import HEADINGS, as_row, camera_summary, table_line
@@ -27,8 +26,8 @@ from st3r_ros.io.atomic import write_file
 from st3r_ros.io.calibration import read_calibration
 from st3r_ros.io.masks import Masks
 from st3r_ros.io.tum import DEPTH_SCALE, read_depth
-from st3r_ros.maps.open import open_map
 from st3r_ros.runtime import start_pair_model
+from st3r_ros.saved_maps import open_map
 from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.types import Frame, LocalizationResult, PairModel
 
@@ -140,7 +139,7 @@ def _with_image(model: PairModel, name: str, frame: Frame, depth: np.ndarray | N
 
 
 def _in_map(model: PairModel, folder: str, checkpoint: str) -> Relocalizer:
-    saved = open_map(folder, model.name, weights_sha256(checkpoint))
+    saved = open_map(folder, model.name, checkpoint)
     if not saved.map.keyframes:
         raise MapFileError(f"The map '{folder}' has no keyframes.")
     relocalizer = Relocalizer(model)

@@ -4,25 +4,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from st3r_ros.commands.interrupt import Interrupt
 from st3r_ros.commands.progress import Display, make_display
 from st3r_ros.commands.report import input_lines, print_summary
-from st3r_ros.commands.saved_map import begin_in_saved_map, check_map_options, save_for_later, with_frames_from
+from st3r_ros.commands.saved_map import check_map_options, save_for_later, with_frames_from
 from st3r_ros.commands.settings import Settings
 from st3r_ros.commands.truth import truth_for
 from st3r_ros.config import MapCommandConfig
-from st3r_ros.errors import DeviceMemoryError, FrameError
+from st3r_ros.errors import FrameError
 from st3r_ros.io.calibration import read_calibration
 from st3r_ros.io.masks import Masks
+from st3r_ros.mapping_run import MappingRun
 from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, check_output_folder, write_results
 from st3r_ros.runtime import start_pair_model
+from st3r_ros.saved_maps import open_map
 from st3r_ros.sequences import ImageSequence, open_sequence
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import Frame, MappingState, PairModel
+from st3r_ros.types import Frame, PairModel
 
 NOTHING_TRACKED = 1
 
@@ -41,30 +43,29 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     check_map_options(config)
     check_output_folder(out)
     model = start_pair_model(config.pair_model, config.checkpoint, settings.pair.get(config.pair_model))
-    mapper = Mapper(model, settings.mapper, relocalizer=settings.relocalizer)
-    begin_in_saved_map(mapper, model, config)
-    loaded_frames, first_keyframe = len(mapper.map.frames), max(mapper.map.keyframes, default=-1) + 1
-    recorder = RunRecorder()
-    notes = [*truth.notes] if config.camera else [*truth.notes, *uncalibrated_note(sequence, mapper, model)]
+    run = MappingRun(Mapper(model, settings.mapper, relocalizer=settings.relocalizer))
+    if config.map:
+        run.load(open_map(config.map, model.name, config.checkpoint).map, frozen=config.localize_only)
+    notes = [*truth.notes] if config.camera else [*truth.notes, *uncalibrated_note(sequence, run.mapper, model)]
 
     with Interrupt(sequence.stop) as interrupt:
         ended = False
         try:
             with make_display(sequence.name, sequence.length) as display:
-                map_sequence(mapper, sequence, recorder, display, interrupt, masks, notes)
+                map_sequence(run, sequence, display, interrupt, masks, notes)
             ended = True
         finally:
             # Also when something breaks half way: what was mapped so far is not lost.
-            if interrupt.signal is not None and not recorder.frames:
+            if interrupt.signal is not None and not run.recorder.frames:
                 print(f"Interrupted by {interrupt.name} before the first image; nothing is written.", file=sys.stderr)
-            elif ended or recorder.frames:
+            elif ended or run.recorder.frames:
                 try:
-                    shown = with_frames_from(mapper.map, loaded_frames)
-                    info = RunInfo(sequence.name, model.name, config.map, first_keyframe, sequence.camera)
+                    shown = with_frames_from(run.mapper.map, run.loaded_frames)
+                    info = RunInfo(sequence.name, model.name, config.map, run.first_keyframe, sequence.camera)
                     summary = write_results(
                         out,
                         shown,
-                        recorder,
+                        run.recorder,
                         info,
                         cloud_config=settings.cloud,
                         truth=truth.trajectory,
@@ -72,7 +73,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
                     )
                     print_summary(summary, out, interrupted_by=interrupt.name if interrupt.signal else "")
                 finally:
-                    save_for_later(mapper.map, model.name, config)
+                    save_for_later(run.mapper.map, model.name, config)
     return interrupt.exit_code or (0 if summary.tracked else NOTHING_TRACKED)
 
 
@@ -83,45 +84,54 @@ def uncalibrated_note(sequence: ImageSequence, mapper: Mapper, model: PairModel)
 
 
 def map_sequence(
-    mapper: Mapper,
+    run: MappingRun,
     sequence: ImageSequence,
-    recorder: RunRecorder,
     display: Display,
     interrupt: Interrupt,
     masks: Masks | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Feeds every frame to the mapper until the sequence ends or a signal comes. Unusable frames are skipped and counted.
+    """Maps every frame until the sequence ends or a signal comes, and shows the progress.
 
     notes: to be said beside those of the sequence.
     """
-    unreadable, begun = 0, False
-    for frame in sequence:
+    for count, frame in enumerate(_readable(sequence, run.recorder)):
         if interrupt.signal is not None:
             break
-        if not begun:
-            begun = True
+        if count == 0:
             for line in input_lines(sequence, notes):
                 display.say(line)
-        unreadable = _note_unreadable(sequence, recorder, unreadable)
-        size = (frame.image.shape[1], frame.image.shape[0])
-        if sequence.size not in (None, size):
-            recorder.skip(frame.id, _named(frame), _other_size(size, sequence.size))
-            continue
-        jump = mapper.notice_time_jump(frame)
-        if jump:
-            display.say(f"Frame {frame.id}: {jump}")
-        before = mapper.state
         try:
-            update = mapper.register_frame(frame if masks is None else masks.apply(frame))
-        except (FrameError, DeviceMemoryError) as error:
-            recorder.skip(frame.id, f"frame {frame.id}", str(error))
-            continue
-        recorder.record(update, frame.source)
-        display.show(recorder, len(mapper.map.keyframes))
-        if update.note or (update.state is not before and MappingState.LOST in (update.state, before)):
-            display.say(f"Frame {update.frame_id}: {update.message}")
-    _note_unreadable(sequence, recorder, unreadable)
+            outcome = run.register(_usable(frame, sequence.size, masks))
+        except FrameError as error:
+            outcome = run.skip(frame.id, _named(frame), str(error))
+        if outcome.update is not None:
+            display.show(run.recorder, len(run.mapper.map.keyframes))
+        for event in outcome.events:
+            display.say(f"Frame {outcome.frame_id}: {event}")
+
+
+def _readable(sequence: ImageSequence, recorder: RunRecorder) -> Iterator[Frame]:
+    """The frames of a sequence; what it has skipped before each, and after the last, is recorded."""
+    noted = 0
+    for frame in sequence:
+        noted = _note_unreadable(sequence, recorder, noted)
+        yield frame
+    _note_unreadable(sequence, recorder, noted)
+
+
+def _usable(frame: Frame, size: tuple[int, int] | None, masks: Masks | None) -> Frame:
+    """The frame with its mask.
+
+    size: width and height of the images that are mapped, None for any.
+
+    Raises:
+        FrameError: it has another size, or its mask cannot be used.
+    """
+    its_size = (frame.image.shape[1], frame.image.shape[0])
+    if size not in (None, its_size):
+        raise FrameError(_other_size(its_size, size))
+    return frame if masks is None else masks.apply(frame)
 
 
 def _named(frame: Frame) -> str:
@@ -136,8 +146,8 @@ def _other_size(size: tuple[int, int], mapped: tuple[int, int]) -> str:
 def _note_unreadable(sequence: ImageSequence, recorder: RunRecorder, noted: int) -> int:
     """Records what the sequence has skipped since: frames, and damage of the source, which is no frame; returns their number."""
     for item in sequence.skipped[noted:]:
-        if item.source == sequence.name:
-            recorder.note(f"The bag is damaged: {item.reason}" if sequence.kind == "bag" else item.reason)
-        else:
+        if item.is_frame:
             recorder.skip(item.index, item.source, item.reason)
+        else:
+            recorder.note(f"The bag is damaged: {item.reason}" if sequence.kind == "bag" else item.reason)
     return len(sequence.skipped)

@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.commands.byte_progress import megabytes
 from st3r_ros.config import MapCommandConfig
 from st3r_ros.errors import ConfigError
-from st3r_ros.maps.open import open_map
-from st3r_ros.maps.save import check_map_folder, save_map
+from st3r_ros.maps.save import check_map_folder
 from st3r_ros.maps.staging import resolved
+from st3r_ros.saved_maps import keep_map
 from st3r_ros.slam.keyframes.frame_log import FrameLog
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import PairModel
 
 
 def check_map_options(config: MapCommandConfig) -> None:
@@ -34,18 +31,6 @@ def check_map_options(config: MapCommandConfig) -> None:
     if resolved(config.save_map) in (resolved(config.out), *resolved(config.out).parents):
         raise ConfigError(f"save_map is '{config.save_map}', which would contain the results; give the map its own folder.")
     check_map_folder(config.save_map)
-
-
-def begin_in_saved_map(mapper: Mapper, model: PairModel, config: MapCommandConfig) -> None:
-    """Loads the requested map into the mapper, if there is one.
-
-    Raises:
-        MapFileError: the map cannot be loaded, or was made with another pair model.
-    """
-    if not config.map:
-        return
-    saved = open_map(config.map, model.name, weights_sha256(config.checkpoint))
-    mapper.load(saved.map, frozen=config.localize_only)
 
 
 def with_frames_from(keyframe_map: KeyframeMap, first: int) -> KeyframeMap:
@@ -71,5 +56,5 @@ def save_for_later(keyframe_map: KeyframeMap, pair_model: str, config: MapComman
     if not keyframe_map.frames:
         print(f"No map is saved in {config.save_map}: the map is empty.")
         return
-    saved = save_map(config.save_map, keyframe_map, pair_model=pair_model, checkpoint_sha256=weights_sha256(config.checkpoint))
+    saved = keep_map(config.save_map, keyframe_map, pair_model, config.checkpoint)
     print(f"Saved the map in {Path(config.save_map)}: {saved.keyframes} keyframes, {megabytes(saved.bytes)}.")

@@ -114,7 +114,7 @@ class BagSequence(ImageSequence):
     def _note_damage(self, damage: FrameError, index: int) -> None:
         """Says once what the recording has lost before message `index`. It is no image: it counts neither as one nor as a step
         of the selection, which must not leave it out."""
-        self.skipped.append(SkippedFrame(len(self._selection.indices(index)), self.name, str(damage)))
+        self.skipped.append(SkippedFrame(len(self._selection.indices(index)), self.name, str(damage), is_frame=False))
 
     def _images(self, note_damage: Callable[[FrameError, int], None]) -> Iterator[Entry]:
         """The images; what is damaged between them is passed on with the number of messages before it."""

@@ -26,13 +26,14 @@ logger = logging.getLogger(__name__)
 class SkippedFrame:
     """A frame that could not be read, or a part of the source that is lost.
 
-    index: the id it would have had. source: file, message or line; the name of the sequence where the source itself is damaged or
-    breaks off, which is no frame. reason: a sentence.
+    index: the id it would have had. source: file, message or line; the name of the sequence for a part of it. reason: a sentence.
+    is_frame: False where the source itself is damaged or breaks off: that is no frame, and does not count as one.
     """
 
     index: int
     source: str
     reason: str
+    is_frame: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +158,7 @@ class ImageSequence(ABC):
                 yield entry
                 count += 1
         except FrameError as error:
-            self.skipped.append(SkippedFrame(count, self.name, str(error)))
+            self.skipped.append(SkippedFrame(count, self.name, str(error), is_frame=False))
 
     def __iter__(self) -> Iterator[Frame]:
         self.skipped.clear()

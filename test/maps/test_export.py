@@ -13,7 +13,7 @@ from map_samples import random_map
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.errors import OutputError
-from st3r_ros.geometry.camera import pixel_grid
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.io.ply import read_ply
 from st3r_ros.io.trajectory import read_tum

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from map_samples import random_keyframe, random_map
 
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.maps.exported import ExportedImage, exported_stems, sources_table
 from st3r_ros.maps.load import load_map
 from st3r_ros.maps.origins import Origin, read_origins, write_origins

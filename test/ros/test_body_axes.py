@@ -59,7 +59,7 @@ def drive(ros: Ros, image_frame: str, T_base_image: SE3) -> tuple[list[PointClou
         give(node, "/image", conversions.image_message(frame, f"/{image_frame}"))
         node.worker.run(partial(node.session.process, inputs.pop())).result()
     newest = list(node.session.mapper.map.keyframes.values())[-1].stamp_ns
-    tracked = node.session.recorder.state_counts[MappingState.TRACKING]
+    tracked = node.session.run.recorder.state_counts[MappingState.TRACKING]
     wait_until(lambda: len(robot.poses) == tracked, "a pose of every tracked image")
     wait_until(
         lambda: robot.clouds and conversions.stamp_to_ns(robot.clouds[-1].header.stamp) == newest, "the newest keyframe's cloud"

@@ -137,7 +137,7 @@ class Robot:
 
     @property
     def handled(self) -> int:
-        recorder = self.node.session.recorder
+        recorder = self.node.session.run.recorder
         return recorder.frames + recorder.skipped + self.node.counts.dropped
 
     def next_frame(self) -> Frame:
@@ -227,7 +227,7 @@ def test_stamps_that_stand_still_are_named_and_tracking_goes_on_with_those_that_
     for _ in range(3):
         robot.show(last)
     wait_until(lambda: "not later" in robot.node.session.message(robot.node.session.mapper.state), "the reason")
-    assert robot.node.session.recorder.skipped == 3
+    assert robot.node.session.run.recorder.skipped == 3
     robot.track()
 
 
@@ -235,7 +235,7 @@ def test_stamps_of_zero_are_one_image(ros: Ros) -> None:
     robot = Robot(ros)
     for _ in range(4):
         robot.show(dataclasses.replace(robot.next_frame(), stamp_ns=0))
-    wait_until(lambda: robot.node.session.recorder.skipped == 3, "the images without a stamp to be refused")
+    wait_until(lambda: robot.node.session.run.recorder.skipped == 3, "the images without a stamp to be refused")
     assert "set the stamps" in robot.node.session.message(robot.node.session.mapper.state)
     robot.track()
 

@@ -97,7 +97,7 @@ class Fed:
 
     @property
     def _counts(self) -> tuple[int, int]:
-        return self._session.recorder.frames, self._session.recorder.skipped
+        return self._session.run.recorder.frames, self._session.run.recorder.skipped
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_broken_messages_on_real_topics(ros: Ros, transport: str) -> None:
     wait_until(lambda: all(publisher.get_subscription_count() for publisher in wanted), "the node to listen")
 
     def handled() -> int:
-        recorder = node.session.recorder
+        recorder = node.session.run.recorder
         return recorder.frames + recorder.skipped + node.counts.dropped
 
     def show(info: CameraInfo, image: Message) -> None:
@@ -202,7 +202,7 @@ def test_broken_messages_on_real_topics(ros: Ros, transport: str) -> None:
         show(fuzzer.info() if number % 3 == 0 else stream.info, image)
         if number % EVERY == EVERY - 1:
             find_camera()
-    assert node.session.recorder.skipped > 20
+    assert node.session.run.recorder.skipped > 20
     assert node.counts.received == handled()
 
 

@@ -79,7 +79,7 @@ def start(ros: Ros, *arguments: str, **robot: Any) -> tuple[MappingNode, Robot]:
 def show_all(node: MappingNode, robot: Robot) -> None:
     for index, frame in enumerate(FRAMES):
         robot.show(frame)
-        wait_until(lambda n=index: node.session.recorder.frames > n, f"frame {index}")
+        wait_until(lambda n=index: node.session.run.recorder.frames > n, f"frame {index}")
 
 
 def test_odometry_and_markers_tell_what_pose_and_map_tell(ros: Ros) -> None:

@@ -6,22 +6,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.config import EXPORT_FORMATS, CloudConfig, MappingNodeConfig
 from st3r_ros.errors import ConfigError, OutputError
+from st3r_ros.mapping_run import MappingRun
 from st3r_ros.maps.export import export_cloud, export_map
-from st3r_ros.maps.open import open_map
-from st3r_ros.maps.save import check_map_folder, save_map
+from st3r_ros.maps.save import check_map_folder
+from st3r_ros.saved_maps import keep_map, open_map
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import PairModel, PointCloud
 
 
 class MapFiles:
-    """Loading, saving and exporting of a mapper's map. `folder` is where it was loaded from or saved last, "" at first."""
+    """Loading, saving and exporting of the map of a run. `folder` is where it was loaded from or saved last, "" at first."""
 
-    def __init__(self, mapper: Mapper, model: PairModel, config: MappingNodeConfig) -> None:
-        self._mapper, self._model = mapper, model
+    def __init__(self, run: MappingRun, model: PairModel, config: MappingNodeConfig) -> None:
+        self._run, self._model = run, model
         self._checkpoint, self._frozen = config.checkpoint, config.mode == "localization"
         self.folder = config.map_path
 
@@ -32,7 +31,7 @@ class MapFiles:
             MapFileError, OutputError: the map cannot be loaded, or a new one cannot be saved there.
         """
         if self._frozen:
-            self._mapper.load(KeyframeMap(), frozen=True)
+            self._run.load(KeyframeMap(), frozen=True)
         if may_be_new and not self._frozen:
             check_map_folder(self.folder)
             if not Path(self.folder).exists():
@@ -40,35 +39,31 @@ class MapFiles:
         return self.load("") if self.folder else ""
 
     def load(self, folder: str) -> str:
-        """Replaces the mapper's map by a saved one; folder "" is the last one. Returns a message.
+        """Begins the run anew in a saved map; folder "" is the last one. Returns a message.
 
         Raises:
-            ConfigError, MapFileError: there is none, or it was made with another pair model; the mapper's map is kept.
+            ConfigError, MapFileError: there is none, or it was made with another pair model; the current map is kept.
         """
         folder = self._named(folder)
-        saved = open_map(folder, self._model.name, weights_sha256(self._checkpoint))
-        self._mapper.load(saved.map, frozen=self._frozen)
+        saved = open_map(folder, self._model.name, self._checkpoint)
+        self._run.load(saved.map, frozen=self._frozen)
         self.folder = folder
         what = "localizing the camera in it" if self._frozen else "mapping continues when the camera is found in it"
         return f"Loaded '{folder}': {saved.info.keyframes} keyframes; {what}."
 
     def save(self, folder: str) -> str:
-        """Saves the mapper's map; folder "" is the last one. Returns a message.
+        """Saves the map; folder "" is the last one. Returns a message.
 
         Raises:
             ConfigError, OutputError: nothing was saved.
         """
         folder = self._named(folder)
-        try:
-            sha256 = weights_sha256(self._checkpoint)
-            saved = save_map(folder, self._mapper.map, pair_model=self._model.name, checkpoint_sha256=sha256)
-        except OSError as error:
-            raise OutputError(f"'{folder[:200]}' cannot be written: {error.strerror}.") from error
+        saved = keep_map(folder, self._run.mapper.map, self._model.name, self._checkpoint)
         self.folder = folder
         return f"Saved '{folder}': {saved.keyframes} keyframes, {saved.bytes / 1e6:.1f} MB."
 
     def export(self, kind: str, path: str, cloud: CloudConfig, whole: Callable[[], PointCloud]) -> str:
-        """Exports the mapper's map for other programs. Returns a message. whole: gives its cloud with these settings.
+        """Exports the map for other programs. Returns a message. whole: gives its cloud with these settings.
 
         Raises:
             ConfigError, OutputError: nothing was written.
@@ -78,13 +73,14 @@ class MapFiles:
             raise ConfigError(f"The format is '{kind[:50]}'; it must be one of {', '.join(EXPORT_FORMATS)}.")
         if not path:
             raise ConfigError("The path is empty; give the file (ply) or the new folder to write.")
-        if not self._mapper.map.frames:
+        keyframe_map = self._run.mapper.map
+        if not keyframe_map.frames:
             raise OutputError("There is nothing to export: the map is empty.")
         try:
-            written = export_cloud(path, whole()) if kind == "ply" else export_map(path, self._mapper.map, kind, cloud)
+            written = export_cloud(path, whole()) if kind == "ply" else export_map(path, keyframe_map, kind, cloud)
         except (OSError, ValueError) as error:  # an invalid path
             raise OutputError(f"'{path[:200]}' cannot be written: {error}.") from error
-        scale = self._mapper.map.scale
+        scale = keyframe_map.scale
         return f"Wrote {written} to '{path}', in {f'metres (from {scale.source})' if scale.metric else 'arbitrary units'}."
 
     def _named(self, folder: str) -> str:

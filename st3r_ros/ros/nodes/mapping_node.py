@@ -14,7 +14,8 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from std_srvs.srv import Trigger
 
 from st3r_ros.config import NODE_SETTINGS, MappingSettings, Validated
-from st3r_ros.errors import ConfigError
+from st3r_ros.errors import ConfigError, St3rError
+from st3r_ros.mapping_run import MappingRun
 from st3r_ros.msg import MappingStatus
 from st3r_ros.results import RunInfo, check_output_folder
 from st3r_ros.ros.clocks import steady_timer
@@ -66,7 +67,8 @@ class MappingNode(ManagedNode):
         model = self._load_pair_model(config.pair_model, config.checkpoint)
         self._optimizer = optimizer_thread()
         mapper = Mapper(model, settings.mapper, self._optimizer, settings.relocalizer)
-        files = MapFiles(mapper, model, config)
+        mapping = MappingRun(mapper, unusable=(St3rError,))
+        files = MapFiles(mapping, model, config)
         begun = files.begin(may_be_new=config.save_on_shutdown)
         if begun:
             self.get_logger().info(begun)
@@ -76,8 +78,8 @@ class MappingNode(ManagedNode):
         loaded = mapper.map.keyframes
         self._uncalibrated = "" if any(keyframe.K_known for keyframe in loaded.values()) else model.traits.uncalibrated
         continued = config.map_path if loaded else ""
-        info = RunInfo(self.resolve_topic_name("image"), model.name, continued, max(loaded, default=-1) + 1)
-        session = self.session = MappingSession(mapper, files, outputs, info, settings, self.get_logger())
+        info = RunInfo(self.resolve_topic_name("image"), model.name, continued)
+        session = self.session = MappingSession(mapping, files, outputs, info, settings, self.get_logger())
         session.say(begun or (NO_MAP if mapper.frozen else ""))
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
         steady_timer(self, config.status_period, self._publish_status)

@@ -9,18 +9,17 @@ import numpy as np
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from sensor_msgs.msg import CameraInfo
 
-from st3r_ros.checkpoints.sources import weights_sha256
 from st3r_ros.config import RelocalizationSettings
 from st3r_ros.errors import ConfigError, FrameError, OutputError, St3rError
 from st3r_ros.eval.matches_picture import draw_matches
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import SE3
-from st3r_ros.maps.open import open_map
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros.input.image_input import ImageInput
 from st3r_ros.ros.nodes import queries
 from st3r_ros.ros.nodes.references import Reference, ReferenceStore, check_name
 from st3r_ros.ros.outputs.relocalization_outputs import QueryView, RelocalizationOutputs
+from st3r_ros.saved_maps import open_map
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.srv import SetReference
@@ -136,7 +135,7 @@ class RelocalizationSession:
             self.map = None
             self._forget_last()
             return "The map is unloaded; poses are relative to the references."
-        loaded = open_map(folder, self.relocalizer.model_name, weights_sha256(self.settings.node.checkpoint)).map
+        loaded = open_map(folder, self.relocalizer.model_name, self.settings.node.checkpoint).map
         self.relocalizer.use_map(loaded)
         self.map = loaded
         self._forget_last()

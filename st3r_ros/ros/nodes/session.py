@@ -15,7 +15,7 @@ from st3r_ros.config import MappingSettings
 from st3r_ros.errors import FrameError, OutputError, St3rError
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.picture import ToneRange
-from st3r_ros.recorder import RunRecorder
+from st3r_ros.mapping_run import MappingRun
 from st3r_ros.results import RunInfo, write_results
 from st3r_ros.ros.conversions import picture_from_message, stamp_to_ns
 from st3r_ros.ros.input.image_input import ImageInput
@@ -25,7 +25,6 @@ from st3r_ros.ros.nodes.queries import expected_pose
 from st3r_ros.ros.nodes.situation import TRACKED, Situation
 from st3r_ros.ros.outputs.mapping_outputs import MappingOutputs, View
 from st3r_ros.ros.tf.transforms import MapAnchor
-from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, MappingState, MappingUpdate
 
 REPEAT_S = 5.0
@@ -36,35 +35,35 @@ _SAY_AGAIN_S = 10.0
 
 
 class MappingSession:
-    """Feeds a `Mapper`, records the run, publishes.
+    """Makes frames of image messages for a `MappingRun`, and publishes what happened to them.
 
-    settings: `configure` replaces them. masks: of the images; None while the node does not listen.
-    loaded_frames: frames of a loaded map. odometry_fault: why the newest odometry is not used, "" if it is, or without one.
-    odometry_doubt: how odometry that is used contradicts the camera. odometry_refused: images whose odometry was not used.
+    info: of the run, for its results. settings: `configure` replaces them. masks: of the images; None while the node does not
+    listen. stamp_ns: of the newest image that was mapped, 0 before.
+    odometry_fault: why the newest odometry is not used, "" if it is, or without one. odometry_doubt: how odometry that is used
+    contradicts the camera. odometry_refused: images whose odometry was not used.
     """
 
     def __init__(
         self,
-        mapper: Mapper,
+        run: MappingRun,
         files: MapFiles,
         outputs: MappingOutputs,
         info: RunInfo,
         settings: MappingSettings,
         logger: RcutilsLogger,
     ) -> None:
-        self.mapper, self.info, self.settings = mapper, info, settings
+        self.run, self.mapper, self.info, self.settings = run, run.mapper, info, settings
         self.masks: MaskInput | None = None
         self.outputs, self._files, self._logger = outputs, files, logger
-        self._begin()
+        self._begin(info.map)
 
-    def _begin(self) -> None:
-        self.recorder = RunRecorder()
+    def _begin(self, folder: str) -> None:
+        """Begins anew, together with the run. folder: of the map that it continues, "" for none."""
+        self.info = replace(self.info, map=folder, first_keyframe=self.run.first_keyframe)
         self._situation = Situation()
         self._told, self._told_state, self._told_s = "", MappingState.WAITING, -math.inf
         self.stamp_ns = 0
-        self._images = 0
         self._tones = ToneRange()
-        self.loaded_frames = len(self.mapper.map.frames)
         self._expected: PoseWithCovarianceStamped | None = None
         self._camera_assumed = False
         self.odometry_fault = self.odometry_doubt = ""
@@ -89,13 +88,12 @@ class MappingSession:
 
     def reset(self) -> str:
         """Clears the map, except in localization mode, and all counts; publishes the empty map."""
+        self.run.reset()
         if self.mapper.frozen:
-            self.mapper.load(self.mapper.map, frozen=True)
-            done = "The map is kept; localizing the camera in it again."
+            done, folder = "The map is kept; localizing the camera in it again.", self.info.map
         else:
-            self.mapper.reset()
-            done = "The map is empty; the next image starts a new one."
-        self._begin()
+            done, folder = "The map is empty; the next image starts a new one.", ""
+        self._begin(folder)
         self.say(done)
         return done
 
@@ -106,7 +104,7 @@ class MappingSession:
             St3rError: it cannot be loaded; the current map is kept.
         """
         done = self._files.load(folder)
-        self._begin()
+        self._begin(self._files.folder)
         self.say(done)
         return done
 
@@ -144,26 +142,28 @@ class MappingSession:
 
     def process(self, item: ImageInput) -> None:
         """Maps one image and publishes the result; unusable images are counted with their reason."""
-        if self._images == 0:
-            self.recorder = RunRecorder()  # the run starts with the first image
-        index, self._images = self._images, self._images + 1
-        try:
-            frame = self._frame(index, item)
-            self._notice_time_jump(frame)
-            self._notice_camera(item.anchor)
-            self._look_where_expected(item.anchor)
-            update = self.mapper.register_frame(frame)
-        except St3rError as error:
-            self._skip(index, str(error))
+        outcome = self.run.register_next(lambda number: self._prepared(item, number), self.info.input)
+        if outcome.time_jump:
+            self._logger.warning(outcome.time_jump)
+            self.outputs.forget_odometry()
+        if outcome.frame is None or outcome.update is None:
+            self._tell_of_skipped(outcome.reason)
             return
-        except Exception as error:
-            self.recorder.skip(index, self.info.input, f"internal error: {error!r}")
-            raise
-        self.stamp_ns = frame.stamp_ns
-        self.recorder.record(update, frame.source)
-        self._tell(update)
-        view = View(self._anchored(frame, item.anchor), item.parent is not None, item.time)
-        self.outputs.publish(update, view)
+        self.stamp_ns = outcome.frame.stamp_ns
+        self._tell(outcome.update)
+        view = View(self._anchored(outcome.frame, item.anchor), item.parent is not None, item.time)
+        self.outputs.publish(outcome.update, view)
+
+    def _prepared(self, item: ImageInput, number: int) -> Frame:
+        """The frame of an image, and the mapper ready for it.
+
+        Raises:
+            FrameError: the image cannot be used.
+        """
+        frame = self._frame(number, item)
+        self._notice_camera(item.anchor)
+        self._look_where_expected(item.anchor)
+        return frame
 
     def _tell(self, update: MappingUpdate) -> None:
         """Reports the events of an image to the status and the log."""
@@ -195,9 +195,7 @@ class MappingSession:
         if fault or doubt:
             self._logger.warning(self.odometry_complaint, throttle_duration_sec=_SAY_AGAIN_S)
 
-    def _skip(self, index: int, reason: str) -> None:
-        """Counts an unusable image."""
-        self.recorder.skip(index, self.info.input, reason)
+    def _tell_of_skipped(self, reason: str) -> None:
         said = f"Skipped an image: {reason}"
         self.say(said)
         self._logger.warning(said, throttle_duration_sec=5.0)
@@ -212,13 +210,15 @@ class MappingSession:
 
     def finish(self, output_dir: str) -> None:
         """Publishes the last state of the map and writes the results, if a folder is given and frames were mapped."""
-        if not output_dir or not self.recorder.frames:
+        if not output_dir or not self.run.recorder.frames:
             self.outputs.flush()
             return
         self._logger.info(f"Writing the results to {output_dir}.")
         config, cloud = self.settings.cloud, self.outputs.finish()
         try:
-            summary = write_results(Path(output_dir), self.mapper.map, self.recorder, self.info, cloud_config=config, cloud=cloud)
+            summary = write_results(
+                Path(output_dir), self.mapper.map, self.run.recorder, self.info, cloud_config=config, cloud=cloud
+            )
         except OutputError as error:
             self._logger.error(str(error))
             return
@@ -276,12 +276,6 @@ class MappingSession:
             if known
             else "initialpose is ignored: there is no map yet."
         )
-
-    def _notice_time_jump(self, frame: Frame) -> None:
-        said = self.mapper.notice_time_jump(frame)
-        if said:
-            self._logger.warning(said)
-            self.outputs.forget_odometry()
 
     def _notice_camera(self, anchor: MapAnchor) -> None:
         """TF tells late where the camera is: a start begins again with it."""

@@ -8,6 +8,7 @@ from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from st3r_ros.geometry.pixels import rays
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
@@ -27,8 +28,7 @@ def marker_array(keyframe_map: KeyframeMap, T_map_world: SE3, header: Header) ->
     for k in keyframes:
         depth = FRUSTUM_DEPTH * (depths[k.id] or typical)
         h, w = k.image.shape[:2]
-        corners = (_CORNERS * (w - 1, h - 1) - k.K[:2, 2]) / k.K[[0, 1], [0, 1]]
-        in_camera = np.vstack([np.zeros(3), np.column_stack([corners, np.ones(4)]) * depth])
+        in_camera = np.vstack([np.zeros(3), rays(_CORNERS * (w - 1, h - 1), k.K) * depth])
         lines["keyframes"].append((T_map_world @ k.T_world_cam.se3() @ in_camera)[_LINES].reshape(-1, 3))
     for edge in keyframe_map.edges:
         ends = [keyframe_map.keyframes[n].T_world_cam.translation for n in (edge.i, edge.j)]

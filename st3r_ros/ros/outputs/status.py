@@ -26,7 +26,7 @@ def status_message(session: MappingSession, source: ImageSource | None, counts: 
 
     source: where images come from, None while the node is not active.
     """
-    recorder, keyframe_map = session.recorder, session.mapper.map
+    recorder, keyframe_map = session.run.recorder, session.mapper.map
     latencies, scale = recorder.latencies(), keyframe_map.scale
     mapper_state = session.mapper.state
     state = MappingState.PAUSED if source is None or source.muted else mapper_state
@@ -36,7 +36,7 @@ def status_message(session: MappingSession, source: ImageSource | None, counts: 
         message=situation(session, source, mapper_state),
         frames_received=counts.received,
         frames_processed=recorder.frames,
-        frames_tracked=max(len(keyframe_map.frames) - session.loaded_frames, 0),  # not yet while a map is replaced
+        frames_tracked=max(len(keyframe_map.frames) - session.run.loaded_frames, 0),  # not yet while a map is replaced
         frames_dropped=counts.dropped,
         frames_skipped=recorder.skipped,
         keyframes=len(keyframe_map.keyframes),
@@ -68,7 +68,7 @@ def situation(session: MappingSession, source: ImageSource | None, state: Mappin
 
 def tracking_health(session: MappingSession, source: ImageSource | None, mode: str, last_error: str) -> DiagnosticStatus:
     """The line `tracking`. A lost camera is a warning only while subscribed to images."""
-    mapper, recorder, state = session.mapper, session.recorder, session.mapper.state
+    mapper, recorder, state = session.mapper, session.run.recorder, session.mapper.state
     keyframe_map, scale = mapper.map, mapper.map.scale
     values: dict[str, object] = {
         "state": state.value,
@@ -92,8 +92,8 @@ def tracking_health(session: MappingSession, source: ImageSource | None, mode: s
 
 def processing_health(session: MappingSession) -> DiagnosticStatus:
     """The line `processing`."""
-    latencies = session.recorder.latencies()
-    values: dict[str, object] = {"frames per second": session.recorder.recent_fps}
+    latencies = session.run.recorder.latencies()
+    values: dict[str, object] = {"frames per second": session.run.recorder.recent_fps}
     for stage, latency in latencies.items():
         values |= {f"{stage} median (ms)": latency.median_ms, f"{stage} 95 % (ms)": latency.p95_ms}
     total = latencies.get("total")
