@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from st3r_ros.eval.raster import Window, level_axes, rasterise, robust_bounds
 from st3r_ros.geometry import so3
+from st3r_ros.geometry.leveling import up_of_cameras
 from st3r_ros.types import PointCloud, Trajectory
 
 DPI = 110
@@ -91,13 +92,11 @@ def draw_map(
 
 
 def _level_axes(cloud: PointCloud, estimate: Trajectory) -> np.ndarray:
-    """Rows along, across, up: up is the mean of the cameras' -y axes (that of the first camera when they cancel)."""
+    """Rows along, across, up."""
     if len(estimate) == 0:
         return np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
     rotation = so3.from_quaternion_xyzw(estimate.quaternions_xyzw)
-    upward, forward = -rotation[:, :, 1], rotation[:, :, 2]
-    up = upward.mean(axis=0) if np.linalg.norm(upward.mean(axis=0)) > 0.1 else upward[0]
-    return level_axes(up, forward.mean(axis=0), cloud.points if len(cloud) else estimate.positions)
+    return level_axes(up_of_cameras(rotation), rotation[:, :, 2].mean(axis=0), cloud.points if len(cloud) else estimate.positions)
 
 
 def _lay_out(scene: Scene) -> list[Panel]:

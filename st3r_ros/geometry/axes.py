@@ -9,8 +9,6 @@ from st3r_ros.geometry.transforms import SE3
 
 OPTICAL = SE3(np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]), np.zeros(3))
 """`T_body_optical`: from optical axes (x right, y down, z forward) to body axes (x forward, y left, z up)."""
-OPTICAL_UP = np.array([0.0, -1.0, 0.0])
-OPTICAL_FORWARD = np.array([0.0, 0.0, 1.0])
 
 _MIN_UP = 0.5
 _MAX_ROLL = 0.26
@@ -29,17 +27,3 @@ def stands_upright(R_base_frame: np.ndarray) -> bool:
 def same_axes(R0: np.ndarray, R1: np.ndarray) -> bool:
     """Whether two rotations (3, 3) are the same within about a degree."""
     return bool(np.abs(R0 - R1).max() < _SAME)
-
-
-def upright(cameras: SE3) -> SE3:
-    """`T_up_world`: turns a world whose cameras (N,) are held upright on average so that z is up and the first looks along x."""
-    up = (cameras.rotation @ OPTICAL_UP).mean(0)
-    if np.linalg.norm(up) < 0.1:  # held every way: the first one counts
-        up = cameras.rotation[0] @ OPTICAL_UP
-    z = up / np.linalg.norm(up)
-    x = cameras.rotation[0] @ OPTICAL_FORWARD
-    x = x - (x @ z) * z
-    if np.linalg.norm(x) < 1e-3:  # it looks straight up or down
-        x = np.cross(cameras.rotation[0] @ np.array([1.0, 0.0, 0.0]), z)
-    x = x / np.linalg.norm(x)
-    return SE3(np.stack([x, np.cross(z, x), z]), np.zeros(3))

@@ -22,7 +22,7 @@ from st3r_ros.maps.exported import (
     sources_table,
     working_images,
 )
-from st3r_ros.maps.nerfstudio import CLOUD_FILE, level_world, make_transforms
+from st3r_ros.maps.nerfstudio import CLOUD_FILE, make_transforms
 from st3r_ros.maps.parallel import in_parallel
 from st3r_ros.maps.pictures import encode_jpeg
 from st3r_ros.maps.staging import staged_folder, write_synced
@@ -128,7 +128,7 @@ def export_nerfstudio(
     Raises:
         OutputError: the folder cannot be written, or is not empty, or the cloud has no points.
     """
-    T_up_world = level_world(keyframe_map)
+    T_up_world = keyframe_map.T_level_world
     points = cloud_of(keyframe_map, cloud)
     _check_points(out, len(points))
     points = replace(points, points=(T_up_world @ points.points).astype(np.float32))

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from st3r_ros.geometry.axes import upright
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.maps.colmap import PIXEL_CENTRE
 from st3r_ros.maps.exported import ExportedImage, working_images
@@ -24,23 +23,15 @@ CLOUD_FILE = "sparse_pc.ply"
 _CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def level_world(keyframe_map: KeyframeMap) -> SE3:
-    """`T_up_world`: to a world with z up, the robot's map frame or, without a robot, one with the cameras upright on average."""
-    if keyframe_map.T_map_world is not None:
-        return keyframe_map.T_map_world
-    cameras = [keyframe.T_world_cam.se3() for keyframe in keyframe_map.keyframes.values()]
-    return upright(SE3(np.stack([T.rotation for T in cameras]), np.stack([T.translation for T in cameras])))
-
-
 def make_transforms(
     keyframe_map: KeyframeMap, exported: Sequence[ExportedImage] | None = None, T_up_world: SE3 | None = None
 ) -> dict[str, Any]:
     """The content of transforms.json; sizes and intrinsics are given per frame when they differ.
 
-    exported: the images of the keyframes; by default their own. T_up_world: by default `level_world`.
+    exported: the images of the keyframes; by default their own. T_up_world: by default the level one of the map.
     """
     exported = working_images(keyframe_map.keyframes.values()) if exported is None else exported
-    T_up_world = level_world(keyframe_map) if T_up_world is None else T_up_world
+    T_up_world = keyframe_map.T_level_world if T_up_world is None else T_up_world
     K = np.stack([image.to_intrinsics(one) for image, one in zip(exported, pinhole_intrinsics(keyframe_map), strict=True)])
     cameras = [_camera(image, one) for image, one in zip(exported, K, strict=True)]
     shared = all(camera == cameras[0] for camera in cameras)

@@ -14,7 +14,6 @@ from itertools import islice
 import numpy as np
 
 from st3r_ros.config import CloudConfig
-from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.products.changes import Seen
 from st3r_ros.products.pieces import Block, Part, floats, joined, moved, pick, slices, take
@@ -125,7 +124,7 @@ class CloudBuilder:
         if not self._is_of(keyframe_map):
             self._map, self._cloud = weakref.ref(keyframe_map), []
             self._forget()
-        self._T_map_world = keyframe_map.T_map_world or OPTICAL
+        self._T_map_world = keyframe_map.T_level_world
         height = self._T_map_world.as_matrix().tobytes() if _crops_height(config) else b""
         settings = replace(config, max_points=0), height
         if settings != self._settings:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from st3r_ros.config import GridConfig
-from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products.changes import Seen
 from st3r_ros.products.steps import Steps
@@ -81,7 +80,7 @@ class GridBuilder:
                 f"No grid: min_height is {config.min_height:g} and max_height {config.max_height:g}, so no point is an "
                 "obstacle. Make min_height the smaller one.",
             )
-        T_map_world = keyframe_map.T_map_world or OPTICAL
+        T_map_world = keyframe_map.T_level_world
         settings = replace(config, enabled=True, max_cells=1), T_map_world.as_matrix().tobytes()
         if self._map is None or self._map() is not keyframe_map or settings != self._settings:
             self._map, self._settings, self._patches = weakref.ref(keyframe_map), settings, {}

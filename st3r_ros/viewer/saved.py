@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from st3r_ros.config import CloudConfig, ViewerConfig
-from st3r_ros.geometry.axes import upright
-from st3r_ros.geometry.transforms import SE3
 from st3r_ros.products.cloud import cloud_of
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.viewer.facts import facts_html
@@ -22,10 +20,8 @@ if TYPE_CHECKING:
 
 
 def show_map(server: viser.ViserServer, keyframe_map: KeyframeMap, config: ViewerConfig, cloud: CloudConfig) -> MapScene:
-    """Shows a whole map in the robot's map frame; one without a robot is rotated so that its cameras are upright on average."""
-    trajectory = keyframe_map.keyframe_trajectory()
-    cameras = SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions)
-    scene = MapScene(server, config.max_points, keyframe_map.T_map_world or upright(cameras))
+    """Shows a whole map, level."""
+    scene = MapScene(server, config.max_points, keyframe_map.T_level_world)
     keyframes = [
         KeyframeView(k.id, k.stamp_ns, k.T_world_cam.se3(), picture(k.image, float(k.K[1, 1])))
         for k in keyframe_map.keyframes.values()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st3r_ros.geometry.axes import OPTICAL_FORWARD
 from st3r_ros.geometry.transforms import SE3
 
 _SAMPLES = 50_000
@@ -46,7 +45,7 @@ def overview(seen: Extent, cameras: SE3 | None) -> Viewpoint:
     forward, behind = np.array([1.0, 1.0, 0.0]) / np.sqrt(2.0), seen.center
     if cameras is not None and len(cameras.translation):
         behind = cameras.translation.mean(0)
-        mean = (cameras.rotation @ OPTICAL_FORWARD).mean(0) * [1.0, 1.0, 0.0]
+        mean = cameras.rotation[:, :, 2].mean(0) * [1.0, 1.0, 0.0]
         if np.linalg.norm(mean) > 0.3:
             forward = mean / np.linalg.norm(mean)
     aim = 0.75 * seen.center + 0.25 * behind

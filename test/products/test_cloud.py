@@ -168,7 +168,7 @@ def test_points_outside_the_heights_are_left_out(T_map_world: SE3 | None) -> Non
     m = make_map()
     m.T_map_world = T_map_world
     everything = cloud_of(m, replace(CONFIG, voxel_size=0.0))
-    z = ((T_map_world or OPTICAL) @ everything.points)[:, 2]
+    z = (m.T_level_world @ everything.points)[:, 2]
     low, high = np.quantile(z, [0.3, 0.6])
     cloud = cloud_of(m, replace(CONFIG, voxel_size=0.0, min_height=float(low), max_height=float(high)))
     assert 0 < len(cloud) < len(everything)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry import so3
+from st3r_ros.geometry.leveling import level_by_cameras
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.frame_log import FrameLog
 from st3r_ros.types import Edge, Keyframe, MapScale, Trajectory
@@ -184,6 +185,14 @@ class KeyframeMap:
         before = self.keyframes[int(self.frames.keyframe_ids[n - 1])].T_world_cam
         frame = self.frames[n]
         return before.inverse() @ self.keyframes[frame.keyframe_id].T_world_cam @ frame.T_kf_cam
+
+    @property
+    def T_level_world(self) -> SE3:
+        """To axes with z up: the robot's map frame, or without a robot those in which the cameras are upright on average."""
+        if self.T_map_world is not None:
+            return self.T_map_world
+        rotations = [keyframe.T_world_cam.rotation for keyframe in self.keyframes.values()]
+        return level_by_cameras(np.stack(rotations) if rotations else np.zeros((0, 3, 3)))
 
     # Views of the map ------------------------------------------------------------------------------------------------
 
