@@ -16,7 +16,7 @@ import array
 import math
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -71,8 +71,11 @@ class Answer:
     length means nothing."""
 
     result: RelocalizationResult
-    stamp_ns: int
     truth: SE3
+
+    @property
+    def stamp_ns(self) -> int:
+        return _stamp(self.result)
 
     @property
     def status(self) -> str:
@@ -89,24 +92,11 @@ def _has_pose(result: RelocalizationResult) -> bool:
     return result.status == RelocalizationResult.LOCALIZED and not result.directional
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """True poses (N,) of the camera in the frame that it was in at the dock, from then on, and their stamps (N,)."""
-
-    stamps_ns: np.ndarray
-    poses: SE3
-
-    @staticmethod
-    def since(trajectory: Trajectory, dock_ns: int) -> Truth:
-        """From the dock on."""
-        poses = SE3.from_quaternion_xyzw(trajectory.quaternions_xyzw, trajectory.positions)
-        begin = int(np.argmin(np.abs(trajectory.stamps_ns - dock_ns)))
-        return Truth(trajectory.stamps_ns[begin:], poses[begin].inverse() @ poses[begin:])
-
-    def at(self, stamp_ns: int) -> SE3 | None:
-        """The pose of one image, None where none is known within 20 ms."""
-        found = associate(np.array([stamp_ns]), self.stamps_ns).references
-        return self.poses[int(found[0])] if len(found) else None
+def since_dock(truth: Trajectory, dock_ns: int) -> tuple[np.ndarray, SE3]:
+    """Stamps (N,) and true poses (N,) of the camera from the dock on, in the frame that it was in at the dock."""
+    poses = SE3.from_quaternion_xyzw(truth.quaternions_xyzw, truth.positions)
+    begin = int(np.argmin(np.abs(truth.stamps_ns - dock_ns)))
+    return truth.stamps_ns[begin:], poses[begin].inverse() @ poses[begin:]
 
 
 class Robot(Node):
@@ -115,7 +105,7 @@ class Robot(Node):
     def __init__(self, views: TrueViews, dock_ns: int) -> None:
         super().__init__("robot")
         self._views, self._dock_ns, self._asked = views, dock_ns, False
-        self._info: CameraInfo | None = None
+        self._infos: deque[CameraInfo] = deque(maxlen=1)
         self.said, self.docked_ns = "", -1
         self.results: dict[int, RelocalizationResult] = {}
         self.poses: list[int] = []
@@ -130,21 +120,18 @@ class Robot(Node):
 
     def look(self) -> None:
         """Subscribe to the camera."""
-        self.create_subscription(CameraInfo, "camera_info", self._on_info, stream(5))
+        self.create_subscription(CameraInfo, "camera_info", self._infos.append, stream(5))
         self.create_subscription(Image, "image", self._on_image, stream(5))
-
-    def _on_info(self, info: CameraInfo) -> None:
-        self._info = info
 
     def _on_image(self, image: Image) -> None:
         stamp_ns = _stamp(image)
-        if self._asked or self._info is None or stamp_ns < self._dock_ns or not self._views.has(stamp_ns):
+        if self._asked or not self._infos or stamp_ns < self._dock_ns or not self._views.has(stamp_ns):
             return
         self._asked = True
         depth = Image(header=image.header, height=image.height, width=image.width, encoding="32FC1", step=4 * image.width)
         view = self._views.of(Frame(0, stamp_ns, image_from_message(image)))
         depth.data = array.array("B", view.depth.astype("<f4").tobytes())
-        request = SetReference.Request(name=DOCK, image=image, camera_info=self._info, depth=depth)
+        request = SetReference.Request(name=DOCK, image=image, camera_info=self._infos[0], depth=depth)
         self.docking.call_async(request).add_done_callback(lambda done: self._on_docked(done.result(), stamp_ns))
 
     def _on_picture(self, picture: Image) -> None:
@@ -153,10 +140,11 @@ class Robot(Node):
     def _on_docked(self, response: SetReference.Response, stamp_ns: int) -> None:
         self.said, self.docked_ns = response.message, stamp_ns if response.success else -1
 
-    def answers(self, truth: Truth) -> list[Answer]:
+    def answers(self, truth_ns: np.ndarray, truth: SE3) -> list[Answer]:
         """The results about the dock, in order of time; those without a true pose are left out."""
-        stamped = [(result, stamp_ns, truth.at(stamp_ns)) for stamp_ns, result in sorted(self.results.items())]
-        return [Answer(result, stamp_ns, T) for result, stamp_ns, T in stamped if result.reference == DOCK and T is not None]
+        results = [self.results[stamp_ns] for stamp_ns in sorted(self.results) if self.results[stamp_ns].reference == DOCK]
+        found = associate(np.array([_stamp(result) for result in results], np.int64), truth_ns)
+        return [Answer(results[i], truth[j]) for i, j in zip(found.queries, found.references, strict=True)]
 
     def complaints(self) -> list[str]:
         """What is missing, too much or stamped otherwise: a success has one of each message, a refusal a result and a picture."""
@@ -220,14 +208,14 @@ def report(answers: list[Answer], robot: Robot) -> bool:
     return not complaints
 
 
-def write(out: Path, answers: list[Answer], truth: Truth, robot: Robot) -> None:
+def write(out: Path, answers: list[Answer], truth_ns: np.ndarray, truth: SE3, robot: Robot) -> None:
     """The pictures and the plot."""
     out.mkdir(parents=True, exist_ok=True)
     moments = {name: answer for name, answer in chosen(answers).items() if answer and answer.stamp_ns in robot.pictures}
     for name, answer in moments.items():
         where = f"{_distance(answer.truth):.2f} m and {_turn_deg(answer.truth):.0f} degrees away"
         print(f"{name} at {answer.stamp_ns * 1e-9:.1f} s, {where}: {answer.result.message}")
-    harness.write_png(out / "distance.png", lambda: plot(answers, moments, truth))
+    harness.write_png(out / "distance.png", lambda: plot(answers, moments, truth_ns, truth))
     print("Written:", out / "distance.png", end=" " if moments else "\n")
     if moments:
         write_file(out / "moments.jpg", _below_each_other([robot.pictures[answer.stamp_ns] for answer in moments.values()]))
@@ -248,14 +236,14 @@ def chosen(answers: list[Answer]) -> dict[str, Answer | None]:
     return {"away": away, "found": back[0] if back else None, "back": min(back, key=lambda a: _distance(a.truth), default=None)}
 
 
-def plot(answers: list[Answer], moments: dict[str, Answer], truth: Truth) -> harness.Figure:
+def plot(answers: list[Answer], moments: dict[str, Answer], truth_ns: np.ndarray, truth: SE3) -> harness.Figure:
     """Distance and angle to the dock over time, true and answered."""
     figure = harness.new_figure(9.5, 5.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     found = [(answer, pose) for answer in answers if (pose := answer.pose) is not None]
     at = [answer.stamp_ns * 1e-9 for answer, _ in found]
     for axes, of, label in ((upper, _distance, "distance to the dock, m"), (lower, _turn_deg, "turned by, degrees")):
-        axes.plot(truth.stamps_ns * 1e-9, of(truth.poses), color=TRUE, label="true")
+        axes.plot(truth_ns * 1e-9, of(truth), color=TRUE, label="true")
         axes.plot(at, [of(pose) for _, pose in found], ".", color=FOUND, label=f"answered ({len(found)})")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
@@ -296,10 +284,10 @@ def main(arguments: list[str] | None = None) -> int:
     views = TrueViews(sequence, max(sequence.camera.width, sequence.camera.height) if sequence.camera else 1)
     speed = options.speed or (0.5 if options.source.startswith("sim:") else 1.0)
     robot = play(options.source, options.dock, speed, options.rate, views)
-    truth = Truth.since(sequence.truth, robot.docked_ns)
-    answers = robot.answers(truth)
+    truth_ns, truth = since_dock(sequence.truth, robot.docked_ns)
+    answers = robot.answers(truth_ns, truth)
     good = report(answers, robot)
-    write(options.out, answers, truth, robot)
+    write(options.out, answers, truth_ns, truth, robot)
     return 0 if good else FAILED
 
 

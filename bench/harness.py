@@ -18,6 +18,7 @@ import statistics
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -60,18 +61,9 @@ def add_outputs(to: argparse.ArgumentParser, json: str = "also write the rows as
         to.add_argument("--png", type=new_file, metavar="FILE", help=png)
 
 
-def add_device(to: argparse.ArgumentParser, help: str = "auto, cuda or cpu") -> None:
-    """The option --device, a string."""
-    to.add_argument("--device", type=device_kind, default="auto", metavar="{auto,cuda,cpu}", help=help)
-
-
-def device_kind(text: str) -> str:
-    """ "cuda" or "cpu"; auto is CUDA where there is one."""
-    if text not in ("auto", "cuda", "cpu"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not auto, cuda or cpu")
-    if text == "cuda" and not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError("it is cuda, but torch finds no CUDA device.")
-    return "cuda" if text != "cpu" and torch.cuda.is_available() else "cpu"
+def add_device(to: argparse.ArgumentParser, help: str = "where it runs") -> None:
+    """The option --device, as the pair models have it."""
+    to.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help=help)
 
 
 def new_file(text: str) -> Path:
@@ -133,6 +125,19 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
         return FAILED
 
     return run
+
+
+def attempt(title: str, run: Callable[[], Item]) -> Item | None:
+    """What a function returns; None where it fails, which is said on stderr, as the other cases are still worth having."""
+    try:
+        return run()
+    except St3rError as error:
+        print(f"{title}: {error}", file=sys.stderr)
+    except BrokenProcessPool:
+        print(f"{title}: the process was killed, perhaps for want of memory.", file=sys.stderr)
+    except Exception:  # a defect, and where it is must be seen
+        print(f"{title} broke:\n{traceback.format_exc()}", file=sys.stderr)
+    return None
 
 
 def start(main: Callable[..., int], *, one_thread: bool = False) -> None:
@@ -271,27 +276,21 @@ class Timing:
 
 
 def measure(run: Callable[[], object], device: torch.device, runs: int, warm_up: int = 3) -> Timing:
-    """Calls a function `warm_up` times and then `runs` times with a clock."""
-    for _ in range(warm_up):
+    """Calls a function `warm_up` times and then `runs` times with a clock, each time until the device has done it."""
+
+    def whole() -> None:
         run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    for _ in range(warm_up):
+        whole()
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
     before = time.process_time()
-    times = [_milliseconds(run, device) for _ in range(runs)]
+    times = [timed(whole)[1] for _ in range(runs)]
     cpu_ms = 1e3 * (time.process_time() - before) / runs
     return Timing(statistics.median(times), min(times), runs, peak_mib(device), cpu_ms)
-
-
-def _milliseconds(run: Callable[[], object], device: torch.device) -> float:
-    if device.type != "cuda":
-        return timed(run)[1]
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    run()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end)
 
 
 def timed(run: Callable[[], Item]) -> tuple[Item, float]:

@@ -15,7 +15,6 @@ import math
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import cv2
 import harness
+import numpy as np
 from ament_index_python.packages import get_package_prefix
 from harness import Row, Table
 from lossy_bench.link import ADDRESSES, BASE, OTHER, ROBOT, Link, LinkError, check_machine
@@ -40,9 +40,8 @@ FPS = 15.0
 END_S = 20.0
 """Seconds that the camera may take longer than it plays: loading, being discovered, waiting for acknowledgements."""
 SUBNET = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}
-EXAMPLES = """examples:
+EXAMPLES = """examples; docs/distributed.md has more:
   sudo -E env PATH="$PATH" python bench/lossy_network.py                        30 % loss, 20 Mbit/s
-  sudo -E env PATH="$PATH" python bench/lossy_network.py --loss 5 --rate 0
   sudo -E env PATH="$PATH" python bench/lossy_network.py --map --settings paced,default"""
 
 
@@ -198,11 +197,9 @@ def measured_row(name: str, sent: int, begin: float, heard: dict, bytes_per_s: f
     figures = {"sent": sent, "received": heard["received"], "tracked": heard["tracked"], "mbit": 8e-6 * bytes_per_s}
     if not heard["stamps"]:
         return row(name, **figures, share=heard["received"] / sent)
-    first_s = heard["stamps"][0] - begin
+    first_s, ms = heard["stamps"][0] - begin, harness.spread(1e3 * np.array(heard["latencies"]))
     share = min(1.0, heard["received"] / max(1, sent - round(first_s * FPS)))
-    ms = sorted(1e3 * value for value in heard["latencies"])
-    p95_ms = ms[min(len(ms) - 1, int(0.95 * len(ms)))]
-    return row(name, **figures, share=share, first_s=first_s, median_ms=statistics.median(ms), p95_ms=p95_ms)
+    return row(name, **figures, share=share, first_s=first_s, median_ms=ms["median"], p95_ms=ms["p95"])
 
 
 def _last(log: Path) -> str:

@@ -13,9 +13,9 @@ from dataclasses import asdict
 import harness
 import torch
 from harness import Table
-from network_bench.stages import DTYPES
 from torch.nn.functional import normalize
 
+from st3r_ros.pair.mast3r.load import DTYPES, choose_device
 from st3r_ros.pair.matching.cycles import grid_pixels
 from st3r_ros.pair.matching.matches import flat_index
 from st3r_ros.pair.matching.pointmaps import pointmap_matches
@@ -27,8 +27,6 @@ PLAIN = "fast reciprocal, plain"
 PLAIN_QUERIES = 256
 TIMES = (("median_ms", "median ms", ">10", ".1f"), ("min_ms", "min ms", ">10", ".1f"))
 TABLE = Table((("method", "", "<26", ""), *TIMES, ("ratio", "of plain", ">10", ".2f")), gap="")
-EXAMPLE = """example:
-  OMP_NUM_THREADS=2 python bench/matching.py --runs 7 --json matching.json"""
 
 
 def plain_reciprocal(desc0: torch.Tensor, desc1: torch.Tensor, subsample: int, rounds: int = 10) -> torch.Tensor:
@@ -80,7 +78,7 @@ def methods(height: int, width: int, subsample: int, dtype: torch.dtype, device:
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = harness.parser(__doc__, EXAMPLE)
+    parser = harness.parser(__doc__)
     harness.add_device(parser)
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="of the descriptors")
     parser.add_argument("--size", nargs=2, type=harness.positive, default=(512, 384), metavar=("WIDTH", "HEIGHT"))
@@ -94,7 +92,7 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Print the table."""
     chosen = options()
-    device, (width, height) = torch.device(chosen.device), chosen.size
+    device, (width, height) = choose_device(chosen.device), chosen.size
     name = harness.device_name(device)
     print(f"Matching of two {width}x{height} maps, every {chosen.subsample}th pixel, {chosen.dtype} descriptors, on {name}")
     print(TABLE.header())

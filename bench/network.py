@@ -10,32 +10,134 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 
 import harness
 import torch
-from harness import Row
-from network_bench import cpu_budget, precision, sweep
-from network_bench.precision import HALVES
-from network_bench.stages import DTYPES, MODES, PLAIN_MODE, STAGES
+from harness import Laps, Row, peak_mib
+from network_bench import sweep
+from network_bench.stages import FOV_DEG, MODES, PLAIN_MODE, STAGES, source_image
 
-from golden_checks.procedural import procedural_network
+from golden_checks.procedural import procedural_image, procedural_network
 from st3r_ros.checkpoints.checkpoint import load_network
+from st3r_ros.geometry.camera import Camera
 from st3r_ros.network.network import PairNetwork
+from st3r_ros.network.outputs import PairOutput
+from st3r_ros.network.preprocess import normalize
+from st3r_ros.pair.mast3r.config import MASt3RPairConfig
+from st3r_ros.pair.mast3r.load import DTYPES, choose_device
+from st3r_ros.pair.mast3r.model import MASt3RPairModel
+from st3r_ros.pair.matching.nearest import nearest
+from st3r_ros.pair.matching.reciprocal import fast_reciprocal
+from st3r_ros.types import Frame
 
 WEIGHTS = {"full": "full_mast3r", "tiny": "tiny_mast3r"}
 ALL_SIZES = ((512, 384), (512, 288), (224, 224))
 ALL_BATCHES = (1, 2, 4, 8, 16, 32)
 BUDGET_THREADS = 2
-EXAMPLES = """examples:
+HALVES = ("bf16", "fp16")
+QUERY_STEP = 4  # every fourth pixel of both directions looks for its neighbour
+EXAMPLES = """examples; docs/performance.md has more:
   python bench/network.py                                               quick
   python bench/network.py --sweep --json network.json                   everything; an hour and more
-  python bench/network.py --size full --stages tracked --dtypes bf16 --modes graphs compile plain --shapes 512x384
-  python bench/network.py --size full --stages symmetric --dtypes bf16 --modes graphs compile plain --batches 1 8 32
+  python bench/network.py --stages tracked symmetric --dtypes bf16 --modes graphs compile plain --batches 1 8 32
   python bench/network.py --size full --errors --shapes 512x384         bf16 and fp16 against fp32
   python bench/network.py --size full --cpu-budget --shapes 512x384     first and further pair on two CPU threads"""
+
+
+def precision_errors(
+    load: Callable[[torch.dtype], PairNetwork], width: int, height: int, halves: tuple[str, ...] = HALVES
+) -> Iterator[Row]:
+    """Outputs of one pair in each precision against float32. load: gives the network in a precision.
+
+    PrecisionError: relative_l2 of an output of one view; median_relative: half of its pixels are off by less, as vectors.
+    NeighbourAgreement: shares of the pixels of image 0 that find the same nearest descriptor in image 1 as in float32; same: of
+    all of them; same_of_reciprocal: of those whose neighbour's neighbour, in float32, they are.
+    """
+    exact, size = _outputs(load(torch.float32), width, height), {"width": width, "height": height}
+    for dtype in halves:
+        rough = _outputs(load(DTYPES[dtype]), width, height)
+        for view in ("view0", "view1"):
+            for field in fields(getattr(exact, view)):
+                true, found = (getattr(getattr(output, view), field.name) for output in (exact, rough))
+                if true is not None:
+                    what = {"kind": "PrecisionError", **size, "dtype": dtype, "output": f"{field.name} {view[-1]}"}
+                    yield {**what, **_error(true, found)}
+        if exact.view0.desc is not None:
+            yield {"kind": "NeighbourAgreement", **size, "dtype": dtype, **_agreement(width, height, exact, rough)}
+
+
+def precision_line(row: Row) -> str:
+    """What is printed of either."""
+    head = f"{row.get('output', 'neighbours'):<12}{'{width}x{height}'.format(**row):>9}  {row['dtype']:<6}"
+    if row["kind"] == "PrecisionError":
+        return f"{head} relative L2 {row['relative_l2']:9.2e}  median {row['median_relative']:9.2e}"
+    return f"{head} same {row['same']:.2%}, of reciprocal ones {row['same_of_reciprocal']:.2%}"
+
+
+@torch.inference_mode()
+def _outputs(network: PairNetwork, width: int, height: int) -> PairOutput:
+    images = (torch.from_numpy(procedural_image(name, height, width))[None].to(network.device) for name in ("a", "b"))
+    return network(*(normalize(image, network.dtype) for image in images))
+
+
+def _error(true: torch.Tensor, found: torch.Tensor) -> dict[str, float]:
+    true, found = (values.double().reshape(*true.shape[:3], -1) for values in (true, found))
+    off, size = (found - true).norm(dim=-1), true.norm(dim=-1)
+    return {"relative_l2": (off.norm() / size.norm()).item(), "median_relative": (off / size).median().item()}
+
+
+def _agreement(width: int, height: int, exact: PairOutput, rough: PairOutput) -> dict[str, float]:
+    pixels = torch.arange(width * height).view(height, width)[::QUERY_STEP, ::QUERY_STEP].flatten()
+    exact0, exact1, rough0, rough1 = (
+        view.desc[0].flatten(0, 1) for output in (exact, rough) for view in (output.view0, output.view1) if view.desc is not None
+    )
+    pixels = pixels.to(exact0.device)
+    neighbours = nearest(exact0[pixels], exact1).index
+    reciprocal = nearest(exact1[neighbours], exact0).index == pixels
+    same = (nearest(rough0[pixels], rough1).index == neighbours).double()
+    return {"same": same.mean().item(), "same_of_reciprocal": same[reciprocal].mean().item()}
+
+
+def cpu_budget(weights: str, checkpoint: str, width: int, height: int, threads: int) -> Row:
+    """Mapping's work for its first pair and for a further frame on a CPU, in a process of its own so that its memory can be told.
+
+    Seconds, without loading. weights: a set of procedural weights, used when there is no checkpoint. first_pair_s: two images
+    encoded, one decoded pair, all outputs. further_pair_s: one image encoded against a keyframe that is, all outputs. match_s:
+    fast reciprocal matches of that pair. peak_mib: of the process.
+    """
+    torch.set_num_threads(threads)
+    images = [source_image(name, width, height) for name in "abc"]
+    camera = Camera.from_fov(images[0].shape[1], images[0].shape[0], FOV_DEG)
+    frames = [Frame(index, index, image, camera) for index, image in enumerate(images)]
+    laps = Laps()
+    network = load_network(checkpoint) if checkpoint else procedural_network(weights)
+    laps("load_s")
+    loaded_mib = peak_mib(torch.device("cpu"))
+    model = MASt3RPairModel(network, MASt3RPairConfig(device="cpu", image_size=max(width, height)))
+    laps("")
+    keyframe = model.encode(frames[0])
+    model.infer([(keyframe, model.encode(frames[1]))])
+    laps("first_pair_s")
+    (output,) = model.infer([(keyframe, model.encode(frames[2]))])
+    laps("further_pair_s")
+    if output.view0.desc is not None:
+        fast_reciprocal(output.view0.desc, output.view1.desc)
+    laps("match_s")
+    seconds = {name: 1e-3 * ms for name, ms in laps.ms.items() if name}
+    memory = {"loaded_mib": loaded_mib, "peak_mib": peak_mib(torch.device("cpu"))}
+    return {"kind": "CpuBudget", "width": width, "height": height, "threads": threads, **seconds, **memory}
+
+
+def budget_line(row: Row) -> str:
+    """What is printed of it."""
+    return (
+        "CPU, fp32, {threads} threads, {width}x{height}: first pair {first_pair_s:.1f} s, further pair {further_pair_s:.1f} s, "
+        "matching {match_s:.2f} s; loading {load_s:.1f} s; peak memory of the process {peak_mib:.0f} MiB ({loaded_mib:.0f} MiB "
+        "once loaded)."
+    ).format(**row)
 
 
 def options() -> argparse.Namespace:
@@ -70,27 +172,18 @@ def shape(text: str) -> tuple[int, int]:
 
 def with_defaults(chosen: argparse.Namespace) -> argparse.Namespace:
     """What was left open: a quick pass, or everything with --sweep."""
-    cuda = chosen.device == "cuda"
-    chosen.device = torch.device(chosen.device)
-    chosen.size = chosen.size or ("full" if cuda else "tiny")
-    chosen.stages = chosen.stages or list(STAGES)
-    chosen.runs, chosen.warm_up = chosen.runs or (20 if cuda else 3), 3 if cuda else 1
+    chosen.device = choose_device(chosen.device)
+    cuda = chosen.device.type == "cuda"
     if chosen.errors:
         chosen.dtypes = [dtype for dtype in chosen.dtypes or HALVES if dtype in HALVES]
-    modes = [mode for mode in (*MODES, PLAIN_MODE) if cuda or mode != "graphs"]
+    modes = [mode for mode in (*MODES, PLAIN_MODE) if (cuda or mode != "graphs") and (chosen.sweep or mode != "compile")]
+    defaults = {"size": "full" if cuda else "tiny", "stages": list(STAGES), "runs": 20 if cuda else 3, "modes": modes}
     if chosen.sweep:
-        defaults = {"dtypes": list(DTYPES), "modes": modes, "batches": ALL_BATCHES, "shapes": ALL_SIZES}
+        defaults |= {"dtypes": list(DTYPES), "batches": ALL_BATCHES, "shapes": ALL_SIZES}
     else:
-        defaults = {"dtypes": ["bf16" if cuda else "fp32"], "modes": [mode for mode in modes if mode != "compile"]}
-        defaults |= {"batches": (1,), "shapes": ((512, 384) if cuda else (224, 224),)}
+        defaults |= {"dtypes": ["bf16" if cuda else "fp32"], "batches": (1,), "shapes": ((512, 384) if cuda else (224, 224),)}
     vars(chosen).update({name: getattr(chosen, name) or values for name, values in defaults.items()})
     return chosen
-
-
-def machine(device: torch.device) -> str:
-    """What the figures were measured on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return f"{name}; {os.cpu_count()} CPUs, {platform.machine()}, torch {torch.__version__}"
 
 
 def run(chosen: argparse.Namespace) -> Iterator[tuple[Row, str]]:
@@ -102,11 +195,11 @@ def run(chosen: argparse.Namespace) -> Iterator[tuple[Row, str]]:
         return procedural_network(WEIGHTS[chosen.size]).to(dtype=dtype, device=chosen.device)
 
     for width, height in chosen.shapes if chosen.cpu_budget else ():
-        row = harness.apart(cpu_budget.cpu_budget, WEIGHTS[chosen.size], chosen.checkpoint, width, height, BUDGET_THREADS)
-        yield row, cpu_budget.line(row)
+        row = harness.apart(cpu_budget, WEIGHTS[chosen.size], chosen.checkpoint, width, height, BUDGET_THREADS)
+        yield row, budget_line(row)
     for width, height in chosen.shapes if chosen.errors else ():
-        for row in precision.precision_errors(load, width, height, tuple(chosen.dtypes)):
-            yield row, precision.line(row)
+        for row in precision_errors(load, width, height, tuple(chosen.dtypes)):
+            yield row, precision_line(row)
     if not (chosen.cpu_budget or chosen.errors):
         print(sweep.TABLE.header())
         for row in sweep.sweep(load, chosen):
@@ -117,15 +210,16 @@ def run(chosen: argparse.Namespace) -> Iterator[tuple[Row, str]]:
 def main() -> int:
     """Measures, prints, writes; returns the exit status."""
     chosen = options()
+    machine = f"{harness.device_name(chosen.device)}; {os.cpu_count()} CPUs, torch {torch.__version__}"
     weights = chosen.checkpoint or f"made up ({WEIGHTS[chosen.size]})"
-    print(f"{machine(chosen.device)}; weights: {weights}")
+    print(f"{machine}; weights: {weights}")
     results = []
     for row, line in run(chosen):
         results.append(row)
         print(line, flush=True)
     if not (chosen.cpu_budget or chosen.errors):
         print("\n".join(sweep.speed_ups(results)))
-    report = {"machine": machine(chosen.device), "command": sys.argv, "weights": weights, "results": results}
+    report = {"machine": machine, "command": sys.argv, "weights": weights, "results": results}
     harness.write_json(chosen.json, report)
     return 0
 

@@ -13,12 +13,12 @@ from functools import partial
 
 import harness
 import numpy as np
-import torch
 from harness import Table
 
 from round_room import Errors, Room, Scene, circular_scene, edge_informations, tie
 from st3r_ros.geometry.alignment import umeyama
 from st3r_ros.geometry.transforms import Sim3
+from st3r_ros.pair.mast3r.load import choose_device
 from st3r_ros.slam.keyframes.projection import observations_at, points_at
 from st3r_ros.slam.optimization.graph_problem import GraphProblem, make_graph_problem
 from st3r_ros.slam.optimization.pose_graph import GraphEstimate, solve_graph
@@ -34,9 +34,6 @@ TABLE = Table((("stage", "", "<28", ""), *TIMES), gap="")
 ACCURACY = """\
 The graph took {iterations} iterations; mean error {error_before_m:.3f} m before, {error_after_m:.3f} m after; rms of the \
 matches {rmse_before_px:.2f} px before, {rmse_px:.2f} px after."""
-EXAMPLES = """examples:
-  OMP_NUM_THREADS=2 python bench/optimization.py --keyframes 300 --edges 900 --device cpu
-  python bench/optimization.py --keyframes 300 --edges 900 --device cuda --json optimization.json"""
 
 
 def tracking_problem(scene: Scene, edge: Edge, matches: int) -> TrackingProblem:
@@ -96,7 +93,7 @@ def aligned_error(scene: Scene, poses: list[Sim3]) -> float:
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = harness.parser(__doc__, EXAMPLES)
+    parser = harness.parser(__doc__)
     parser.add_argument("--keyframes", type=int, default=300)
     parser.add_argument("--edges", type=harness.positive, default=900)
     parser.add_argument("--matches", type=harness.positive, default=128, help="of each edge that the graph uses; 1024 are stored")
@@ -114,19 +111,20 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Print the table."""
     chosen = options()
-    device = harness.device_name(chosen.device)
-    print(f"Optimizations on {device}: {chosen.keyframes} keyframes, {chosen.edges} edges, {chosen.matches} matches of each")
-    scene = circular_scene(chosen.keyframes, chosen.edges, calibrated=not chosen.uncalibrated, device=chosen.device)
+    device = choose_device(chosen.device)
+    name = harness.device_name(device)
+    print(f"Optimizations on {name}: {chosen.keyframes} keyframes, {chosen.edges} edges, {chosen.matches} matches of each")
+    scene = circular_scene(chosen.keyframes, chosen.edges, calibrated=not chosen.uncalibrated, device=str(device))
     make = partial(make_graph_problem, scene.keyframes, scene.edges, DEPTH_SIGMA, matches_per_edge=chosen.matches)
     print(TABLE.header())
     results = {}
-    for stage, run in {**tracking_stages(chosen.device), **window_stages(chosen.device), **graph_stages(make)}.items():
-        timing = harness.measure(run, torch.device(chosen.device), chosen.runs, warm_up=1)
+    for stage, run in {**tracking_stages(str(device)), **window_stages(str(device)), **graph_stages(make)}.items():
+        timing = harness.measure(run, device, chosen.runs, warm_up=1)
         results[stage.strip()] = {key: getattr(timing, key) for key, *_ in TIMES}
         print(TABLE.line({"stage": stage, **results[stage.strip()]}), flush=True)
     result = solve_graph(make())
     figures = {
-        "device": device,
+        "device": name,
         "keyframes": chosen.keyframes,
         "edges": len(result.edge_weight),
         "matches_per_edge": chosen.matches,

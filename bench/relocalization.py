@@ -23,6 +23,7 @@ import argparse
 import sys
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from math import inf
 
 import cv2
@@ -31,10 +32,8 @@ import numpy as np
 import torch
 from harness import Row, Table
 from mapping_bench.cases import MODELS
-from relocalization_bench.trials import ASSUMED_FOCAL, TRUE_FOCAL, Run, Wanted, make_trials
-from relocalization_bench.tries import error_of, try_map, try_pairs
+from relocalization_bench.tries import ASSUMED_FOCAL, TRUE_FOCAL, Run, error_of, try_map, try_pairs
 
-from st3r_ros.errors import St3rError
 from st3r_ros.eval.relocalization import WITHIN_DEG, summarise_attempts
 
 DEFAULT_GAP, DEFAULT_PAIRS = 15, 100
@@ -46,16 +45,11 @@ FIGURES += (("false_accepts", "false", ">6", ""), ("ms", "ms", ">7", ".0f"), ("m
 FIGURES += (("nees", "nees", ">7", ".2f"), ("in_3_sigma", "3 sigma", ">8", ".0%"))
 RUN = (("sequence", "source", "<34", ""), ("pair_model", "pair model", "<12", ""), ("seed", "seed", ">5", ""))
 TABLE = Table((*RUN, *FIGURES))
-EXAMPLES = """examples:
-  python bench/relocalization.py scannet_pairs/pairs.json --pair-model opencv
-  python bench/relocalization.py kitchen --gap 15 --pair-model opencv
-  python bench/relocalization.py kitchen --gap 15 --pair-model opencv --with-depth
+EXAMPLES = """examples; docs/relocalization.md has more:
   python bench/relocalization.py kitchen --overlap --pair-model noisy_depth --seeds 1,2,3 --json rows.json
-  python bench/relocalization.py kitchen --no-overlap --pairs 1000 --pair-model noisy_depth
-  python bench/relocalization.py kitchen --map --pair-model opencv
-  python bench/relocalization.py fountain --map --pair-model opencv --focal 0.7
-  python bench/relocalization.py 'sim:twins?frames=300' --map --pair-model noisy_depth
-  python bench/relocalization.py PAIRS.json --pair-model mast3r --checkpoint mast3r"""
+  python bench/relocalization.py kitchen --gap 15 --with-depth
+  python bench/relocalization.py fountain --map --focal 0.7
+  python bench/relocalization.py scannet_pairs/pairs.json --pair-model mast3r --checkpoint mast3r"""
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -69,17 +63,17 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=harness.positive, default=DEFAULT_PAIRS, metavar="N", help="tries at most")
     parser.add_argument("--seeds", type=harness.numbers, default=[1], metavar="1,2,3")
     parser.add_argument("--with-depth", action="store_true", help="the reference is given its depth")
-    overlap = parser.add_mutually_exclusive_group()
-    overlap.add_argument("--overlap", action="store_true", help="any two frames (or with --gap) that overlap by 20 %% or more")
-    overlap.add_argument("--no-overlap", action="store_true", help="frames that share nothing: every answer is false")
-    overlap.add_argument("--map", action="store_true", help="localize in a saved map instead of against one image")
+    which = parser.add_mutually_exclusive_group()
+    shared = "any two frames (or with --gap) that overlap by 20 %% or more"
+    which.add_argument("--overlap", action="store_const", const=True, help=shared)
+    nothing = "frames that share nothing: every answer is false"
+    which.add_argument("--no-overlap", action="store_const", const=False, dest="overlap", help=nothing)
+    which.add_argument("--map", action="store_true", help="localize in a saved map instead of against one image")
     focal = "the focal length of the calibration is wrong by this factor, or there is none; with --map or --with-depth "
     focal += "that of the query only"
     parser.add_argument("--focal", type=_focal, default=TRUE_FOCAL, metavar="0.7|assumed", help=focal)
     harness.add_outputs(parser)
     chosen = parser.parse_args(arguments)
-    if chosen.pair_model == "mast3r" and not chosen.checkpoint:
-        parser.error("mast3r needs --checkpoint.")
     if chosen.map and (chosen.gap or chosen.with_depth):
         parser.error("--map localizes in a map; omit --gap and --with-depth.")
     return chosen
@@ -115,16 +109,11 @@ def notes(rows: list[Row]) -> list[str]:
     return lines
 
 
-def measure(run: Run, chosen: argparse.Namespace) -> list[Row]:
+def measure(run: Run, in_map: bool) -> list[Row]:
     """All tries of one source with one seed. Raises St3rError where the source or the pair model cannot be used."""
     cv2.setRNGSeed(run.seed)
     torch.manual_seed(run.seed)
-    if chosen.map:
-        return list(try_map(run, chosen.pairs))
-    overlap = True if chosen.overlap else False if chosen.no_overlap else None
-    gap = chosen.gap or (DEFAULT_GAP if overlap is None else 0)
-    wanted = Wanted(chosen.pairs, gap, overlap, chosen.with_depth)
-    return list(try_pairs(run, make_trials(run, wanted)))
+    return list(try_map(run) if in_map else try_pairs(run))
 
 
 @harness.command
@@ -132,17 +121,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Measures, prints, writes; returns the exit status: 0, 2 when a run failed, 130 when interrupted."""
     chosen = options(arguments)
     written: list[Row] = []
-    status = 0
+    status, gap = 0, chosen.gap or (DEFAULT_GAP if chosen.overlap is None else 0)
+    settings = {name: getattr(chosen, name) for name in ("checkpoint", "focal", "pairs", "overlap", "with_depth")}
     print(TABLE.header(), flush=True)
     for source in chosen.sources:
         rows: list[Row] = []
         for seed in chosen.seeds:
-            settings = {"checkpoint": chosen.checkpoint, "progress": sys.stderr.isatty(), "focal": chosen.focal}
-            run = Run(source, chosen.pair_model, seed, **settings)
-            try:
-                found = measure(run, chosen)
-            except St3rError as error:
-                print(f"{run.title}: {error}", file=sys.stderr)
+            run = Run(source, chosen.pair_model, seed, gap=gap, progress=sys.stderr.isatty(), **settings)
+            found = harness.attempt(run.title, partial(measure, run, chosen.map))
+            if found is None:
                 status = harness.FAILED
             else:
                 print("\n".join([line(found, str(seed)), *notes(found)]), flush=True)

@@ -15,20 +15,21 @@ shows any of the same is taken away: what a mapper would check in vain on new gr
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import harness
 import numpy as np
 import torch
+from harness import Row, Table
 from mapping_bench.cases import MODELS, NOISY_DEPTH
 
 from noisy_depth.correspondence import correspond
 from noisy_depth.model import NoisyDepthModel
 from noisy_depth.views import DepthFrames, TrueView, TrueViews
-from st3r_ros.errors import InputError, St3rError
+from st3r_ros.errors import InputError
 from st3r_ros.geometry import so3
 from st3r_ros.runtime import start_pair_model
 from st3r_ros.sequences import open_sequence
@@ -40,9 +41,10 @@ SAME, FOUND, OTHER = 0.3, 0.2, 0.03
 SAME_DEG, OTHER_DEG = 35.0, 60.0
 VIEW_SIZE = 160
 ALIKE = 3
-HEADER = f"{'sequence':40} images recall@1 recall@3    AP | same 5%   50% | other 50%   95%   99% | wasted | ms"
-LINE = """{:40} {:6} {f.recall[0]:8.0%} {f.recall[1]:8.0%} {f.precision:5.2f} | {f.same[0]:7.3f} {f.same[1]:5.3f} | \
-{f.other[0]:9.3f} {f.other[1]:5.3f} {f.other[2]:5.3f} | {f.wasted:6.2f} | {:.0f}"""
+FIGURES = (("recall1", "recall@1", ">8", ".0%"), ("recall3", "recall@3", ">8", ".0%"), ("precision", "AP", ">5", ".2f"))
+FIGURES += (("same5", "same 5%", ">8", ".3f"), ("same50", "50%", ">6", ".3f"), ("other50", "other 50%", ">10", ".3f"))
+FIGURES += (("other95", "95%", ">6", ".3f"), ("other99", "99%", ">6", ".3f"), ("wasted", "wasted", ">7", ".2f"))
+TABLE = Table((("sequence", "sequence", "<40", ""), ("images", "images", ">6", ""), *FIGURES, ("ms", "ms", ">5", ".0f")))
 EXAMPLES = """examples:
   python bench/retrieval.py
   python bench/retrieval.py {kitchen,fox} sim:{room,corridor}'?seed=1&frames=600' --min-similarity 0.08
@@ -59,17 +61,6 @@ class Described:
     descriptors: torch.Tensor
     overlap: np.ndarray
     ms: float
-
-
-@dataclass(frozen=True, eq=False)
-class Figures:
-    """What one line of the table says; `same` and `other` are quantiles of similarities."""
-
-    recall: tuple[float, float]
-    precision: float
-    same: np.ndarray
-    other: np.ndarray
-    wasted: float
 
 
 def describe(source: str, chosen: argparse.Namespace) -> Described:
@@ -107,8 +98,8 @@ def overlap_of_directions(truth: Trajectory, stamps_ns: np.ndarray) -> np.ndarra
     return np.where(degrees < SAME_DEG, 1.0, np.where(degrees > OTHER_DEG, 0.0, (SAME + OTHER) / 2))
 
 
-def evaluate(described: Described, gap: float = 3.0, min_similarity: float = -1.0, min_lift: float = -2.0) -> Figures:
-    """The figures of one sequence; NaN where nothing is seen twice. gap: seconds between images that are compared."""
+def evaluate(described: Described, gap: float = 3.0, min_similarity: float = -1.0, min_lift: float = -2.0) -> Row:
+    """The figures of one sequence, NaN where nothing is seen twice. gap: seconds between images that are compared."""
     overlap, similarity = described.overlap, (described.descriptors @ described.descriptors.T).numpy()
     apart = np.abs(described.seconds[:, None] - described.seconds) > gap
     asked = ((overlap >= SAME) & apart).any(1)
@@ -116,13 +107,14 @@ def evaluate(described: Described, gap: float = 3.0, min_similarity: float = -1.
     found = np.take_along_axis(overlap[asked] >= FOUND, ranked, 1)
     once = np.triu(apart)
     same, other = similarity[once & (overlap >= SAME)], similarity[once & (overlap < OTHER)]
-    return Figures(
-        (_mean(found[:, 0]), _mean(found[:, :ALIKE].any(1))),
-        average_precision(same, other),
-        _quantiles(same, [0.05, 0.5]),
-        _quantiles(other, [0.5, 0.95, 0.99]),
-        wasted_checks(described, apart, min_similarity, min_lift),
-    )
+    quantiles = [("same", same, share) for share in (5, 50)] + [("other", other, share) for share in (50, 95, 99)]
+    return {
+        "recall1": _mean(found[:, 0]),
+        "recall3": _mean(found[:, :ALIKE].any(1)),
+        "precision": average_precision(same, other),
+        **{f"{of}{share}": float(np.percentile(values, share)) if len(values) else np.nan for of, values, share in quantiles},
+        "wasted": wasted_checks(described, apart, min_similarity, min_lift),
+    }
 
 
 def average_precision(same: np.ndarray, other: np.ndarray) -> float:
@@ -148,10 +140,6 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else np.nan
 
 
-def _quantiles(values: np.ndarray, shares: list[float]) -> np.ndarray:
-    return np.quantile(values, shares) if len(values) else np.full(len(shares), np.nan)
-
-
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = harness.parser(__doc__, EXAMPLES)
@@ -171,16 +159,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints a line per sequence; 2 when one cannot be used."""
     chosen = options(arguments)
     status = 0
-    print(HEADER)
+    print(TABLE.header())
     for source in chosen.sequences:
-        try:
-            described = describe(source, chosen)
-        except St3rError as error:
-            print(f"{source}: {error}", file=sys.stderr)
+        described = harness.attempt(source, partial(describe, source, chosen))
+        if described is None:
             status = harness.FAILED
         else:
             figures = evaluate(described, chosen.gap, chosen.min_similarity, chosen.min_lift)
-            print(LINE.format(source[-40:], len(described.seconds), described.ms, f=figures), flush=True)
+            print(TABLE.line({"sequence": source, "images": len(described.seconds), "ms": described.ms, **figures}), flush=True)
     return status
 
 

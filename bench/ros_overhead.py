@@ -3,8 +3,6 @@
 
 callback: 1280x720 bgr8 images, one at a time from another process. idle: CPU time of an active node of its own without images,
 with and without odometry and a TF of 100 Hz. flood: images of 60 Hz into a worker that takes 0.3 s longer for each than it would.
-
-Run: python bench/ros_overhead.py [--parts callback idle flood] [--seconds 20] [--flood-seconds 60] [--json figures.json]
 """
 
 from __future__ import annotations
@@ -13,15 +11,11 @@ import argparse
 import array
 import itertools
 import os
-import statistics
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +63,13 @@ def play(width: int, height: int, rate: int) -> None:
 @contextmanager
 def camera(width: int, height: int, rate: int) -> Iterator[None]:
     """A process that plays."""
-    process = subprocess.Popen([sys.executable, __file__, "--play", str(width), str(height), str(rate)])
+    process = get_context("spawn").Process(target=play, args=(width, height, rate))
+    process.start()
     try:
         yield
     finally:
         process.kill()
-        process.wait()
+        process.join()
 
 
 @contextmanager
@@ -85,9 +80,7 @@ def mapping(process: Callable[[Any, ImageInput], None]) -> Iterator[MappingNode]
     try:
         node = MappingNode(Stop())
         node.start()
-        session = node.session
-        assert session is not None
-        session.process = partial(process, session.process)  # type: ignore[method-assign]
+        node.session.process = partial(process, node.session.process)  # type: ignore[method-assign, union-attr]
         with harness.spinning(node):
             yield node
         node.close()
@@ -128,7 +121,8 @@ def measure_callback(images: int) -> list[Row]:
 
 def quantiles(what: str, ms: list[float]) -> list[Row]:
     """The middle and the slow end."""
-    return [(what, "median", statistics.median(ms), "ms"), (what, "95 %", sorted(ms)[int(0.95 * len(ms))], "ms")]
+    spread = harness.spread(ms)
+    return [(what, "median", spread["median"], "ms"), (what, "95 %", spread["p95"], "ms"), (what, "most", spread["max"], "ms")]
 
 
 def measure_flood(seconds: float) -> list[Row]:
@@ -148,25 +142,22 @@ def measure_flood(seconds: float) -> list[Row]:
             while time.monotonic() < end:
                 memory.append(harness.rss_mb())
                 time.sleep(0.25)
-        counts, session = node.counts, node.session
-        assert session is not None
-        before = -1
+        counts, before = node.counts, -1
         while before != counts.received or node.worker.discard():  # what waited counts as such: it is in none of the others
             before = counts.received
             time.sleep(1.0)
-    processed, tenth, half = session.recorder.frames + session.recorder.skipped, max(len(memory) // 10, 1), len(memory) // 2
+    tenth, half = max(len(memory) // 10, 1), len(memory) // 2
     counted = {
         "received": counts.received,
-        "processed": processed,
+        "processed": len(ages),
         "dropped": counts.dropped,
-        "received - processed - dropped (0 or 1 waits)": counts.received - processed - counts.dropped,
+        "received - processed - dropped (0 or 1 waits)": counts.received - len(ages) - counts.dropped,
     }
     spans = {"first tenth": memory[:tenth], "half way": memory[half : half + tenth], "last tenth": memory[-tenth:]}
     return [
         *(("60 Hz, slow model", of, count, "images") for of, count in counted.items()),
-        *quantiles("age when processing begins", ages),
-        ("age when processing begins", "most", max(ages[3:]), "ms"),
-        *(("memory", of, statistics.median(values), "MB") for of, values in spans.items()),
+        *quantiles("age when processing begins", ages[3:]),
+        *(("memory", of, harness.median(values), "MB") for of, values in spans.items()),
         ("memory", "most", max(memory), "MB"),
     ]
 
@@ -174,20 +165,17 @@ def measure_flood(seconds: float) -> list[Row]:
 @contextmanager
 def transforms(rate: float) -> Iterator[None]:
     """odom -> base_link on /tf at a rate, from a thread; none at rate 0."""
-    node, ended = Node("robot"), threading.Event()
+    node = Node("robot")
     publisher = node.create_publisher(TFMessage, "/tf", 100)
 
     def publish() -> None:
-        while rate and not ended.wait(1.0 / rate):
-            now = node.get_clock().now().nanoseconds
-            publisher.publish(TFMessage(transforms=[conversions.transform_message(SE3.identity(), now, "odom", "base_link")]))
+        now = node.get_clock().now().nanoseconds
+        publisher.publish(TFMessage(transforms=[conversions.transform_message(SE3.identity(), now, "odom", "base_link")]))
 
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(publish)
-        try:
-            yield
-        finally:
-            ended.set()
+    if rate:
+        node.create_timer(1.0 / rate, publish)
+    with harness.spinning(node):
+        yield
     node.destroy_node()
 
 
@@ -213,14 +201,15 @@ def measure_idle(seconds: float) -> list[Row]:
 
 def cpu_share(process: int, seconds: float) -> float:
     """CPU time of a process over the next seconds, per second."""
+    taken: list[tuple[float, float]] = []
 
     def used() -> float:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    begin, before = time.monotonic(), used()
-    time.sleep(seconds)
-    return (used() - before) / (time.monotonic() - begin)
+    with harness.clocks(taken, used):
+        time.sleep(seconds)
+    return taken[0][1] / taken[0][0]
 
 
 @harness.command
@@ -237,10 +226,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each case of the part idle")
     parser.add_argument("--flood-seconds", type=float, default=60.0)
     harness.add_outputs(parser, "also write the figures here")
-    parser.add_argument("--play", nargs=3, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.play:
-        play(*options.play)
     os.environ.update(isolated_environment())
     make_room_for_images()
     rows = []

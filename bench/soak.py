@@ -14,10 +14,10 @@ limit, or that of RSS above four times the limit.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import islice
 
 import harness
@@ -34,8 +34,6 @@ from st3r_ros.types import MappingState
 
 SAMPLE_S = 5.0
 """Of the stream, between two samples."""
-COMPARED_SHARE = 0.1
-"""Of the run: its beginning after the warm-up, and its end, of which the times are compared."""
 MIN_MINUTES = 5.0
 RSS_ALLOWANCE = 4.0
 """Resident memory goes up and down with where freed memory lies: its slope is known that much worse."""
@@ -44,72 +42,59 @@ COLUMNS = (("minutes", "minute", ">6", ".1f"), ("rss_mb", "RSS MB", ">10", ".1f"
 COLUMNS += (("map_mb", "map MB", ">10", ".1f"), ("keyframes", "keyframes", ">11", ""), ("edges", "edges", ">8", ""))
 COLUMNS += (("dropped", "dropped", ">9", ""), ("lost", "lost", ">7", ""), ("wall_s", "wall s", ">9", ".0f"))
 TABLE = Table(COLUMNS, gap="")
+COMPARED = ("heap_mb", "rss_mb", "objects", "ms_track", "ms_track_cpu", "ms_keyframe", "ms_keyframe_cpu")
 REPORT = """\
-{frames} frames, {minutes:g} minutes of the stream, in {wall_s:.0f} s: {made} keyframes made, {dropped} dropped, {keyframes} in \
-the map with {edges} edges; {lost} frames lost.
-Heap in use {heap_warm_mb:.1f} MB after the warm-up, {heap_end_mb:.1f} MB at the end: {heap_slope_mb_per_minute:+.3f} MB per \
-minute (limit {limit:g}); {objects_warm} and {objects_end} blocks of Python.
-Resident memory {rss_warm_mb:.1f} MB after the warm-up, {rss_end_mb:.1f} MB at the end, {rss_max_mb:.1f} MB at most: \
+{frames} frames, {minutes:.1f} minutes of the stream, in {wall_s:.0f} s: {made} keyframes made, {dropped} dropped, {keyframes} \
+in the map with {edges} edges; {lost} frames lost.
+Heap in use {heap_mb_warm:.1f} MB after the warm-up, {heap_mb_end:.1f} MB at the end: {heap_slope_mb_per_minute:+.3f} MB per \
+minute (limit {limit:g}); {objects_warm:.0f} and {objects_end:.0f} blocks of Python.
+Resident memory {rss_mb_warm:.1f} MB after the warm-up, {rss_mb_end:.1f} MB at the end, {rss_max_mb:.1f} MB at most: \
 {rss_slope_mb_per_minute:+.3f} MB per minute (limit {rss_limit:g}).
-A tracked frame took {ms_track[0]:.1f} ms ({ms_track_cpu[0]:.1f}) after the warm-up, {ms_track[1]:.1f} ms \
-({ms_track_cpu[1]:.1f}) at the end.
-A new keyframe took {ms_keyframe[0]:.1f} ms ({ms_keyframe_cpu[0]:.1f}) after the warm-up, {ms_keyframe[1]:.1f} ms \
-({ms_keyframe_cpu[1]:.1f}) at the end."""
+A tracked frame took {ms_track_warm:.1f} ms ({ms_track_cpu_warm:.1f}) after the warm-up, {ms_track_end:.1f} ms \
+({ms_track_cpu_end:.1f}) at the end.
+A new keyframe took {ms_keyframe_warm:.1f} ms ({ms_keyframe_cpu_warm:.1f}) after the warm-up, {ms_keyframe_end:.1f} ms \
+({ms_keyframe_cpu_end:.1f}) at the end."""
 EXAMPLES = """examples:
   python bench/soak.py                                       half an hour of stamps, some ten minutes on a free core
-  python bench/soak.py --minutes 3 --max-keyframes 60 --frames 200 --max-slope 5
-  python bench/soak.py --pair-model opencv --source kitchen --minutes 10 --json soak.json --png soak.png"""
+  python bench/soak.py --minutes 3 --max-keyframes 60 --max-slope 5 --source 'sim:rooms?seed=1&frames=200'
+  python bench/soak.py --pair-model opencv --source kitchen --minutes 10 --json soak.json"""
 
 
-@dataclass(eq=False)
-class Log:
-    """What happened.
+def soak(stream: Stream, config: MapperConfig, minutes: float) -> list[Row]:
+    """Maps so many minutes of the stream, and prints a line for each of them. Returns the samples.
 
-    samples: see `_sample`. tracked, keyframes: minutes of the stream, and milliseconds by the clock and of CPU time, (3,) of each
-    frame that was tracked and became no keyframe, and of each new keyframe.
+    minutes: of the stream. frames, lost, made: so far. ms_track, ms_keyframe: of the frames since the last sample that were
+    tracked and became no keyframe, and of the new keyframes, medians by the clock; _cpu: of CPU time. The others: see `_sizes`.
     """
-
-    samples: list[Row] = field(default_factory=list)
-    tracked: list[tuple[float, ...]] = field(default_factory=list)
-    keyframes: list[tuple[float, ...]] = field(default_factory=list)
-    frames: int = 0
-    lost: int = 0
-    wall_s: float = 0.0
-
-
-def soak(stream: Stream, config: MapperConfig, minutes: float) -> Log:
-    """Maps so many minutes of the stream, and prints a line for each of them."""
-    log, started = Log(), time.perf_counter()
-    per_minute = 60.0 * stream.replay.fps
-    every = max(1, round(SAMPLE_S * stream.replay.fps))
-    shown = -1
+    samples: list[Row] = []
+    begin, lost, made = time.perf_counter(), 0, 0
+    spent: dict[str, list[tuple[float, float]]] = {"track": [], "keyframe": []}
+    per_minute, every = 60.0 * stream.fps, max(1, round(SAMPLE_S * stream.fps))
     print(TABLE.header())
     with ThreadPoolExecutor(1) as executor:
         mapper = Mapper(stream.model, config, executor)
-        for frame in islice(stream.replay, round(minutes * per_minute)):
-            at, taken = frame.id / per_minute, []
+        for frame in islice(stream, round(minutes * per_minute)):
+            taken: list[tuple[float, float]] = []
             with harness.clocks(taken):
                 update = mapper.register_frame(frame)
-            log.frames += 1
-            log.lost += update.state is MappingState.LOST
+            lost += update.state is MappingState.LOST
+            made += update.new_keyframe is not None
             if update.T_world_cam is not None:
-                (log.tracked if update.new_keyframe is None else log.keyframes).append((at, *taken[0]))
-            if log.frames % every == 0:
-                log.samples.append(_sample(mapper, at, log.lost))
-                if int(at) != shown:
-                    shown = int(at)
-                    print(TABLE.line({**log.samples[-1], "wall_s": time.perf_counter() - started}), flush=True)
-    log.wall_s = time.perf_counter() - started
-    return log
+                spent["track" if update.new_keyframe is None else "keyframe"] += taken
+            if (frame.id + 1) % every == 0:
+                counts = {"minutes": frame.id / per_minute, "frames": frame.id + 1, "lost": lost, "made": made}
+                samples.append({**counts, "wall_s": time.perf_counter() - begin, **_sizes(mapper), **_medians(spent)})
+                if len(samples) < 2 or int(samples[-1]["minutes"]) > int(samples[-2]["minutes"]):
+                    print(TABLE.line(samples[-1]), flush=True)
+    return samples
 
 
-def _sample(mapper: Mapper, minutes: float, lost: int) -> Row:
-    """minutes: of the stream. rss_mb, heap_mb, map_mb: of the process, its heap, and what the map counts, MB (10^6 bytes).
+def _sizes(mapper: Mapper) -> Row:
+    """rss_mb, heap_mb, map_mb: of the process, its heap, and what the map counts, MB (10^6 bytes).
 
     objects: blocks that Python has allocated for its objects.
     """
     return {
-        "minutes": minutes,
         "rss_mb": harness.rss_mb(),
         "heap_mb": harness.heap_mb(),
         "objects": sys.getallocatedblocks(),
@@ -117,8 +102,16 @@ def _sample(mapper: Mapper, minutes: float, lost: int) -> Row:
         "keyframes": len(mapper.map.keyframes),
         "edges": len(mapper.map.edges),
         "dropped": mapper.map.keyframes_dropped,
-        "lost": lost,
     }
+
+
+def _medians(spent: dict[str, list[tuple[float, float]]]) -> Row:
+    """Of the milliseconds, which are forgotten; NaN without any."""
+    found = {}
+    for kind, taken in spent.items():
+        found[f"ms_{kind}"], found[f"ms_{kind}_cpu"] = np.median(taken, axis=0).tolist() if taken else (math.nan, math.nan)
+        taken.clear()
+    return found
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:
@@ -135,61 +128,20 @@ def _slope_of_minima(samples: list[Row], name: str) -> float:
     return slope(minutes[least], values[least])
 
 
-def summarize(log: Log, minutes: float, warm_up: float) -> Row:
-    """The figures. slope: MB per minute of the stream after the warm-up, minutes that do not count.
+def summarize(samples: list[Row], warm_up: float) -> Row:
+    """The last sample, and what changed after the warm-up, minutes that do not count.
 
-    rss_warm, rss_end: medians over a tenth of the samples after the warm-up, and the same of the heap and of Python's objects.
-    ms_track, ms_keyframe: by the clock and (_cpu) of CPU time, medians at either end.
+    slope: MB per minute of the stream. ..._warm, ..._end: medians over the first and the last tenth of the samples after the
+    warm-up.
     """
-    warm = [s for s in log.samples if s["minutes"] >= warm_up]
-    last, tenth, part = log.samples[-1], max(1, len(warm) // 10), COMPARED_SHARE * minutes
-    spans = (warm_up, warm_up + part), (minutes - part, minutes)
-
-    def at_the_ends(name: str, unit: str = "") -> Row:
-        ends = {"warm": warm[:tenth], "end": warm[-tenth:]}
-        return {f"{name}_{end}{unit}": harness.median([s[name + unit] for s in samples]) for end, samples in ends.items()}
-
-    times = {
-        f"ms_{name}{suffix}": [harness.median([taken[clock] for taken in kind if low <= taken[0] < high]) for low, high in spans]
-        for name, kind in (("track", log.tracked), ("keyframe", log.keyframes))
-        for clock, suffix in ((1, ""), (2, "_cpu"))
-    }
-    return {
-        "minutes": minutes,
-        "frames": log.frames,
-        "wall_s": log.wall_s,
-        **{f"{name}_slope_mb_per_minute": _slope_of_minima(warm, f"{name}_mb") for name in ("rss", "heap")},
-        **at_the_ends("heap", "_mb"),
-        **{end: int(objects) for end, objects in at_the_ends("objects").items()},
-        **at_the_ends("rss", "_mb"),
-        "rss_max_mb": max(s["rss_mb"] for s in warm),
-        **{name: last[name] for name in ("keyframes", "edges", "map_mb")},
-        "made": len(log.keyframes),
-        "dropped": last["dropped"],
-        "lost": log.lost,
-        **times,
-    }
-
-
-def draw(log: Log, summary: Row, warm_up: float) -> harness.Figure:
-    """Memory over time."""
-    figure = harness.new_figure(8.0, 4.2)
-    axes = figure.subplots()
-    keyframes = axes.twinx()
-    minutes, counts = ([s[name] for s in log.samples] for name in ("minutes", "keyframes"))
-    lines = []
-    for name, label, color in (("rss", "process", "#2563eb"), ("heap", "heap in use", "#9333ea"), ("map", "map", "#16a34a")):
-        lines += axes.plot(minutes, [s[f"{name}_mb"] for s in log.samples], color=color, lw=1.5, label=label)
-    lines += keyframes.plot(minutes, counts, color="#ea580c", lw=1.0, label="keyframes (right)")
-    keyframes.set_ylim(0.0, 2.0 * max(counts))
-    axes.axvline(warm_up, color="#94a3b8", lw=1.0, ls="--")
-    axes.set_ylim(bottom=0.0)
-    axes.set(xlabel="minutes of the stream", ylabel="MB")
-    slopes = "heap {heap_slope_mb_per_minute:+.3f}, process {rss_slope_mb_per_minute:+.3f}".format(**summary)
-    axes.set_title(f"{slopes} MB per minute after the warm-up", fontsize=10, loc="left")
-    axes.legend(handles=lines, loc="lower right", fontsize=8, frameon=False)
-    axes.grid(color="#94a3b8", alpha=0.25, lw=0.6)
-    return figure
+    warm = [sample for sample in samples if sample["minutes"] >= warm_up]
+    tenth = max(1, len(warm) // 10)
+    summary = {**samples[-1], "rss_max_mb": max(sample["rss_mb"] for sample in warm)}
+    summary |= {f"{name}_slope_mb_per_minute": _slope_of_minima(warm, f"{name}_mb") for name in ("rss", "heap")}
+    for name in COMPARED:
+        for end, part in (("warm", warm[:tenth]), ("end", warm[-tenth:])):
+            summary[f"{name}_{end}"] = harness.median([s[name] for s in part if not math.isnan(s[name])])
+    return summary
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -199,17 +151,16 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pair-model", choices=("opencv", NOISY_DEPTH), default=NOISY_DEPTH)
     parser.add_argument("--minutes", type=float, default=30.0, help="of the stream")
     parser.add_argument("--fps", type=float, default=5.0, help="of the stream: here a camera carried at 0.8 m/s")
-    parser.add_argument("--frames", type=int, default=0, help="take only so many of the source, 0 = all")
     parser.add_argument("--size", type=int, default=128, metavar="PX", help="longer side of noisy_depth's images")
     parser.add_argument("--max-keyframes", type=int, default=200)
     parser.add_argument("--keyframe-match-fraction", type=float, default=0.8, help="higher makes more keyframes")
     parser.add_argument("--warm-up", type=float, default=0.0, metavar="MINUTES", help="not counted; 0 is a third of the run")
     parser.add_argument("--max-slope", type=float, default=0.25, metavar="MB", help="per minute, above which the run fails")
-    harness.add_outputs(parser, "also write the figures and all samples", png="also draw the memory over time")
+    harness.add_outputs(parser, "also write the figures and all samples")
     chosen = parser.parse_args(arguments)
     chosen.warm_up = chosen.warm_up or chosen.minutes / 3.0
-    if chosen.fps <= 0 or chosen.minutes <= 0 or chosen.size < 32 or chosen.frames < 0:
-        parser.error("--fps and --minutes are above 0, --size is at least 32, --frames at least 0.")
+    if chosen.fps <= 0 or chosen.minutes <= 0 or chosen.size < 32:
+        parser.error("--fps and --minutes are above 0, --size is at least 32.")
     if chosen.minutes - chosen.warm_up < 3 * SAMPLE_S / 60:
         parser.error(f"After the warm-up of {chosen.warm_up:g} minutes there must be {3 * SAMPLE_S:g} s at least.")
     return chosen
@@ -221,13 +172,12 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = options(arguments)
     torch.set_num_threads(1)
     config = MapperConfig(max_keyframes=chosen.max_keyframes, keyframe_match_fraction=chosen.keyframe_match_fraction)
-    stream = open_stream(chosen.source, chosen.pair_model, size=chosen.size, max_frames=chosen.frames, fps=chosen.fps)
-    print(f"{chosen.source} with {chosen.pair_model}: {len(stream.replay.recorded)} frames there and back again")
-    log = soak(stream, config, chosen.minutes)
-    summary = summarize(log, chosen.minutes, chosen.warm_up)
+    stream = open_stream(chosen.source, chosen.pair_model, size=chosen.size, fps=chosen.fps)
+    print(f"{chosen.source} with {chosen.pair_model}: {len(stream.recorded)} frames there and back again")
+    samples = soak(stream, config, chosen.minutes)
+    summary = summarize(samples, chosen.warm_up)
     print(REPORT.format(**summary, limit=chosen.max_slope, rss_limit=RSS_ALLOWANCE * chosen.max_slope))
-    harness.write_json(chosen.json, {"settings": vars(chosen), **summary, "samples": log.samples})
-    harness.write_png(chosen.png, lambda: draw(log, summary, chosen.warm_up))
+    harness.write_json(chosen.json, {"settings": vars(chosen), **summary, "samples": samples})
     flat = not summary["heap_slope_mb_per_minute"] > chosen.max_slope  # a heap that cannot be asked is no failure
     return 0 if flat and summary["rss_slope_mb_per_minute"] <= RSS_ALLOWANCE * chosen.max_slope else GREW
 

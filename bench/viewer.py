@@ -6,8 +6,6 @@ the browser draws on the processor: its pictures per second are then a lower bou
 
 Each row shows another number of points at most: as many at once, and as the viewer does by itself, fewer while the view turns.
 The second number of pictures is that after some seconds, when the page and the viewer have settled.
-
-Run: python bench/viewer.py [--points 2000000] [--shown 20000 100000 500000 2000000]
 """
 
 from __future__ import annotations
@@ -141,9 +139,9 @@ def measure(count: int, shown: int, adapts: bool, folder: Path) -> str:
 @harness.command
 def main() -> None:
     """Print the table."""
-    parser = harness.parser((__doc__ or "").partition("\n")[0])
-    parser.add_argument("--points", type=int, default=2_000_000)
-    parser.add_argument("--shown", type=int, nargs="+", default=[20_000, 100_000, 500_000, 2_000_000])
+    parser = harness.parser(__doc__)
+    parser.add_argument("--points", type=harness.positive, default=2_000_000)
+    parser.add_argument("--shown", type=harness.positive, nargs="+", default=[20_000, 100_000, 500_000, 2_000_000])
     options = parser.parse_args()
     if find_chromium() is None:
         print("There is no chromium; install it with: apt install chromium")

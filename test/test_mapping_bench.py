@@ -138,9 +138,7 @@ def test_what_fails_is_one_sentence_and_the_rest_still_runs(monkeypatch, capfd, 
         (["--seeds", "1,x"], "no list of whole numbers"),
         (["--seeds=-1"], "a seed is at least 0"),
         (["--max-frames", "0"], "no whole number from 1 on"),
-        (["--pair-model", "mast3r"], "mast3r needs --checkpoint"),
         (["--json", "no/such/folder.json"], "does not exist"),
-        (["--calibrated", "--uncalibrated"], "not allowed with"),
     ],
 )
 def test_the_command_line_says_what_is_wrong(arguments, sentence, capfd):

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import relocalization
-from relocalization_bench.trials import Overlaps, Run, Wanted, make_trials
-from relocalization_bench.tries import try_map
+from relocalization_bench.tries import Overlaps, Run, make_trials, try_map
 
 from st3r_ros.config import SimulationConfig
 from st3r_ros.errors import InputError
@@ -53,10 +52,10 @@ def test_a_wrong_calibration_is_given_to_the_query(capsys, tmp_path):
 
 
 def test_pairs_by_gap_are_that_far_apart_and_true():
-    made = make_trials(Run(TINY, "noisy_depth", 1), Wanted(pairs=7, gap=15))
+    _, trials = make_trials(Run(TINY, "noisy_depth", 1, pairs=7, gap=15))
     sequence = SimulatedSequence(SimulationConfig(seed=1, frames=60, width=96, height=72))
-    assert len(made.trials) == 7
-    for trial in made.trials:
+    assert len(trials) == 7
+    for trial in trials:
         numbers = [int(np.flatnonzero(sequence.stamps_ns == f.stamp_ns)[0]) for f in (trial.reference_frame, trial.query_frame)]
         assert numbers[1] - numbers[0] == 15 and trial.depth is None and trial.overlap is None
         true = sequence.T_world_cam[numbers[0]].inverse() @ sequence.T_world_cam[numbers[1]]
@@ -64,16 +63,16 @@ def test_pairs_by_gap_are_that_far_apart_and_true():
 
 
 def test_a_reference_gets_its_own_depth():
-    made = make_trials(Run(TINY, "noisy_depth", 1), Wanted(pairs=2, gap=5, with_depth=True))
+    _, trials = make_trials(Run(TINY, "noisy_depth", 1, pairs=2, gap=5, with_depth=True))
     sequence = SimulatedSequence(SimulationConfig(seed=1, frames=60, width=96, height=72))
-    for trial in made.trials:
+    for trial in trials:
         index = int(np.flatnonzero(sequence.stamps_ns == trial.reference_frame.stamp_ns)[0])
         assert trial.depth.shape == trial.reference_frame.image.shape[:2]
         np.testing.assert_allclose(trial.depth, sequence.depth.depth(index), rtol=1e-5)
 
 
 def test_frames_in_a_map_are_compared_after_alignment():
-    rows = list(try_map(Run(TINY, "noisy_depth", 1), queries=5))
+    rows = list(try_map(Run(TINY, "noisy_depth", 1, pairs=5)))
     assert len(rows) == 5 and all(
         row["scene_scale"] > 0.5 and row["err_t_dir_deg"] is None and row["nees"] is None for row in rows
     )
@@ -115,6 +114,7 @@ def test_overlap_is_unknown_without_depth():
         (["{tmp}/gone.json"], "gone.json' cannot be read"),
         (["{tmp}/other.json"], "holds no list of pairs"),
         (["{tmp}/gone"], "There is no file, folder or webcam"),
+        ([TINY, "--pair-model", "mast3r"], "'mast3r' needs a checkpoint"),
         ([TINY, "--gap", "100"], "has no two frames that are as wanted"),
     ],
 )
@@ -132,7 +132,6 @@ def test_what_fails_is_one_sentence(capsys, tmp_path, pairs_file, arguments, sen
         (["--map", "--gap", "3"], "omit --gap and --with-depth"),
         (["--map", "--overlap"], "not allowed with argument"),
         (["--focal", "wide"], "neither a factor from 0.1 to 10 nor assumed"),
-        (["--pair-model", "mast3r"], "mast3r needs --checkpoint"),
     ],
 )
 def test_a_wrong_option_is_said(capsys, arguments, sentence):
@@ -145,4 +144,4 @@ def test_frames_without_truth_cannot_be_tried(tmp_path):
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((48, 64, 3), number, np.uint8))
     with pytest.raises(InputError, match="no true poses"):
-        make_trials(Run(str(tmp_path), "opencv", 1), Wanted(gap=1))
+        make_trials(Run(str(tmp_path), "opencv", 1, gap=1))

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is the fused depth of the keyframes better than the predictions it was fused from?
 
-Fused: AbsRel (mean of |predicted - true| / true, scaled by the ratio of the medians) of each keyframe's pointmap, over the pixels
-of confidence 1 or more (as in the published cloud) that have a true depth. Single: the same measure of each pair prediction of
-the keyframe's image with another tracked frame that it was paired with (at most 5 of them, evenly chosen), over those of the same
-pixels that the prediction claims with confidence 1 or more; the median over the pairs, since they may include candidates for a
-loop that were rejected. Both are means over the keyframes (at most 40, evenly chosen) that have a depth image within 20 ms.
+docs/benchmarks.md defines both errors. The single one is the median over the pairs of a keyframe, since they may include
+candidates for a loop that were rejected.
 """
 
 from __future__ import annotations

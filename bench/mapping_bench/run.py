@@ -33,7 +33,7 @@ from st3r_ros.eval.trajectory import TrajectoryErrors, evaluate_trajectory
 from st3r_ros.geometry import so3
 from st3r_ros.results import peak_rss_mb
 from st3r_ros.slam.mapper import Mapper
-from st3r_ros.types import MappingState, Trajectory
+from st3r_ros.types import MappingState, MappingUpdate, Trajectory
 
 PROGRESS_S = 0.5
 
@@ -59,18 +59,6 @@ class Outcome:
         return self.row["pair_model"] + ("" if self.row["loop_closure"] else ", loops off")
 
 
-@dataclass(frozen=True)
-class _Mapped:
-    """What the mapper did with one frame. ms: by the clock; stages: of its own timings."""
-
-    stamp_ns: int
-    ms: float
-    stages: dict[str, float]
-    state: MappingState
-    tracked: bool
-    new_keyframe: bool
-
-
 def run(case: Case, show: bool = False) -> Outcome:
     """Maps and evaluates. show: a line on stderr about the progress."""
     cv2.setRNGSeed(case.seed)
@@ -81,12 +69,12 @@ def run(case: Case, show: bool = False) -> Outcome:
     mapped, skipped = _map(mapper, opened, case.title, show)
     memory = peak_rss_mb(), torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
     fusion = fusion_errors(mapper.map, opened, model)
-    trajectory, stamps_ns = mapper.map.trajectory(), np.array([frame.stamp_ns for frame in mapped], np.int64)
-    errors, note = _trajectory_errors(trajectory, opened.sequence.truth, stamps_ns)
+    trajectory, stamps_ns = mapper.map.trajectory(), np.array([update.stamp_ns for update, _ in mapped], np.int64)
+    errors, note = _errors(trajectory, opened.sequence.truth, stamps_ns)
     passed = _passed(opened.sequence.truth, stamps_ns)
     length = None if passed is None else float(np.linalg.norm(np.diff(passed.positions, axis=0), axis=1).sum())
-    track_ms = [frame.ms for frame in mapped if frame.tracked and not frame.new_keyframe]
-    made = [frame for frame in mapped if frame.new_keyframe]
+    track_ms = [ms for update, ms in mapped if update.T_world_cam is not None and update.new_keyframe is None]
+    made = [(update.timings_ms, ms) for update, ms in mapped if update.new_keyframe is not None]
     row = {
         "sequence": case.source if opened.sequence.kind == "sim" else opened.sequence.name,
         "pair_model": case.pair_model,
@@ -95,9 +83,9 @@ def run(case: Case, show: bool = False) -> Outcome:
         **{name: getattr(errors, name, None) for name in ("ate_sim3", "ate_se3", "scale")},
         "depth_absrel": known(fusion.fused),
         "depth_absrel_single": known(fusion.single),
-        "fps": 1e3 * len(mapped) / max(sum(frame.ms for frame in mapped), 1e-9),
+        "fps": 1e3 * len(mapped) / max(sum(ms for _, ms in mapped), 1e-9),
         "ms_track": median(track_ms),
-        "ms_optimize": median([frame.stages.get("optimize", 0.0) + frame.stages.get("global", 0.0) for frame in made]),
+        "ms_optimize": median([stages.get("optimize", 0.0) + stages.get("global", 0.0) for stages, _ in made]),
         "peak_rss_mb": memory[0],
         "peak_device_mb": memory[1],
         "loops": mapper.map.loops,
@@ -109,14 +97,14 @@ def run(case: Case, show: bool = False) -> Outcome:
         "loop_closure": case.loops,
         "frames": len(mapped) + skipped,
         "skipped": skipped,
-        "lost_frames": sum(frame.state is MappingState.LOST for frame in mapped),
+        "lost_frames": sum(update.state is MappingState.LOST for update, _ in mapped),
         "keyframes": len(mapper.map.keyframes),
         "edges": len(mapper.map.edges),
         "ms_track_p95": float(np.percentile(track_ms, 95)) if track_ms else 0.0,
-        "ms_keyframe": median([frame.ms for frame in made]),
+        "ms_keyframe": median([ms for _, ms in made]),
         "depth_coverage": known(fusion.coverage),
         "depth_keyframes": fusion.keyframes,
-        "stages_ms": _stage_medians([frame.stages for frame in mapped]),
+        "stages_ms": _stage_medians([update.timings_ms for update, _ in mapped]),
         "note": note,
     }
     estimate = errors.T_truth_map @ trajectory.positions if errors else np.zeros((0, 3))
@@ -130,18 +118,16 @@ def _stage_medians(timings: list[dict[str, float]]) -> dict[str, float]:
     return {stage: median([of_frame[stage] for of_frame in timings if stage in of_frame]) for stage in stages}
 
 
-def _map(mapper: Mapper, opened: Opened, title: str, show: bool) -> tuple[list[_Mapped], int]:
-    """Feeds every frame to the mapper; what it did, and how many frames were skipped."""
-    mapped: list[_Mapped] = []
+def _map(mapper: Mapper, opened: Opened, title: str, show: bool) -> tuple[list[tuple[MappingUpdate, float]], int]:
+    """Feeds every frame to the mapper; what it did with each in how many milliseconds, and how many frames were skipped."""
+    mapped: list[tuple[MappingUpdate, float]] = []
     refused, last = 0, 0.0
     for frame in opened.frames:
         try:
-            update, ms = timed(partial(mapper.register_frame, frame))
+            mapped.append(timed(partial(mapper.register_frame, frame)))
         except FrameError:
             refused += 1
             continue
-        tracked, new_keyframe = update.T_world_cam is not None, update.new_keyframe is not None
-        mapped.append(_Mapped(frame.stamp_ns, ms, dict(update.timings_ms), update.state, tracked, new_keyframe))
         if time.monotonic() - last > PROGRESS_S:
             last, keyframes = time.monotonic(), len(mapper.map.keyframes)
             progress(f"{title}: frame {frame.id + 1} of {opened.frames.length or '?'}, {keyframes} keyframes", show)
@@ -149,14 +135,10 @@ def _map(mapper: Mapper, opened: Opened, title: str, show: bool) -> tuple[list[_
     return mapped, refused + len(opened.frames.skipped)
 
 
-def _trajectory_errors(
-    trajectory: Trajectory, truth: Trajectory | None, stamps_ns: np.ndarray
-) -> tuple[TrajectoryErrors | None, str]:
-    """The errors, or why there are none."""
-    if truth is None:
-        return None, "no true poses"
+def _errors(trajectory: Trajectory, truth: Trajectory | None, stamps_ns: np.ndarray) -> tuple[TrajectoryErrors | None, str]:
+    """Those of the trajectory, or why there are none."""
     try:
-        return evaluate_trajectory(trajectory, truth, stamps_ns), ""
+        return (None, "no true poses") if truth is None else (evaluate_trajectory(trajectory, truth, stamps_ns), "")
     except EvaluationError as error:
         return None, str(error)
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages of two-view inference as functions that can be called again and again on the same data."""
+"""The stages of two-view inference as functions that can be called again and again on the same data, and their operations.
+
+The operations are floating-point ones, counted by running the network without data; a multiply-add is two.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from network_bench.flops import StageFlops
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from golden_checks.procedural import procedural_image
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.network.config import NetworkConfig
 from st3r_ros.network.network import PairNetwork
 from st3r_ros.network.outputs import PairOutput
 from st3r_ros.network.preprocess import normalize, plan_image, resize_live
@@ -25,7 +29,6 @@ from st3r_ros.pair.mast3r.model import MASt3RPairModel
 from st3r_ros.pair.matching.reciprocal import fast_reciprocal, one_order_matches
 from st3r_ros.types import Frame
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MODES = ("eager", "graphs", "compile")
 PLAIN_DTYPE, PLAIN_MODE = "fp32+tf32", "plain"
 FOV_DEG = 60.0
@@ -33,6 +36,54 @@ NEED_DESCRIPTORS = ("descriptors", "match", "tracked_jumped")
 
 Tensors = tuple[torch.Tensor | None, ...]
 Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class StageFlops:
+    """Operations of one image (encode), one pair in one order (decode) and one view of it (the heads)."""
+
+    encode: float
+    decode: float
+    geometry: float
+    descriptors: float
+
+    @property
+    def tracked_frame(self) -> float:
+        """A new image against a keyframe whose tokens are kept, with both heads of both views."""
+        return self.encode + self.decode + 2 * (self.geometry + self.descriptors)
+
+    @property
+    def symmetric_pair(self) -> float:
+        """Two new images in both orders."""
+        return 2 * self.tracked_frame
+
+
+def stage_flops(config: NetworkConfig, width: int, height: int) -> StageFlops:
+    """What the stages cost for images of one size, as this package computes them."""
+    with torch.device("meta"), torch.no_grad():
+        network = PairNetwork(config)
+        image = torch.empty(1, 3, height, width)
+        grid = network.grid(image)
+        tokens = network.encode(image)
+        layers = network.decode(tokens, tokens, grid, grid).view0
+
+        def head(*, pointmaps: bool = False, descriptors: bool = False) -> None:
+            part = network.image_part(0, tokens, grid, pointmaps=pointmaps)
+            network.head(0, layers, grid, part, pointmaps=pointmaps, descriptors=descriptors)
+
+        return StageFlops(
+            encode=count(lambda: network.encode(image)),
+            decode=count(lambda: network.decode(tokens, tokens, grid, grid)),
+            geometry=count(lambda: head(pointmaps=True)),
+            descriptors=count(lambda: head(descriptors=True)) if config.desc_dim else 0.0,
+        )
+
+
+def count(run: Callable[[], object]) -> float:
+    """The operations of whatever torch does in a function."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dataclasses import asdict
 
 import torch
 from harness import Row, Table, Timing, measure
-from network_bench.flops import stage_flops
-from network_bench.stages import DTYPES, PLAIN, PLAIN_DTYPE, PLAIN_MODE, STAGES, Stage, Workload, tf32
+from network_bench.stages import PLAIN, PLAIN_DTYPE, PLAIN_MODE, STAGES, Stage, Workload, stage_flops, tf32
 
 from st3r_ros.network.network import PairNetwork
+from st3r_ros.pair.mast3r.load import DTYPES
 
 MATMUL_SIZE = {"cuda": 8192, "cpu": 1024}
 COLUMNS = (("stage", "stage", "<16", ""), ("size", "size", ">9", ""), ("batch", "batch", ">6", ""), ("space", "", ">2", ""))
@@ -30,19 +30,10 @@ def row(name: str, work_key: tuple[int, int, int, str, str], items: int, flops: 
     are no figures; `note` then says why.
     """
     per_s = 1e3 / timing.median_ms if timing else 0.0
-    return {
-        "kind": "Row",
-        "stage": name,
-        **dict(zip(("width", "height", "batch", "dtype", "mode"), work_key, strict=True)),
-        "items": items,
-        "flops": flops,
-        "matmul_rate": rate,
-        "timing": asdict(timing) if timing else None,
-        "note": "",
-        "items_per_s": per_s * items,
-        "flops_per_s": per_s * flops,
-        "share_of_matmul": per_s * flops / rate,
-    }
+    key = dict(zip(("width", "height", "batch", "dtype", "mode"), work_key, strict=True))
+    figures = {"items": items, "flops": flops, "matmul_rate": rate, "timing": asdict(timing) if timing else None, "note": ""}
+    rates = {"items_per_s": per_s * items, "flops_per_s": per_s * flops, "share_of_matmul": per_s * flops / rate}
+    return {"kind": "Row", "stage": name, **key, **figures, **rates}
 
 
 def line(row: Row) -> str:
@@ -87,7 +78,7 @@ def _measured(work: Workload, stage: Stage, key: tuple[int, int, int, str, str],
     if mode == "compile":
         torch.compiler.reset()  # else functions compiled for many shapes are no longer compiled at all
     try:
-        timing = measure(stage.make(work, mode), device, choice.runs, choice.warm_up)
+        timing = measure(stage.make(work, mode), device, choice.runs, 3 if device.type == "cuda" else 1)
         return row(stage.name, key, work.batch, work.batch * stage.flops(work.flops), rate, timing)
     except RuntimeError as error:  # out of memory; a compiler that is missing
         return {**row(stage.name, key, 0, 0.0, rate, None), "note": str(error).strip().splitlines()[0][:100]}

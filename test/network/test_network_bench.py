@@ -9,9 +9,8 @@ import network
 import pytest
 import torch
 from harness import Row, Timing
-from network_bench.flops import stage_flops
-from network_bench.precision import precision_errors
-from network_bench.stages import STAGES, Workload, whole_network
+from network import precision_errors
+from network_bench.stages import STAGES, Workload, stage_flops, whole_network
 from network_bench.sweep import row as figures
 from network_bench.sweep import speed_ups
 
