@@ -27,10 +27,12 @@ from harness import Row, known, median, progress, timed
 
 from mapping_bench.cases import Case, Opened, open_case
 from mapping_bench.depth_errors import RecordingModel, fusion_errors
-from st3r_ros.errors import EvaluationError, FrameError
+from st3r_ros.errors import EvaluationError
 from st3r_ros.eval.association import associate
 from st3r_ros.eval.trajectory import TrajectoryErrors, evaluate_trajectory
 from st3r_ros.geometry import so3
+from st3r_ros.geometry.leveling import up_of_cameras
+from st3r_ros.mapping_run import MappingRun
 from st3r_ros.results import peak_rss_mb
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import MappingState, MappingUpdate, Trajectory
@@ -109,7 +111,8 @@ def run(case: Case, show: bool = False) -> Outcome:
     }
     estimate = errors.T_truth_map @ trajectory.positions if errors else np.zeros((0, 3))
     true_path = np.zeros((0, 3)) if passed is None else passed.positions
-    return Outcome(case, row, estimate, true_path, _up(trajectory if passed is None else passed))
+    held = so3.from_quaternion_xyzw((trajectory if passed is None else passed).quaternions_xyzw)
+    return Outcome(case, row, estimate, true_path, up_of_cameras(held) if len(held) else np.array([0.0, 0.0, 1.0]))
 
 
 def _stage_medians(timings: list[dict[str, float]]) -> dict[str, float]:
@@ -121,18 +124,15 @@ def _stage_medians(timings: list[dict[str, float]]) -> dict[str, float]:
 def _map(mapper: Mapper, opened: Opened, title: str, show: bool) -> tuple[list[tuple[MappingUpdate, float]], int]:
     """Feeds every frame to the mapper; what it did with each in how many milliseconds, and how many frames were skipped."""
     mapped: list[tuple[MappingUpdate, float]] = []
-    refused, last = 0, 0.0
+    feed, last = MappingRun(mapper), 0.0
     for frame in opened.frames:
-        try:
-            mapped.append(timed(partial(mapper.register_frame, frame)))
-        except FrameError:
-            refused += 1
-            continue
+        outcome, ms = timed(partial(feed.register, frame))
+        mapped += [(outcome.update, ms)] if outcome.update else []
         if time.monotonic() - last > PROGRESS_S:
             last, keyframes = time.monotonic(), len(mapper.map.keyframes)
             progress(f"{title}: frame {frame.id + 1} of {opened.frames.length or '?'}, {keyframes} keyframes", show)
     progress("", show)
-    return mapped, refused + len(opened.frames.skipped)
+    return mapped, feed.recorder.skipped + len(opened.frames.skipped)
 
 
 def _errors(trajectory: Trajectory, truth: Trajectory | None, stamps_ns: np.ndarray) -> tuple[TrajectoryErrors | None, str]:
@@ -149,11 +149,3 @@ def _passed(truth: Trajectory | None, stamps_ns: np.ndarray) -> Trajectory | Non
         return None
     found = associate(stamps_ns, truth.stamps_ns)
     return Trajectory(stamps_ns[found.queries], truth.positions[found.references], truth.quaternions_xyzw[found.references])
-
-
-def _up(trajectory: Trajectory) -> np.ndarray:
-    """(3,): the mean direction of the images' upper edges."""
-    if not len(trajectory):
-        return np.array([0.0, 0.0, 1.0])
-    mean = -so3.from_quaternion_xyzw(trajectory.quaternions_xyzw)[:, :, 1].mean(0)
-    return mean / max(np.linalg.norm(mean), 1e-9)
