@@ -12,7 +12,7 @@ from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products.cloud import cloud_of
 from st3r_ros.products.steps import finish
-from st3r_ros.ros.outputs.clouds import MapCloud, cloud_message
+from st3r_ros.ros.outputs.map_messages import MapCloud, cloud_message
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
 

@@ -19,7 +19,7 @@ from st3r_ros.products.steps import finish
 from st3r_ros.ros.conversions import header
 from st3r_ros.ros.nodes.mapping_node import MappingNode
 from st3r_ros.ros.nodes.process import Stop
-from st3r_ros.ros.outputs.grid import MapGrid, grid_message
+from st3r_ros.ros.outputs.map_messages import MapGrid, grid_message
 from st3r_ros.ros.qos import latched
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from nav_msgs.msg import Path
 
 from st3r_ros.geometry.transforms import SE3
-from st3r_ros.ros.outputs.path import PathMessage
+from st3r_ros.ros.outputs.map_messages import PathMessage
 
 
 def poses(rng: np.random.Generator, count: int) -> SE3:

@@ -23,7 +23,7 @@ from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import Keyframe, KeyframeGraph, MappingStatus
 from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
 from st3r_ros.ros.nodes.process import Stop
-from st3r_ros.ros.outputs.clouds import cloud_message
+from st3r_ros.ros.outputs.map_messages import cloud_message
 from st3r_ros.ros.qos import latched, stream
 from st3r_ros.ros.tf.transforms import OPTICAL
 from st3r_ros.ros.viewer import messages as viewer_messages

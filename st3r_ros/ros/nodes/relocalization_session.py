@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -18,7 +18,8 @@ from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros.input.image_input import ImageInput
 from st3r_ros.ros.nodes import queries
 from st3r_ros.ros.nodes.references import Reference, ReferenceStore, check_name
-from st3r_ros.ros.outputs.relocalization_outputs import QueryView, RelocalizationOutputs
+from st3r_ros.ros.outputs.relocalization_outputs import RelocalizationOutputs
+from st3r_ros.ros.tf.transforms import View
 from st3r_ros.saved_maps import open_map
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.places.relocalizer import Relocalizer
@@ -201,8 +202,10 @@ class RelocalizationSession:
             self.last, self.problem = None, f"An image cannot be used: {error}"
             self._logger.warning(self.problem, throttle_duration_sec=5.0)
             return self.outputs.publish_unusable(str(error), header)
+        # The frame of the answers is that of the references, or of the map, whose TF frame is level.
         T_frame_ref = SE3.identity() if self.map is None else self.map.T_map_world or item.anchor.T_map_world
-        message = self.outputs.publish(result, QueryView(header, item.anchor, T_frame_ref, item.parent is not None))
+        view = View(replace(item.anchor, T_map_world=T_frame_ref), frame.stamp_ns, item.parent is not None)
+        message = self.outputs.publish(result, view)
         if self.outputs.picture_wanted:
             self.outputs.publish_picture(self._picture(frame, result), header)
         return message

@@ -23,8 +23,8 @@ from st3r_ros.ros.input.mask_input import MaskInput
 from st3r_ros.ros.nodes.map_files import MapFiles
 from st3r_ros.ros.nodes.queries import expected_pose
 from st3r_ros.ros.nodes.situation import TRACKED, Situation
-from st3r_ros.ros.outputs.mapping_outputs import MappingOutputs, View
-from st3r_ros.ros.tf.transforms import MapAnchor
+from st3r_ros.ros.outputs.mapping_outputs import MappingOutputs
+from st3r_ros.ros.tf.transforms import MapAnchor, View
 from st3r_ros.types import Frame, MappingState, MappingUpdate
 
 REPEAT_S = 5.0
@@ -151,7 +151,7 @@ class MappingSession:
             return
         self.stamp_ns = outcome.frame.stamp_ns
         self._tell(outcome.update)
-        view = View(self._anchored(outcome.frame, item.anchor), item.parent is not None, item.time)
+        view = View(self._anchored(outcome.frame, item.anchor), outcome.frame.stamp_ns, item.parent is not None, item.time)
         self.outputs.publish(outcome.update, view)
 
     def _prepared(self, item: ImageInput, number: int) -> Frame:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,32 +17,18 @@ from visualization_msgs.msg import MarkerArray
 from st3r_ros.config import MappingSettings
 from st3r_ros.geometry.covariance import moved_covariance
 from st3r_ros.geometry.transforms import SE3
-from st3r_ros.msg import Keyframe, KeyframeEdge, KeyframeGraph
+from st3r_ros.msg import KeyframeGraph
 from st3r_ros.products.steps import Steps
-from st3r_ros.ros.clocks import ImageTime
-from st3r_ros.ros.conversions import header, pose_message, stamp_from_ns
-from st3r_ros.ros.outputs.clouds import MapCloud, cloud_message
-from st3r_ros.ros.outputs.grid import MapGrid
+from st3r_ros.ros.conversions import header
 from st3r_ros.ros.outputs.latched import GradualOutput, LatchedOutput
-from st3r_ros.ros.outputs.markers import marker_array
-from st3r_ros.ros.outputs.path import PathMessage
+from st3r_ros.ros.outputs.map_messages import MapCloud, MapGrid, PathMessage, cloud_message, graph_message, marker_array
 from st3r_ros.ros.qos import OVERRIDABLE, latched, stream
-from st3r_ros.ros.tf.transforms import MapAnchor, TransformBroadcaster
+from st3r_ros.ros.tf.transforms import MapAnchor, TransformBroadcaster, View
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import MappingUpdate, PointCloud
 
-_EDGE_KINDS = {"sequential": KeyframeEdge.SEQUENTIAL, "loop": KeyframeEdge.LOOP}
 MAX_STEP_S = 1.0
 UNKNOWN_VARIANCE = 1e9
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """Origin of an image. has_parent: whether TF has another parent of its frame. time: of its arrival."""
-
-    anchor: MapAnchor
-    has_parent: bool = False
-    time: ImageTime | None = None
 
 
 class MappingOutputs:
@@ -51,7 +37,6 @@ class MappingOutputs:
     def __init__(self, node: LifecycleNode, mapper: Mapper, settings: MappingSettings) -> None:
         self._settings, self._mapper = settings, mapper
         self._view = View(MapAnchor.camera_only(""))
-        self._stamp_ns = 0
         self._path = PathMessage()
         self._first_frame = 0
         self._transforms = TransformBroadcaster(node)
@@ -88,7 +73,7 @@ class MappingOutputs:
 
     def publish(self, update: MappingUpdate, view: View) -> None:
         """Publishes the results of one frame, with the stamp of its image."""
-        self._view, self._stamp_ns, self._transforms.time = view, update.stamp_ns, view.time
+        self._view, self._transforms.time = view, view.time
         if update.T_world_cam is not None and update.covariance is not None:
             self._publish_pose(update.T_world_cam, update.covariance)
             self._publish_transform(update, update.T_world_cam)
@@ -106,7 +91,7 @@ class MappingOutputs:
     def begin_anew(self) -> None:
         """Publishes another map; the path starts here, also in a loaded map."""
         self._first_frame = len(self._mapper.map.frames)
-        self._stamp_ns = 0
+        self._view = replace(self._view, stamp_ns=0)
         self.forget_odometry()
         self.mark_changed()
         self.flush()
@@ -159,29 +144,24 @@ class MappingOutputs:
         return self._mapper.map.T_map_world or self._view.anchor.T_map_world
 
     def _map_header(self) -> Header:
-        return header(self._stamp_ns, self._settings.node.map_frame)
+        return header(self._view.stamp_ns, self._settings.node.map_frame)
 
     def _publish_pose(self, T_world_cam: SE3, covariance: np.ndarray) -> None:
-        anchor = self._view.anchor
-        T_map_frame = anchor.T_map_frame(T_world_cam)
-        lever = T_world_cam.rotation @ anchor.T_frame_cam.inverse().translation
-        message = PoseWithCovarianceStamped(header=self._map_header())
-        message.pose.pose = pose_message(T_map_frame)
-        message.pose.covariance = moved_covariance(covariance, anchor.T_map_world.rotation, lever).reshape(-1)
+        message = self._view.pose_message(T_world_cam, covariance, self._settings.node.map_frame)
         self._pose.publish(message)
         if self._odometry.get_subscription_count():
-            self._publish_odometry(message, T_map_frame.rotation)
+            self._publish_odometry(message, self._view.anchor.T_map_frame(T_world_cam).rotation)
 
     def _publish_transform(self, update: MappingUpdate, T_world_cam: SE3) -> None:
         """map -> odom, by odometry that can be true, or map -> base."""
-        anchor, config = self._view.anchor, self._settings.node
+        config = self._settings.node
         if update.T_odom_cam is not None:
-            T_map_cam = anchor.T_map_world @ T_world_cam
+            T_map_cam = self._view.anchor.T_map_world @ T_world_cam
             self._transforms.send_odometry(T_map_cam @ update.T_odom_cam.inverse(), update.stamp_ns, config)
         elif update.odometry_fault:
             self._transforms.doubt_odometry(update.stamp_ns)
-        elif not config.odom_frame and not self._view.has_parent:
-            self._transforms.send_pose(anchor.T_map_frame(T_world_cam), self._stamp_ns, anchor.frame_id, config)
+        elif not config.odom_frame:
+            self._transforms.send_pose(T_world_cam, self._view, config)
 
     def _publish_odometry(self, pose: PoseWithCovarianceStamped, R_map_frame: np.ndarray) -> None:
         """The pose with the velocity since the last tracked image, in the axes of the frame itself (REP-105).
@@ -224,19 +204,7 @@ class MappingOutputs:
         return self._path.update(trajectory.stamps_ns, poses, self._settings.node.map_frame)
 
     def _build_markers(self) -> MarkerArray:
-        return marker_array(self._mapper.map, self._T_map_world, self._map_header())
+        return marker_array(self._map_header(), self._mapper.map, self._T_map_world)
 
     def _build_keyframes(self) -> KeyframeGraph:
-        T_map_world = self._T_map_world
-        keyframe_map = self._mapper.map
-        keyframes = [
-            Keyframe(
-                id=keyframe.id,
-                stamp=stamp_from_ns(keyframe.stamp_ns),
-                pose=pose_message(T_map_world @ keyframe.T_world_cam.se3()),
-                scale=float(keyframe.T_world_cam.scale),
-            )
-            for keyframe in keyframe_map.keyframes.values()
-        ]
-        edges = [KeyframeEdge(i=edge.i, j=edge.j, kind=_EDGE_KINDS[edge.kind], matches=len(edge)) for edge in keyframe_map.edges]
-        return KeyframeGraph(header=self._map_header(), keyframes=keyframes, edges=edges)
+        return graph_message(self._map_header(), self._mapper.map, self._T_map_world)

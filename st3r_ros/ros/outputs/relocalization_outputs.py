@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from geometry_msgs.msg import Point, Pose, PoseWithCovariance, PoseWithCovarianceStamped, Quaternion
@@ -14,28 +13,15 @@ from std_msgs.msg import Header
 
 from st3r_ros.config import RelocalizationSettings
 from st3r_ros.geometry.covariance import moved_covariance
-from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import RelocalizationResult
-from st3r_ros.ros.conversions import image_message, pose_message, stamp_to_ns
+from st3r_ros.ros.conversions import header, image_message, pose_message, stamp_to_ns
 from st3r_ros.ros.qos import OVERRIDABLE, latched, stream
-from st3r_ros.ros.tf.transforms import MapAnchor, TransformBroadcaster
+from st3r_ros.ros.tf.transforms import TransformBroadcaster, View
 from st3r_ros.types import Frame, LocalizationResult, LocalizationStatus
 
 KEPT_RESULTS = 10
 """Keeps results for slow and late subscribers."""
 _STATUSES = {status: getattr(RelocalizationResult, status.name) for status in LocalizationStatus}
-
-
-@dataclass(frozen=True, eq=False)
-class QueryView:
-    """Origin of a query: the header of its image and its camera in TF. T_frame_ref: from the frame of the answers to
-    `reference_frame`, which are the same but for a map, whose TF frame is level. has_parent: whether TF has another parent for
-    the anchor's frame."""
-
-    header: Header
-    anchor: MapAnchor
-    T_frame_ref: SE3
-    has_parent: bool = False
 
 
 class RelocalizationOutputs:
@@ -65,13 +51,14 @@ class RelocalizationOutputs:
         """Whether `~/matches` has a subscriber."""
         return self._matches.get_subscription_count() > 0
 
-    def publish(self, result: LocalizationResult, view: QueryView) -> RelocalizationResult:
+    def publish(self, result: LocalizationResult, view: View) -> RelocalizationResult:
         """Publishes the result of a query; pose and TF only when the camera was found with a translation, not only a direction,
         which a pose message cannot express and which would mislead a robot."""
         message = result_message(result, view, self._config.reference_frame)
         self._result.publish(message)
         if result.T_ref_cam is not None and result.covariance is not None and not result.directional:
-            self._publish_pose(result.T_ref_cam, result.covariance, view)
+            self._pose.publish(view.pose_message(result.T_ref_cam, result.covariance, self._config.reference_frame))
+            self._transforms.send_pose(result.T_ref_cam, view, self._config)
         return message
 
     def publish_unusable(self, reason: str, header: Header) -> RelocalizationResult:
@@ -84,30 +71,18 @@ class RelocalizationOutputs:
         """Publishes the drawn matches, (H, W, 3) uint8 RGB, with the header of the query."""
         self._matches.publish(image_message(Frame(0, stamp_to_ns(header.stamp), picture), header.frame_id))
 
-    def _publish_pose(self, T_ref_cam: SE3, covariance: np.ndarray, view: QueryView) -> None:
-        anchor = view.anchor
-        T_frame_child = view.T_frame_ref @ T_ref_cam @ anchor.T_frame_cam.inverse()
-        lever = T_ref_cam.rotation @ anchor.T_frame_cam.inverse().translation
-        message = PoseWithCovarianceStamped(header=Header(stamp=view.header.stamp, frame_id=self._config.reference_frame))
-        message.pose.pose = pose_message(T_frame_child)
-        message.pose.covariance = moved_covariance(covariance, view.T_frame_ref.rotation, lever).reshape(-1)
-        self._pose.publish(message)
-        if not view.has_parent:
-            stamp_ns = stamp_to_ns(view.header.stamp)
-            self._transforms.send_pose(T_frame_child, stamp_ns, anchor.frame_id, self._config)
 
-
-def result_message(result: LocalizationResult, view: QueryView, reference_frame: str) -> RelocalizationResult:
+def result_message(result: LocalizationResult, view: View, reference_frame: str) -> RelocalizationResult:
     """The message of a result, with the pose of the frame that the image names."""
     pose = _no_pose()
     if result.T_ref_cam is not None and result.covariance is not None:
         T_cam_image = view.anchor.T_image_cam.inverse()
         lever = result.T_ref_cam.rotation @ T_cam_image.translation
-        covariance = moved_covariance(result.covariance, view.T_frame_ref.rotation, lever)
-        T_frame_image = view.T_frame_ref @ result.T_ref_cam @ T_cam_image
+        covariance = moved_covariance(result.covariance, view.anchor.T_map_world.rotation, lever)
+        T_frame_image = view.anchor.T_map_world @ result.T_ref_cam @ T_cam_image
         pose = PoseWithCovariance(pose=pose_message(T_frame_image), covariance=covariance.reshape(-1))
     return RelocalizationResult(
-        header=Header(stamp=view.header.stamp, frame_id=reference_frame),
+        header=header(view.stamp_ns, reference_frame),
         child_frame_id=view.anchor.image_frame,
         status=_STATUSES[result.status],
         message=result.reason,

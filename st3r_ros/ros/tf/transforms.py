@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 from tf2_msgs.msg import TFMessage
@@ -15,9 +16,10 @@ from tf2_msgs.msg import TFMessage
 from st3r_ros.config import InputConfig, MappingNodeConfig
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.axes import OPTICAL, same_axes
+from st3r_ros.geometry.covariance import moved_covariance
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.clocks import ImageTime, steady_timer
-from st3r_ros.ros.conversions import transform_message
+from st3r_ros.ros.conversions import header, pose_message, transform_message
 from st3r_ros.ros.qos import OVERRIDABLE, stream
 
 IDENTITY = SE3.identity()
@@ -91,6 +93,29 @@ class MapAnchor:
         return self.T_map_world @ T_world_cam @ self.T_frame_cam.inverse()
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """Where an image was taken: what its results are published with.
+
+    anchor: its camera in TF, `T_map_world` being that of the map, or from a reference to the frame of the answers. stamp_ns: of
+    the image. has_parent: whether TF has another parent of the anchor's frame. time: of its arrival; None where it is not known.
+    """
+
+    anchor: MapAnchor
+    stamp_ns: int = 0
+    has_parent: bool = False
+    time: ImageTime | None = None
+
+    def pose_message(self, T_world_cam: SE3, covariance: np.ndarray, frame_id: str) -> PoseWithCovarianceStamped:
+        """The pose of the anchor's frame in the fixed frame `frame_id`. covariance: (6, 6) of the camera, in world axes."""
+        anchor = self.anchor
+        lever = T_world_cam.rotation @ anchor.T_frame_cam.inverse().translation
+        message = PoseWithCovarianceStamped(header=header(self.stamp_ns, frame_id))
+        message.pose.pose = pose_message(anchor.T_map_frame(T_world_cam))
+        message.pose.covariance = moved_covariance(covariance, anchor.T_map_world.rotation, lever).reshape(-1)
+        return message
+
+
 class TransformBroadcaster:
     """Broadcasts the pose of the robot in the map while the node is active.
 
@@ -117,10 +142,10 @@ class TransformBroadcaster:
         """Whether this node has recently broadcast this frame at this stamp."""
         return (child, stamp_ns) in self._sent
 
-    def send_pose(self, T_map_frame: SE3, stamp_ns: int, frame_id: str, config: InputConfig) -> None:
-        """Broadcasts map -> base, without odometry."""
-        if config.publish_tf:
-            self._send(T_map_frame, stamp_ns, config.fixed_frame, frame_id)
+    def send_pose(self, T_world_cam: SE3, view: View, config: InputConfig) -> None:
+        """Broadcasts map -> base, without odometry, unless base has another parent."""
+        if config.publish_tf and not view.has_parent:
+            self._send(view.anchor.T_map_frame(T_world_cam), view.stamp_ns, config.fixed_frame, view.anchor.frame_id)
 
     def doubt_odometry(self, image_ns: int) -> None:
         """Odometry at an image cannot be true: stops repeating unless it comes right soon."""
