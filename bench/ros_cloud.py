@@ -36,9 +36,8 @@ from st3r_ros.results import RunInfo, write_results
 from st3r_ros.ros.conversions import header
 from st3r_ros.ros.demo.isolation import isolated_environment
 from st3r_ros.ros.nodes.worker import Worker
-from st3r_ros.ros.outputs.clouds import MapCloud, cloud_message
-from st3r_ros.ros.outputs.grid import MapGrid
 from st3r_ros.ros.outputs.latched import GradualOutput
+from st3r_ros.ros.outputs.map_messages import MapCloud, MapGrid, cloud_message
 from st3r_ros.ros.qos import latched
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe

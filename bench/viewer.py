@@ -30,7 +30,7 @@ from sensor_msgs.msg import PointCloud2
 from st3r_ros.ros.conversions import header
 from st3r_ros.ros.demo.isolation import isolated_environment
 from st3r_ros.ros.nodes.process import Stop
-from st3r_ros.ros.outputs.clouds import cloud_message
+from st3r_ros.ros.outputs.map_messages import cloud_message
 from st3r_ros.ros.qos import latched
 from st3r_ros.ros.viewer.messages import finite_cloud
 from st3r_ros.ros.viewer.node import ViewerNode
