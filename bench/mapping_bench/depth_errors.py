@@ -26,7 +26,7 @@ from st3r_ros.eval.depth import compare_depth, resample_depth
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.tracking.stream import FrameStream
+from st3r_ros.slam.tracking.stream import LensCorrection
 from st3r_ros.types import Frame, Keyframe, PairModel, PairPrediction
 
 MAX_KEYFRAMES = 40
@@ -123,8 +123,8 @@ class _Encoded:
     """Features of frames by their stamps, made when they are needed, as the mapper had them."""
 
     def __init__(self, model: PairModel, frames: dict[int, Frame]) -> None:
-        self._model, stream = model, FrameStream()
-        self.of = cache(lambda stamp_ns: model.encode(stream.undistorted(frames[stamp_ns])))
+        self._model, lens = model, LensCorrection()
+        self.of = cache(lambda stamp_ns: model.encode(lens.undistorted(frames[stamp_ns])))
 
     def true_K(self, keyframe: Keyframe, camera: Camera) -> np.ndarray:
         """(3, 3) intrinsics of a keyframe's pointmap, also where the mapper was not told them. camera: of the source."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import replace
 from typing import Any
 
 from st3r_ros.config import MapperConfig, RelocalizerConfig
@@ -20,11 +19,11 @@ from st3r_ros.slam.optimization.odometry_way import OdometryWay
 from st3r_ros.slam.optimization.scale import ScaleEstimator
 from st3r_ros.slam.places.loops import LoopFinder
 from st3r_ros.slam.places.relocalizer import Relocalizer
-from st3r_ros.slam.tracking.camera_watch import CameraWatch
 from st3r_ros.slam.tracking.fitted_images import FittedImages
 from st3r_ros.slam.tracking.frontend import Frontend
 from st3r_ros.slam.tracking.initialization import TINY_MAP_KEYFRAMES, Initialization, Start, has_barely_begun
-from st3r_ros.slam.tracking.stream import FrameStream
+from st3r_ros.slam.tracking.stream import FrameStream, LensCorrection
+from st3r_ros.slam.tracking.stream_camera import MapStage, StreamCamera
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Features, Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
@@ -58,7 +57,7 @@ class Mapper:
         self._relocalizer = Relocalizer(model, relocalizer)
         self._guess: SE3 | None = None
         self._second_start: Initialization | None = None
-        self._told_late = False
+        self._lens = LensCorrection()
         self._unchecked = 0
         self.reset()
 
@@ -71,14 +70,13 @@ class Mapper:
         """
         step = MappingStep()
         self._admit(frame, step)
-        frame = self._calibrated_as_the_map(frame, step)
-        self._note_camera(frame, step)
-        looks = self.state is not MappingState.LOST or self._stream.time_to_look(frame, self.config.relocalization_period)
+        frame = self._calibrated(frame, step)
+        looks = self.state is not MappingState.LOST or self._frontend.time_to_look(frame)
         if not looks:
-            step.message = LOOKING  # but not at every frame, to limit the load of a lost camera
+            step.message = LOOKING
             if not self._may_start_again(frame):
                 return step.update(frame, self.state, self.map)
-        frame = self._stream.undistorted(frame)
+        frame = self._lens.undistorted(frame)
         step.lap("undistort")
         features = self._encoded(frame)
         step.lap("encode")
@@ -100,47 +98,15 @@ class Mapper:
         self._correct_scale(step)
         return step.update(frame, self.state, self.map)
 
-    def _calibrated_as_the_map(self, frame: Frame, step: MappingStep) -> Frame:
-        """A map has one kind of camera: a calibration that arrives late begins a start again, and is not used for a map.
-
-        Images without one that continue a calibrated map were taken by its camera, unless it is told.
-        """
-        fitted = self._images.with_camera(frame)
-        if fitted is not frame:
-            assert self._images.camera is not None
-            if self._stream.calibrated is None:
-                step.note = (
-                    "The images have no calibration: that of the map is used, with a focal length of "
-                    f"{self._images.camera.K[0, 0]:.0f} pixels for images {self._images.camera.width} pixels wide."
-                )
-            frame, self._stream.lent = fitted, True
-        late = self._stream.calibrated is False and frame.camera is not None
-        if late and self.has_begun:
-            if not self._told_late:
-                step.note = "The calibration arrived after mapping had started without it, so it is not used."
-            self._told_late = True
-            return replace(frame, camera=None)
-        if late and self.state is MappingState.INITIALIZING:
+    def _calibrated(self, frame: Frame, step: MappingStep) -> Frame:
+        """The frame with the calibration to use."""
+        settled = self._loaded or len(self.map.keyframes) > TINY_MAP_KEYFRAMES
+        starting = self.state is MappingState.INITIALIZING
+        ruling = self._camera.rule(frame, MapStage(starting, self.has_begun, settled, self.frozen))
+        if ruling.begin_again:
             self._use(KeyframeMap())
-            step.note = "The calibration has arrived: the start begins again with it."
-        if self._stream.calibrated is None or late:
-            self._stream.calibrated = frame.camera is not None
-        return frame
-
-    def _note_camera(self, frame: Frame, step: MappingStep) -> None:
-        """Says when the calibration changes. A map that has barely begun begins again with it: drivers mend the first."""
-        change = self._camera_watch.look(frame.camera)
-        if not change:
-            return
-        if self._camera_watch.alternates:
-            step.note = f"{change}. Do two nodes publish camera_info?"
-        elif self.frozen:
-            step.note = f"{change}. If nobody has zoomed, one of the two is wrong, and so are the poses by it."
-        elif self._loaded or len(self.map.keyframes) > TINY_MAP_KEYFRAMES:
-            step.note = f"{change}; keyframes of both are in the map. If nobody has zoomed, the map is wrong: begin a new one."
-        else:
-            self._use(KeyframeMap())
-            step.note = f"{change}; the map begins again with it."
+        step.note = ruling.note or step.note
+        return ruling.frame
 
     def _check_camera(self, frame: Frame, features: Any, step: MappingStep) -> None:
         """Compares the calibration with a loaded map, over the first images that are found in it; says when it does not fit."""
@@ -150,7 +116,7 @@ class Mapper:
         if self._unchecked % CAMERA_CHECK_FRAMES == 0 and self._relocalizer.doubt is None:
             self._relocalizer.find(features, self.map.T_world_cam(len(self.map.frames) - 1))
         if self._relocalizer.doubt is not None:
-            of_map = " It is that of the map: give the images their own." if self._stream.lent else ""
+            of_map = " It is that of the map: give the images their own." if self._camera.lent else ""
             step.note, self._unchecked = self._relocalizer.doubt.sentence(frame.camera) + of_map, 0
 
     def _start(self, frame: Frame, features: Any, step: MappingStep) -> None:
@@ -345,13 +311,13 @@ class Mapper:
 
     def reset(self) -> None:
         """Clears the map."""
-        self._stream, self._camera_watch = FrameStream(), CameraWatch()
+        self._stream, self._camera = FrameStream(), StreamCamera()
         self._images = FittedImages(self._model)
         self._use(KeyframeMap())
 
     def load(self, keyframe_map: KeyframeMap, *, frozen: bool = False) -> None:
         """Continues a saved map: the camera is localized in it. frozen: only localizes, without changing the map."""
-        self._stream, self._camera_watch = FrameStream(), CameraWatch()
+        self._stream, self._camera = FrameStream(), StreamCamera(keyframe_map)
         self._images = FittedImages(self._model, keyframe_map)
         self._use(keyframe_map, frozen=frozen)
         self._loaded, self._loaded_frames, self.state = True, len(keyframe_map.frames), MappingState.LOST
@@ -411,7 +377,6 @@ class Mapper:
         self.state = MappingState.WAITING
         self._loaded, self._loaded_frames, self._guess = False, 0, None
         self._unchecked = 0
-        self._told_late = False
         self._second_start = None
         self._workspace, self._tracker = workspace, workspace.tracker
         self._relocalizer.search(workspace)

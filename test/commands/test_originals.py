@@ -19,7 +19,7 @@ from st3r_ros.io.image_file import read_image
 from st3r_ros.maps.export import export_colmap, export_nerfstudio
 from st3r_ros.sequences import open_sequence
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.tracking.stream import FrameStream
+from st3r_ros.slam.tracking.stream import LensCorrection
 from st3r_ros.types import FramePose, Keyframe
 
 LENS = Camera(320, 240, np.array([[260.0, 0, 161], [0, 262, 118], [0, 0, 1]]), distortion=np.array([-0.2, 0.05, 0.0, 0.0]))
@@ -35,8 +35,8 @@ def pictures(folder, suffix: str = ".png"):
 
 def map_of(folder, camera: Camera | None) -> KeyframeMap:
     """A keyframe of half the size for each image of a folder, as a mapper makes them."""
-    result, stream = KeyframeMap(), FrameStream()
-    for frame in map(stream.undistorted, open_sequence(str(folder), camera=camera)):
+    result, lens = KeyframeMap(), LensCorrection()
+    for frame in map(lens.undistorted, open_sequence(str(folder), camera=camera)):
         image = cv2.resize(frame.image, (160, 120), interpolation=cv2.INTER_AREA)
         K = LENS.without_distortion().scaled(160, 120).K
         X, conf = np.ones((120, 160, 3), np.float32), np.ones((120, 160), np.float32)

@@ -40,7 +40,7 @@ from st3r_ros.slam.places.covisibility import Viewpoint
 from st3r_ros.slam.places.direction import locate_direction
 from st3r_ros.slam.places.focal_check import FocalCheck, FocalDoubt, contradicts
 from st3r_ros.slam.places.reference import Reference, measured_keyframe
-from st3r_ros.slam.tracking.stream import FrameStream
+from st3r_ros.slam.tracking.stream import LensCorrection, check_frame
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Features, Frame, Keyframe, LocalizationResult, LocalizationStatus, Matches, PairModel
 
@@ -61,7 +61,7 @@ class Relocalizer:
         self.config = config or RelocalizerConfig()
         self._references: dict[str, Reference] = {}
         self._workspace: Workspace | None = None
-        self._lens = FrameStream()
+        self._lens = LensCorrection()
         self._check = FocalCheck()
         self._fitted: tuple[Features, str, FocalFit | None] | None = None
 
@@ -200,7 +200,7 @@ class Relocalizer:
         return replace(result, reason=reason, focal_estimated=not query.K_known, doubt=doubt)
 
     def _encode(self, frame: Frame) -> Features:
-        FrameStream().admit(frame)  # each picture for itself: sizes and stamps may be any
+        check_frame(frame)
         features: Features = self._model.encode(self._lens.undistorted(frame))
         return features
 

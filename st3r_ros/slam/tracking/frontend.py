@@ -46,6 +46,7 @@ class Frontend:
         self._last_ns: int | None = None
         self._interval_s = 0.0
         self._most_trusted = 0
+        self._looked_ns: int | None = None
 
     def enter(self, keyframe: Keyframe) -> None:
         """Tracks against this keyframe from now on, starting at its pose."""
@@ -65,6 +66,15 @@ class Frontend:
         """Marks the camera as lost."""
         self.previous, self._T_kf_cam, self._most_trusted = None, Sim3.identity(), 0
         self._velocity, self._last_ns, self._interval_s = None, None, 0.0
+        self._looked_ns = None
+
+    def time_to_look(self, frame: Frame) -> bool:
+        """Whether a lost camera is to be looked for in this frame: not in every one, to limit the load."""
+        period_ns = self._tracker.config.relocalization_period * 1e9
+        if self._looked_ns is not None and 0 <= frame.stamp_ns - self._looked_ns < period_ns:
+            return False
+        self._looked_ns = frame.stamp_ns
+        return True
 
     def accept(self, frame: Frame, features: Any, tracked: Tracked) -> None:
         """Sets the start for the next frame."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that frames form one stream (one image size, increasing stamps) and removes lens distortion."""
+"""What every frame goes through first: checks that it can be used and continues its stream, and removal of lens distortion."""
 
 from __future__ import annotations
 
@@ -18,20 +18,14 @@ CHANGE_FRAMES, CHANGE_LIMIT = 3, 10
 
 
 class FrameStream:
-    """The state of a stream that its next frame must agree with. calibrated: whether its frames have a calibration, None before
-    the first one; lent: whether it is that of the map that they continue."""
+    """The state of a stream that its next frame must agree with."""
 
     def __init__(self) -> None:
-        self.calibrated: bool | None = None
-        self.lent = False
         self._shape: tuple[int, ...] | None = None
         self._admitted = 0
         self._other_shape: tuple[int, ...] | None = None
         self._others = 0
         self._last_stamp_ns: int | None = None
-        self._looked_ns: int | None = None
-        self._undistorter: Undistorter | None = None
-        self._distorted: Camera | None = None
 
     def seconds_back(self, frame: Frame) -> float:
         """How far before the last stamp that of a frame lies; 0 where it does not."""
@@ -40,14 +34,6 @@ class FrameStream:
     def forget_time(self) -> None:
         """The next stamp may be any."""
         self._last_stamp_ns = None
-        self._looked_ns = None
-
-    def time_to_look(self, frame: Frame, period: float) -> bool:
-        """Whether the last True was at least `period` seconds of the stream ago."""
-        if self._looked_ns is not None and 0 <= frame.stamp_ns - self._looked_ns < period * 1e9:
-            return False
-        self._looked_ns = frame.stamp_ns
-        return True
 
     def began_wrongly(self, frame: Frame) -> bool:
         """Whether the stream began with a few odd frames: this one and those refused before it share another image size.
@@ -72,26 +58,12 @@ class FrameStream:
 
         Raises FrameError, changing nothing, for a frame that cannot be used.
         """
+        check_frame(frame)
         shape = frame.image.shape
-        if frame.image.ndim != 3 or shape[2] != 3 or frame.image.dtype != np.uint8:
-            raise FrameError(f"Frame {frame.id} is an array of shape {shape}, {frame.image.dtype}; it must be (H, W, 3) uint8.")
-        if min(shape[:2]) < MIN_SIDE:
-            raise FrameError(f"Frame {frame.id} is {shape[1]}x{shape[0]} pixels; each side needs at least {MIN_SIDE}.")
         if self._shape is not None and shape != self._shape:
             raise FrameError(
                 f"Frame {frame.id} is {shape[1]}x{shape[0]} but the stream began with {self._shape[1]}x{self._shape[0]}; "
                 "one map needs one image size. For another one begin a new map (the node: ~/reset)."
-            )
-        if frame.mask is not None and frame.mask.shape != shape[:2]:
-            raise FrameError(
-                f"Frame {frame.id} is {shape[1]}x{shape[0]} but its mask is {frame.mask.shape[1]}x{frame.mask.shape[0]}; "
-                "give masks of the size of the images."
-            )
-        camera = frame.camera
-        if camera is not None and (camera.width, camera.height) != (shape[1], shape[0]):
-            raise FrameError(
-                f"Frame {frame.id} is {shape[1]}x{shape[0]} but its calibration is for {camera.width}x{camera.height}; "
-                "give the calibration of this image size."
             )
         if self._last_stamp_ns is not None and frame.stamp_ns <= self._last_stamp_ns:
             last = self._last_stamp_ns * 1e-9
@@ -99,6 +71,34 @@ class FrameStream:
             raise FrameError(f"Frame {frame.id} has stamp {frame.stamp:.9f} s, not later than the last one, {last:.9f} s{hint}")
         self._shape, self._last_stamp_ns = shape, frame.stamp_ns
         self._admitted += 1
+
+
+def check_frame(frame: Frame) -> None:
+    """Raises FrameError for a frame that cannot be used, whatever the others are."""
+    shape = frame.image.shape
+    if frame.image.ndim != 3 or shape[2] != 3 or frame.image.dtype != np.uint8:
+        raise FrameError(f"Frame {frame.id} is an array of shape {shape}, {frame.image.dtype}; it must be (H, W, 3) uint8.")
+    if min(shape[:2]) < MIN_SIDE:
+        raise FrameError(f"Frame {frame.id} is {shape[1]}x{shape[0]} pixels; each side needs at least {MIN_SIDE}.")
+    if frame.mask is not None and frame.mask.shape != shape[:2]:
+        raise FrameError(
+            f"Frame {frame.id} is {shape[1]}x{shape[0]} but its mask is {frame.mask.shape[1]}x{frame.mask.shape[0]}; "
+            "give masks of the size of the images."
+        )
+    camera = frame.camera
+    if camera is not None and (camera.width, camera.height) != (shape[1], shape[0]):
+        raise FrameError(
+            f"Frame {frame.id} is {shape[1]}x{shape[0]} but its calibration is for {camera.width}x{camera.height}; "
+            "give the calibration of this image size."
+        )
+
+
+class LensCorrection:
+    """Removes lens distortion; the tables of the last camera are kept."""
+
+    def __init__(self) -> None:
+        self._undistorter: Undistorter | None = None
+        self._distorted: Camera | None = None
 
     def undistorted(self, frame: Frame) -> Frame:
         """The frame as a camera without distortion would have taken it."""
