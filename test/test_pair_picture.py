@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from st3r_ros.commands.pair_picture import SHOWN_MATCHES, draw_matches, draw_values, spread_best
-from st3r_ros.pair.matching.matches import DescriptorMatches
+from st3r_ros.types import Matches
 
 SHAPE = (96, 128)
 
@@ -15,15 +15,15 @@ def decode(png: bytes) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def random_matches(count: int, shape0: tuple[int, int] = SHAPE, shape1: tuple[int, int] = SHAPE) -> DescriptorMatches:
+def random_matches(count: int, shape0: tuple[int, int] = SHAPE, shape1: tuple[int, int] = SHAPE) -> Matches:
     rng = np.random.default_rng(count)
     pixels0, pixels1 = (rng.uniform(0, 1, (count, 2)) * (shape[1] - 1, shape[0] - 1) for shape in (shape0, shape1))
-    return DescriptorMatches(*map(torch.from_numpy, (pixels0, pixels1, rng.permutation(count).astype(np.float64))))
+    return Matches(*map(torch.from_numpy, (pixels0, pixels1, rng.permutation(count).astype(np.float64))))
 
 
 def test_the_shown_matches_are_good_ones_from_everywhere():
     matches = random_matches(5000)
-    pixels, conf = matches.pixels0.numpy(), matches.conf.numpy()
+    pixels, conf = matches.pixels0.numpy(), matches.weight.numpy()
     chosen = spread_best(pixels, conf, SHAPE)
     assert len(chosen) == len(set(chosen)) == SHOWN_MATCHES
     assert chosen[0] == conf.argmax()

@@ -13,7 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from st3r_ros.pair.matching.matches import DescriptorMatches
+from st3r_ros.types import Matches
 
 DPI = 100
 SHOWN_MATCHES = 60
@@ -24,13 +24,13 @@ MIN_PICTURE_PX = 1100
 NOTHING = "#d4d4d8"
 
 
-def draw_matches(image0: np.ndarray, image1: np.ndarray, matches: DescriptorMatches, title: str) -> bytes:
+def draw_matches(image0: np.ndarray, image1: np.ndarray, matches: Matches, title: str) -> bytes:
     """Both images side by side with lines between the best matches, as PNG bytes.
 
     image0, image1: (h, w, 3) uint8, each of its own size. The colour of a line encodes the position of its end in image 0, so
     that a line with another colour than its neighbours in image 1 is a wrong match.
     """
-    pixels0, pixels1, conf = (x.double().numpy() for x in (matches.pixels0, matches.pixels1, matches.conf))
+    pixels0, pixels1, conf = (x.double().numpy() for x in (matches.pixels0, matches.pixels1, matches.weight))
     chosen = spread_best(pixels0, conf, image0.shape[:2])
     pixels0, pixels1 = pixels0[chosen], pixels1[chosen]
     (height0, width0), (height1, width1) = image0.shape[:2], image1.shape[:2]

@@ -10,10 +10,9 @@ import numpy as np
 
 import st3r_ros
 from st3r_ros.geometry.relative_pose import RelativePose, pose_by_alignment, pose_by_pnp
-from st3r_ros.pair.matching.matches import DescriptorMatches
 from st3r_ros.pair.reconstruction import ReconstructedImage, Reconstruction
 from st3r_ros.results import peak_rss_mb
-from st3r_ros.types import PairModel
+from st3r_ros.types import Matches, PairModel
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PNP_THRESHOLD_PX = 4.0
@@ -115,9 +114,7 @@ def summarise(
     )
 
 
-def find_pose(
-    first: ReconstructedImage, second: ReconstructedImage, matches: DescriptorMatches
-) -> tuple[RelativePose | None, str]:
+def find_pose(first: ReconstructedImage, second: ReconstructedImage, matches: Matches) -> tuple[RelativePose | None, str]:
     """The pose of camera 1 from points of image 0 and the pixels of image 1 that match them; or None and the reason."""
     if not np.isfinite(second.K).all():
         return None, "The pointmap of image 1 gives no focal length, so the pose cannot be computed from the matches."

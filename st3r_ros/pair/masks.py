@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import torch
@@ -50,7 +52,7 @@ def usable_matches(matches: Matches, mask0: np.ndarray | None, mask1: np.ndarray
     kept = torch.from_numpy(is_usable(mask0, matches.pixels0.numpy()) & is_usable(mask1, matches.pixels1.numpy()))
     share = 1.0 if mask1 is None else float(mask1.mean())
     possible = max(1, round(matches.possible * share))
-    return Matches(matches.pixels0[kept], matches.pixels1[kept], matches.weight[kept], possible)
+    return replace(matches.chosen(kept), possible=possible)
 
 
 def claimed(conf: torch.Tensor, mask: np.ndarray | None) -> torch.Tensor:

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from st3r_ros.errors import ConfigError
-from st3r_ros.pair.matching.matches import DescriptorMatches
-from st3r_ros.types import Features, Frame, PairModel, PairPrediction
+from st3r_ros.types import Features, Frame, Matches, PairModel, PairPrediction
 
 Stage = Callable[[str], AbstractContextManager[object]]
 """Measures the stage of that name; `contextlib.nullcontext` does not."""
@@ -44,7 +43,7 @@ class Reconstruction:
     """
 
     images: tuple[ReconstructedImage, ...]
-    matches: DescriptorMatches | None
+    matches: Matches | None
     focal_source: str
 
 
@@ -66,9 +65,7 @@ def reconstruct_by_prediction(model: PairModel, image0: np.ndarray, image1: np.n
         _reconstructed(features[0], images[0], order01.X_0_0, order01.conf0, order01),
         _reconstructed(features[-1], images[-1], order01.X_0_1, order01.conf1, order10),
     )
-    found = order01.matches
-    matches = DescriptorMatches(found.pixels0, found.pixels1, found.weight) if len(images) == 2 else None
-    return Reconstruction(seen[: len(images)], matches, "assumed")
+    return Reconstruction(seen[: len(images)], order01.matches if len(images) == 2 else None, "assumed")
 
 
 def _reconstructed(

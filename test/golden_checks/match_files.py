@@ -24,9 +24,10 @@ from golden_checks.results import (
     share_missing,
     statistics_error,
 )
-from st3r_ros.pair.matching.matches import DescriptorMatches, PixelMatches, flat_index, merge_matches, pixels_at
+from st3r_ros.pair.matching.matches import flat_index, merge_matches, pixels_at
 from st3r_ros.pair.matching.nearest import nearest
 from st3r_ros.pair.matching.reciprocal import DescriptorMaps, fast_reciprocal, one_order_matches, symmetric_matches
+from st3r_ros.types import Matches
 
 TINY_NAME = re.compile(r"match_tiny_\w+?_(\d+)x(\d+)\.npz")
 TINY_NOT_RESULTS = re.compile(r"img[12]|s(hape|um)_img|\w+_S\d+_(xy2|conf)|margin_.*")
@@ -97,18 +98,18 @@ def _synthetic_arrays(given: Mapping[str, torch.Tensor], names: list[str]) -> di
         elif match := re.fullmatch(r"nonsym_tol(\d+)_xy1", name):
             maps = desc0, desc1, given["conf1"], given["conf2"]
             both = one_order_matches(*maps, subsample=SYNTHETIC_SUBSAMPLE, pixel_tolerance=float(match[1]))
-            ours |= _pixels(f"nonsym_tol{match[1]}", both) | {f"nonsym_tol{match[1]}_conf": both.conf.numpy()}
+            ours |= _pixels(f"nonsym_tol{match[1]}", both) | {f"nonsym_tol{match[1]}_conf": both.weight.numpy()}
     return ours | (_merged(given["merge_in1"], given["merge_in2"]) if "merge_in1" in given else {})
 
 
 def _merged(index0: torch.Tensor, index1: torch.Tensor) -> dict[str, np.ndarray]:
     """The union of one list of pixels, its places in the list carried along as confidences."""
     pixels = pixels_at(index0.long(), MERGE_SHAPES[0][1]), pixels_at(index1.long(), MERGE_SHAPES[1][1])
-    merged = merge_matches([DescriptorMatches(*pixels, torch.arange(len(index0)))], *MERGE_SHAPES)
-    return _pixels("merge", merged) | {"merge_index": merged.conf.numpy()}
+    merged = merge_matches([Matches(*pixels, torch.arange(len(index0)))], *MERGE_SHAPES)
+    return _pixels("merge", merged) | {"merge_index": merged.weight.numpy()}
 
 
-def _pixels(name: str, matches: PixelMatches) -> dict[str, np.ndarray]:
+def _pixels(name: str, matches: Matches) -> dict[str, np.ndarray]:
     return {f"{name}_xy1": matches.pixels0.numpy(), f"{name}_xy2": matches.pixels1.numpy()}
 
 
@@ -124,7 +125,7 @@ def _both_orders(image0: np.ndarray, image1: np.ndarray) -> dict[str, np.ndarray
     return maps
 
 
-def _tiny_matches(kind: str, maps: Arrays, subsample: int) -> PixelMatches:
+def _tiny_matches(kind: str, maps: Arrays, subsample: int) -> Matches:
     first, second = (
         DescriptorMaps(*(torch.from_numpy(maps[name]) for name in (f"desc_{a}", f"desc_{b}", f"desc_conf_{a}", f"desc_conf_{b}")))
         for a, b in (("11", "21"), ("12", "22"))
@@ -136,12 +137,12 @@ def _tiny_matches(kind: str, maps: Arrays, subsample: int) -> PixelMatches:
     return symmetric_matches(first, second, subsample=subsample)
 
 
-def _compare_matches(file: str, name: str, ours: PixelMatches, golden: Arrays) -> Iterator[Check]:
+def _compare_matches(file: str, name: str, ours: Matches, golden: Arrays) -> Iterator[Check]:
     mine = np.concatenate((ours.pixels0.numpy(), ours.pixels1.numpy()), axis=1)
     theirs = np.concatenate((golden[f"{name}_xy1"], golden[f"{name}_xy2"]), axis=1)
     yield Check(file, f"{name}_xy", "share different", share_missing(mine, theirs), NEAR_TIES)
-    if isinstance(ours, DescriptorMatches):
-        mine_conf = dict(zip(map(tuple, mine.tolist()), ours.conf.tolist(), strict=True))
+    if f"{name}_conf" in golden:
+        mine_conf = dict(zip(map(tuple, mine.tolist()), ours.weight.tolist(), strict=True))
         theirs_conf = dict(zip(map(tuple, theirs.tolist()), golden[f"{name}_conf"].tolist(), strict=True))
         both = sorted(mine_conf.keys() & theirs_conf.keys())
         error = relative_l2(np.array([mine_conf[key] for key in both]), np.array([theirs_conf[key] for key in both]))

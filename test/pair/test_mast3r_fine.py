@@ -9,7 +9,7 @@ from small_networks import make_network
 from procedural_weights import image
 from st3r_ros.pair.mast3r.model import MASt3RPairModel
 from st3r_ros.pair.mast3r.reconstruction import match_full_resolution
-from st3r_ros.pair.matching.matches import PixelMatches
+from st3r_ros.types import Matches
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_an_image_is_matched_with_itself_pixel_by_pixel(model, shape):
     picture = image("fine", *shape)
     y, x = np.mgrid[4 : shape[0] : 8, 4 : shape[1] : 8]
     pixels = torch.from_numpy(np.stack([x.ravel(), y.ravel()], axis=1)).float()
-    found = match_full_resolution(model, picture, picture, PixelMatches(pixels, pixels), subsample=4)
+    found = match_full_resolution(model, picture, picture, Matches(pixels, pixels), subsample=4)
     torch.testing.assert_close(found.pixels0, found.pixels1)
     assert (found.pixels0 >= -0.5).all() and (found.pixels0[:, 0] < shape[1]).all() and (found.pixels0[:, 1] < shape[0]).all()
     cells = {(int(x) // 16, int(y) // 16) for x, y in found.pixels0.tolist()}
@@ -35,5 +35,5 @@ def test_an_image_is_matched_with_itself_pixel_by_pixel(model, shape):
 
 
 def test_without_coarse_matches_nothing_is_matched(model):
-    none = PixelMatches(torch.zeros(0, 2), torch.zeros(0, 2))
+    none = Matches(torch.zeros(0, 2), torch.zeros(0, 2))
     assert len(match_full_resolution(model, image("a", 64, 96), image("b", 64, 96), none)) == 0

@@ -16,7 +16,7 @@ from small_networks import make_network
 from st3r_ros.config import SimulationConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.eval.trajectory import evaluate_trajectory
-from st3r_ros.geometry.camera import pixel_grid
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.network.config import NetworkConfig
 from st3r_ros.network.heads import ImagePart

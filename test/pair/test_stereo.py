@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
-from st3r_ros.geometry.camera import pixel_grid
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.pair.opencv.stereo import DenseDepth, interpolated_depth, rectify, semi_global_depth
 

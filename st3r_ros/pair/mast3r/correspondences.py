@@ -12,9 +12,9 @@ import torch
 from st3r_ros.network.outputs import PairOutput
 from st3r_ros.pair.mast3r.graphs import Tensors
 from st3r_ros.pair.mast3r.inference import Inference
-from st3r_ros.pair.matching.matches import DescriptorMatches, PixelMatches, image_shape, values_at
+from st3r_ros.pair.matching.matches import image_shape, values_at
 from st3r_ros.pair.matching.pointmaps import pointmap_matches
-from st3r_ros.pair.matching.projective import ProjectiveMatches, projective_matches, seeds_from
+from st3r_ros.pair.matching.projective import Projections, projective_matches, seeds_from
 from st3r_ros.pair.matching.reciprocal import fast_reciprocal
 from st3r_ros.pair.matching.subpixel import refine_matches
 from st3r_ros.types import Matches
@@ -28,11 +28,10 @@ def match_descriptors(output: PairOutput, subsample: int, min_conf: float) -> Ma
     view0, view1 = output.view0, output.view1
     assert view0.desc is not None and view1.desc is not None
     assert view0.desc_conf is not None and view1.desc_conf is not None
-    found = fast_reciprocal(view1.desc, view0.desc, subsample=subsample)
-    conf = torch.minimum(values_at(view0.desc_conf, found.pixels1), values_at(view1.desc_conf, found.pixels0))
-    fine = refine_matches(view0.desc, view1.desc, PixelMatches(found.pixels1, found.pixels0))
-    matches = DescriptorMatches(fine.pixels0, fine.pixels1, conf)
-    return _weighted(matches, min_conf, _queries(view1.desc_conf, subsample))
+    found = fast_reciprocal(view1.desc, view0.desc, subsample=subsample).swapped()
+    conf = torch.minimum(values_at(view0.desc_conf, found.pixels0), values_at(view1.desc_conf, found.pixels1))
+    fine = refine_matches(view0.desc, view1.desc, found)
+    return _weighted(fine, conf, min_conf, _queries(view1.desc_conf, subsample))
 
 
 def match_points(output: PairOutput, subsample: int, min_conf: float) -> Matches:
@@ -40,7 +39,7 @@ def match_points(output: PairOutput, subsample: int, min_conf: float) -> Matches
     view0, view1 = output.view0, output.view1
     assert view0.X is not None and view1.X is not None and view0.conf is not None and view1.conf is not None
     found = pointmap_matches(view0.X, view1.X, view0.conf, view1.conf, subsample=subsample, min_conf=min_conf)
-    return _weighted(found, min_conf, _queries(view1.conf, subsample))
+    return _weighted(found, found.weight, min_conf, _queries(view1.conf, subsample))
 
 
 def match_projections(inference: Inference, output: PairOutput, seed: Matches | None, subsample: int, min_conf: float) -> Matches:
@@ -52,8 +51,7 @@ def match_projections(inference: Inference, output: PairOutput, seed: Matches | 
     assert view0.X is not None and view1.X is not None and view0.conf is not None and view1.conf is not None
     seeds = None
     if seed is not None:
-        known = PixelMatches(seed.pixels0.to(view1.X.device), seed.pixels1.to(view1.X.device))
-        seeds = seeds_from(known, image_shape(view1.conf), subsample)[None]
+        seeds = seeds_from(seed.to(view1.X.device), image_shape(view1.conf), subsample)[None]
 
     def search(X_0_0: torch.Tensor, X_0_1: torch.Tensor, *more: torch.Tensor | None) -> Tensors:
         *descriptors, seeds = more
@@ -63,18 +61,18 @@ def match_projections(inference: Inference, output: PairOutput, seed: Matches | 
     maps = [None if x is None else x[None] for x in (view0.X, view1.X, view0.desc, view1.desc)]
     pixels0, pixels1, valid = inference.run(("projective", subsample), search, *maps, seeds)
     assert pixels0 is not None and pixels1 is not None and valid is not None
-    found = ProjectiveMatches(pixels0, pixels1, valid).of_pair(0)
+    found = Projections(pixels0, pixels1, valid).of_pair(0)
     conf0, conf1 = (view.conf if view.desc_conf is None else view.desc_conf for view in (view0, view1))
     assert conf0 is not None and conf1 is not None
     height, width = conf0.shape
     inside = torch.stack([found.pixels0[:, 0].clamp(0, width - 1), found.pixels0[:, 1].clamp(0, height - 1)], dim=1)
     conf = torch.minimum(values_at(conf0, inside.round().long()), values_at(conf1, found.pixels1.long()))
-    return _weighted(DescriptorMatches(found.pixels0, found.pixels1, conf), min_conf, _queries(conf1, subsample))
+    return _weighted(found, conf, min_conf, _queries(conf1, subsample))
 
 
-def _weighted(found: DescriptorMatches, min_conf: float, possible: int) -> Matches:
-    conf = found.conf.float()
-    kept = conf >= min_conf
+def _weighted(found: Matches, conf: torch.Tensor, min_conf: float, possible: int) -> Matches:
+    """The matches with a confidence (N,) of at least `min_conf`, as a `PairPrediction` has them."""
+    kept = conf.float() >= min_conf
     pixels0, pixels1, conf = (x[kept].float().cpu() for x in (found.pixels0, found.pixels1, conf))
     reference = conf.quantile(FULL_TRUST) if len(conf) else torch.ones(())
     return Matches(pixels0, pixels1, (conf / reference).clamp(LEAST_WEIGHT, 1.0), possible)

@@ -16,10 +16,10 @@ from st3r_ros.geometry.focal import intrinsics_from_pointmap
 from st3r_ros.network.outputs import PairOutput
 from st3r_ros.pair.mast3r.inference import MASt3RFeatures
 from st3r_ros.pair.matching.coarse_to_fine import Window, WindowPair, coarse_to_fine
-from st3r_ros.pair.matching.matches import DescriptorMatches, PixelMatches
 from st3r_ros.pair.matching.pointmaps import PointMaps, symmetric_pointmap_matches
 from st3r_ros.pair.matching.reciprocal import DescriptorMaps, one_order_matches, symmetric_matches
 from st3r_ros.pair.reconstruction import ReconstructedImage, Reconstruction, Stage, as_array
+from st3r_ros.types import Matches
 
 if TYPE_CHECKING:
     from st3r_ros.pair.mast3r.model import MASt3RPairModel
@@ -47,8 +47,8 @@ def reconstruct(model: MASt3RPairModel, images: Sequence[np.ndarray], *, fine: b
 
 @torch.no_grad()
 def match_full_resolution(
-    model: MASt3RPairModel, image0: np.ndarray, image1: np.ndarray, coarse: PixelMatches, *, subsample: int = 8
-) -> DescriptorMatches:
+    model: MASt3RPairModel, image0: np.ndarray, image1: np.ndarray, coarse: Matches, *, subsample: int = 8
+) -> Matches:
     """Matches of two images (H, W, 3) uint8, in pixels of the images, float32, on the CPU.
 
     coarse: matches of the reduced images, in pixels of the full ones. The network must have descriptors.
@@ -63,7 +63,7 @@ def match_full_resolution(
             seen[view, window] = model.see(np.ascontiguousarray(part))
         return seen[view, window]
 
-    def match_windows(pairs: Sequence[WindowPair]) -> list[DescriptorMatches]:
+    def match_windows(pairs: Sequence[WindowPair]) -> list[Matches]:
         features = [(see(0, window0), see(1, window1)) for window0, window1 in pairs]
         outputs = model.infer(features, pointmaps=False)
         return [_in_window(output, *pair, subsample) for output, pair in zip(outputs, features, strict=True)]
@@ -72,30 +72,28 @@ def match_full_resolution(
     return coarse_to_fine(coarse, *shapes, match_windows, window_shape=(3 * side // 4, side))
 
 
-def _in_window(output: PairOutput, features0: MASt3RFeatures, features1: MASt3RFeatures, subsample: int) -> DescriptorMatches:
+def _in_window(output: PairOutput, features0: MASt3RFeatures, features1: MASt3RFeatures, subsample: int) -> Matches:
     """Matches of two windows, in pixels of the windows."""
     maps = (_asked(x) for x in (output.view0.desc, output.view1.desc, output.view0.desc_conf, output.view1.desc_conf))
     found = one_order_matches(*maps, subsample=subsample)
     pixels = (f.plan.to_original(p.cpu().numpy()) for f, p in ((features0, found.pixels0), (features1, found.pixels1)))
     pixels0, pixels1 = (torch.from_numpy(p).float() for p in pixels)
-    return DescriptorMatches(pixels0, pixels1, found.conf.cpu())
+    return Matches(pixels0, pixels1, found.weight.cpu())
 
 
-def _match_fine(
-    model: MASt3RPairModel, images: Sequence[np.ndarray], seen: Sequence[MASt3RFeatures], coarse: PixelMatches
-) -> DescriptorMatches:
+def _match_fine(model: MASt3RPairModel, images: Sequence[np.ndarray], seen: Sequence[MASt3RFeatures], coarse: Matches) -> Matches:
     """Matches at full resolution, in pixels of the working images, without those in cropped parts."""
     plan0, plan1 = (one.plan for one in seen)
     full0, full1 = plan0.to_original(coarse.pixels0.cpu().numpy()), plan1.to_original(coarse.pixels1.cpu().numpy())
-    full = PixelMatches(torch.from_numpy(full0).float(), torch.from_numpy(full1).float())
+    full = Matches(torch.from_numpy(full0).float(), torch.from_numpy(full1).float())
     found = match_full_resolution(model, images[0], images[1], full, subsample=model.config.match_subsample)
     fine0, fine1 = plan0.to_working(found.pixels0.numpy()), plan1.to_working(found.pixels1.numpy())
     inside = [((p >= 0) & (p <= np.array(plan.out) - 1)).all(axis=1) for p, plan in ((fine0, plan0), (fine1, plan1))]
     kept = torch.from_numpy(inside[0] & inside[1])
-    return DescriptorMatches(torch.from_numpy(fine0)[kept], torch.from_numpy(fine1)[kept], found.conf[kept])
+    return Matches(torch.from_numpy(fine0), torch.from_numpy(fine1), found.weight).chosen(kept)
 
 
-def _match_outputs(order01: PairOutput, order10: PairOutput, subsample: int) -> DescriptorMatches:
+def _match_outputs(order01: PairOutput, order10: PairOutput, subsample: int) -> Matches:
     """Matches of both orders of the pair: by descriptors or, without them, by points."""
     of0, of1 = (order01.view0, order10.view1), (order01.view1, order10.view0)
     orders = zip(of0, of1, strict=True)
@@ -106,10 +104,9 @@ def _match_outputs(order01: PairOutput, order10: PairOutput, subsample: int) -> 
     return symmetric_matches(*descriptors, subsample=subsample)
 
 
-def _trusted(found: DescriptorMatches, min_conf: float) -> DescriptorMatches:
+def _trusted(found: Matches, min_conf: float) -> Matches:
     """The matches with sufficient confidence, on the CPU."""
-    kept = found.conf >= min_conf
-    return DescriptorMatches(*(x[kept].cpu() for x in (found.pixels0, found.pixels1, found.conf)))
+    return found.chosen(found.weight >= min_conf).to("cpu")
 
 
 def _reconstructed(features: MASt3RFeatures, outputs: Sequence[PairOutput], index: int) -> ReconstructedImage:

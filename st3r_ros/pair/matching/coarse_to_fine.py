@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from st3r_ros.pair.matching.matches import DescriptorMatches, PixelMatches, Shape, merge_matches
+from st3r_ros.pair.matching.matches import Shape, joined, merge_matches
+from st3r_ros.types import Matches
 
 COVERAGE = 0.9
 MAX_PAIRS = 32
@@ -36,18 +37,18 @@ class Window:
 
 WindowPair = tuple[Window, Window]
 # Matches each pair of windows, in pixels of the windows.
-MatchWindows = Callable[[Sequence[WindowPair]], Sequence[DescriptorMatches]]
+MatchWindows = Callable[[Sequence[WindowPair]], Sequence[Matches]]
 
 
 def coarse_to_fine(
-    coarse: PixelMatches,
+    coarse: Matches,
     shape0: Shape,
     shape1: Shape,
     match_windows: MatchWindows,
     *,
     window_shape: Shape = (384, 512),
     max_pairs: int = MAX_PAIRS,
-) -> DescriptorMatches:
+) -> Matches:
     """Full-resolution matches of two images (height, width), given `coarse` matches in full-resolution pixels.
 
     window_shape: height and width of the windows of a landscape image. Of duplicate matches from several windows, the most
@@ -57,11 +58,12 @@ def coarse_to_fine(
     pairs = covering_pairs(windows0, windows1, coarse, max_pairs=max_pairs)
     device = coarse.pixels0.device
     none = torch.zeros(0, 2, dtype=torch.int64, device=device)
-    parts = [DescriptorMatches(none, none, torch.zeros(0, device=device))]
+    parts = [Matches(none, none)]
     for (window0, window1), fine in zip(pairs, match_windows(pairs) if pairs else [], strict=True):
         corner0, corner1 = none.new_tensor([window0.x, window0.y]), none.new_tensor([window1.x, window1.y])
-        parts.append(DescriptorMatches(fine.pixels0 + corner0, fine.pixels1 + corner1, fine.conf))
-    return merge_matches([_by_confidence(parts)], shape0, shape1)
+        parts.append(replace(fine, pixels0=fine.pixels0 + corner0, pixels1=fine.pixels1 + corner1))
+    matches = joined(parts)
+    return merge_matches([matches.chosen(matches.weight.argsort(descending=True, stable=True))], shape0, shape1)
 
 
 def overlapping_windows(shape: Shape, window_shape: Shape) -> list[Window]:
@@ -77,7 +79,7 @@ def overlapping_windows(shape: Shape, window_shape: Shape) -> list[Window]:
 def covering_pairs(
     windows0: Sequence[Window],
     windows1: Sequence[Window],
-    matches: PixelMatches,
+    matches: Matches,
     *,
     coverage: float = COVERAGE,
     max_pairs: int = MAX_PAIRS,
@@ -105,11 +107,3 @@ def _positions(size: int, window: int) -> list[int]:
     """Starts of evenly spaced windows from one end to the other, at most half a window apart."""
     steps = math.ceil((size - window) / max(window // 2, 1))
     return [round(i * (size - window) / max(steps, 1)) for i in range(steps + 1)]
-
-
-def _by_confidence(parts: Sequence[DescriptorMatches]) -> DescriptorMatches:
-    """All matches in one list, the most confident first."""
-    conf = torch.cat([p.conf for p in parts])
-    order = conf.argsort(descending=True, stable=True)
-    pixels0, pixels1 = torch.cat([p.pixels0 for p in parts]), torch.cat([p.pixels1 for p in parts])
-    return DescriptorMatches(pixels0[order], pixels1[order], conf[order])

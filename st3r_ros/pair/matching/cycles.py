@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from st3r_ros.pair.matching.matches import PixelMatches, Shape, flat_index, pixels_at, unique_pairs
+from st3r_ros.pair.matching.matches import Shape, flat_index, merge_matches, pixels_at, unique_pairs
+from st3r_ros.types import Matches
 
 MAX_ROUNDS = 10
 
@@ -60,7 +61,7 @@ def grid_pixels(shape: Shape, subsample: int, device: torch.device) -> torch.Ten
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
-def closed_cycles(tables: PairTables, starts: torch.Tensor, max_rounds: int) -> PixelMatches:
+def closed_cycles(tables: PairTables, starts: torch.Tensor, max_rounds: int) -> Matches:
     """The reciprocal neighbours reached from pixels `starts` (n,), row-major indices in image 0, in at most `max_rounds`.
 
     Distinct pairs, sorted by pixel in image 0, then in image 1.
@@ -80,7 +81,7 @@ def closed_cycles(tables: PairTables, starts: torch.Tensor, max_rounds: int) -> 
     return _as_matches(tables, torch.cat(found0), torch.cat(found1))
 
 
-def near_cycles(tables: PairTables, starts: torch.Tensor, pixel_tolerance: float) -> PixelMatches:
+def near_cycles(tables: PairTables, starts: torch.Tensor, pixel_tolerance: float) -> Matches:
     """The neighbours of `starts` (n,) whose own neighbours are less than `pixel_tolerance` pixels from the start.
 
     With a tolerance of 0 it must be the start itself. Distinct pairs, sorted by pixel in image 0, then in image 1.
@@ -93,7 +94,7 @@ def near_cycles(tables: PairTables, starts: torch.Tensor, pixel_tolerance: float
     return _as_matches(tables, starts[kept], neighbours[kept])
 
 
-def from_grid(tables: PairTables, subsample: int, pixel_tolerance: float = 0.0, max_rounds: int = MAX_ROUNDS) -> PixelMatches:
+def from_grid(tables: PairTables, subsample: int, pixel_tolerance: float = 0.0, max_rounds: int = MAX_ROUNDS) -> Matches:
     """The matches reached from every `subsample`-th pixel of image 0; with a tolerance, in one round."""
     starts = flat_index(grid_pixels(tables.shape0, subsample, tables.usable0.device), tables.shape0[1])
     if pixel_tolerance > 0:
@@ -101,16 +102,14 @@ def from_grid(tables: PairTables, subsample: int, pixel_tolerance: float = 0.0, 
     return closed_cycles(tables, starts, max_rounds)
 
 
-def both_directions(tables: PairTables, subsample: int, pixel_tolerance: float = 0.0) -> PixelMatches:
+def both_directions(tables: PairTables, subsample: int, pixel_tolerance: float = 0.0) -> Matches:
     """The union of the matches `from_grid` of image 0 and of image 1, sorted."""
     forth, back = from_grid(tables, subsample, pixel_tolerance), from_grid(tables.swapped(), subsample, pixel_tolerance)
-    pixels0, pixels1 = torch.cat([forth.pixels0, back.pixels1]), torch.cat([forth.pixels1, back.pixels0])
-    kept = unique_pairs(flat_index(pixels0, tables.shape0[1]), flat_index(pixels1, tables.shape1[1]))
-    return PixelMatches(pixels0[kept], pixels1[kept])
+    return merge_matches([forth, back.swapped()], tables.shape0, tables.shape1)
 
 
-def _as_matches(tables: PairTables, index0: torch.Tensor, index1: torch.Tensor) -> PixelMatches:
+def _as_matches(tables: PairTables, index0: torch.Tensor, index1: torch.Tensor) -> Matches:
     usable = tables.usable0[index0] & tables.usable1[index1]
     index0, index1 = index0[usable], index1[usable]
     order = unique_pairs(index0, index1)
-    return PixelMatches(pixels_at(index0[order], tables.shape0[1]), pixels_at(index1[order], tables.shape1[1]))
+    return Matches(pixels_at(index0[order], tables.shape0[1]), pixels_at(index1[order], tables.shape1[1]))

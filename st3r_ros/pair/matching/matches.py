@@ -4,29 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
+from st3r_ros.types import Matches
+
 Shape = tuple[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class PixelMatches:
-    """Matched pixels (x, y) of two images: pixels0, pixels1 (n, 2), int64 where they are pixel centres, else float32."""
-
-    pixels0: torch.Tensor
-    pixels1: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.pixels0)
-
-
-@dataclass(frozen=True, eq=False)
-class DescriptorMatches(PixelMatches):
-    """Matched pixels with the confidence of each match, conf (n,) float32."""
-
-    conf: torch.Tensor
 
 
 def flat_index(pixels: torch.Tensor, width: int) -> torch.Tensor:
@@ -53,15 +36,19 @@ def unique_pairs(index0: torch.Tensor, index1: torch.Tensor) -> torch.Tensor:
     return order[differs]
 
 
-def merge_matches(parts: Sequence[DescriptorMatches], shape0: Shape, shape1: Shape) -> DescriptorMatches:
+def joined(parts: Sequence[Matches]) -> Matches:
+    """One list of all matches, in the order of the parts."""
+    pixels0, pixels1 = torch.cat([p.pixels0 for p in parts]), torch.cat([p.pixels1 for p in parts])
+    return Matches(pixels0, pixels1, torch.cat([p.weight for p in parts]))
+
+
+def merge_matches(parts: Sequence[Matches], shape0: Shape, shape1: Shape) -> Matches:
     """The union of lists of matches between images of shapes (height, width), sorted by pixel in image 0, then in image 1.
 
-    Matches with the same nearest pixel centres are duplicates; the first is kept, with its confidence.
+    Matches with the same nearest pixel centres are duplicates; the first is kept, with its weight.
     """
-    pixels0, pixels1 = torch.cat([p.pixels0 for p in parts]), torch.cat([p.pixels1 for p in parts])
-    conf = torch.cat([p.conf for p in parts])
-    kept = unique_pairs(flat_index(pixels0, shape0[1]), flat_index(pixels1, shape1[1]))
-    return DescriptorMatches(pixels0[kept], pixels1[kept], conf[kept])
+    matches = joined(parts)
+    return matches.chosen(unique_pairs(flat_index(matches.pixels0, shape0[1]), flat_index(matches.pixels1, shape1[1])))
 
 
 def values_at(values: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from st3r_ros.pair.matching.cycles import NeighbourTable, PairTables, both_directions
-from st3r_ros.pair.matching.matches import DescriptorMatches, image_shape, merge_matches, values_at
+from st3r_ros.pair.matching.matches import image_shape, merge_matches, values_at
 from st3r_ros.pair.matching.nearest import nearest_points
+from st3r_ros.types import Matches
 
 # Points this many times farther from the centre than the median are outliers.
 MAX_SPREAD = 1e4
@@ -33,24 +34,22 @@ def pointmap_matches(
     *,
     subsample: int = 8,
     min_conf: float = 0.0,
-) -> DescriptorMatches:
+) -> Matches:
     """Reciprocal nearest points of X_0_0 (H0, W0, 3) and X_0_1 (H1, W1, 3), found from every `subsample`-th pixel of both.
 
-    conf0 (H0, W0), conf1 (H1, W1): pixels below `min_conf` are left out, as are points that are not finite; the confidence of a
+    conf0 (H0, W0), conf1 (H1, W1): pixels below `min_conf` are left out, as are points that are not finite; the weight of a
     match is the geometric mean of those of its pixels.
     """
     tables = _point_tables(X_0_0, X_0_1, conf0 >= min_conf, conf1 >= min_conf)
     matches = both_directions(tables, subsample)
     conf = (values_at(conf0, matches.pixels0) * values_at(conf1, matches.pixels1)).sqrt()
-    return DescriptorMatches(matches.pixels0, matches.pixels1, conf.float())
+    return replace(matches, weight=conf.float())
 
 
-def symmetric_pointmap_matches(
-    order01: PointMaps, order10: PointMaps, *, subsample: int = 8, min_conf: float = 0.0
-) -> DescriptorMatches:
+def symmetric_pointmap_matches(order01: PointMaps, order10: PointMaps, *, subsample: int = 8, min_conf: float = 0.0) -> Matches:
     """The union of the `pointmap_matches` of both orders of a pair: `order01` is in camera 0, `order10` in camera 1.
 
-    In both, points0 and conf0 belong to image 0. Matches found in both orders have the confidence of `order01`.
+    In both, points0 and conf0 belong to image 0. Matches found in both orders have the weight of `order01`.
     """
     parts = [
         pointmap_matches(maps.points0, maps.points1, maps.conf0, maps.conf1, subsample=subsample, min_conf=min_conf)

@@ -14,10 +14,11 @@ import torch
 
 from st3r_ros.pair.matching.cycles import grid_pixels
 from st3r_ros.pair.matching.descriptor_search import search_around
-from st3r_ros.pair.matching.matches import PixelMatches, Shape, image_shape
+from st3r_ros.pair.matching.matches import Shape, image_shape
 from st3r_ros.pair.matching.ray_field import RayField, directions
 from st3r_ros.pair.matching.sampling import Samples, rows_at
 from st3r_ros.pair.matching.subpixel import subpixel_offsets
+from st3r_ros.types import Matches
 
 ITERATIONS = 5
 FIRST_DAMPING = 1e-3
@@ -28,7 +29,7 @@ MAX_DISTANCE_RATIO = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class ProjectiveMatches:
+class Projections:
     """The positions in image 0 of the looked-up pixels of image 1, for B pairs.
 
     pixels0: (B, n, 2) float32. pixels1: (n, 2) int64. valid: (B, n) bool, whether the position shows the same point.
@@ -38,10 +39,10 @@ class ProjectiveMatches:
     pixels1: torch.Tensor
     valid: torch.Tensor
 
-    def of_pair(self, pair: int) -> PixelMatches:
+    def of_pair(self, pair: int) -> Matches:
         """The valid matches of one pair, float32 pixels. Synchronizes with the device."""
         valid = self.valid[pair]
-        return PixelMatches(self.pixels0[pair, valid], self.pixels1[valid].float())
+        return Matches(self.pixels0[pair, valid], self.pixels1[valid].float())
 
 
 def projective_matches(
@@ -52,7 +53,7 @@ def projective_matches(
     *,
     subsample: int = 1,
     seeds: torch.Tensor | None = None,
-) -> ProjectiveMatches:
+) -> Projections:
     """Where every `subsample`-th pixel of image 1 is seen in image 0, for B pairs at once.
 
     X_0_0: (B, H0, W0, 3), X_0_1: (B, H1, W1, 3), float32 points in camera 0, in any unit. desc0, desc1: (B, H, W, d), or None for
@@ -73,10 +74,10 @@ def projective_matches(
         nearest = search_around(desc0, queries, nearest)
         valid &= _same_distance(distance0, distance1, nearest)
         pixels0 = nearest + subpixel_offsets(desc0, queries, nearest)
-    return ProjectiveMatches(pixels0, pixels1, valid)
+    return Projections(pixels0, pixels1, valid)
 
 
-def seeds_from(matches: PixelMatches, shape1: Shape, subsample: int) -> torch.Tensor:
+def seeds_from(matches: Matches, shape1: Shape, subsample: int) -> torch.Tensor:
     """Initial guesses (n, 2) float32 for the pixels of image 1 that `projective_matches` looks up; NaN without a nearby match.
 
     matches: of image 0 and an image similar to image 1, such as the previous one. Each is the guess for the pixel of its cell.

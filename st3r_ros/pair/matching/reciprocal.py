@@ -3,20 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from st3r_ros.pair.matching.cycles import MAX_ROUNDS, NeighbourTable, PairTables, both_directions, from_grid, near_cycles
-from st3r_ros.pair.matching.matches import (
-    DescriptorMatches,
-    PixelMatches,
-    flat_index,
-    image_shape,
-    merge_matches,
-    values_at,
-)
+from st3r_ros.pair.matching.matches import flat_index, image_shape, merge_matches, values_at
 from st3r_ros.pair.matching.nearest import nearest
+from st3r_ros.types import Matches
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +31,7 @@ def fast_reciprocal(
     starts: torch.Tensor | None = None,
     pixel_tolerance: float = 0.0,
     max_rounds: int = MAX_ROUNDS,
-) -> PixelMatches:
+) -> Matches:
     """Reciprocal nearest neighbours of descriptors (H0, W0, d) and (H1, W1, d), sorted by pixel in image 0, then in image 1.
 
     From every `subsample`-th pixel of image 0, the neighbour's neighbour is followed for up to `max_rounds` until it is the pixel
@@ -59,26 +53,29 @@ def one_order_matches(
     *,
     subsample: int = 8,
     pixel_tolerance: float = 0.0,
-) -> DescriptorMatches:
-    """The matches that `fast_reciprocal` finds from image 0 and from image 1, with the smaller confidence of the two pixels."""
+) -> Matches:
+    """The matches that `fast_reciprocal` finds from image 0 and from image 1.
+
+    The weight is the smaller confidence of the two pixels.
+    """
     maps = DescriptorMaps(desc0, desc1, conf0, conf1)
     matches = both_directions(_descriptor_tables(maps.desc0, maps.desc1), subsample, pixel_tolerance)
-    return DescriptorMatches(matches.pixels0, matches.pixels1, torch.minimum(*_confidences(maps, matches)))
+    return replace(matches, weight=torch.minimum(*_confidences(maps, matches)))
 
 
 def symmetric_matches(
     order01: DescriptorMaps, order10: DescriptorMaps, *, subsample: int = 8, pixel_tolerance: float = 0.0
-) -> DescriptorMatches:
+) -> Matches:
     """The matches of both orders of a pair: `order01` has image 0 as its first view, `order10` image 1.
 
-    In both, desc0 and conf0 belong to image 0. The confidence is the geometric mean of those of the two pixels; matches found in
-    both orders have that of `order01`.
+    In both, desc0 and conf0 belong to image 0. The weight is the geometric mean of the confidences of the two pixels; matches
+    found in both orders have that of `order01`.
     """
     parts = []
     for maps in (order01, order10):
         matches = both_directions(_descriptor_tables(maps.desc0, maps.desc1), subsample, pixel_tolerance)
         conf0, conf1 = _confidences(maps, matches)
-        parts.append(DescriptorMatches(matches.pixels0, matches.pixels1, (conf0 * conf1).sqrt()))
+        parts.append(replace(matches, weight=(conf0 * conf1).sqrt()))
     return merge_matches(parts, image_shape(order01.desc0), image_shape(order01.desc1))
 
 
@@ -103,6 +100,6 @@ def _flattened(desc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.where(usable[:, None], flat, 0), usable
 
 
-def _confidences(maps: DescriptorMaps, matches: PixelMatches) -> tuple[torch.Tensor, torch.Tensor]:
+def _confidences(maps: DescriptorMaps, matches: Matches) -> tuple[torch.Tensor, torch.Tensor]:
     """The confidence (n,) float32 of both pixels of every match."""
     return values_at(maps.conf0, matches.pixels0).float(), values_at(maps.conf1, matches.pixels1).float()

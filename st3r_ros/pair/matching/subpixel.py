@@ -7,19 +7,22 @@ one side than on the other.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from st3r_ros.pair.matching.matches import PixelMatches, values_at
+from st3r_ros.pair.matching.matches import values_at
 from st3r_ros.pair.matching.sampling import rows_at
+from st3r_ros.types import Matches
 
 MAX_OFFSET = 1.0
 MIN_DETERMINANT = 1e-3
 
 
-def refine_matches(desc0: torch.Tensor, desc1: torch.Tensor, matches: PixelMatches) -> PixelMatches:
+def refine_matches(desc0: torch.Tensor, desc1: torch.Tensor, matches: Matches) -> Matches:
     """Integer matches between maps (H0, W0, d) and (H1, W1, d), with pixels0 refined to sub-pixel positions; float32."""
     offsets = subpixel_offsets(desc0[None], values_at(desc1, matches.pixels1)[None], matches.pixels0[None])
-    return PixelMatches(matches.pixels0 + offsets[0], matches.pixels1.float())
+    return replace(matches, pixels0=matches.pixels0 + offsets[0], pixels1=matches.pixels1.float())
 
 
 def subpixel_offsets(desc: torch.Tensor, queries: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

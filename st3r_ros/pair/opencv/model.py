@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 import torch
 
+from st3r_ros.geometry.pixels import grid_axes, rays
 from st3r_ros.geometry.resizing import resized_mask
 from st3r_ros.geometry.transforms import SE3
-from st3r_ros.geometry.triangulation import normalized, triangulate
+from st3r_ros.geometry.triangulation import triangulate
 from st3r_ros.geometry.two_view import TwoViewGeometry, classify_matches, estimate_two_view
 from st3r_ros.pair.masks import claimed, filled
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
@@ -165,7 +166,7 @@ class OpenCVPairModel:
         return view if view.count >= FLOW_SUCCESS * len(followed.pixels0) else None
 
     def _view(self, pairs: PixelPairs, K0: np.ndarray, K1: np.ndarray, T_0_1: SE3 | None) -> _View:
-        rays0, rays1 = normalized(pairs.pixels0, K0), normalized(pairs.pixels1, K1)
+        rays0, rays1 = rays(pairs.pixels0, K0), rays(pairs.pixels1, K1)
         threshold = self._config.epipolar_threshold_px / K0[0, 0]
         if T_0_1 is None:
             return _View(pairs, estimate_two_view(rays0, rays1, threshold, self._config.min_matches))
@@ -182,7 +183,7 @@ class OpenCVPairModel:
         shape0, shape1 = features0.gray.shape, features1.gray.shape
         if geometry is None or geometry.parallax_deg < self._config.min_parallax_deg:
             return _no_depth(shape0), _no_depth(shape1)
-        rays0, rays1 = normalized(matches.pixels0.numpy(), features0.K), normalized(matches.pixels1.numpy(), features1.K)
+        rays0, rays1 = rays(matches.pixels0.numpy(), features0.K), rays(matches.pixels1.numpy(), features1.K)
         sparse = triangulate(rays0, rays1, geometry.T_0_1)
         seen = (sparse.depth0 > 0) & (sparse.depth1 > 0) & (sparse.parallax > math.radians(0.3 * geometry.parallax_deg))
         pixels0, pixels1 = matches.pixels0.numpy()[seen], matches.pixels1.numpy()[seen]
@@ -203,10 +204,8 @@ class OpenCVPairModel:
 
     def _pointmap(self, dense: DenseDepth, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(h, w, 3) float32 points in the image's own camera and (h, w) float32 confidence."""
-        h, w = dense.depth.shape
-        x = ((np.arange(w) - K[0, 2]) / K[0, 0]).astype(np.float32)
-        y = ((np.arange(h) - K[1, 2]) / K[1, 1]).astype(np.float32)
-        X = np.stack([dense.depth * x[None], dense.depth * y[:, None], dense.depth], axis=-1)
+        x, y = (axis.astype(np.float32) for axis in grid_axes(K, *dense.depth.shape[::-1]))
+        X = np.stack([dense.depth * x, dense.depth * y, dense.depth], axis=-1)
         conf = np.minimum((self.traits.relative_depth_sigma / np.maximum(dense.sigma, 1e-6)) ** 2, MAX_CONF)
         return X, np.where(dense.depth > 0, conf, 0.0).astype(np.float32)
 

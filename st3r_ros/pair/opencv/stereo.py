@@ -14,6 +14,7 @@ import numpy as np
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay
 
+from st3r_ros.geometry.pixels import pixel_grid, ray_matrix, rays
 from st3r_ros.geometry.transforms import SE3
 
 BLOCK_SIZE = 5
@@ -63,7 +64,7 @@ def rectify(K0: np.ndarray, K1: np.ndarray, T_0_1: SE3, shape: tuple[int, int], 
     R = np.stack([x, np.cross(z, x), z])
     focal = scale * 0.5 * (K0[0, 0] + K1[0, 0])
     K = np.diag([focal, focal, 1.0])
-    H0, H1 = K @ R @ np.linalg.inv(K0), K @ R @ T_0_1.rotation @ np.linalg.inv(K1)
+    H0, H1 = K @ R @ ray_matrix(K0), K @ R @ T_0_1.rotation @ ray_matrix(K1)
     h, w = shape
     corners = np.array([[[0, 0]], [[w - 1, 0]], [[w - 1, h - 1]], [[0, h - 1]]], np.float64)
     warped = np.concatenate([cv2.perspectiveTransform(corners, H)[:, 0] for H in (H0, H1)])
@@ -138,16 +139,14 @@ def _to_image(
 ) -> DenseDepth:
     """Converts a disparity map of the rectified plane to depth in the original image (nearest sample)."""
     h, w = shape
-    grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), axis=-1)
-    on_plane = cv2.perspectiveTransform(grid.reshape(1, -1, 2), H).reshape(h, w, 2)
+    pixels = pixel_grid(w, h).astype(np.float32).reshape(1, -1, 2)
+    on_plane = cv2.perspectiveTransform(pixels, H).reshape(h, w, 2)
     sampled = cv2.remap(disparity, on_plane, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=float("nan"))
     valid = np.isfinite(sampled)
     sampled = np.where(valid, sampled, 1.0)
     z_plane = plane.K[0, 0] * plane.baseline / sampled
     # Camera z of the point z_plane * (x, y, 1) on the plane's rays: the third column of R holds the camera's z in plane axes.
-    x = (on_plane[..., 0] - plane.K[0, 2]) / plane.K[0, 0]
-    y = (on_plane[..., 1] - plane.K[1, 2]) / plane.K[1, 1]
-    depth = z_plane * (R[0, 2] * x + R[1, 2] * y + R[2, 2])
+    depth = z_plane * (rays(on_plane, plane.K) @ R[:, 2])
     # Little texture along the baseline makes the disparity uncertain, regardless of the matcher.
     texture = cv2.boxFilter(np.abs(cv2.Sobel(gray, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(gray, cv2.CV_32F, 0, 1)), -1, (9, 9))
     sigma = DISPARITY_SIGMA_PX / sampled * np.maximum(1.0, 24.0 / np.maximum(texture, 4.0))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from st3r_ros.geometry.camera import pixel_grid
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.transforms import SE3
 
 OCCLUDED = 0.15

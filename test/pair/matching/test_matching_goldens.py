@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from st3r_ros.pair.matching.matches import PixelMatches, pixels_at, unique_pairs
+from st3r_ros.pair.matching.matches import pixels_at, unique_pairs
 from st3r_ros.pair.matching.nearest import nearest
 from st3r_ros.pair.matching.reciprocal import fast_reciprocal, one_order_matches
+from st3r_ros.types import Matches
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "match_synthetic.npz"
 
@@ -20,7 +21,7 @@ def golden() -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 
 
-def assert_equal(matches: PixelMatches, golden: dict[str, torch.Tensor], name: str) -> None:
+def assert_equal(matches: Matches, golden: dict[str, torch.Tensor], name: str) -> None:
     assert torch.equal(matches.pixels0, golden[f"{name}_xy1"])
     assert torch.equal(matches.pixels1, golden[f"{name}_xy2"])
 
@@ -48,11 +49,11 @@ def test_matches_of_one_order_and_their_confidence(tolerance, golden):
     maps = (golden[name] for name in ("desc1", "desc2", "conf1", "conf2"))
     matches = one_order_matches(*maps, subsample=4, pixel_tolerance=tolerance)
     assert_equal(matches, golden, f"nonsym_tol{tolerance}")
-    assert torch.equal(matches.conf, golden[f"nonsym_tol{tolerance}_conf"])
+    assert torch.equal(matches.weight, golden[f"nonsym_tol{tolerance}_conf"])
 
 
 def test_of_equal_pairs_the_first_is_kept(golden):
     index0, index1 = golden["merge_in1"].long(), golden["merge_in2"].long()
     kept = unique_pairs(index0, index1)
     assert torch.equal(kept, golden["merge_index"])
-    assert_equal(PixelMatches(pixels_at(index0[kept], 3), pixels_at(index1[kept], 3)), golden, "merge")
+    assert_equal(Matches(pixels_at(index0[kept], 3), pixels_at(index1[kept], 3)), golden, "merge")

@@ -56,7 +56,7 @@ def test_doubtful_and_missing_points_are_left_out(views):
     assert (values_at(X_0_1, matches.pixels1).abs() < 100).all()
     assert (matches.pixels0[:, 1] >= 20).all()
     assert (matches.pixels1[:, 0] >= 30).all()
-    assert (matches.conf == 1).all()
+    assert (matches.weight == 1).all()
     assert len(pointmap_matches(X_0_0, X_0_1, conf0, conf1, min_conf=2.0)) == 0
     assert len(pointmap_matches(X_0_0 * torch.nan, X_0_1, conf0, conf1)) == 0
 
@@ -71,9 +71,9 @@ def test_both_orders_together(views):
     for maps in (order01, order10):
         single = pointmap_matches(maps.points0, maps.points1, maps.conf0, maps.conf1, subsample=2)
         product = values_at(maps.conf0, single.pixels0) * values_at(maps.conf1, single.pixels1)
-        torch.testing.assert_close(single.conf, product.sqrt())
-        for pair, value in zip(torch.cat([single.pixels0, single.pixels1], dim=1).tolist(), single.conf.tolist(), strict=True):
+        torch.testing.assert_close(single.weight, product.sqrt())
+        for pair, value in zip(torch.cat([single.pixels0, single.pixels1], dim=1).tolist(), single.weight.tolist(), strict=True):
             expected.setdefault(tuple(pair), value)
     found = [tuple(pair) for pair in torch.cat([both.pixels0, both.pixels1], dim=1).tolist()]
-    assert dict(zip(found, both.conf.tolist(), strict=True)) == expected
+    assert dict(zip(found, both.weight.tolist(), strict=True)) == expected
     assert len(found) == len(expected)

@@ -6,8 +6,9 @@ from matching_scene import TwoViews, two_views
 
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.pair.matching.cycles import grid_pixels
-from st3r_ros.pair.matching.matches import PixelMatches, image_shape, values_at
+from st3r_ros.pair.matching.matches import image_shape, values_at
 from st3r_ros.pair.matching.projective import projective_matches, seeds_from
+from st3r_ros.types import Matches
 
 MOTIONS = {
     "none": SE3.identity(),
@@ -104,8 +105,8 @@ def test_seeds_choose_between_places_of_the_same_direction(turned):
     twice = torch.cat([turned.X_0_0, turned.X_0_0], dim=1)[None]
     width = turned.X_0_0.shape[1]
     last = projective_matches(turned.X_0_0[None], turned.X_0_1[None], subsample=4)
-    matches = PixelMatches(*(pixels.float() for pixels in (last.pixels0[0], last.pixels1)))
-    moved = PixelMatches(matches.pixels0 + torch.tensor([float(width), 0.0]), matches.pixels1)
+    matches = Matches(*(pixels.float() for pixels in (last.pixels0[0], last.pixels1)))
+    moved = Matches(matches.pixels0 + torch.tensor([float(width), 0.0]), matches.pixels1)
     for previous, half in ((matches, 0), (moved, 1)):
         seeds = seeds_from(previous, image_shape(turned.X_0_1), 4)[None]
         found = projective_matches(twice, turned.X_0_1[None], subsample=4, seeds=seeds)
@@ -118,12 +119,12 @@ def test_seeds_belong_to_the_pixels_that_are_looked_up(subsample):
     shape = (20, 33)
     pixels1 = grid_pixels(shape, subsample, torch.device("cpu"))
     pixels0 = torch.rand(len(pixels1), 2, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(seeds_from(PixelMatches(pixels0, pixels1), shape, subsample), pixels0)
-    assert torch.equal(seeds_from(PixelMatches(pixels0, pixels1.float() + 0.3), shape, subsample), pixels0)
-    half = seeds_from(PixelMatches(pixels0[::2], pixels1[::2]), shape, subsample)
+    assert torch.equal(seeds_from(Matches(pixels0, pixels1), shape, subsample), pixels0)
+    assert torch.equal(seeds_from(Matches(pixels0, pixels1.float() + 0.3), shape, subsample), pixels0)
+    half = seeds_from(Matches(pixels0[::2], pixels1[::2]), shape, subsample)
     assert torch.equal(half[::2], pixels0[::2])
     assert half[1::2].isnan().all()
-    assert seeds_from(PixelMatches(pixels0, pixels1), shape, 64).shape == (0, 2)
+    assert seeds_from(Matches(pixels0, pixels1), shape, 64).shape == (0, 2)
 
 
 @pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])

@@ -5,9 +5,10 @@ from torch.nn.functional import normalize
 
 from st3r_ros.pair.matching.cycles import NeighbourTable as Table
 from st3r_ros.pair.matching.cycles import PairTables, both_directions, closed_cycles, grid_pixels
-from st3r_ros.pair.matching.matches import PixelMatches, flat_index, image_shape, values_at
+from st3r_ros.pair.matching.matches import flat_index, image_shape, values_at
 from st3r_ros.pair.matching.nearest import nearest
 from st3r_ros.pair.matching.reciprocal import DescriptorMaps, fast_reciprocal, one_order_matches, symmetric_matches
+from st3r_ros.types import Matches
 
 SHAPE = (24, 40)
 
@@ -22,12 +23,12 @@ def random_maps(seed: int, shape1: tuple[int, int] = (30, 31)) -> DescriptorMaps
     return DescriptorMaps(random_map(2 * seed), random_map(2 * seed + 1, shape1), *conf)
 
 
-def pairs(matches: PixelMatches) -> list[tuple[int, ...]]:
+def pairs(matches: Matches) -> list[tuple[int, ...]]:
     return [tuple(row) for row in torch.cat([matches.pixels0, matches.pixels1], dim=1).tolist()]
 
 
-def swapped(matches: PixelMatches) -> set[tuple[int, ...]]:
-    return set(pairs(PixelMatches(matches.pixels1, matches.pixels0)))
+def swapped(matches: Matches) -> set[tuple[int, ...]]:
+    return set(pairs(matches.swapped()))
 
 
 @pytest.mark.parametrize("subsample", [1, 2, 5, 8])
@@ -124,7 +125,7 @@ def test_one_order_is_the_union_of_both_directions_with_the_lesser_confidence():
     assert set(pairs(matches)) == set(pairs(forth)) | swapped(back)
     assert len(matches) == len(set(pairs(matches)))
     conf0, conf1 = values_at(maps.conf0, matches.pixels0), values_at(maps.conf1, matches.pixels1)
-    assert torch.equal(matches.conf, torch.minimum(conf0, conf1))
+    assert torch.equal(matches.weight, torch.minimum(conf0, conf1))
 
 
 def test_symmetric_is_the_union_of_both_orders_with_the_product_root():
@@ -136,7 +137,7 @@ def test_symmetric_is_the_union_of_both_orders_with_the_product_root():
     assert set(pairs(matches)) == first | second
     assert len(matches) == len(first | second)
     assert first & second
-    for pair, conf in zip(pairs(matches), matches.conf.tolist(), strict=True):
+    for pair, conf in zip(pairs(matches), matches.weight.tolist(), strict=True):
         x0, y0, x1, y1 = pair
         maps = order01 if pair in first else order10
         assert conf == pytest.approx(float((maps.conf0[y0, x0] * maps.conf1[y1, x1]).sqrt()))

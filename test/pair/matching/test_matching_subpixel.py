@@ -4,9 +4,9 @@ import torch
 from torch.nn.functional import normalize
 
 from st3r_ros.pair.matching.cycles import grid_pixels
-from st3r_ros.pair.matching.matches import PixelMatches
 from st3r_ros.pair.matching.reciprocal import fast_reciprocal
 from st3r_ros.pair.matching.subpixel import refine_matches, subpixel_offsets
+from st3r_ros.types import Matches
 
 SHAPE = (40, 56)
 WAVELENGTH = 6.0
@@ -51,9 +51,9 @@ def test_a_batch_is_what_its_items_are():
 def test_without_a_peak_inside_nothing_moves():
     flat = normalize(torch.ones(*SHAPE, 24), dim=-1)
     pixels = grid_pixels(SHAPE, 1, flat.device)
-    assert (refine_matches(flat, flat, PixelMatches(pixels, pixels)).pixels0 == pixels).all()
+    assert (refine_matches(flat, flat, Matches(pixels, pixels)).pixels0 == pixels).all()
     desc = smooth_map(torch.zeros(2))
-    refined = refine_matches(desc, smooth_map(torch.tensor([0.3, 0.3])), PixelMatches(pixels, pixels))
+    refined = refine_matches(desc, smooth_map(torch.tensor([0.3, 0.3])), Matches(pixels, pixels))
     border = (pixels[:, 0] == 0) | (pixels[:, 1] == 0) | (pixels[:, 0] == SHAPE[1] - 1) | (pixels[:, 1] == SHAPE[0] - 1)
     assert (refined.pixels0 == pixels)[border].all()
     assert (refined.pixels0 != pixels)[~border].any(dim=1).float().mean() > 0.9
@@ -62,4 +62,4 @@ def test_without_a_peak_inside_nothing_moves():
 def test_no_matches_stay_none():
     none = torch.zeros(0, 2, dtype=torch.int64)
     desc = smooth_map(torch.zeros(2))
-    assert len(refine_matches(desc, desc, PixelMatches(none, none))) == 0
+    assert len(refine_matches(desc, desc, Matches(none, none))) == 0

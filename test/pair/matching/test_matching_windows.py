@@ -6,22 +6,22 @@ import pytest
 import torch
 
 from st3r_ros.pair.matching.coarse_to_fine import Window, WindowPair, coarse_to_fine, covering_pairs, overlapping_windows
-from st3r_ros.pair.matching.matches import DescriptorMatches, PixelMatches
+from st3r_ros.types import Matches
 
 SHAPE0, SHAPE1 = (1500, 2000), (1800, 1200)
 SHIFT = torch.tensor([-150, 180])
 
 
-def true_matches(step: int = 23) -> PixelMatches:
+def true_matches(step: int = 23) -> Matches:
     """Pixels of image 0 and the same shifted in image 1, where they are in both."""
     y, x = torch.meshgrid(torch.arange(0, SHAPE0[0], step), torch.arange(0, SHAPE0[1], step), indexing="ij")
     pixels0 = torch.stack([x.flatten(), y.flatten()], dim=1)
     pixels1 = pixels0 + SHIFT
     inside = ((pixels1 >= 0) & (pixels1 < torch.tensor([SHAPE1[1], SHAPE1[0]]))).all(dim=1)
-    return PixelMatches(pixels0[inside], pixels1[inside])
+    return Matches(pixels0[inside], pixels1[inside])
 
 
-def held(pairs: Sequence[WindowPair], matches: PixelMatches) -> torch.Tensor:
+def held(pairs: Sequence[WindowPair], matches: Matches) -> torch.Tensor:
     """Which matches are inside some pair of windows."""
     inside = torch.zeros(len(matches), dtype=torch.bool)
     for window0, window1 in pairs:
@@ -66,7 +66,7 @@ def test_the_number_of_pairs_is_bounded():
     assert len(covering_pairs(*windows, true_matches(), max_pairs=3)) == 3
 
 
-def exact_windows(pairs: Sequence[WindowPair]) -> list[DescriptorMatches]:
+def exact_windows(pairs: Sequence[WindowPair]) -> list[Matches]:
     """What a perfect matcher finds in pairs of windows; the later a pair, the less it trusts itself."""
     matches = true_matches(5)
     found = []
@@ -74,7 +74,7 @@ def exact_windows(pairs: Sequence[WindowPair]) -> list[DescriptorMatches]:
         inside = window0.contains(matches.pixels0) & window1.contains(matches.pixels1)
         pixels0 = matches.pixels0[inside] - torch.tensor([window0.x, window0.y])
         pixels1 = matches.pixels1[inside] - torch.tensor([window1.x, window1.y])
-        found.append(DescriptorMatches(pixels0, pixels1, torch.full((len(pixels0),), 1.0 / (1 + rank))))
+        found.append(Matches(pixels0, pixels1, torch.full((len(pixels0),), 1.0 / (1 + rank))))
     return found
 
 
@@ -87,17 +87,17 @@ def test_fine_matches_are_put_together_in_full_resolution():
     first = exact_windows(
         covering_pairs(overlapping_windows(SHAPE0, (384, 512)), overlapping_windows(SHAPE1, (384, 512)), true_matches())
     )[0]
-    assert (found.conf == 1.0).sum() == len(first)
+    assert (found.weight == 1.0).sum() == len(first)
 
 
 def test_the_windows_that_match_are_those_of_the_coarse_matches():
     asked: list[WindowPair] = []
 
-    def match_windows(pairs: Sequence[WindowPair]) -> list[DescriptorMatches]:
+    def match_windows(pairs: Sequence[WindowPair]) -> list[Matches]:
         asked.extend(pairs)
-        return [DescriptorMatches(torch.tensor([[1.25, 2.5]]), torch.tensor([[3.0, 4.0]]), torch.ones(1)) for _ in pairs]
+        return [Matches(torch.tensor([[1.25, 2.5]]), torch.tensor([[3.0, 4.0]]), torch.ones(1)) for _ in pairs]
 
-    here = PixelMatches(torch.tensor([[1990.0, 1490.0]]), torch.tensor([[3.4, 2.6]]))
+    here = Matches(torch.tensor([[1990.0, 1490.0]]), torch.tensor([[3.4, 2.6]]))
     found = coarse_to_fine(here, SHAPE0, SHAPE1, match_windows)
     assert asked == [(Window(1488, 1116, 512, 384), Window(0, 0, 384, 512))]
     assert found.pixels0.tolist() == [[1489.25, 1118.5]]
@@ -106,6 +106,6 @@ def test_the_windows_that_match_are_those_of_the_coarse_matches():
 
 def test_without_coarse_matches_nothing_is_matched():
     none = torch.zeros(0, 2, dtype=torch.int64)
-    found = coarse_to_fine(PixelMatches(none, none), SHAPE0, SHAPE1, lambda pairs: pytest.fail("nothing to match"))
+    found = coarse_to_fine(Matches(none, none), SHAPE0, SHAPE1, lambda pairs: pytest.fail("nothing to match"))
     assert len(found) == 0
-    assert len(found.conf) == 0
+    assert len(found.weight) == 0
