@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from st3r_ros.commands.pair_summary import align, find_pose, summarise, summary_lines
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.transforms import SE3
-from st3r_ros.pair.matching.matches import DescriptorMatches
 from st3r_ros.pair.reconstruction import ReconstructedImage, Reconstruction
-from st3r_ros.types import ModelTraits
+from st3r_ros.types import Matches, ModelTraits
 
 CAMERA = Camera.from_fov(128, 96, 60.0)
 T_0_1 = SE3.exp(np.array([0.4, 0.05, 0.1, 0.02, -0.1, 0.03]))
@@ -40,19 +40,19 @@ def seen(seed: int, T_0_cam: SE3, scale: float = 1.0) -> ReconstructedImage:
 FIRST, SECOND = seen(0, SE3.identity()), seen(1, T_0_1, 1.0 / RATIO)
 
 
-def true_matches(count: int = 300) -> DescriptorMatches:
+def true_matches(count: int = 300) -> Matches:
     """Pixels of image 0 and, between pixels, where image 1 sees their points."""
     pixels0 = np.random.default_rng(0).integers(20, 76, (count, 2)).astype(np.float64)
     points0 = FIRST.X_0[pixels0[:, 1].astype(int), pixels0[:, 0].astype(int)].astype(np.float64)
     pixels1 = CAMERA.project(T_0_1.inverse() @ points0)
-    return DescriptorMatches(torch.from_numpy(pixels0), torch.from_numpy(pixels1), torch.ones(count))
+    return Matches(torch.from_numpy(pixels0), torch.from_numpy(pixels1), torch.ones(count))
 
 
-def found(matches: DescriptorMatches | None) -> Reconstruction:
+def found(matches: Matches | None) -> Reconstruction:
     return Reconstruction((FIRST,) if matches is None else (FIRST, SECOND), matches, "pointmap")
 
 
-def summary_of(matches: DescriptorMatches | None):
+def summary_of(matches: Matches | None):
     images = 1 if matches is None else 2
     return summarise(
         found(matches),

@@ -11,6 +11,7 @@ import numpy as np
 from st3r_ros.errors import EvaluationError, FrameError
 from st3r_ros.eval.association import MATCH_TOLERANCE_NS, associate
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import pixel_grid, rays
 
 CLOSE_RATIO = 1.25
 MIN_PIXELS = 100
@@ -132,9 +133,8 @@ def resample_depth(depth: np.ndarray, camera: Camera, K: np.ndarray, height: int
     create surfaces between foreground and background); 0 where the ray leaves the depth image. Returns (height, width) float64.
     """
     camera = camera.scaled(depth.shape[1], depth.shape[0])
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    rays = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones((height, width))], axis=-1)
-    pixels = np.nan_to_num(np.rint(camera.project(rays)), nan=-1.0).astype(np.int64)
+    seen_at = camera.project(rays(pixel_grid(width, height), K))
+    pixels = np.nan_to_num(np.rint(seen_at), nan=-1.0).astype(np.int64)
     inside = np.all((pixels >= 0) & (pixels < (depth.shape[1], depth.shape[0])), axis=-1)
     resampled = np.zeros((height, width))
     resampled[inside] = depth[pixels[inside, 1], pixels[inside, 0]]

@@ -17,6 +17,7 @@ import numpy as np
 from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry import distortion as lens
 from st3r_ros.geometry.arrays import read_only
+from st3r_ros.geometry.pixels import normalized, to_pixels
 
 MAX_IN_SIZES = 1e4
 """Focal length and principal point in widths or heights of the image, at most."""
@@ -117,18 +118,14 @@ class Camera:
         xy = points[..., :2] / np.where(z > 0.0, z, np.nan)
         if self.has_distortion:
             xy = lens.distort(self.distortion_model, self.distortion, self._in_view(xy))
-        return xy @ self.K[:2, :2].T + self.K[:2, 2]
+        return to_pixels(xy, self.K)
 
     def unproject(self, pixels: np.ndarray, depth: np.ndarray | float = 1.0) -> np.ndarray:
         """The points (..., 3) at `depth` (...,) along the optical axis that are seen at pixels (..., 2), float64.
 
         NaN where the calibration shows nothing.
         """
-        (fx, skew, cx), (_, fy, cy), _ = self.K
-        pixels = np.asarray(pixels, dtype=np.float64)
-        y = (pixels[..., 1] - cy) / fy
-        x = (pixels[..., 0] - cx - skew * y) / fx
-        xy = np.stack([x, y], axis=-1)
+        xy = normalized(np.asarray(pixels, dtype=np.float64), self.K)
         if self.has_distortion:
             xy = self._in_view(lens.undistort(self.distortion_model, self.distortion, xy))
         return np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1) * np.asarray(depth)[..., None]
@@ -150,11 +147,6 @@ class Camera:
 
     def _in_view(self, xy: np.ndarray) -> np.ndarray:
         return np.where((xy * xy).sum(-1, keepdims=True) <= self.fold_radius**2, xy, np.nan)
-
-
-def pixel_grid(width: int, height: int) -> np.ndarray:
-    """The coordinates (x, y) of every pixel, (height, width, 2) float64."""
-    return np.stack(np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)), axis=-1)
 
 
 def _check_size(name: str, value: Any) -> None:

@@ -14,8 +14,9 @@ from functools import lru_cache
 import numpy as np
 
 from st3r_ros.geometry import distortion as lens
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.lens_names import EQUIDISTANT
+from st3r_ros.geometry.pixels import normalized, pixel_grid, to_pixels
 
 OFF_CENTRE = 0.15
 """Distance of the principal point from the image centre, as a share of a side, from which it is doubtful. Off by as much along
@@ -105,12 +106,12 @@ def measure(camera: Camera) -> Measures:
     if not camera.has_distortion:
         return Measures(centre, 1.0, None, math.inf, 0.0, 0.0)
     pixels = (pixel_grid(_GRID, _GRID) + 0.5) / _GRID * size - 0.5
-    rays = camera.without_distortion().unproject(pixels)[..., :2]
+    rays = normalized(pixels, camera.K)
     with np.errstate(all="ignore"):
         seen = _distorted(camera, rays)
         along_x, along_y = (_distorted(camera, rays + step) - seen for step in _STEP * np.eye(2))
         upright = along_x[..., 0] * along_y[..., 1] > along_x[..., 1] * along_y[..., 0]
-        shown = np.abs((seen @ camera.K[:2, :2].T + camera.K[:2, 2] + 0.5) / size - 0.5).max(axis=-1) <= 0.5
+        shown = np.abs((to_pixels(seen, camera.K) + 0.5) / size - 0.5).max(axis=-1) <= 0.5
         tangential = np.linalg.norm(_tangential(camera, rays) @ camera.K[:2, :2].T, axis=-1).max() / np.linalg.norm(size)
     radius = np.linalg.norm(rays, axis=-1)
     whole = upright & (radius < camera.fold_radius)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from st3r_ros.geometry import so3
+from st3r_ros.geometry.pixels import project, projection_derivative, scaled_focal
 from st3r_ros.geometry.transforms import SE3
 
 ITERATIONS = 15
@@ -141,13 +142,11 @@ def linearize(
     Y, offset = T.act(matched.points), matched.along @ T.rotation.T
     seen = Y[:, 2] > NEAR_SHARE * np.median(np.abs(Y[:, 2]))
     z = np.where(seen, Y[:, 2], 1.0)
-    f = focal * K[[0, 1], [0, 1]]
-    xy = Y[:, :2] / z[:, None]
-    error = f * xy + K[:2, 2] - pixels
-    by_point = np.zeros((len(Y), 2, 3))
-    by_point[:, 0, 0], by_point[:, 1, 1] = f[0] / z, f[1] / z
-    by_point[:, :, 2] = -f * xy / z[:, None]
-    J = np.concatenate([by_point, by_point @ -so3.hat(Y), (f * xy)[:, :, None]], axis=2)
+    K = scaled_focal(K, focal)
+    ahead = np.concatenate([Y[:, :2], z[:, None]], axis=1)
+    projected, by_point = project(ahead, K), projection_derivative(ahead, K)
+    error, by_focal = projected - pixels, projected - K[:2, 2]
+    J = np.concatenate([by_point, by_point @ -so3.hat(Y), by_focal[:, :, None]], axis=2)
     by_depth = np.einsum("nij,nj->ni", by_point, offset) * matched.log_sigma[:, None]
     # The inverse square root of sigma_px^2 I + d d^T, applied to everything.
     length = np.linalg.norm(by_depth, axis=1)

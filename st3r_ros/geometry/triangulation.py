@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from st3r_ros.geometry.pixels import rays as normalized  # noqa: F401, the name that slam/places/focal_check.py takes
 from st3r_ros.geometry.transforms import SE3
 
 
@@ -17,12 +18,6 @@ class Triangulation:
     depth0: np.ndarray
     depth1: np.ndarray
     parallax: np.ndarray
-
-
-def normalized(pixels: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Rays (N, 3) float64 with z = 1 of pixels (N, 2)."""
-    xy = (np.asarray(pixels, np.float64) - K[:2, 2]) / K[[0, 1], [0, 1]]
-    return np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
 
 
 def triangulate(rays0: np.ndarray, rays1: np.ndarray, T_0_1: SE3) -> Triangulation:

@@ -16,7 +16,8 @@ import numpy as np
 
 from st3r_ros.errors import CalibrationError
 from st3r_ros.geometry import distortion as lens
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import grid_axes, normalized, pixel_grid, to_pixels
 
 MAX_NODES = 1024
 """Nodes along the longer side; images that have no more pixels get one for each pixel."""
@@ -87,15 +88,13 @@ def _at_nodes(camera: Camera, step: int) -> np.ndarray:
     """Where the lens shows the centres of blocks of step x step pixels, float32; with one more block at each border."""
     columns, rows = math.ceil(camera.width / step) + 2, math.ceil(camera.height / step) + 2
     pixels = (pixel_grid(columns, rows) - 1.0) * step + 0.5 * (step - 1)
-    xy = camera.without_distortion().unproject(pixels)[..., :2]
+    xy = normalized(pixels, camera.K)
     with np.errstate(all="ignore"):
-        seen_at = lens.distort(camera.distortion_model, camera.distortion, xy) @ camera.K[:2, :2].T + camera.K[:2, 2]
+        seen_at = to_pixels(lens.distort(camera.distortion_model, camera.distortion, xy), camera.K)
     return np.nan_to_num(seen_at, nan=_FAR, posinf=_FAR, neginf=-_FAR).clip(-_FAR, _FAR).astype(np.float32)
 
 
 def _beyond_fold(camera: Camera, y0: int, y1: int) -> np.ndarray:
     """Which pixels of the rows y0 to y1 the calibration does not describe, bool (y1 - y0, W)."""
-    (fx, skew, cx), (_, fy, cy), _ = camera.K
-    y = (np.arange(y0, y1)[:, None] - cy) / fy
-    x = (np.arange(camera.width) - cx - skew * y) / fx if skew else (np.arange(camera.width)[None] - cx) / fx
+    x, y = grid_axes(camera.K, camera.width, y1 - y0, first_row=y0)
     return x * x > camera.fold_radius**2 - y * y

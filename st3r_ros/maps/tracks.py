@@ -11,6 +11,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from st3r_ros.geometry.focal import intrinsics_from_pointmap
+from st3r_ros.geometry.pixels import project, rays
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import EDGE_PIXEL_STEP, Keyframe
@@ -136,8 +137,7 @@ def _sampled(keyframe: Keyframe, pixels: np.ndarray, K: np.ndarray) -> tuple[np.
     column, row = np.clip(np.rint(pixels).astype(int), 0, (w - 1, h - 1)).T
     X = keyframe.X[row, column].float().cpu().numpy().astype(np.float64)
     if keyframe.calibrated:  # on the ray of the pixel itself, not of the nearest whole pixel
-        rays = np.stack([(pixels[:, 0] - K[0, 2]) / K[0, 0], (pixels[:, 1] - K[1, 2]) / K[1, 1], np.ones(len(pixels))], axis=1)
-        X = X[:, 2:] * rays
+        X = X[:, 2:] * rays(pixels, K)
     conf = keyframe.conf[row, column].float().cpu().numpy()
     return keyframe.T_world_cam.act(X), conf, keyframe.image[row, column]
 
@@ -149,9 +149,8 @@ def _agreeing(seen: _Observations, points: np.ndarray, poses: Sim3, K: np.ndarra
     """
     R, t = poses.rotation[seen.keyframe], poses.translation[seen.keyframe]
     X_cam = np.einsum("nji,nj->ni", R, points - t)
-    uv = np.einsum("nij,nj->ni", K[seen.keyframe], X_cam)
     with np.errstate(divide="ignore", invalid="ignore"):
-        errors = np.linalg.norm(uv[:, :2] / uv[:, 2:] - seen.pixels, axis=1)
+        errors = np.linalg.norm(project(X_cam, K[seen.keyframe]) - seen.pixels, axis=1)
     good = np.flatnonzero((X_cam[:, 2] > 0) & (errors < MAX_REPROJECTION_PX) & (seen.conf > 0))
     good = good[np.lexsort((errors[good], seen.keyframe[good], seen.track[good]))]
     track, keyframe = seen.track[good], seen.keyframe[good]

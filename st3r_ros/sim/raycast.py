@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import ray_matrix, to_pixels
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.scene import Cylinder, Scene, Sphere
 
@@ -81,7 +82,7 @@ def polygon_windows(camera: Camera, corners: np.ndarray) -> list[Window]:
 def point_windows(camera: Camera, points: np.ndarray, valid: np.ndarray) -> list[Window]:
     """The windows of the valid (N, P) among N sets of points (N, P, 3) in the camera."""
     z = np.where(valid, points[..., 2], 1.0)[..., None]
-    pixels = (points / z) @ camera.K[:2].T
+    pixels = to_pixels(points[..., :2] / z, camera.K)
     low = np.where(valid[..., None], pixels, np.inf).min(1)
     high = np.where(valid[..., None], pixels, -np.inf).max(1)
     size = np.array([camera.width, camera.height])
@@ -140,7 +141,7 @@ class RayCaster:
         forms, distance = self._planes(T_scene_cam.translation)
         away = [np.linalg.norm(solid.center - T_scene_cam.translation) for solid in self._solids]
         hits.distance[first : first + len(self)] = np.concatenate([distance, away])
-        to_scene = T_scene_cam.rotation @ np.linalg.inv(camera.K)
+        to_scene = T_scene_cam.rotation @ ray_matrix(camera.K)
         pixel_forms = (forms @ to_scene).astype(np.float32)
         for index, part in self._windows(camera, T_scene_cam, distance):
             for band in (part & window).bands():
@@ -154,12 +155,12 @@ class RayCaster:
     def inverse_depth_forms(self, camera: Camera, T_scene_cam: SE3) -> np.ndarray:
         """The linear forms (surfaces, 3) float64 of the inverse depth over the pixels (x, y, 1); zero for curved surfaces."""
         forms, _ = self._planes(T_scene_cam.translation)
-        to_scene = T_scene_cam.rotation @ np.linalg.inv(camera.K)
+        to_scene = T_scene_cam.rotation @ ray_matrix(camera.K)
         return np.vstack([forms[:, 0] @ to_scene, np.zeros((len(self._solids), 3))])
 
     def curve(self, inverse_depth: np.ndarray, hits: Hits, camera: Camera, T_scene_cam: SE3, first: int = 0) -> None:
         """Sets the inverse depth (H, W) float64 of the pixels that see a curved surface of this scene."""
-        to_scene = T_scene_cam.rotation @ np.linalg.inv(camera.K)
+        to_scene = T_scene_cam.rotation @ ray_matrix(camera.K)
         number = hits.surface - (first + len(self._origin))
         rows, columns = np.nonzero((number >= 0) & (number < len(self._solids)))
         number = number[rows, columns]

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import grid_axes
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.raycast import Hits, RayCaster
 from st3r_ros.sim.scene import Cylinder, Rectangle, Scene, Sphere
@@ -202,9 +203,8 @@ class Renderer:
     def _level(self, hits: Hits, camera: Camera) -> np.ndarray:
         """log2 of the texels under a pixel. They grow with the depth 1/w and with the slant: ray length / (w * distance)."""
         height, width = hits.surface.shape
-        x = (np.arange(width) - camera.K[0, 2]) / camera.K[0, 0]
-        y = (np.arange(height) - camera.K[1, 2]) / camera.K[1, 1]
-        of_pixel = 0.5 * _SLANT * np.log2(1.0 + x * x + (y * y)[:, None]).astype(np.float32)
+        x, y = grid_axes(camera.K, width, height)
+        of_pixel = 0.5 * _SLANT * np.log2(1.0 + x * x + y * y).astype(np.float32)
         of_pixel += np.tile(_DITHER, (-(-height // 2), -(-width // 2)))[:height, :width]
         of_surface = np.log2(self._density / camera.K[0, 0]) - _SLANT * np.log2(np.maximum(hits.distance, 1e-6))
         level = np.take(of_surface.astype(np.float32), hits.surface, mode="clip")

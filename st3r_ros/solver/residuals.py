@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
+from st3r_ros.geometry.pixels import normalized
+
 HUBER = 1.345
 GEMAN_MCCLURE = 3.0
 NEAREST = 1e-6
@@ -52,7 +54,10 @@ class LogDepth:
 
 @dataclass(frozen=True, eq=False)
 class PixelObservations:
-    """What a camera with intrinsics sees: pixels (..., 2), K (3, 3) for all or (..., 3, 3), on one device. Depth is z."""
+    """What a camera with intrinsics sees: pixels (..., 2), K (3, 3) for all or (..., 3, 3), on one device. Depth is z.
+
+    Residuals leave the skew of K out, as the projection and its derivative are computed together in few operations.
+    """
 
     pixels: torch.Tensor
     K: torch.Tensor
@@ -77,8 +82,7 @@ class PixelObservations:
 
     def normalized(self) -> torch.Tensor:
         """The rays with z = 1, as (..., 2)."""
-        focal = torch.stack([self.K[..., 0, 0], self.K[..., 1, 1]], dim=-1)
-        return (self.pixels - self.K[..., :2, 2]) / focal
+        return normalized(self.pixels, self.K)
 
     def __getitem__(self, index: torch.Tensor | slice) -> PixelObservations:
         """Some of them."""

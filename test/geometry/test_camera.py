@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from st3r_ros.errors import CalibrationError
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.undistortion import Undistorter
 
 K = np.array([[400.0, 0.0, 322.0], [0.0, 410.0, 236.5], [0.0, 0.0, 1.0]])

@@ -7,8 +7,9 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from st3r_ros.errors import GeometryError
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.focal import METHODS, focal_from_pointmap, intrinsics_from_pointmap
+from st3r_ros.geometry.pixels import pixel_grid
 
 GOLDEN = {name: torch.from_numpy(array) for name, array in np.load(Path(__file__).parents[1] / "golden" / "focal.npz").items()}
 

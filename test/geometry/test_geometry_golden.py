@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.transforms import SE3
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "geometry.npz")

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transform_strategies import properties
 
-from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import SE3
-from st3r_ros.geometry.triangulation import normalized, triangulate
+from st3r_ros.geometry.triangulation import triangulate
 
 seeds = st.integers(0, 2**31)
 
@@ -82,9 +81,3 @@ def test_a_point_behind_the_cameras_has_a_negative_depth():
     seen = T_0_1.inverse() @ point
     found = triangulate(point / point[:, 2:], seen / seen[:, 2:], T_0_1)
     assert found.depth0 == pytest.approx(-4.0) and found.depth1 == pytest.approx(-4.0)
-
-
-def test_normalized_undoes_the_projection():
-    camera = Camera(320, 240, np.array([[300.0, 0, 155.0], [0, 280.0, 130.0], [0, 0, 1]]))
-    points = np.random.default_rng(1).uniform((-1, -1, 2), (1, 1, 6), (40, 3))
-    np.testing.assert_allclose(normalized(camera.project(points), camera.K), points / points[:, 2:], atol=1e-12)

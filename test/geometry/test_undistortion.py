@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from st3r_ros.geometry import undistortion
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.undistortion import MAX_NODES, Undistorter
 
 WIDTH, HEIGHT = 2 * MAX_NODES + 77, 1501

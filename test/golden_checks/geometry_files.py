@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from golden_checks.results import Check, Result, Skipped, close, equal, relative_l2
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.focal import focal_from_pointmap
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.transforms import SE3
 
 TOLERANCE = 1e-5

@@ -6,7 +6,7 @@ import pytest
 
 from st3r_ros.config import SimulationConfig
 from st3r_ros.errors import ConfigError
-from st3r_ros.geometry.camera import pixel_grid
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.sim.sequence import SimulatedSequence
 
 SMALL = {"width": 96, "height": 72, "noise": 0.0}

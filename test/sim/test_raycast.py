@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from scene_samples import distance_to, grey, nearest_hit, random_pose, random_scene
 
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.sim.raycast import RayCaster
 from st3r_ros.sim.scene import Place, Rectangle, Scene

@@ -13,7 +13,8 @@ import pytest
 from st3r_ros.config import CloudConfig, MapperConfig, SimulationConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.eval.trajectory import evaluate_trajectory
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.pair.opencv.config import OpenCVPairConfig

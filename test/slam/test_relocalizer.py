@@ -15,7 +15,8 @@ from st3r_ros.config import RelocalizerConfig, SimulationConfig
 from st3r_ros.errors import FrameError
 from st3r_ros.eval.relocalization import pose_error
 from st3r_ros.geometry import so3
-from st3r_ros.geometry.camera import Camera, pixel_grid
+from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import pixel_grid
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.sim.sequence import SimulatedSequence

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from st3r_ros.geometry.pixels import pixels_per_radian, rays
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations
 from st3r_ros.types import Keyframe
@@ -107,13 +108,6 @@ def _each(
     return torch.empty_like(found).index_copy_(0, order, found)
 
 
-def rays(pixels: torch.Tensor, K: np.ndarray) -> torch.Tensor:
-    """Pixels (N, 2) to rays with z = 1, (N, 3) float64."""
-    pixels = pixels.double()
-    x, y = (pixels[:, 0] - K[0, 2]) / K[0, 0], (pixels[:, 1] - K[1, 2]) / K[1, 1]
-    return torch.stack([x, y, torch.ones_like(x)], dim=1)
-
-
 def directions(X: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     """The unit directions (N, 3) float64 in which a pointmap X (h, w, 3) sees at pixels (N, 2), between the pixels too.
 
@@ -132,11 +126,6 @@ def directions(X: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     # NaN and infinity are no points either.
     units = torch.where((length > 0) & (length < math.inf), corners / length, 0.0)
     return normalize((weight[:, :, None] * units).sum(1), dim=1)
-
-
-def pixels_per_radian(K: np.ndarray) -> float:
-    """Around the principal point of intrinsics (3, 3), which may be assumed ones: it only sets the unit of residuals."""
-    return math.sqrt(K[0, 0] * K[1, 1])
 
 
 def as_tensors(T: Sim3, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
