@@ -42,9 +42,10 @@ from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.atomic import write_file
 from st3r_ros.maps.pictures import encode_jpeg
 from st3r_ros.msg import RelocalizationResult
-from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
+from st3r_ros.ros.conversions import stamp_to_ns
 from st3r_ros.ros.demo.child import Child
 from st3r_ros.ros.demo.isolation import isolated_environment
+from st3r_ros.ros.input.image_input import image_from_message
 from st3r_ros.ros.qos import stream
 from st3r_ros.sequences import open_sequence
 from st3r_ros.srv import SetReference

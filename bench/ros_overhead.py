@@ -32,7 +32,7 @@ from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros import conversions
 from st3r_ros.ros.demo.child import Child
 from st3r_ros.ros.demo.isolation import isolated_environment
-from st3r_ros.ros.input.image_input import ImageInput, ImageSource
+from st3r_ros.ros.input.image_input import ImageInput, ImageSource, image_from_message
 from st3r_ros.ros.nodes.mapping_node import MappingNode
 from st3r_ros.ros.nodes.process import Stop, make_room_for_images
 
@@ -107,7 +107,7 @@ def measure_callback(images: int) -> list[Row]:
 
     def process(usual: Callable[[ImageInput], None], item: ImageInput) -> None:
         handed.append(age_ms(item.message) - entered[conversions.stamp_to_ns(item.message.header.stamp)])
-        decoding.append(harness.timed(partial(conversions.image_from_message, item.message))[1])
+        decoding.append(harness.timed(partial(image_from_message, item.message))[1])
 
     ImageSource._on_image = noting  # type: ignore[method-assign]
     try:

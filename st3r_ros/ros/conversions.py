@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Converts messages to the types of the library and back.
 
-Thin: pixels and calibrations are decoded by `io/image_encoding` and `io/calibration`, clouds are packed by `clouds`.
+Images that arrive are decoded by `input/image_input`, calibrations by `io/calibration`; the map becomes messages in
+`outputs/map_messages`.
 """
 
 from __future__ import annotations
@@ -12,15 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from st3r_ros.errors import FrameError
 from st3r_ros.geometry.transforms import SE3
-from st3r_ros.io.image_encoding import decode_compressed, decode_image
-from st3r_ros.io.picture import Picture, ToneRange
 from st3r_ros.io.stamps import NANOSECONDS
-from st3r_ros.ros.input.video_input import VideoImage
 
 if TYPE_CHECKING:
     from st3r_ros.geometry.camera import Camera
@@ -55,35 +53,6 @@ def stamp_from_ns(stamp_ns: int) -> Time:
 def header(stamp_ns: int, frame_id: str) -> Header:
     """A header with the stamp and the frame."""
     return Header(stamp=stamp_from_ns(stamp_ns), frame_id=frame_id)
-
-
-def image_from_message(message: Image | CompressedImage | VideoImage) -> np.ndarray:
-    """The (H, W, 3) uint8 RGB image of a message that is no part of a stream, in the range of tones of its own.
-
-    Raises:
-        EncodingError: as `picture_from_message`.
-    """
-    return ToneRange().to_rgb(picture_from_message(message))
-
-
-def picture_from_message(message: Image | CompressedImage | VideoImage) -> Picture:
-    """The picture of a message, or of a packet of a video that was decoded; the `ToneRange` of its stream brings it to 8 bit.
-
-    Raises:
-        EncodingError: unknown encoding, data shorter than its size needs, or bytes that are no image.
-    """
-    if isinstance(message, VideoImage):
-        return Picture(message.image())
-    if isinstance(message, CompressedImage):
-        return decode_compressed(message.data, message.format)
-    return decode_image(
-        message.data,
-        height=message.height,
-        width=message.width,
-        encoding=message.encoding,
-        step=message.step,
-        is_bigendian=bool(message.is_bigendian),
-    )
 
 
 def image_message(frame: Frame, frame_id: str) -> Image:

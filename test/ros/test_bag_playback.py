@@ -19,6 +19,7 @@ from st3r_ros.config import SimulationConfig
 from st3r_ros.msg import MappingStatus
 from st3r_ros.ros import conversions
 from st3r_ros.ros.demo.child import Child
+from st3r_ros.ros.input.image_input import image_from_message
 from st3r_ros.ros.nodes.camera_node import sent_images
 from st3r_ros.ros.qos import latched, stream
 from st3r_ros.sim.sequence import SimulatedSequence
@@ -104,7 +105,7 @@ def test_a_bag_is_played_with_the_stamps_and_the_calibration_in_it(
     assert camera is not None
     assert viewer.infos[0].k[0] == pytest.approx(float(camera.K[0, 0]))
     for frame, message in zip(FRAMES, viewer.images, strict=True):
-        pixels = conversions.image_from_message(message)
+        pixels = image_from_message(message)
         if jpeg:
             assert np.abs(pixels.astype(int) - frame.image).mean() < 6
         else:

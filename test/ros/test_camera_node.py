@@ -18,6 +18,7 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.calibration import camera_from_info, write_camera
 from st3r_ros.ros import conversions
 from st3r_ros.ros.demo.child import Child
+from st3r_ros.ros.input.image_input import image_from_message
 from st3r_ros.ros.nodes.camera_node import sent_images, summary
 from st3r_ros.ros.qos import stream
 
@@ -80,7 +81,7 @@ def test_it_plays_every_image_with_its_stamp_and_calibration(viewer: Viewer, seq
     wait_until(lambda: len(viewer.clock) == COUNT, "the clock")
     assert [conversions.stamp_to_ns(message.clock) for message in viewer.clock] == STAMPS_NS
     for index, message in enumerate(viewer.images):
-        np.testing.assert_array_equal(conversions.image_from_message(message), 10 * index)
+        np.testing.assert_array_equal(image_from_message(message), 10 * index)
     assert all(camera_from_info(info) == CAMERA for info in viewer.infos)
 
 
@@ -99,7 +100,7 @@ def test_it_compresses_for_whoever_wants_that_and_can_stamp_as_a_live_camera_doe
     assert stamps == sorted(stamps)
     assert stamps[-1] < time.time_ns()
     for index, message in enumerate(images):
-        np.testing.assert_allclose(conversions.image_from_message(message), 10 * index, atol=2)
+        np.testing.assert_allclose(image_from_message(message), 10 * index, atol=2)
 
 
 def test_it_loops_until_ctrl_c_ends_it_cleanly(viewer: Viewer, sequence: Path) -> None:

@@ -19,6 +19,7 @@ from st3r_ros.io.encodings import ENCODINGS, Pixels, find_encoding
 from st3r_ros.io.image_encoding import decode_image
 from st3r_ros.io.picture import ToneRange
 from st3r_ros.ros import conversions
+from st3r_ros.ros.input.image_input import image_from_message
 from st3r_ros.types import Frame
 
 HEIGHT, WIDTH = 6, 8
@@ -51,7 +52,7 @@ def test_every_encoding_survives_padding_and_byte_order(encoding: str) -> None:
     assert expected.dtype == np.uint8
     for padding in (0, 12):
         for big_endian in (False, True):
-            image = conversions.image_from_message(image_of(encoding, pixels, padding, big_endian))
+            image = image_from_message(image_of(encoding, pixels, padding, big_endian))
             np.testing.assert_array_equal(image, expected)
 
 
@@ -60,7 +61,7 @@ def test_every_encoding_survives_padding_and_byte_order(encoding: str) -> None:
 )
 def test_colours_keep_their_channel(encoding: str, order: list[int]) -> None:
     pixels = random_pixels(encoding)
-    np.testing.assert_array_equal(conversions.image_from_message(image_of(encoding, pixels)), pixels[..., order])
+    np.testing.assert_array_equal(image_from_message(image_of(encoding, pixels)), pixels[..., order])
 
 
 def test_compressed_png_is_exact_and_jpeg_is_close() -> None:
@@ -69,7 +70,7 @@ def test_compressed_png_is_exact_and_jpeg_is_close() -> None:
     for suffix, tolerance in (("png", 0), ("jpeg", 24)):
         data = cv2.imencode(f".{suffix}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
         message = CompressedImage(format=f"rgb8; {suffix} compressed bgr8", data=array.array("B", data))
-        image = conversions.image_from_message(deserialize_message(serialize_message(message), CompressedImage))
+        image = image_from_message(deserialize_message(serialize_message(message), CompressedImage))
         assert np.abs(image.astype(int) - rgb).max() <= tolerance
 
 
@@ -80,9 +81,9 @@ def test_a_jpeg_message_that_lost_bytes_on_the_way_is_refused() -> None:
     whole, damaged = (
         CompressedImage(format="jpeg", data=array.array("B", d)) for d in (data, data[:begin] + data[begin + len(data) // 16 :])
     )
-    assert conversions.image_from_message(whole).shape == (240, 320, 3)
+    assert image_from_message(whole).shape == (240, 320, 3)
     with pytest.raises(EncodingError, match=r"format 'jpeg' cannot be decoded: .*damaged"):
-        conversions.image_from_message(damaged)
+        image_from_message(damaged)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_malformed_image_is_a_clear_error(change: dict, sentence: str) -> None:
     for name, value in change.items():
         setattr(message, name, value)
     with pytest.raises(EncodingError, match=sentence):
-        conversions.image_from_message(message)
+        image_from_message(message)
 
 
 @given(st.integers(0, 2**31 * 10**9 - 1))
@@ -123,7 +124,7 @@ def test_frame_to_message_and_back() -> None:
     for view in (image, image[:, ::2], image[::-1]):
         message = conversions.image_message(Frame(0, 1_234_567_891_234_567_891, view), "camera")
         message = deserialize_message(serialize_message(message), Image)
-        np.testing.assert_array_equal(conversions.image_from_message(message), view)
+        np.testing.assert_array_equal(image_from_message(message), view)
         assert conversions.stamp_to_ns(message.header.stamp) == 1_234_567_891_234_567_891
         assert message.header.frame_id == "camera"
 

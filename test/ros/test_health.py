@@ -155,7 +155,7 @@ def test_cleanup_lets_go_of_model_and_map(ros: Ros, loaded_models: list[weakref.
 
 
 def test_who_else_tells_tf_where_the_robot_is_is_named(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("st3r_ros.ros.tf.watch.LISTEN_S", 1000.0)  # it would listen now and then only
+    monkeypatch.setattr("st3r_ros.ros.tf.listener.LISTEN_S", 1000.0)  # it would listen now and then only
     node, robot = start(ros)
     transform = conversions.transform_message(SE3.identity(), 0, "base_link", "camera")
     robot.static.publish(TFMessage(transforms=[transform]))

@@ -20,7 +20,7 @@ from st3r_ros.config import MappingNodeConfig
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros import conversions
-from st3r_ros.ros.input.image_input import ImageCounts, ImageInput, ImageSource
+from st3r_ros.ros.input.image_input import ImageCounts, ImageInput, ImageSource, image_from_message
 from st3r_ros.ros.tf.transforms import OPTICAL
 from st3r_ros.types import Frame
 
@@ -97,7 +97,7 @@ def test_an_image_comes_with_its_calibration(ros: Ros) -> None:
     assert item.camera == CAMERA
     assert item.error is None
     assert item.anchor.frame_id == "camera"
-    np.testing.assert_array_equal(conversions.image_from_message(item.message), IMAGE)
+    np.testing.assert_array_equal(image_from_message(item.message), IMAGE)
 
 
 def test_k_of_zero_means_uncalibrated_soon(ros: Ros) -> None:
@@ -290,11 +290,11 @@ def test_compressed_images(ros: Ros) -> None:
     setup = Setup(ros, image_transport="compressed")
     assert setup.source.topic == "/image/compressed"
     setup.send_info()
-    np.testing.assert_array_equal(conversions.image_from_message(setup.receive().message), IMAGE)
+    np.testing.assert_array_equal(image_from_message(setup.receive().message), IMAGE)
 
 
 def test_the_place_of_the_camera_comes_from_tf(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("st3r_ros.ros.tf.watch.LISTEN_S", 0.1)
+    monkeypatch.setattr("st3r_ros.ros.tf.listener.LISTEN_S", 0.1)
     T_base_cam = SE3.exp(np.arange(6) * 0.1)
     setup = Setup(ros, base_frame="base_link", input_wait=60.0)
     setup.send_info()
@@ -334,8 +334,8 @@ def test_another_parent_of_the_base_is_noticed(ros: Ros, parent: str, told: str 
 
 
 def test_a_parent_that_is_told_of_no_more_is_forgotten(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("st3r_ros.ros.tf.watch.LISTEN_S", 0.3)
-    monkeypatch.setattr("st3r_ros.ros.tf.watch.PERIOD_S", 0.6)
+    monkeypatch.setattr("st3r_ros.ros.tf.listener.LISTEN_S", 0.3)
+    monkeypatch.setattr("st3r_ros.ros.tf.listener.PERIOD_S", 0.6)
     setup = Setup(ros, base_frame="", input_wait=0.0)
     setup.send_info()
     rival = setup.driver.create_publisher(TFMessage, "/tf", 10)  # what /tf_static tells holds for ever

@@ -9,7 +9,7 @@ from tf2_msgs.msg import TFMessage
 
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.conversions import transform_message
-from st3r_ros.ros.tf.odometry import Odometry
+from st3r_ros.ros.tf.camera_placement import Odometry
 from st3r_ros.ros.tf.tree import TransformTree
 
 
@@ -35,7 +35,7 @@ def test_it_gives_the_pose_at_the_stamp(tree: TransformTree) -> None:
 
 
 def test_without_odometry_one_image_waits_and_the_next_ones_do_not(tree: TransformTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("st3r_ros.ros.tf.odometry.RETRY_S", 1000.0)
+    monkeypatch.setattr("st3r_ros.ros.tf.camera_placement.RETRY_S", 1000.0)
     patience: list[float] = []
     real = tree.lookup
 
@@ -56,7 +56,7 @@ def test_without_odometry_one_image_waits_and_the_next_ones_do_not(tree: Transfo
 
 
 def test_patience_comes_back(tree: TransformTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("st3r_ros.ros.tf.odometry.RETRY_S", 0.1)
+    monkeypatch.setattr("st3r_ros.ros.tf.camera_placement.RETRY_S", 0.1)
     odometry = Odometry(tree, "odom", 0.05, get_logger("test"))
     assert odometry.pose("base_link", 100) is None
     time.sleep(0.11)

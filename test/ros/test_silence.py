@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from st3r_ros.ros.input.silence import explain_silence
+from st3r_ros.ros.input.topics import explain_silence
 
 RAW, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 FFMPEG, FOXGLOVE = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket", "foxglove_msgs/msg/CompressedVideo"

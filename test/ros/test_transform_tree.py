@@ -14,9 +14,8 @@ from tf2_msgs.msg import TFMessage
 
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.conversions import transform_message
-from st3r_ros.ros.tf.faults import MAX_SAID, TransformFaults
 from st3r_ros.ros.tf.listener import TransformListener
-from st3r_ros.ros.tf.tree import HISTORY_NS, TransformTree
+from st3r_ros.ros.tf.tree import HISTORY_NS, MAX_SAID, TransformFaults, TransformTree
 
 SECOND = 1_000_000_000
 

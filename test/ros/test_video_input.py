@@ -24,8 +24,8 @@ from st3r_ros.io.image_size import size_of_message
 from st3r_ros.io.video_decoder import Packet, VideoDecoder, VideoFrame
 from st3r_ros.ros import conversions
 from st3r_ros.ros.input import video_input
-from st3r_ros.ros.input.image_input import ImageCounts, ImageInput, ImageSource
-from st3r_ros.ros.input.transports import message_type
+from st3r_ros.ros.input.image_input import ImageCounts, ImageInput, ImageSource, image_from_message
+from st3r_ros.ros.input.topics import message_type
 from st3r_ros.ros.input.video_input import VideoImage, VideoInput
 from st3r_ros.ros.qos import packets, stream
 
@@ -70,7 +70,7 @@ def test_every_packet_is_decoded_and_the_newest_image_is_handed_on(ros: Ros, mes
     listener.input.close()
     assert listener.came == COUNT == listener.lost + len(listener.images)
     for image in listener.images:
-        assert index_of(conversions.image_from_message(image)) == image.header.stamp.sec
+        assert index_of(image_from_message(image)) == image.header.stamp.sec
         assert image.header.frame_id == "camera"
 
 
@@ -141,9 +141,7 @@ def test_a_video_topic_gives_images_with_their_calibration(ros: Ros, monkeypatch
         images.publish(compressed(packet))
     wait_until(lambda: inputs and inputs[-1].message.header.stamp.sec == COUNT - 1, "the last image")
     source.close()
-    assert [index_of(conversions.image_from_message(item.message)) for item in inputs] == [
-        item.message.header.stamp.sec for item in inputs
-    ]
+    assert [index_of(image_from_message(item.message)) for item in inputs] == [item.message.header.stamp.sec for item in inputs]
     assert inputs[0].camera == camera and size_of_message(inputs[0].message) == (64, 48)
     assert counts.received == COUNT - 2 == counts.dropped + len(inputs)
 

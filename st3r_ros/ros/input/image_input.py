@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image input: the subscriptions of a node, with the calibration of the camera and its pose on the robot."""
+"""Image input: the subscriptions of a node, images with the calibration of their camera and its pose on the robot, decoding."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind
 from sensor_msgs.msg import CompressedImage, Image
 
 from st3r_ros.config import InputConfig
-from st3r_ros.errors import MissingDependencyError, St3rError
+from st3r_ros.errors import FrameError, MissingDependencyError, St3rError
 from st3r_ros.frame_names import frame_name
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.io.image_encoding import decode_compressed, decode_image
+from st3r_ros.io.picture import Picture, ToneRange
 from st3r_ros.io.video_messages import is_video
 from st3r_ros.ros.clocks import ImageTime, steady_timer
+from st3r_ros.ros.conversions import stamp_to_ns
 from st3r_ros.ros.input.calibration_input import CalibrationInput
 from st3r_ros.ros.input.image_stamps import HOLD_S, StampedImage, StampWatch
-from st3r_ros.ros.input.silence import explain_silence
-from st3r_ros.ros.input.transports import VIDEOS, message_type, topic_of
+from st3r_ros.ros.input.topics import VIDEOS, explain_silence, info_topic_of, message_type, topic_of
 from st3r_ros.ros.input.video_input import VideoImage, VideoInput
 from st3r_ros.ros.qos import OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images, packets
-from st3r_ros.ros.tf.camera_placement import CameraPlacement
-from st3r_ros.ros.tf.odometry import Odometry
+from st3r_ros.ros.tf.camera_placement import CameraPlacement, Odometry
 from st3r_ros.ros.tf.transforms import MapAnchor
 
 SILENCE_S = 3.0
@@ -51,6 +53,21 @@ class ImageInput:
     parent: str | None = None
     time: ImageTime | None = None
     waited: bool = False
+
+    @property
+    def stamp_ns(self) -> int:
+        """The stamp of the image, nanoseconds. Raises FrameError for an invalid one."""
+        return stamp_to_ns(self.message.header.stamp)
+
+    def picture(self) -> Picture:
+        """The decoded image.
+
+        Raises:
+            FrameError: it cannot be used; EncodingError as in `picture_from_message`.
+        """
+        if self.error is not None:
+            raise FrameError(str(self.error))
+        return picture_from_message(self.message)
 
 
 @dataclass
@@ -96,7 +113,7 @@ class ImageSource:
         self._first_image: float | None = None
         self._image = node.resolve_topic_name("image")
         self.topic = topic_of(self._image, config.image_transport)
-        self.info_topic = _info_topic(node, self._image)
+        self.info_topic = info_topic_of(node, self._image)
         self._video: VideoInput | None = None
         video = config.image_transport in VIDEOS
         self._calibration = CalibrationInput(node, self.topic, self.info_topic, config.rectified, map_begun, without_calibration)
@@ -270,9 +287,30 @@ class ImageSource:
         )
 
 
-def _info_topic(node: Node, image_topic: str) -> str:
-    """`camera_info` if remapped, otherwise the topic next to the image topic."""
-    resolved = node.resolve_topic_name("camera_info")
-    if resolved != node.resolve_topic_name("camera_info", only_expand=True):
-        return resolved
-    return f"{image_topic.rsplit('/', 1)[0]}/camera_info"
+def image_from_message(message: Image | CompressedImage | VideoImage) -> np.ndarray:
+    """The (H, W, 3) uint8 RGB image of a message that is no part of a stream, in the range of tones of its own.
+
+    Raises:
+        EncodingError: as `picture_from_message`.
+    """
+    return ToneRange().to_rgb(picture_from_message(message))
+
+
+def picture_from_message(message: Image | CompressedImage | VideoImage) -> Picture:
+    """The picture of a message, or of a packet of a video that was decoded; the `ToneRange` of its stream brings it to 8 bit.
+
+    Raises:
+        EncodingError: unknown encoding, data shorter than its size needs, or bytes that are no image.
+    """
+    if isinstance(message, VideoImage):
+        return Picture(message.image())
+    if isinstance(message, CompressedImage):
+        return decode_compressed(message.data, message.format)
+    return decode_image(
+        message.data,
+        height=message.height,
+        width=message.width,
+        encoding=message.encoding,
+        step=message.step,
+        is_bigendian=bool(message.is_bigendian),
+    )

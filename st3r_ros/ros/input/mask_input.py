@@ -14,7 +14,8 @@ from sensor_msgs.msg import Image
 from st3r_ros.errors import FrameError
 from st3r_ros.io.image_file import read_picture
 from st3r_ros.io.masks import fitted, mask_of
-from st3r_ros.ros.conversions import picture_from_message, stamp_to_ns
+from st3r_ros.ros.conversions import stamp_to_ns
+from st3r_ros.ros.input.image_input import picture_from_message
 from st3r_ros.ros.qos import OVERRIDABLE, SubscriptionEventCallbacks, images, latched
 
 KEPT = 30

@@ -21,7 +21,7 @@ from st3r_ros.results import RunInfo, check_output_folder
 from st3r_ros.ros.clocks import steady_timer
 from st3r_ros.ros.input.image_input import ImageCounts, ImageInput, ImageSource
 from st3r_ros.ros.input.mask_input import MaskInput, read_mask
-from st3r_ros.ros.input.transports import message_type
+from st3r_ros.ros.input.topics import message_type
 from st3r_ros.ros.nodes import parameters
 from st3r_ros.ros.nodes.managed_node import ManagedNode
 from st3r_ros.ros.nodes.map_files import MapFiles

@@ -20,7 +20,8 @@ from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.calibration import CameraChoice, calibration_from_info, read_calibration
 from st3r_ros.io.image_file import read_image
-from st3r_ros.ros.conversions import image_from_message, stamp_to_ns
+from st3r_ros.ros.conversions import stamp_to_ns
+from st3r_ros.ros.input.image_input import image_from_message
 from st3r_ros.ros.tf.transforms import OPTICAL, MapAnchor
 from st3r_ros.types import Frame
 

@@ -18,7 +18,7 @@ from st3r_ros.msg import RelocalizationResult
 from st3r_ros.results import check_output_folder
 from st3r_ros.ros.clocks import steady_timer
 from st3r_ros.ros.input.image_input import ImageCounts, ImageInput, ImageSource
-from st3r_ros.ros.input.transports import message_type
+from st3r_ros.ros.input.topics import message_type
 from st3r_ros.ros.nodes import parameters, queries
 from st3r_ros.ros.nodes.managed_node import ManagedNode
 from st3r_ros.ros.nodes.process import Stop, run

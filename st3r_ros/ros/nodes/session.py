@@ -12,12 +12,12 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from st3r_ros.config import MappingSettings
-from st3r_ros.errors import FrameError, OutputError, St3rError
+from st3r_ros.errors import OutputError, St3rError
+from st3r_ros.geometry.leveling import level_by_odometry, tilt_deg
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.picture import ToneRange
 from st3r_ros.mapping_run import MappingRun
 from st3r_ros.results import RunInfo, write_results
-from st3r_ros.ros.conversions import picture_from_message, stamp_to_ns
 from st3r_ros.ros.input.image_input import ImageInput
 from st3r_ros.ros.input.mask_input import MaskInput
 from st3r_ros.ros.nodes.map_files import MapFiles
@@ -225,9 +225,7 @@ class MappingSession:
         self._logger.info(f"Wrote {output_dir}: {summary.tracked} of {summary.frames} frames tracked, {summary.points} points.")
 
     def _frame(self, index: int, item: ImageInput) -> Frame:
-        if item.error is not None:
-            raise FrameError(str(item.error))
-        stamp_ns, picture = stamp_to_ns(item.message.header.stamp), picture_from_message(item.message)
+        picture, stamp_ns = item.picture(), item.stamp_ns
         image, mask = self._tones.to_rgb(picture), picture.usable
         more = self.masks.of(stamp_ns, image.shape[1], image.shape[0]) if self.masks is not None else None
         if more is not None:
@@ -244,19 +242,21 @@ class MappingSession:
         if keyframe_map.T_map_world is None and keyframe_map.keyframes:
             begins = next(iter(keyframe_map.keyframes.values())).frame_id == frame.id
             T_odom_cam = frame.T_odom_cam if begins else None
-            levelled = self._levelled(anchor, T_odom_cam) if T_odom_cam is not None else anchor
-            keyframe_map.T_map_world = levelled.T_map_world
+            keyframe_map.T_map_world = anchor.T_map_world
+            if T_odom_cam is not None and self._is_level(anchor, T_odom_cam):
+                keyframe_map.T_map_world = level_by_odometry(anchor.T_map_world, T_odom_cam)
         return anchor if keyframe_map.T_map_world is None else replace(anchor, T_map_world=keyframe_map.T_map_world)
 
-    def _levelled(self, anchor: MapAnchor, T_odom_cam: SE3) -> MapAnchor:
-        tilt_deg = anchor.tilt_deg(T_odom_cam)
-        if anchor.frame_id != anchor.image_frame and tilt_deg > MAX_TILT_DEG:
-            self._logger.warning(
-                f"Odometry has {anchor.frame_id} tilted by {tilt_deg:.0f} degrees at the start, so the map is not levelled by "
-                f"it. Does the z axis of {self.settings.node.odom_frame} point up (REP-103)?"
-            )
-            return anchor
-        return anchor.levelled(T_odom_cam)
+    def _is_level(self, anchor: MapAnchor, T_odom_cam: SE3) -> bool:
+        """Whether odometry can tell which way is up; warns where a robot would start tilted more than robots do."""
+        tilt = tilt_deg(anchor.T_map_world, T_odom_cam)
+        if anchor.frame_id == anchor.image_frame or tilt <= MAX_TILT_DEG:
+            return True
+        self._logger.warning(
+            f"Odometry has {anchor.frame_id} tilted by {tilt:.0f} degrees at the start, so the map is not levelled by it. "
+            f"Does the z axis of {self.settings.node.odom_frame} point up (REP-103)?"
+        )
+        return False
 
     def _look_where_expected(self, anchor: MapAnchor) -> None:
         """Passes on the pose given to `expect`."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pose of the map in TF, and the broadcast of map -> base or map -> odom."""
+"""The pose of the map in TF, what an image's results are published with, and the broadcast of map -> base or map -> odom."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
@@ -14,7 +14,6 @@ from rclpy.timer import Timer
 from tf2_msgs.msg import TFMessage
 
 from st3r_ros.config import InputConfig, MappingNodeConfig
-from st3r_ros.geometry import so3
 from st3r_ros.geometry.axes import OPTICAL, same_axes
 from st3r_ros.geometry.covariance import moved_covariance
 from st3r_ros.geometry.transforms import SE3
@@ -70,23 +69,6 @@ class MapAnchor:
         """
         is_optical = same_axes(axes.rotation, np.eye(3))
         return MapAnchor(camera_frame, axes, OPTICAL, camera_frame, axes, is_optical)
-
-    def levelled(self, T_odom_cam: SE3) -> MapAnchor:
-        """The anchor of a map that is as level as odometry, and still starts at the same point and looks the same way.
-
-        T_odom_cam: the camera of the first keyframe in odometry's frame, whose z points up (REP-105).
-        """
-        R_odom_start = self._R_odom_start(T_odom_cam)
-        yaw = np.arctan2(R_odom_start[1, 0], R_odom_start[0, 0])
-        tilt = SE3(so3.exp(np.array([0.0, 0.0, -yaw])) @ R_odom_start, np.zeros(3))
-        return replace(self, T_map_world=tilt @ self.T_map_world)
-
-    def tilt_deg(self, T_odom_cam: SE3) -> float:
-        """By how much `levelled` would tilt the map."""
-        return float(np.degrees(np.arccos(np.clip(self._R_odom_start(T_odom_cam)[2, 2], -1.0, 1.0))))
-
-    def _R_odom_start(self, T_odom_cam: SE3) -> np.ndarray:
-        return T_odom_cam.rotation @ self.T_map_world.rotation.T
 
     def T_map_frame(self, T_world_cam: SE3) -> SE3:
         """The pose of `frame_id` in `map` for one camera pose or a batch."""

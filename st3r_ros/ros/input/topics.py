@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why no images arrive on a topic: what its publishers do, and which other topics have images and how they are read."""
+"""Topics of images: message types and names by `image_transport`, and why no images arrive on one."""
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 
 from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 
-from st3r_ros.ros.input.transports import TYPES, topic_of
+from st3r_ros.errors import MissingDependencyError
+from st3r_ros.io.video_decoder import check_decoder
 
+TYPES = {
+    "raw": "sensor_msgs/msg/Image",
+    "compressed": "sensor_msgs/msg/CompressedImage",
+    "foxglove": "foxglove_msgs/msg/CompressedVideo",
+    "ffmpeg": "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
+}
+VIDEOS = ("foxglove", "ffmpeg")
 LISTED = 6
 """Maximum number of other topics that are named."""
 _TRANSPORTS = {kind: transport for transport, kind in TYPES.items()}
@@ -17,6 +27,38 @@ _PICTURES = re.compile("image|video|h26[45]", re.IGNORECASE)
 _NO_PICTURES = re.compile("/compressedDepth |DisparityImage$")
 """In the name and the type of a topic."""
 _UNREADABLE = re.compile("/zstd$")
+
+
+def topic_of(image_topic: str, transport: str) -> str:
+    """The topic of a transport beside that of the raw images, as image_transport names it."""
+    return image_topic if transport == "raw" else f"{image_topic}/{transport}"
+
+
+def info_topic_of(node: Node, image_topic: str) -> str:
+    """`camera_info` if remapped, otherwise the topic next to the image topic."""
+    resolved = node.resolve_topic_name("camera_info")
+    if resolved != node.resolve_topic_name("camera_info", only_expand=True):
+        return resolved
+    return f"{image_topic.rsplit('/', 1)[0]}/camera_info"
+
+
+def message_type(transport: str) -> type:
+    """The class of the messages of a transport.
+
+    Raises:
+        MissingDependencyError: the package of the messages, or PyAV for a video, is not installed.
+    """
+    if transport in VIDEOS:
+        check_decoder(f"image_transport is {transport}, a video. Decoding it")
+    package, _, name = TYPES[transport].split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except ImportError as error:
+        distribution = os.environ.get("ROS_DISTRO", "<distro>")
+        raise MissingDependencyError(
+            f"image_transport is {transport}, and the messages of {package} are not installed; get them with: "
+            f"sudo apt install ros-{distribution}-{package.replace('_', '-')}"
+        ) from error
 
 
 def explain_silence(node: Node, image_topic: str, transport: str, reliability: str) -> str:
