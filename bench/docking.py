@@ -16,7 +16,7 @@ import array
 import math
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -106,7 +106,7 @@ class Robot(Node):
     def __init__(self, views: TrueViews, dock_ns: int) -> None:
         super().__init__("robot")
         self._views, self._dock_ns, self._asked = views, dock_ns, False
-        self._infos: deque[CameraInfo] = deque(maxlen=1)
+        self._infos: list[CameraInfo] = []
         self.said, self.docked_ns = "", -1
         self.results: dict[int, RelocalizationResult] = {}
         self.poses: list[int] = []
@@ -132,7 +132,7 @@ class Robot(Node):
         depth = Image(header=image.header, height=image.height, width=image.width, encoding="32FC1", step=4 * image.width)
         view = self._views.of(Frame(0, stamp_ns, image_from_message(image)))
         depth.data = array.array("B", view.depth.astype("<f4").tobytes())
-        request = SetReference.Request(name=DOCK, image=image, camera_info=self._infos[0], depth=depth)
+        request = SetReference.Request(name=DOCK, image=image, camera_info=self._infos[-1], depth=depth)
         self.docking.call_async(request).add_done_callback(lambda done: self._on_docked(done.result(), stamp_ns))
 
     def _on_picture(self, picture: Image) -> None:

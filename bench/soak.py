@@ -56,7 +56,7 @@ A new keyframe took {ms_keyframe_warm:.1f} ms ({ms_keyframe_cpu_warm:.1f}) after
 ({ms_keyframe_cpu_end:.1f}) at the end."""
 EXAMPLES = """examples:
   python bench/soak.py                                       half an hour of stamps, some ten minutes on a free core
-  python bench/soak.py --minutes 3 --max-keyframes 60 --max-slope 5 --source 'sim:rooms?seed=1&frames=200'
+  python bench/soak.py --minutes 3 --max-keyframes 60 --max-slope 5
   python bench/soak.py --pair-model opencv --source kitchen --minutes 10 --json soak.json"""
 
 
