@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from st3r_ros.errors import DeviceMemoryError, FrameError, St3rError
 from st3r_ros.recorder import RunRecorder
@@ -22,6 +22,7 @@ class FrameOutcome:
 
     frame, update: None for a skipped one. reason: why it was skipped, a sentence; "" for a registered one.
     time_jump: a sentence where the stamps have gone back, otherwise "". turned: whether the camera has just been lost or found.
+    changed: whether the state of the mapper, or what gives the map its scale, is another than before.
     """
 
     frame_id: int
@@ -30,6 +31,7 @@ class FrameOutcome:
     reason: str = ""
     time_jump: str = ""
     turned: bool = False
+    changed: bool = False
 
     @property
     def events(self) -> list[str]:
@@ -81,10 +83,10 @@ class MappingRun:
         number, self._numbered = self._numbered, self._numbered + 1
         return self._register(number, make, name)
 
-    def skip(self, frame_id: int, name: str, reason: str, time_jump: str = "") -> FrameOutcome:
+    def skip(self, frame_id: int, name: str, reason: str) -> FrameOutcome:
         """Counts a frame that cannot be used, with its reason."""
         self.recorder.skip(frame_id, name, reason)
-        return FrameOutcome(frame_id, reason=reason, time_jump=time_jump)
+        return FrameOutcome(frame_id, reason=reason)
 
     def _begin(self) -> None:
         self.recorder = RunRecorder()
@@ -93,17 +95,20 @@ class MappingRun:
         self._numbered = 0
 
     def _register(self, number: int, make: Callable[[int], Frame], name: str) -> FrameOutcome:
-        jump = ""
+        standing, jump = self._standing(), ""
         try:
             frame = make(number)
             jump = self.mapper.notice_time_jump(frame)
             before = self.mapper.state
             update = self.mapper.register_frame(frame)
         except self._unusable as error:
-            return self.skip(number, name, str(error), jump)
+            return replace(self.skip(number, name, str(error)), time_jump=jump, changed=self._standing() != standing)
         except Exception as error:
             self.recorder.skip(number, name, f"internal error: {error!r}")
             raise
         self.recorder.record(update, frame.source)
         turned = update.state is not before and MappingState.LOST in (update.state, before)
-        return FrameOutcome(number, frame, update, time_jump=jump, turned=turned)
+        return FrameOutcome(number, frame, update, "", jump, turned, self._standing() != standing)
+
+    def _standing(self) -> tuple[MappingState, str]:
+        return self.mapper.state, self.mapper.map.scale.source

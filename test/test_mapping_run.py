@@ -56,9 +56,9 @@ def test_a_lost_camera_and_a_time_jump_are_events(run: MappingRun, frames: list[
         run.register(frame)
     dark = replace(frames[0], id=30, stamp_ns=frames[-1].stamp_ns + SECOND_NS, image=np.zeros_like(frames[0].image))
     lost = run.register(dark)
-    assert lost.turned and lost.update is not None and lost.events == [lost.update.message]
+    assert lost.turned and lost.changed and lost.update is not None and lost.events == [lost.update.message]
     again = run.register(replace(dark, id=31, stamp_ns=dark.stamp_ns + 1))
-    assert not again.turned and again.events == []
+    assert not again.turned and not again.changed and again.events == []
     back = run.register(frames[0])
     assert "Time went back" in back.time_jump and back.events[0] == back.time_jump
 

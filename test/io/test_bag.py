@@ -78,7 +78,7 @@ def test_a_damaged_jpeg_is_skipped_with_its_topic(tmp_path, capfd):
     sequence = BagSequence(bags.write_bag(tmp_path / "bag", messages))
     assert len(list(sequence)) == 2
     (skipped,) = sequence.skipped
-    assert skipped.source == f"{topic} message 1" and "Corrupt JPEG data" in skipped.reason
+    assert skipped.is_frame and skipped.source == f"{topic} message 1" and "Corrupt JPEG data" in skipped.reason
     assert capfd.readouterr().err == ""
 
 

@@ -243,7 +243,8 @@ def test_what_is_damaged_between_the_images_is_said_and_counts_as_none(tmp_path,
     sequence = BagSequence(folder, selection=Selection(every=every))
     assert [(frame.id, number_of(frame.image)) for frame in sequence] == list(enumerate(whole[::every]))
     (damage,) = sequence.skipped
-    assert "'drive_0.mcap' was cut off" in damage.reason and damage.index == len(range(0, len(whole) - 6, every))
+    assert not damage.is_frame and "'drive_0.mcap' was cut off" in damage.reason
+    assert damage.index == len(range(0, len(whole) - 6, every))
 
 
 def test_damage_of_a_bag_is_no_skipped_frame(st3r, tmp_path):

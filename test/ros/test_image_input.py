@@ -52,7 +52,7 @@ class Setup:
             self.node,
             settings,
             self.counts,
-            self.inputs.append,
+            self._take,
             lambda frame, stamp_ns: False,
             map_begun=begun.is_set if one_map else None,
             without_calibration="60 degrees are assumed",
@@ -65,6 +65,10 @@ class Setup:
         ros.spin(self.node)
         wait_until(self.images.get_subscription_count, "the source to listen to the images")
         wait_until(self.infos.get_subscription_count, "the source to listen to camera_info")
+
+    def _take(self, item: ImageInput) -> int:
+        self.inputs.append(item)
+        return 0
 
     def send_image(self) -> None:
         message = conversions.image_message(Frame(0, 1, IMAGE), self.frame_id)
@@ -422,7 +426,7 @@ def explain_silence(ros: Ros, kind: type | None, quality: QoSProfile | int, conf
     driver.create_publisher(Image, "/elsewhere", 1)
     if kind is not None:
         driver.create_publisher(kind, "image", quality)
-    source = ImageSource(node, config, ImageCounts(), lambda item: None, lambda frame, stamp_ns: False)
+    source = ImageSource(node, config, ImageCounts(), lambda item: 0, lambda frame, stamp_ns: False)
     try:
         wait_until(lambda: words in source.silence(), f"'{words}'")
     finally:

@@ -124,7 +124,7 @@ def test_a_video_topic_gives_images_with_their_calibration(ros: Ros, monkeypatch
     inputs: list[ImageInput] = []
     counts = ImageCounts()
     config = MappingNodeConfig(base_frame="", input_wait=60.0, image_transport=transport, image_reliability="reliable")
-    source = ImageSource(node, config, counts, inputs.append, lambda frame, stamp_ns: False)
+    source = ImageSource(node, config, counts, lambda item: inputs.append(item) or 0, lambda frame, stamp_ns: False)
     assert (source.topic, source.info_topic) == (f"/cam/image_raw/{transport}", "/cam/camera_info")
     images = driver.create_publisher(CompressedImage, source.topic, packets("reliable"))
     infos = driver.create_publisher(CameraInfo, source.info_topic, stream(1))

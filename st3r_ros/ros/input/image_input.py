@@ -83,6 +83,7 @@ class ImageCounts:
 class ImageSource:
     """Subscribes to `image` and `camera_info` and passes on every image, still encoded, unless `muted`; for videos, the newest
     decoded image.
+    deliver: takes an image, and returns how many that still waited it replaces: they are counted as dropped.
     last_image: time of the last arrival, or of the subscription, `time.monotonic` seconds. stamps: checks their stamps.
     holding: what images wait for now, one sentence; "" for nothing.
 
@@ -101,7 +102,7 @@ class ImageSource:
         node: Node,
         config: InputConfig,
         counts: ImageCounts,
-        deliver: Callable[[ImageInput], None],
+        deliver: Callable[[ImageInput], int],
         owns_transform: Callable[[str, int], bool],
         parent_hint: str = _ODOMETRY_HINT,
         map_begun: Callable[[], bool] | None = None,
@@ -271,7 +272,8 @@ class ImageSource:
             self._placement.watch.look(anchor.frame_id, 0.0 if anchor.is_assumed else waited)  # until TF has the camera
             error, odometry, parent = image.error or image_camera.error, self._placement.odometry, self._placement.watch.parent
             camera = image_camera.camera
-            self._deliver(ImageInput(image.message, camera, anchor, error, odometry, parent, image.time, image.waited))
+            item = ImageInput(image.message, camera, anchor, error, odometry, parent, image.time, image.waited)
+            self._counts.dropped += self._deliver(item)
 
     def _on_deadline(self, event: Any) -> None:
         self._counts.late += event.total_count_change

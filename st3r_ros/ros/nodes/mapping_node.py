@@ -19,7 +19,7 @@ from st3r_ros.mapping_run import MappingRun
 from st3r_ros.msg import MappingStatus
 from st3r_ros.results import RunInfo, check_output_folder
 from st3r_ros.ros.clocks import steady_timer
-from st3r_ros.ros.input.image_input import ImageCounts, ImageInput, ImageSource
+from st3r_ros.ros.input.image_input import ImageCounts, ImageSource
 from st3r_ros.ros.input.mask_input import MaskInput, read_mask
 from st3r_ros.ros.input.topics import message_type
 from st3r_ros.ros.nodes import parameters
@@ -79,11 +79,12 @@ class MappingNode(ManagedNode):
         self._uncalibrated = "" if any(keyframe.K_known for keyframe in loaded.values()) else model.traits.uncalibrated
         continued = config.map_path if loaded else ""
         info = RunInfo(self.resolve_topic_name("image"), model.name, continued)
-        session = self.session = MappingSession(mapping, files, outputs, info, settings, self.get_logger())
+        session = MappingSession(mapping, files, outputs, info, settings, self.get_logger(), changed=self._publish_status)
+        self.session = session
         session.say(begun or (NO_MAP if mapper.frozen else ""))
         self._status = self.create_lifecycle_publisher(MappingStatus, "~/status", latched(), qos_overriding_options=OVERRIDABLE)
         steady_timer(self, config.status_period, self._publish_status)
-        self._worker = Worker(self._process, idle=session.idle, spare=session.spare, report=self._report, name="mapping")
+        self._worker = Worker(session.process, idle=session.idle, spare=session.spare, report=self._report, name="mapping")
         self.worker.start()
         self._warm_up(model)
 
@@ -94,7 +95,7 @@ class MappingNode(ManagedNode):
             self,
             self._settings.node,
             self.counts,
-            self._deliver,
+            lambda item: self.worker.submit(item, surely=item.waited),
             owns_transform,
             map_begun=lambda: mapper.has_begun,
             without_calibration=self._uncalibrated,
@@ -124,20 +125,7 @@ class MappingNode(ManagedNode):
             self._optimizer.shutdown(cancel_futures=True)
         self._optimizer = self.session = None
 
-    # Images ---------------------------------------------------------------------------------------------------------
-
-    def _deliver(self, item: ImageInput) -> None:
-        """On the executor: passes an image to the worker."""
-        self.counts.dropped += self.worker.submit(item, surely=item.waited)
-
-    def _process(self, item: ImageInput) -> None:
-        """On the worker: maps an image."""
-        session = self.session
-        assert session is not None
-        before = session.mapper.state, session.mapper.map.scale.source
-        session.process(item)
-        if (session.mapper.state, session.mapper.map.scale.source) != before:
-            self._publish_status()
+    # Status ---------------------------------------------------------------------------------------------------------
 
     def _report(self, error: Exception) -> None:
         self._log_traceback("The worker failed", error)

@@ -98,18 +98,19 @@ class RelocalizationNode(ManagedNode):
 
     # Images -----------------------------------------------------------------------------------------------------------
 
-    def _deliver(self, item: ImageInput) -> None:
-        """On the executor: passes an image to waiting requests and, when due, to the worker."""
+    def _deliver(self, item: ImageInput) -> int:
+        """On the executor: passes an image to waiting requests and, when due, to the worker. Returns how many it replaces there."""
         rate, now = self._settings.node.rate, time.monotonic()
         if item.waited and item.error is not None:  # a stray one, and the next one comes now
             if rate:
                 self.worker.submit(item, surely=True)
-            return
+            return 0
         self._latest = item
         self._hand_out(item)
-        if rate and now - self._processed >= 1.0 / rate:
-            self._processed = now
-            self._counts.dropped += self.worker.submit(item)
+        if not rate or now - self._processed < 1.0 / rate:
+            return 0
+        self._processed = now
+        return self.worker.submit(item)
 
     def _hand_out(self, item: ImageInput | None) -> None:
         waiting, self._waiting = self._waiting, []

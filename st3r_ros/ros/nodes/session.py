@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class MappingSession:
     listen. stamp_ns: of the newest image that was mapped, 0 before.
     odometry_fault: why the newest odometry is not used, "" if it is, or without one. odometry_doubt: how odometry that is used
     contradicts the camera. odometry_refused: images whose odometry was not used.
+    changed: called after an image that has changed the state of the mapper or what gives the map its scale.
     """
 
     def __init__(
@@ -51,10 +53,11 @@ class MappingSession:
         info: RunInfo,
         settings: MappingSettings,
         logger: RcutilsLogger,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.run, self.mapper, self.info, self.settings = run, run.mapper, info, settings
         self.masks: MaskInput | None = None
-        self.outputs, self._files, self._logger = outputs, files, logger
+        self.outputs, self._files, self._logger, self._changed = outputs, files, logger, changed
         self._begin(info.map)
 
     def _begin(self, folder: str) -> None:
@@ -148,11 +151,16 @@ class MappingSession:
             self.outputs.forget_odometry()
         if outcome.frame is None or outcome.update is None:
             self._tell_of_skipped(outcome.reason)
-            return
-        self.stamp_ns = outcome.frame.stamp_ns
-        self._tell(outcome.update)
-        view = View(self._anchored(outcome.frame, item.anchor), outcome.frame.stamp_ns, item.parent is not None, item.time)
-        self.outputs.publish(outcome.update, view)
+        else:
+            self._publish(outcome.frame, outcome.update, item)
+        if outcome.changed:
+            self._changed()
+
+    def _publish(self, frame: Frame, update: MappingUpdate, item: ImageInput) -> None:
+        self.stamp_ns = frame.stamp_ns
+        self._tell(update)
+        view = View(self._anchored(frame, item.anchor), frame.stamp_ns, item.parent is not None, item.time)
+        self.outputs.publish(update, view)
 
     def _prepared(self, item: ImageInput, number: int) -> Frame:
         """The frame of an image, and the mapper ready for it.
