@@ -35,6 +35,7 @@ from st3r_ros.ros.demo.isolation import isolated_environment
 from st3r_ros.ros.input.image_input import ImageInput, ImageSource, image_from_message
 from st3r_ros.ros.nodes.mapping_node import MappingNode
 from st3r_ros.ros.nodes.process import Stop, make_room_for_images
+from st3r_ros.ros.nodes.session import MappingSession
 
 SLOW_S = 0.3
 SETTLE_S = 3.0
@@ -77,14 +78,16 @@ def mapping(process: Callable[[Any, ImageInput], None]) -> Iterator[MappingNode]
     """An active mapping node whose worker calls `process` with its session's own way and each image."""
     arguments = ["--ros-args", "-p", "base_frame:=''", "-p", "input_wait:=0.0"]
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    usual = MappingSession.process
     try:
         node = MappingNode(Stop())
+        MappingSession.process = lambda session, item: process(partial(usual, session), item)  # type: ignore[method-assign]
         node.start()
-        node.session.process = partial(process, node.session.process)  # type: ignore[method-assign, union-attr]
         with harness.spinning(node):
             yield node
         node.close()
     finally:
+        MappingSession.process = usual  # type: ignore[method-assign]
         rclpy.shutdown()
 
 

@@ -202,8 +202,8 @@ def test_a_calibration_that_changes_is_taken_and_one_for_another_size_is_not(ros
     half, closer = CAMERA.scaled(160, 120), dataclasses.replace(CAMERA, K=CAMERA.K * [[1.01], [1.01], [1.0]])
     robot.track(camera=half)
     assert robot.node.source.calibration == "calibrated"
-    cameras, process = [], robot.node.session.process
-    robot.node.session.process = lambda item: cameras.append(item.camera) or process(item)
+    cameras, submit = [], robot.node.worker.submit
+    robot.node.worker.submit = lambda item, **how: cameras.append(item.camera) or submit(item, **how)
     robot.track(camera=closer)
     assert cameras[-1] == closer
 
