@@ -14,7 +14,6 @@ limit, or that of RSS above four times the limit.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -106,10 +105,10 @@ def _sizes(mapper: Mapper) -> Row:
 
 
 def _medians(spent: dict[str, list[tuple[float, float]]]) -> Row:
-    """Of the milliseconds, which are forgotten; NaN without any."""
+    """Of the milliseconds, which are forgotten; None without any."""
     found = {}
     for kind, taken in spent.items():
-        found[f"ms_{kind}"], found[f"ms_{kind}_cpu"] = np.median(taken, axis=0).tolist() if taken else (math.nan, math.nan)
+        found[f"ms_{kind}"], found[f"ms_{kind}_cpu"] = np.median(taken, axis=0).tolist() if taken else (None, None)
         taken.clear()
     return found
 
@@ -140,7 +139,7 @@ def summarize(samples: list[Row], warm_up: float) -> Row:
     summary |= {f"{name}_slope_mb_per_minute": _slope_of_minima(warm, f"{name}_mb") for name in ("rss", "heap")}
     for name in COMPARED:
         for end, part in (("warm", warm[:tenth]), ("end", warm[-tenth:])):
-            summary[f"{name}_{end}"] = harness.median([s[name] for s in part if not math.isnan(s[name])])
+            summary[f"{name}_{end}"] = harness.median([s[name] for s in part if harness.known(s[name]) is not None])
     return summary
 
 
