@@ -10,21 +10,18 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from st3r_ros.config import Validated, groups_of
+from st3r_ros.config import MappingSettings, RelocalizationSettings, Validated, groups_of
 from st3r_ros.errors import ConfigError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 Config = TypeVar("Config", bound=Validated)
-Settings = TypeVar("Settings", bound="DataclassInstance")
+Settings = TypeVar("Settings", MappingSettings, RelocalizationSettings)
 
 _INT_LIMIT = 2**63 - 1
 
@@ -58,13 +55,15 @@ def read_settings(node: Node, kind: type[Settings]) -> Settings:
     Raises:
         ConfigError: a value is not allowed.
     """
-    return kind(**{group or "node": read(node, group, config) for group, config in groups_of(kind).items()})
+    values: dict[str, Any] = {group or "node": read(node, group, config) for group, config in groups_of(kind).items()}
+    return kind(**values)
 
 
 def changed(settings: Settings, groups: Mapping[str, Validated]) -> Settings:
     """The settings with the changed groups that `watch` passes on; groups of others, as of a pair model, are left out."""
     own = groups_of(type(settings))
-    return dataclasses.replace(settings, **{group or "node": config for group, config in groups.items() if group in own})
+    values: dict[str, Any] = {group or "node": config for group, config in groups.items() if group in own}
+    return dataclasses.replace(settings, **values)
 
 
 def watch(node: Node, groups: Mapping[str, type[Validated]], apply: Callable[[dict[str, Validated]], None]) -> None:

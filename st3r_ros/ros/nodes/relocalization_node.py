@@ -99,7 +99,7 @@ class RelocalizationNode(ManagedNode):
     # Images -----------------------------------------------------------------------------------------------------------
 
     def _deliver(self, item: ImageInput) -> int:
-        """On the executor: passes an image to waiting requests and, when due, to the worker. Returns how many it replaces there."""
+        """On the executor: passes an image to waiting requests and, when due, to the worker; how many it replaces there."""
         rate, now = self._settings.node.rate, time.monotonic()
         if item.waited and item.error is not None:  # a stray one, and the next one comes now
             if rate:
