@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.pixels import project, projection_derivative, scaled_focal
 from st3r_ros.geometry.transforms import SE3
+from st3r_ros.solver.damped import Estimate, Schedule, minimize
 
-ITERATIONS = 15
-CONVERGED = 1e-7
+REFINEMENT = Schedule(iterations=15, enough=1e-4, damping=1e-9, least=1e-9, most=1e3, retry=1e-3)
 NEAR_SHARE, VAGUE = 0.05, 3.0
 """Points closer than this share of the median depth are ignored, and so are those whose depth is more uncertain than usual by the
 inverse of it: their residuals are far from linear."""
@@ -83,7 +84,7 @@ def refine_pnp(
     free_focal: bool = False,
     centre_sigma_px: float = 0.0,
 ) -> RefinedPose:
-    """Gauss-Newton on the reprojection errors of all points near their pixels (N, 2), from an approximate pose.
+    """The pose that minimises the reprojection errors of all points near their pixels (N, 2), from an approximate one.
 
     Points are weighted by the errors of their pixel (sigma_px) and of the projection of their depth error; a residual above
     threshold_px that the depth error does not explain has little weight and is not an inlier. free_focal: the focal length of K
@@ -93,21 +94,85 @@ def refine_pnp(
     pointmap (a smooth field of 4x4 nodes, with the standard deviation of each point), which many matches do not average out, and
     the errors of the focal length, if it is free, and of the principal point.
     """
-    system = linearize(matched, pixels, K, T_cam_points, 1.0, sigma_px, threshold_px)
-    size = 7 if free_focal else 6
-    for _ in range(ITERATIONS):
-        H, g = system.H[:size, :size].copy(), system.g[:size].copy()
-        if free_focal:
+    problem = _Problem(matched, pixels, K, sigma_px, threshold_px, free_focal)
+    best = minimize(_Refinement.at(problem, T_cam_points, 1.0), REFINEMENT).estimate.reweighed()
+    return _result(best.system, matched, problem.size, centre_sigma_px)
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """The arguments of `refine_pnp`."""
+
+    matched: UncertainPoints
+    pixels: np.ndarray
+    K: np.ndarray
+    sigma_px: float
+    threshold_px: float
+    free_focal: bool
+
+    @property
+    def size(self) -> int:
+        return 7 if self.free_focal else 6
+
+    def cost(self, T: SE3, focal: float, whitening: Whitening) -> float:
+        """Of Geman and McClure, to which the robust weights belong; a point that is not seen costs as much as an outlier."""
+        at, seen = _ahead(self.matched, T)
+        error = project(at, scaled_focal(self.K, focal)) - self.pixels
+        square = (whitening(error, self.sigma_px) ** 2).sum(axis=1)
+        most = (self.threshold_px / self.sigma_px) ** 2
+        points = np.where(whitening.seen & seen, most * square / (most + square), most).sum()
+        return 0.5 * float(points + (math.log(focal) / FOCAL_SIGMA) ** 2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Refinement(Estimate):
+    """A pose and a factor on the focal length. system: there, or where the residuals were weighted last."""
+
+    problem: _Problem
+    T: SE3
+    focal: float
+    system: NormalEquations
+    cost: float
+
+    @staticmethod
+    def at(problem: _Problem, T: SE3, focal: float) -> _Refinement:
+        p = problem
+        system = linearize(p.matched, p.pixels, p.K, T, focal, p.sigma_px, p.threshold_px)
+        return _Refinement(problem, T, focal, system, problem.cost(T, focal, system.whitening))
+
+    def stepped(self, damping: float | torch.Tensor) -> _Refinement:
+        size = self.problem.size
+        H, g = self.system.H[:size, :size].copy(), self.system.g[:size].copy()
+        if self.problem.free_focal:
             H[6, 6] += FOCAL_SIGMA**-2
-            g[6] += math.log(system.focal) / FOCAL_SIGMA**2
-        damped = H + 1e-9 * np.trace(H) * np.eye(size) + 1e-12 * np.eye(size)
-        step = -np.linalg.solve(damped, g)
-        focal = system.focal * math.exp(float(np.clip(step[6], -0.3, 0.3))) if free_focal else 1.0
-        T = SE3.exp(np.clip(step[:6], -10.0, 10.0)) @ system.T
-        system = linearize(matched, pixels, K, T, focal, sigma_px, threshold_px)
-        if np.abs(step).max() < CONVERGED:
-            break
-    return _result(system, matched, size, centre_sigma_px)
+            g[6] += math.log(self.focal) / FOCAL_SIGMA**2
+        H += np.diag(float(damping) * H.diagonal() + 1e-9 * np.trace(H) + 1e-12)
+        step = -np.linalg.solve(H, g)
+        focal = self.focal * math.exp(float(np.clip(step[6], -0.3, 0.3))) if self.problem.free_focal else 1.0
+        T = SE3.exp(np.clip(step[:6], -10.0, 10.0)) @ self.T
+        return replace(self, T=T, focal=focal, cost=self.problem.cost(T, focal, self.system.whitening))
+
+    def reweighed(self) -> _Refinement:
+        """With the points that are seen from here, and the errors that their depths cause here."""
+        return _Refinement.at(self.problem, self.T, self.focal)
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """The inverse square root of sigma_px^2 I + d d^T, by the length and direction of d (N, 2), the error by depth.
+
+    unit: (N, 2) direction of d. gain: (N,) 1 / hypot(sigma_px, |d|) - 1 / sigma_px. seen: (N,) bool, the points that count.
+    """
+
+    unit: np.ndarray
+    gain: np.ndarray
+    seen: np.ndarray
+
+    def __call__(self, values: np.ndarray, sigma_px: float) -> np.ndarray:
+        """Rows (N, 2, ...) times (I / sigma_px + gain u u^T)."""
+        flat = values.reshape(len(values), 2, -1)
+        along = np.einsum("nr,nrk->nk", self.unit, flat) * self.gain[:, None]
+        return (flat / sigma_px + self.unit[:, :, None] * along[:, None, :]).reshape(values.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +181,7 @@ class NormalEquations:
 
     J: (N, 2, 7) and residual (N, 2), both whitened; by_depth: (N, 2) derivative by the log-depth times its sigma; by_centre:
     (N, 2, 2) derivative by the principal point.
-    weight: (N,) robust. residual_px: (N,). inliers: (N,) bool.
+    weight: (N,) robust. residual_px: (N,). inliers: (N,) bool. whitening: of the residuals.
     """
 
     T: SE3
@@ -130,6 +195,7 @@ class NormalEquations:
     weight: np.ndarray
     residual_px: np.ndarray
     inliers: np.ndarray
+    whitening: Whitening
 
 
 def linearize(
@@ -139,36 +205,32 @@ def linearize(
 
     The other arguments are those of `refine_pnp`.
     """
-    Y, offset = T.act(matched.points), matched.along @ T.rotation.T
-    seen = Y[:, 2] > NEAR_SHARE * np.median(np.abs(Y[:, 2]))
-    z = np.where(seen, Y[:, 2], 1.0)
     K = scaled_focal(K, focal)
-    ahead = np.concatenate([Y[:, :2], z[:, None]], axis=1)
-    projected, by_point = project(ahead, K), projection_derivative(ahead, K)
+    (Y, seen), offset = _ahead(matched, T), matched.along @ T.rotation.T
+    projected, by_point = project(Y, K), projection_derivative(Y, K)
     error, by_focal = projected - pixels, projected - K[:2, 2]
     J = np.concatenate([by_point, by_point @ -so3.hat(Y), by_focal[:, :, None]], axis=2)
     by_depth = np.einsum("nij,nj->ni", by_point, offset) * matched.log_sigma[:, None]
-    # The inverse square root of sigma_px^2 I + d d^T, applied to everything.
     length = np.linalg.norm(by_depth, axis=1)
-    unit = by_depth / np.maximum(length, 1e-12)[:, None]
-    gain = 1.0 / np.hypot(sigma_px, length) - 1.0 / sigma_px
-    by_centre = np.broadcast_to(np.eye(2), (len(Y), 2, 2))
-    residual, J, by_depth, by_centre = (_whitened(values, unit, gain, sigma_px) for values in (error, J, by_depth, by_centre))
     seen = seen & (matched.log_sigma <= VAGUE * np.median(matched.log_sigma))
+    gain = 1.0 / np.hypot(sigma_px, length) - 1.0 / sigma_px
+    whitening = Whitening(by_depth / np.maximum(length, 1e-12)[:, None], gain, seen)
+    by_centre = np.broadcast_to(np.eye(2), (len(Y), 2, 2))
+    residual, J, by_depth, by_centre = (whitening(values, sigma_px) for values in (error, J, by_depth, by_centre))
     residual_px = np.where(seen, sigma_px * np.linalg.norm(residual, axis=1), np.inf)
     inliers = residual_px < threshold_px
     weight = np.where(seen, 1.0 / (1.0 + (residual_px / threshold_px) ** 2) ** 2, 0.0)
     rows = J * weight[:, None, None]
     H = np.einsum("nri,nrj->ij", rows, J)
     g = np.einsum("nri,nr->i", rows, residual)
-    return NormalEquations(T, focal, H, g, J, residual, by_depth, by_centre, weight, residual_px, inliers)
+    return NormalEquations(T, focal, H, g, J, residual, by_depth, by_centre, weight, residual_px, inliers, whitening)
 
 
-def _whitened(values: np.ndarray, unit: np.ndarray, gain: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Rows (N, 2, ...) times (I / sigma_px + gain u u^T)."""
-    flat = values.reshape(len(values), 2, -1)
-    along = np.einsum("nr,nrk->nk", unit, flat) * gain[:, None]
-    return (flat / sigma_px + unit[:, :, None] * along[:, None, :]).reshape(values.shape)
+def _ahead(matched: UncertainPoints, T: SE3) -> tuple[np.ndarray, np.ndarray]:
+    """The points (N, 3) in the camera, with z = 1 where they are not in front of it, and which are, (N,) bool."""
+    Y = T.act(matched.points)
+    seen = Y[:, 2] > NEAR_SHARE * np.median(np.abs(Y[:, 2]))
+    return np.concatenate([Y[:, :2], np.where(seen, Y[:, 2], 1.0)[:, None]], axis=1), seen
 
 
 def _result(system: NormalEquations, matched: UncertainPoints, size: int, centre_sigma_px: float) -> RefinedPose:

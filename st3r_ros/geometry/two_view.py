@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.epipolar import INDEPENDENT_PAIRS, Sampson, orthogonal, sampson, sampson_derivatives, skew
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.triangulation import triangulate
+from st3r_ros.solver.damped import Estimate, Schedule, minimize
 
+REFINEMENT = Schedule(iterations=5, share=1e-6, damping=1e-9, least=1e-9, most=1e3, retry=1e-3)
 THRESHOLDS = (1.0, 0.5)
 """Shares of the threshold for RANSAC: the smaller rejects more outliers that bias the pose, the larger keeps more matches."""
 
@@ -166,25 +169,44 @@ def _sampson(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> Sampson:
 def refine_pose(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
     """The relative pose, with a translation of length 1, that fits the `inliers` (N,) of the rays (N, 3) best.
 
-    T_0_1: an approximate pose. Gauss-Newton over rotation (3) and translation direction (2) on Huber-weighted Sampson distances.
+    T_0_1: an approximate pose. It minimises the Huber cost of the Sampson distances, which are outliers from half the threshold.
     """
-    rays0, rays1 = rays0[inliers], rays1[inliers]
-    R, t = T_0_1.rotation, T_0_1.translation / np.linalg.norm(T_0_1.translation)
-    for _ in range(5):
-        E, B = skew(t) @ R, orthogonal(t)
-        at = sampson(E, rays0, rays1)
-        # E of t x R exp(w), and of (t + B b) x R with B spanning the directions orthogonal to t.
-        forms = np.stack([*(E @ skew(axis) for axis in np.eye(3)), *(skew(direction) @ R for direction in B)])
-        residual, J = at.distance, sampson_derivatives(at, forms, rays0, rays1)
-        weight = np.minimum(1.0, 0.5 * threshold / np.maximum(np.abs(residual), 1e-12))
+    t = T_0_1.translation / np.linalg.norm(T_0_1.translation)
+    start = _Direction.of(rays0[inliers], rays1[inliers], 0.5 * threshold, T_0_1.rotation, t)
+    best = minimize(start, REFINEMENT).estimate
+    return SE3(best.R, best.t)
+
+
+@dataclass(frozen=True, eq=False)
+class _Direction(Estimate):
+    """A rotation R (3, 3) and a direction t (3,) with the distances of the rays (N, 3). width: where the Huber cost is linear."""
+
+    rays0: np.ndarray
+    rays1: np.ndarray
+    width: float
+    R: np.ndarray
+    t: np.ndarray
+    at: Sampson
+    cost: float
+
+    @staticmethod
+    def of(rays0: np.ndarray, rays1: np.ndarray, width: float, R: np.ndarray, t: np.ndarray) -> _Direction:
+        at = sampson(skew(t) @ R, rays0, rays1)
+        distance = np.abs(at.distance)
+        near = np.minimum(distance, width)
+        return _Direction(rays0, rays1, width, R, t, at, float((near * (distance - 0.5 * near)).sum()))
+
+    def stepped(self, damping: float | torch.Tensor) -> _Direction:
+        """By exp(w) right of R, and by two numbers along directions orthogonal to t."""
+        E, B = skew(self.t) @ self.R, orthogonal(self.t)
+        forms = np.stack([*(E @ skew(axis) for axis in np.eye(3)), *(skew(direction) @ self.R for direction in B)])
+        J = sampson_derivatives(self.at, forms, self.rays0, self.rays1)
+        weight = np.minimum(1.0, self.width / np.maximum(np.abs(self.at.distance), 1e-12))
         H = (J * weight[:, None]).T @ J
-        step = -np.linalg.solve(H + 1e-9 * np.trace(H) * np.eye(5), J.T @ (weight * residual))
-        R = R @ so3.exp(step[:3])
-        t = t + step[3:] @ B
-        t /= np.linalg.norm(t)
-        if np.abs(step).max() < 1e-7:
-            break
-    return SE3(R, t)
+        H += np.diag(float(damping) * H.diagonal() + 1e-9 * np.trace(H))
+        step = -np.linalg.solve(H, J.T @ (weight * self.at.distance))
+        t = self.t + step[3:] @ B
+        return _Direction.of(self.rays0, self.rays1, self.width, self.R @ so3.exp(step[:3]), t / np.linalg.norm(t))
 
 
 def _best_fit(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:

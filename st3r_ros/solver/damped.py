@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The damped solver: Levenberg-Marquardt over whatever can be linearized and stepped."""
+"""The damped solver: Levenberg-Marquardt over whatever can be linearized and stepped.
+
+It imports nothing of the package, so that the refinements of `geometry` are stated to it like the problems of `slam`.
+"""
 
 from __future__ import annotations
 
