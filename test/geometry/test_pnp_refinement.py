@@ -90,6 +90,19 @@ def test_an_uncertain_centre_is_an_uncertain_rotation():
     assert 2.0 < np.median(inside) < 12.0
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_refinement_never_raises_the_robust_cost(seed):
+    scene, rng = Scene(seed, depth_sigma=0.0, outliers=0.5), np.random.default_rng(seed)
+    start = SE3.exp(rng.normal(0, 0.15, 6)) @ scene.T
+
+    def cost(residual_px: np.ndarray) -> float:
+        square = (residual_px / 4.0) ** 2
+        return float((1.0 - 1.0 / (1.0 + square)).sum())
+
+    before = linearize(scene.matched, scene.pixels, K, start, 1.0, 1.0, 4.0)
+    assert cost(refine_pnp(scene.matched, scene.pixels, K, start).residual_px) < cost(before.residual_px)
+
+
 def test_points_behind_the_camera_do_not_count():
     scene = Scene(5)
     turned = SE3(so3.exp(np.array([0.0, np.pi, 0.0])), np.zeros(3)) @ scene.T

@@ -195,6 +195,23 @@ def test_refinement_lowers_the_sampson_error_of_noisy_matches(motion):
         assert cost(best) < cost(near)
 
 
+def test_a_refinement_never_raises_the_cost():
+    """From anywhere, as when the search for another pose starts from the axes."""
+    rng, width = np.random.default_rng(4), 10 * THRESHOLD
+    scene = Scene.of(next(iter(MOTIONS.values())), noise_px=0.5)
+
+    def cost(T: SE3) -> float:
+        distance = np.abs(
+            sampson_distances(SE3(T.rotation, T.translation / np.linalg.norm(T.translation)), scene.rays0, scene.rays1)
+        )
+        near = np.minimum(distance, 0.5 * width)
+        return float((near * (distance - 0.5 * near)).sum())
+
+    for _ in range(20):
+        start = SE3(so3.exp(rng.normal(0.0, 0.3, 3)), rng.normal(size=3))
+        assert cost(refine_pose(start, scene.rays0, scene.rays1, np.ones(300, bool), width)) <= cost(start) * (1.0 + 1e-9)
+
+
 # One plane ------------------------------------------------------------------------------------------------------------
 
 
