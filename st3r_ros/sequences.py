@@ -23,7 +23,7 @@ SIMULATOR = "sim:"
 _LISTS = (".txt", ".csv", ".yaml", ".yml", ".json", ".bin")
 
 
-class ImageSequence(Protocol):
+class FrameSequence(Protocol):
     """Frames in order; iterating again starts again. What the readers in `io/sequence.py` and the simulator have in common."""
 
     @property
@@ -92,7 +92,7 @@ class ImageSequence(Protocol):
 
 def open_sequence(
     source: str, camera: Camera | Calibration | None = None, every: int = 1, max_frames: int | None = None
-) -> ImageSequence:
+) -> FrameSequence:
     """The frames of a source.
 
     source: an image folder, a folder of a data set (TUM, EuRoC, KITTI ...), a video file, a bag of ROS 2 (folder, .mcap, .db3) or
@@ -127,7 +127,7 @@ def open_sequence(
     return _open_path(source, path, options, camera, selection)
 
 
-def _open_simulator(source: str, camera: Camera | Calibration | None, selection: Selection) -> ImageSequence:
+def _open_simulator(source: str, camera: Camera | Calibration | None, selection: Selection) -> FrameSequence:
     import dataclasses
 
     from st3r_ros.config import SimulationConfig
@@ -147,7 +147,7 @@ def _open_simulator(source: str, camera: Camera | Calibration | None, selection:
 
 def _open_path(
     source: str, path: Path, options: dict[str, str], camera: Camera | Calibration | None, selection: Selection
-) -> ImageSequence:
+) -> FrameSequence:
     from st3r_ros.io.bag import BagSequence, is_bag
 
     if is_bag(path):

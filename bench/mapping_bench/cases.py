@@ -15,7 +15,7 @@ from noisy_depth.views import DepthFrames, TrueViews
 from st3r_ros.config import MapperConfig, SimulationConfig
 from st3r_ros.pair import PAIR_MODELS
 from st3r_ros.runtime import start_pair_model
-from st3r_ros.sequences import SIMULATOR, ImageSequence, open_sequence
+from st3r_ros.sequences import SIMULATOR, FrameSequence, open_sequence
 from st3r_ros.types import Frame, PairModel
 
 NOISY_DEPTH = "noisy_depth"
@@ -59,7 +59,7 @@ class Opened:
     """sequence: the whole source, with its truth. frames: what is mapped of it. views: what noisy_depth sees."""
 
     sequence: Any
-    frames: ImageSequence
+    frames: FrameSequence
     model: PairModel
     views: TrueViews | None = None
 
@@ -104,7 +104,7 @@ class Wrapper:
 
 
 class Uncalibrated(Wrapper):
-    """A sequence whose frames do not tell their camera. Follows `ImageSequence`."""
+    """A sequence whose frames do not tell their camera. Follows `FrameSequence`."""
 
     camera = None
 

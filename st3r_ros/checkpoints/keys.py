@@ -25,7 +25,7 @@ class KeyMap:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class KeyComparison:
     """Missing and unexpected tensors (the latter by their names in the file), and a sentence for every shape that differs."""
 
     missing: tuple[str, ...]
@@ -56,9 +56,9 @@ def resolve(names: Iterable[str]) -> KeyMap:
     return KeyMap(stored, tuple(unused))
 
 
-def compare(stored: Shapes, expected: Shapes) -> Comparison:
+def compare(stored: Shapes, expected: Shapes) -> KeyComparison:
     """Compares the shapes of a file, by canonical name, with those of the network."""
-    return Comparison(
+    return KeyComparison(
         missing=tuple(name for name in expected if name not in stored),
         unexpected=tuple(name for name in stored if name not in expected),
         misshapen=tuple(

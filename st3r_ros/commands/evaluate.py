@@ -26,7 +26,7 @@ from st3r_ros.io.layouts.folder import stamp_in
 from st3r_ros.io.layouts.recording import Truth
 from st3r_ros.maps.load import load_map
 from st3r_ros.results import Run, TruthSummary, read_results, summarise_truth
-from st3r_ros.sequences import ImageSequence, open_sequence
+from st3r_ros.sequences import FrameSequence, open_sequence
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _show(content: dict[str, Any], lines: list[str], json_target: str) -> None:
         print(line)
 
 
-def evaluate(run: Run, sequence: ImageSequence, results_name: str, truth: Truth) -> Evaluation:
+def evaluate(run: Run, sequence: FrameSequence, results_name: str, truth: Truth) -> Evaluation:
     """Compares a run with the ground truth of the sequence.
 
     Raises:
@@ -161,7 +161,7 @@ def _depth_lines(depth: DepthErrors) -> list[str]:
 class TruePoses:
     """The true poses of a sequence's images, by stamp or by file name. Raises EvaluationError where they are not known."""
 
-    def __init__(self, sequence: ImageSequence, truth: Truth) -> None:
+    def __init__(self, sequence: FrameSequence, truth: Truth) -> None:
         if truth.trajectory is None:
             raise EvaluationError(" ".join([f"'{sequence.name}' has no true poses to compare with.", *truth.notes]))
         if not truth.trajectory.has_rotations:

@@ -22,7 +22,7 @@ from st3r_ros.recorder import RunRecorder
 from st3r_ros.results import RunInfo, check_output_folder, write_results
 from st3r_ros.runtime import start_pair_model
 from st3r_ros.saved_maps import open_map
-from st3r_ros.sequences import ImageSequence, open_sequence
+from st3r_ros.sequences import FrameSequence, open_sequence
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, PairModel
 
@@ -77,7 +77,7 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
     return interrupt.exit_code or (0 if summary.tracked else NOTHING_TRACKED)
 
 
-def uncalibrated_note(sequence: ImageSequence, mapper: Mapper, model: PairModel) -> list[str]:
+def uncalibrated_note(sequence: FrameSequence, mapper: Mapper, model: PairModel) -> list[str]:
     """What is done about images without a calibration; nothing where they have one, or the map that they continue has."""
     calibrated = sequence.camera is not None or any(keyframe.K_known for keyframe in mapper.map.keyframes.values())
     return [] if calibrated else [f"The images have no calibration: {model.traits.uncalibrated}."]
@@ -85,7 +85,7 @@ def uncalibrated_note(sequence: ImageSequence, mapper: Mapper, model: PairModel)
 
 def map_sequence(
     run: MappingRun,
-    sequence: ImageSequence,
+    sequence: FrameSequence,
     display: Display,
     interrupt: Interrupt,
     masks: Masks | None = None,
@@ -111,7 +111,7 @@ def map_sequence(
             display.say(f"Frame {outcome.frame_id}: {event}")
 
 
-def _readable(sequence: ImageSequence, recorder: RunRecorder) -> Iterator[Frame]:
+def _readable(sequence: FrameSequence, recorder: RunRecorder) -> Iterator[Frame]:
     """The frames of a sequence; what it has skipped before each, and after the last, is recorded."""
     noted = 0
     for frame in sequence:
@@ -143,7 +143,7 @@ def _other_size(size: tuple[int, int], mapped: tuple[int, int]) -> str:
     return f"It is {size[0]}x{size[1]} pixels but images of {mapped[0]}x{mapped[1]} are mapped; one map needs one image size."
 
 
-def _note_unreadable(sequence: ImageSequence, recorder: RunRecorder, noted: int) -> int:
+def _note_unreadable(sequence: FrameSequence, recorder: RunRecorder, noted: int) -> int:
     """Records what the sequence has skipped since: frames, and damage of the source, which is no frame; returns their number."""
     for item in sequence.skipped[noted:]:
         if item.is_frame:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from st3r_ros.recorder import Skip
 from st3r_ros.results import RESULT_FILES, RunSummary, TruthSummary
-from st3r_ros.sequences import ImageSequence
+from st3r_ros.sequences import FrameSequence
 from st3r_ros.types import MappingState
 
 SHOWN_SKIPS, SHOWN_REASONS = 3, 6
@@ -23,7 +23,7 @@ def print_summary(summary: RunSummary, out: Path, interrupted_by: str = "") -> N
         print(line)
 
 
-def input_lines(sequence: ImageSequence, notes: Sequence[str] = ()) -> list[str]:
+def input_lines(sequence: FrameSequence, notes: Sequence[str] = ()) -> list[str]:
     """What was found at a source, and what is left out. notes: more of them."""
     all_notes = dict.fromkeys([*sequence.notes, *notes])
     return [sequence.origin] * bool(sequence.origin) + [f"Note: {note}" for note in all_notes]

@@ -9,10 +9,10 @@ from st3r_ros.errors import InputError
 from st3r_ros.eval.trajectory import why_unmatched
 from st3r_ros.io.layouts.recording import Truth
 from st3r_ros.io.trajectory import FrameStamps, load_tum
-from st3r_ros.sequences import ImageSequence
+from st3r_ros.sequences import FrameSequence
 
 
-def truth_for(sequence: ImageSequence, file: str) -> Truth:
+def truth_for(sequence: FrameSequence, file: str) -> Truth:
     """The true poses to compare a sequence with, and notes on them. file: with them, "" for those of the sequence.
 
     Raises:

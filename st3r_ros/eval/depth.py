@@ -33,7 +33,7 @@ class KeyframeDepths:
         return len(self.stamps_ns)
 
 
-class DepthImages(Protocol):
+class DepthSource(Protocol):
     """Measured depth: stamps_ns (N,) int64 increasing, and the images one by one."""
 
     stamps_ns: np.ndarray
@@ -70,7 +70,7 @@ class DepthErrors:
 
 def evaluate_depth(
     predicted: KeyframeDepths,
-    measured: DepthImages,
+    measured: DepthSource,
     camera: Camera,
     scale: float | None = None,
     tolerance_ns: int = MATCH_TOLERANCE_NS,

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from st3r_ros.eval.raster import Window, level_axes, rasterise, robust_bounds
+from st3r_ros.eval.raster import PlotWindow, level_axes, rasterise, robust_bounds
 from st3r_ros.geometry import so3
 from st3r_ros.geometry.leveling import up_of_cameras
 from st3r_ros.types import PointCloud, Trajectory
@@ -29,7 +29,7 @@ OUTLINE = [patheffects.withStroke(linewidth=4.2, foreground="white")]
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class DrawnScene:
     """Everything in level coordinates (along, across, up), map units: (.., 3) each, colors (N, 3) uint8."""
 
     points: np.ndarray
@@ -45,7 +45,7 @@ class Panel:
 
     name: str
     dims: tuple[int, int]
-    window: Window
+    window: PlotWindow
     height: float
 
 
@@ -65,7 +65,7 @@ def draw_map(
     """
     axes = _level_axes(cloud, estimate)
     drawn = slice(None, None, max(1, -(-len(cloud) // MAX_POINTS)))
-    scene = Scene(
+    scene = DrawnScene(
         points=cloud.points[drawn] @ axes.T.astype(np.float32),
         colors=cloud.colors[drawn],
         estimate=estimate.positions @ axes.T,
@@ -99,7 +99,7 @@ def _level_axes(cloud: PointCloud, estimate: Trajectory) -> np.ndarray:
     return level_axes(up_of_cameras(rotation), rotation[:, :, 2].mean(axis=0), cloud.points if len(cloud) else estimate.positions)
 
 
-def _lay_out(scene: Scene) -> list[Panel]:
+def _lay_out(scene: DrawnScene) -> list[Panel]:
     """The two panels, at the same scale in all directions."""
     bounds = robust_bounds(scene.points, np.concatenate([scene.estimate, scene.truth]))
     centre, size = (bounds.low + bounds.high) / 2.0, (1.0 + 2.0 * MARGIN) * (bounds.high - bounds.low)
@@ -111,12 +111,12 @@ def _lay_out(scene: Scene) -> list[Panel]:
         half_width, half_height = PANEL_WIDTH / inches_per_unit / 2.0, height / inches_per_unit / 2.0
         x, y = centre[0], centre[vertical]
         panels.append(
-            Panel(name, (0, vertical), Window(x - half_width, x + half_width, y - half_height, y + half_height), height)
+            Panel(name, (0, vertical), PlotWindow(x - half_width, x + half_width, y - half_height, y + half_height), height)
         )
     return panels
 
 
-def _draw(axes: Axes, scene: Scene, panel: Panel, unit: str) -> None:
+def _draw(axes: Axes, scene: DrawnScene, panel: Panel, unit: str) -> None:
     window, dims = panel.window, list(panel.dims)
     image = rasterise(scene.points[:, dims], scene.colors, window, round(PANEL_WIDTH * DPI), round(panel.height * DPI))
     axes.imshow(image, extent=(window.left, window.right, window.bottom, window.top), interpolation="none", aspect="auto")

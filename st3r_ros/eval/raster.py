@@ -14,7 +14,7 @@ CLOSED_GROWTH = 1.6
 
 
 @dataclass(frozen=True)
-class Window:
+class PlotWindow:
     """The visible part of a plane, map units."""
 
     left: float
@@ -74,7 +74,7 @@ def robust_bounds(points: np.ndarray, paths: np.ndarray) -> Bounds:
     return Bounds(np.min(boxes, axis=0), np.max(boxes, axis=0))
 
 
-def rasterise(points: np.ndarray, colors: np.ndarray, window: Window, width: int, height: int) -> np.ndarray:
+def rasterise(points: np.ndarray, colors: np.ndarray, window: PlotWindow, width: int, height: int) -> np.ndarray:
     """(height, width, 4) uint8 RGBA, first row at the top: each pixel has the mean colour of its points and is more opaque with
     more points.
 

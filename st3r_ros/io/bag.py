@@ -17,7 +17,7 @@ from st3r_ros.errors import FrameError, InputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.bag_camera import BagCameras, size_of_first_images
 from st3r_ros.io.bag_messages import COMPRESSED, IMAGE, IMAGE_KINDS, can_be_read, read_message
-from st3r_ros.io.bag_recording import Recording, is_bag
+from st3r_ros.io.bag_recording import BagRecording, is_bag
 from st3r_ros.io.bag_storage import Channel, Message
 from st3r_ros.io.calibration import Calibration, Size, with_rectified
 from st3r_ros.io.image_encoding import decode_compressed, decode_image
@@ -62,7 +62,7 @@ class BagSequence(ImageSequence):
         camera_info: str = "",
     ) -> None:
         path = Path(path)
-        self._recording = Recording(path)
+        self._recording = BagRecording(path)
         counts = self._recording.counts
         cut = "".join(f" {problem}" for problem in self._recording.problems)
         self.topic = _choose_topic(path, list(counts), topic, cut)

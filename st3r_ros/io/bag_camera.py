@@ -12,7 +12,7 @@ from typing import Any
 from st3r_ros.errors import CalibrationError, FrameError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.io.bag_messages import INFO, read_message
-from st3r_ros.io.bag_recording import Recording
+from st3r_ros.io.bag_recording import BagRecording
 from st3r_ros.io.bag_storage import Message
 from st3r_ros.io.calibration import Calibration, CameraChoice, Size, calibration_from_info, is_named_rectified, without_transport
 from st3r_ros.io.image_size import calibrated_sizes, commonest_size, size_of_message
@@ -84,7 +84,7 @@ class BagCameras:
     topics: of camera_info, none where nothing lies beside the images. first: the camera of the first image.
     """
 
-    def __init__(self, recording: Recording, image_topic: str, info_topic: str, rectified: str, size: Size | None) -> None:
+    def __init__(self, recording: BagRecording, image_topic: str, info_topic: str, rectified: str, size: Size | None) -> None:
         recorded = {channel.topic for channel in recording.counts if channel.kind == INFO}
         candidates = [topic for topic in ([info_topic] if info_topic else _beside(image_topic)) if topic in recorded]
         self.topics = tuple(candidates[:1])
@@ -110,7 +110,7 @@ class BagCameras:
         follower.announce_from(len(follower.notes))
         return follower
 
-    def _look_ahead(self, recording: Recording, uncalibrated: str) -> list[str]:
+    def _look_ahead(self, recording: BagRecording, uncalibrated: str) -> list[str]:
         """Finds the first message that can be used; returns what is to be said of it, or of there being none."""
         follower = self._new()
         heard = 0
@@ -136,7 +136,7 @@ def _beside(image_topic: str) -> list[str]:
     return [f"{folder}/{name}" for name in names for folder in folders]
 
 
-def _infos(recording: Recording, topic: str) -> Iterator[Any]:
+def _infos(recording: BagRecording, topic: str) -> Iterator[Any]:
     for item in recording.messages([topic]):
         if isinstance(item, Message) and item.channel.kind == INFO:
             try:
@@ -145,7 +145,7 @@ def _infos(recording: Recording, topic: str) -> Iterator[Any]:
                 continue
 
 
-def size_of_first_images(recording: Recording, topic: str, camera: Camera | Calibration | None = None) -> Size | None:
+def size_of_first_images(recording: BagRecording, topic: str, camera: Camera | Calibration | None = None) -> Size | None:
     """The size that most of the first images have, None where they do not tell it. camera: given, decides between several."""
     first = islice(recording.messages([topic]), _FIRST_IMAGES)
     return commonest_size(map(_size_of, first), calibrated_sizes(camera, topic))

@@ -21,8 +21,8 @@ from st3r_ros.io.bag_mcap_records import (
     MESSAGE,
     PACKINGS,
     SCHEMA,
+    McapRecord,
     MessageHead,
-    Record,
     check_packing,
     message_head,
     read,
@@ -56,7 +56,7 @@ class McapStorage(Storage):
         self._file, self._name = file, name
         self._index = _read_index(file)
         self._size = file.seek(0, SEEK_END)
-        self._damaged: list[Record] = []
+        self._damaged: list[McapRecord] = []
 
     def contents(self) -> Contents:
         if self._index is not None and self._index.statistics is not None:
@@ -95,7 +95,7 @@ class McapStorage(Storage):
             while waiting and waiting[0][0] < chunk.message_start_time:
                 yield heapq.heappop(waiting)[-1]
             begin = chunk.chunk_start_offset
-            record = next(records(self._file, begin, self._size), Record(0, begin, self._size, False))
+            record = next(records(self._file, begin, self._size), McapRecord(0, begin, self._size, False))
             for number, found in enumerate(self._chunk(record, known)):
                 if found.channel.topic in topics:
                     heapq.heappush(waiting, (found.head.recorded_ns, begin, number, found.message()))
@@ -108,7 +108,7 @@ class McapStorage(Storage):
         """All messages, record by record."""
         self._damaged = []
         is_there = places_written(self._file)
-        record = Record(0, len(MAGIC), self._size, False)
+        record = McapRecord(0, len(MAGIC), self._size, False)
         for record in records(self._file, len(MAGIC), self._size, is_there):
             if record.kind == CHUNK:
                 yield from self._chunk(record, known, is_there)
@@ -124,7 +124,7 @@ class McapStorage(Storage):
         damage = f" {self._damage()}" if self._damaged else ""
         raise FrameError(f"'{self._name}' was cut off: its end is missing, as after a recorder that was killed{left}.{damage}")
 
-    def _chunk(self, record: Record, known: _Known, is_there: Callable[[int], bool] = lambda after: True) -> Iterator[_Found]:
+    def _chunk(self, record: McapRecord, known: _Known, is_there: Callable[[int], bool] = lambda after: True) -> Iterator[_Found]:
         """The messages of a chunk. One that is damaged is noted."""
         stream, begin, end = self._file, record.begin, record.end
         try:
@@ -166,7 +166,7 @@ class _Known:
         self.channels = channels or {}
         self._types: dict[int, str] = {}
 
-    def take(self, stream: BinaryIO, record: Record) -> _Found | None:
+    def take(self, stream: BinaryIO, record: McapRecord) -> _Found | None:
         """The message that a record is, or None: learns from a channel or a schema. One that is damaged is left out."""
         if record.kind == MESSAGE:
             try:

@@ -26,7 +26,7 @@ _LENGTH = struct.Struct("<Q")
 _PIECE = 1 << 16
 
 
-class Record(NamedTuple):
+class McapRecord(NamedTuple):
     """Where the content of a record is. whole: it is not cut off."""
 
     kind: int
@@ -70,7 +70,7 @@ class Chunk:
         return b"".join(pieces)
 
 
-def records(stream: BinaryIO, begin: int, end: int, is_there: Callable[[int], bool] = lambda after: True) -> Iterator[Record]:
+def records(stream: BinaryIO, begin: int, end: int, is_there: Callable[[int], bool] = lambda after: True) -> Iterator[McapRecord]:
     """The records between two places; the last one may be cut off, and then takes what is left.
 
     is_there: whether a record that ends at a place was written.
@@ -79,32 +79,32 @@ def records(stream: BinaryIO, begin: int, end: int, is_there: Callable[[int], bo
         stream.seek(begin)
         head = stream.read(_HEADER.size)
         if begin + _HEADER.size > end or not head[0]:
-            yield Record(0, begin, end, False)
+            yield McapRecord(0, begin, end, False)
             return
         kind, length = _HEADER.unpack(head)
         begin += _HEADER.size
         after = begin + length
         whole = after <= end and is_there(after)
-        yield Record(kind, begin, min(after, end), whole)
+        yield McapRecord(kind, begin, min(after, end), whole)
         if not whole:
             return
         begin = after
 
 
-def read(stream: BinaryIO, record: Record) -> bytes:
+def read(stream: BinaryIO, record: McapRecord) -> bytes:
     """The content of a record."""
     stream.seek(record.begin)
     return stream.read(record.end - record.begin)
 
 
-def message_head(stream: BinaryIO, record: Record) -> MessageHead:
+def message_head(stream: BinaryIO, record: McapRecord) -> MessageHead:
     """The beginning of a message. Raises struct.error where it is too short."""
     stream.seek(record.begin)
     channel, _, recorded_ns, _ = _MESSAGE.unpack(stream.read(min(_MESSAGE.size, record.end - record.begin)))
     return MessageHead(channel, recorded_ns, record.begin + _MESSAGE.size, record.end)
 
 
-def read_chunk(stream: BinaryIO, record: Record) -> Chunk:
+def read_chunk(stream: BinaryIO, record: McapRecord) -> Chunk:
     """A chunk, or its beginning. Raises struct.error or UnicodeDecodeError where that is damaged or cut off."""
     stream.seek(record.begin)
     _, _, size, checksum, name_length = _CHUNK.unpack(stream.read(_CHUNK.size))

@@ -36,7 +36,7 @@ def is_storage(path: Path) -> bool:
     return _plain_name(path).endswith(STORAGE_SUFFIXES)
 
 
-class Recording:
+class BagRecording:
     """A bag: one storage file, or a folder of them.
 
     `metadata.yaml` is not needed: its edits, gaps and contradictions do not matter. Files are joined by time, and each is open

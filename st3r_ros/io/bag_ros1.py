@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from st3r_ros.errors import FrameError, InputError
-from st3r_ros.io.bag_ros1_records import CHUNK, CONNECTION, MAGIC, MESSAGE, Record, read, read_fields, records, unpacked
+from st3r_ros.io.bag_ros1_records import CHUNK, CONNECTION, MAGIC, MESSAGE, Ros1Record, read, read_fields, records, unpacked
 from st3r_ros.io.bag_storage import Channel, Contents, Message, Storage, kind_of, places_written
 from st3r_ros.io.stamps import NANOSECONDS
 
@@ -68,7 +68,7 @@ class _Found(NamedTuple):
     channel: Channel
     recorded_ns: int
     stream: BinaryIO
-    record: Record
+    record: Ros1Record
 
 
 class _UnindexedBag(Storage):
@@ -98,7 +98,7 @@ class _UnindexedBag(Storage):
 
     def _scan(self, channels: dict[int, Channel]) -> Iterator[_Found]:
         """All messages. A chunk that was being written has no length yet: what follows it is in it."""
-        record = Record({}, len(MAGIC), self._size, False)
+        record = Ros1Record({}, len(MAGIC), self._size, False)
         damaged = 0
         is_there = places_written(self._file)
         for record in records(self._file, len(MAGIC), self._size, is_there):
@@ -126,14 +126,14 @@ class _UnindexedBag(Storage):
             f"beginning as far as it goes (repair: rosbag reindex '{self._name}')."
         )
 
-    def _chunk(self, record: Record, packing: str, end: int) -> tuple[bytes, bool]:
+    def _chunk(self, record: Ros1Record, packing: str, end: int) -> tuple[bytes, bool]:
         try:
             return unpacked(packing, read(self._file, record._replace(end=end)))
         except KeyError as error:
             raise InputError(f"'{self._name}' is compressed with {packing!r}; ROS 1 knows none, bz2 and lz4.") from error
 
 
-def _taken(channels: dict[int, Channel], stream: BinaryIO, record: Record) -> Iterator[_Found]:
+def _taken(channels: dict[int, Channel], stream: BinaryIO, record: Ros1Record) -> Iterator[_Found]:
     """Learns a connection, or gives the message that the record is. One that is damaged is left out."""
     try:
         if record.kind == CONNECTION:

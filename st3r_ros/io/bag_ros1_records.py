@@ -15,7 +15,7 @@ _LONGEST_HEADER = 1 << 20
 _PIECE = 1 << 16
 
 
-class Record(NamedTuple):
+class Ros1Record(NamedTuple):
     """fields: of the header; begin, end: where the data is. whole: it is not cut off."""
 
     fields: dict[bytes, bytes]
@@ -32,7 +32,7 @@ class Record(NamedTuple):
         return int(_LENGTH.unpack(self.fields[name])[0])
 
 
-def records(stream: BinaryIO, begin: int, end: int, is_there: Callable[[int], bool] = lambda after: True) -> Iterator[Record]:
+def records(stream: BinaryIO, begin: int, end: int, is_there: Callable[[int], bool] = lambda after: True) -> Iterator[Ros1Record]:
     """The records between two places; the last one may be cut off, and then takes what is left.
 
     is_there: whether a record that ends at a place was written.
@@ -43,18 +43,18 @@ def records(stream: BinaryIO, begin: int, end: int, is_there: Callable[[int], bo
         length = stream.read(_LENGTH.size)
         fields = {} if header is None else read_fields(header)
         if not fields.get(b"op") or len(length) < _LENGTH.size or stream.tell() > end:
-            yield Record({}, begin, end, False)
+            yield Ros1Record({}, begin, end, False)
             return
         data = stream.tell()
         after = data + int(_LENGTH.unpack(length)[0])
         whole = after <= end and is_there(after)
-        yield Record(fields, data, min(after, end), whole)
+        yield Ros1Record(fields, data, min(after, end), whole)
         if not whole:
             return
         begin = after
 
 
-def read(stream: BinaryIO, record: Record) -> bytes:
+def read(stream: BinaryIO, record: Ros1Record) -> bytes:
     """The data of a record."""
     stream.seek(record.begin)
     return stream.read(record.end - record.begin)

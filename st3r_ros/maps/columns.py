@@ -12,7 +12,7 @@ import torch
 
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.maps.format import EDGES, FRAMES, KEYFRAMES, MapInfo
-from st3r_ros.maps.tensors import Layout
+from st3r_ros.maps.tensors import TensorLayout
 from st3r_ros.slam.keyframes.frame_log import FrameLog
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import EDGE_PIXEL_STEP, Edge, Keyframe
@@ -36,33 +36,33 @@ class MapColumns:
         return {KEYFRAMES: self.keyframes, EDGES: self.edges, FRAMES: self.frames}
 
 
-def layouts(info: MapInfo) -> dict[str, dict[str, Layout]]:
+def layouts(info: MapInfo) -> dict[str, dict[str, TensorLayout]]:
     """The columns of each table for a map of these sizes."""
     n, e, m, f = info.keyframes, info.edges, info.matches, info.frames
     keyframes = {
-        "ids": Layout((n,), "<i8"),
-        "frame_ids": Layout((n,), "<i8"),
-        "stamps_ns": Layout((n,), "<i8"),
-        "T_world_cam": Layout((n, 13), "<f8"),
-        "K": Layout((n, 3, 3), "<f8"),
-        "K_known": Layout((n,), "|u1"),
-        "calibrated": Layout((n,), "|u1"),
-        "described": Layout((n,), "|u1"),
-        "descriptors": Layout((n, info.descriptor_size), "<f4"),
+        "ids": TensorLayout((n,), "<i8"),
+        "frame_ids": TensorLayout((n,), "<i8"),
+        "stamps_ns": TensorLayout((n,), "<i8"),
+        "T_world_cam": TensorLayout((n, 13), "<f8"),
+        "K": TensorLayout((n, 3, 3), "<f8"),
+        "K_known": TensorLayout((n,), "|u1"),
+        "calibrated": TensorLayout((n,), "|u1"),
+        "described": TensorLayout((n,), "|u1"),
+        "descriptors": TensorLayout((n, info.descriptor_size), "<f4"),
     }
     edges = {
-        "keyframe_ids": Layout((e, 2), "<i8"),
-        "kinds": Layout((e,), "|u1"),
-        "match_counts": Layout((e,), "<i8"),
-        "pixels_i": Layout((m, 2), "<i2"),
-        "pixels_j": Layout((m, 2), "<i2"),
-        "weights": Layout((m,), "<f2"),
+        "keyframe_ids": TensorLayout((e, 2), "<i8"),
+        "kinds": TensorLayout((e,), "|u1"),
+        "match_counts": TensorLayout((e,), "<i8"),
+        "pixels_i": TensorLayout((m, 2), "<i2"),
+        "pixels_j": TensorLayout((m, 2), "<i2"),
+        "weights": TensorLayout((m,), "<f2"),
     }
     frames = {
-        "frame_ids": Layout((f,), "<i8"),
-        "stamps_ns": Layout((f,), "<i8"),
-        "keyframe_ids": Layout((f,), "<i8"),
-        "T_kf_cam": Layout((f, 13), "<f8"),
+        "frame_ids": TensorLayout((f,), "<i8"),
+        "stamps_ns": TensorLayout((f,), "<i8"),
+        "keyframe_ids": TensorLayout((f,), "<i8"),
+        "T_kf_cam": TensorLayout((f, 13), "<f8"),
     }
     return {KEYFRAMES: keyframes, EDGES: edges, FRAMES: frames}
 

@@ -33,7 +33,7 @@ from st3r_ros.maps.origins import Origin
 from st3r_ros.maps.parallel import Progress, in_parallel
 from st3r_ros.maps.pictures import decode_jpeg, decode_mask, max_jpeg_bytes
 from st3r_ros.maps.staging import current
-from st3r_ros.maps.tensors import MAX_HEADER_BYTES, Layout, decode_tensors
+from st3r_ros.maps.tensors import MAX_HEADER_BYTES, TensorLayout, decode_tensors
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
 
@@ -124,7 +124,7 @@ def _check_tables(folder: Path, columns: MapColumns, info: MapInfo) -> None:
         raise _damaged(folder / MANIFEST, f"next_keyframe_id is {info.next_keyframe_id}, but there is a keyframe {max(ids)}")
 
 
-def _read_table(folder: Path, name: str, info: MapInfo, layout: dict[str, Layout]) -> Columns:
+def _read_table(folder: Path, name: str, info: MapInfo, layout: dict[str, TensorLayout]) -> Columns:
     limit = MAX_HEADER_BYTES + 8 + sum(column.bytes for column in layout.values())
     return decode_tensors(_read_listed(folder, name, info, limit), layout, folder / name)
 
@@ -133,7 +133,9 @@ def _read_keyframe(folder: Path, info: MapInfo, keyframes: Columns, row: int) ->
     width, height = info.image_size
     keyframe_id = int(keyframes["ids"][row])
     name = pointmap_name(keyframe_id)
-    arrays = _read_table(folder, name, info, {"X": Layout((height, width, 3), "<f2"), "conf": Layout((height, width), "<f2")})
+    arrays = _read_table(
+        folder, name, info, {"X": TensorLayout((height, width, 3), "<f2"), "conf": TensorLayout((height, width), "<f2")}
+    )
     X, conf = arrays["X"], arrays["conf"]
     if not (np.isfinite(X).all() and np.isfinite(conf).all() and (conf >= 0).all()):
         raise _damaged(folder / name, "a point or a confidence is not finite or negative")

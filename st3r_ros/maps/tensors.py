@@ -20,7 +20,7 @@ _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I16": "<i2", 
 
 
 @dataclass(frozen=True)
-class Layout:
+class TensorLayout:
     """Shape and NumPy type string ("<f8", "<i2", ...) of an array in a file."""
 
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ def encode_tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
-def decode_tensors(data: bytes, layouts: Mapping[str, Layout], path: Path) -> dict[str, np.ndarray]:
+def decode_tensors(data: bytes, layouts: Mapping[str, TensorLayout], path: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file, writable. path: of the file, for messages.
 
     Raises:
@@ -55,7 +55,7 @@ def decode_tensors(data: bytes, layouts: Mapping[str, Layout], path: Path) -> di
         raise MapFileError(f"'{path}' is damaged: {error}; restore the map from a copy or map again.") from error
 
 
-def _array(name: str, stored: Mapping, layout: Layout) -> np.ndarray:
+def _array(name: str, stored: Mapping, layout: TensorLayout) -> np.ndarray:
     shape, dtype = tuple(stored["shape"]), stored["dtype"]
     if shape != layout.shape or _TYPES.get(dtype) != layout.dtype:
         raise ValueError(f"its array '{name}' is {list(shape)} of {dtype}, not {list(layout.shape)} of {layout.dtype}")

@@ -11,7 +11,7 @@ from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.types import Keyframe
 
 
-class Seen:
+class SeenKeyframe:
     """The used pose, and the identity and version of the pointmap and confidence tensors."""
 
     def __init__(self, keyframe: Keyframe, T_world_cam: Sim3) -> None:

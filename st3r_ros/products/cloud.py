@@ -15,7 +15,7 @@ import numpy as np
 
 from st3r_ros.config import CloudConfig
 from st3r_ros.geometry.transforms import Sim3
-from st3r_ros.products.changes import Seen
+from st3r_ros.products.changes import SeenKeyframe
 from st3r_ros.products.pieces import Block, Part, floats, joined, moved, pick, slices, take
 from st3r_ros.products.steps import Steps, finish
 from st3r_ros.products.voxels import (
@@ -177,7 +177,7 @@ class CloudBuilder:
 
     @np.errstate(invalid="ignore", over="ignore")  # points that are not finite are left out
     def _part(self, keyframe: Keyframe, T_world_cam: Sim3, config: CloudConfig) -> Part:
-        seen = Seen(keyframe, T_world_cam)
+        seen = SeenKeyframe(keyframe, T_world_cam)
         conf, X = floats(keyframe.conf).reshape(-1), floats(keyframe.X).reshape(-1, 3)
         pixels = np.flatnonzero(conf >= max(config.min_conf, 1e-9))
         if len(pixels) < len(X):

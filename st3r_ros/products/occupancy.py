@@ -16,7 +16,7 @@ import numpy as np
 
 from st3r_ros.config import GridConfig
 from st3r_ros.geometry.transforms import SE3, Sim3
-from st3r_ros.products.changes import Seen
+from st3r_ros.products.changes import SeenKeyframe
 from st3r_ros.products.steps import Steps
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Keyframe
@@ -54,7 +54,7 @@ class Patch:
     cells: (h, w) uint8, how many points of obstacles, at most MANY, and SEEN_FREE besides where a way leads through.
     """
 
-    seen: Seen
+    seen: SeenKeyframe
     row: int
     column: int
     cells: np.ndarray
@@ -99,7 +99,7 @@ class GridBuilder:
 @np.errstate(invalid="ignore", over="ignore")  # points that are not finite are left out
 def _patch(keyframe: Keyframe, T_world_cam: Sim3, T_map_world: SE3, config: GridConfig) -> Patch:
     """Processes one keyframe."""
-    seen = Seen(keyframe, T_world_cam)
+    seen = SeenKeyframe(keyframe, T_world_cam)
     step = max(1, round(math.sqrt(keyframe.conf.numel() / RAYS)))
     conf = keyframe.conf[::step, ::step].float().cpu().numpy()
     X = keyframe.X[::step, ::step].float().cpu().numpy()[conf >= max(config.min_conf, 1e-9)]

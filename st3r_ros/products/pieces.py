@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from st3r_ros.geometry.transforms import Sim3
-from st3r_ros.products.changes import Seen
+from st3r_ros.products.changes import SeenKeyframe
 from st3r_ros.products.voxels import draws
 from st3r_ros.types import PointCloud
 
@@ -43,7 +43,7 @@ class Part:
     farther from the origin than voxels are numbered, and are left out.
     """
 
-    seen: Seen
+    seen: SeenKeyframe
     cloud: PointCloud
     inside: np.ndarray
     share: float

@@ -22,8 +22,7 @@ from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.slam.tracking.fitted_images import FittedImages
 from st3r_ros.slam.tracking.frontend import Frontend
 from st3r_ros.slam.tracking.initialization import TINY_MAP_KEYFRAMES, Initialization, Start, has_barely_begun
-from st3r_ros.slam.tracking.stream import FrameStream, LensCorrection
-from st3r_ros.slam.tracking.stream_camera import MapStage, StreamCamera
+from st3r_ros.slam.tracking.stream import FrameStream, LensCorrection, MapStage, StreamCamera
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Features, Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from st3r_ros.geometry.transforms import SE3
-from st3r_ros.viewer.pictures import ASSUMED_FOV, Picture
+from st3r_ros.viewer.pictures import ASSUMED_FOV, Thumbnail
 
 if TYPE_CHECKING:
     import viser
@@ -26,7 +26,7 @@ class KeyframeView:
     id: int
     stamp_ns: int
     T_map_cam: SE3
-    picture: Picture | None = None
+    picture: Thumbnail | None = None
 
 
 @dataclass(eq=False)

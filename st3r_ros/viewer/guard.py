@@ -42,17 +42,17 @@ _opening = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Place:
+class HostPort:
     """A host, in lower case and without brackets, and a port, None where none is named."""
 
     host: str
     port: int | None
 
     @staticmethod
-    def parse(text: str) -> Place | None:
+    def parse(text: str) -> HostPort | None:
         """Of `host`, `host:port` or `[address]:port`; None where the text is none of these."""
         found = _NAME.fullmatch(text.strip().lower())
-        return None if found is None else Place(found[1].strip("[]"), int(found[2]) if found[2] else None)
+        return None if found is None else HostPort(found[1].strip("[]"), int(found[2]) if found[2] else None)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Guard:
 
     own: frozenset[str]
     public: bool
-    allowed: frozenset[Place]
+    allowed: frozenset[HostPort]
     _said: set[str] = field(default_factory=set, compare=False)
 
     @staticmethod
@@ -73,7 +73,7 @@ class Guard:
         """Raises ViewerError where `allowed_hosts` cannot be understood."""
         allowed = set()
         for entry in filter(None, re.split(r"[\s,]+", config.allowed_hosts)):
-            place = Place.parse(entry)
+            place = HostPort.parse(entry)
             if place is None:
                 raise ViewerError(
                     f"allowed_hosts has '{entry}', which is no name of a host; give names such as 'robot.example.org' or "
@@ -86,7 +86,7 @@ class Guard:
 
     def refusal(self, hosts: Sequence[str], origins: Sequence[str]) -> str:
         """Why a request with these headers Host and Origin is not answered, a sentence; "" where it is."""
-        host = Place.parse(hosts[0]) if len(hosts) == 1 else None
+        host = HostPort.parse(hosts[0]) if len(hosts) == 1 else None
         if host is None:
             return "The viewer needs the header Host, once, with the name of a host."
         if not self._is_own(host):
@@ -122,23 +122,23 @@ class Guard:
 
         return process_request
 
-    def _is_own(self, host: Place) -> bool:
-        if is_loopback(host.host) or host.host in self.own or self.allowed & {host, Place(host.host, None)}:
+    def _is_own(self, host: HostPort) -> bool:
+        if is_loopback(host.host) or host.host in self.own or self.allowed & {host, HostPort(host.host, None)}:
             return True
         return self.public and ("." not in host.host or host.host.endswith(_PRIVATE_SUFFIXES) or _is_address(host.host))
 
-    def _is_own_page(self, origin: str, host: Place) -> bool:
+    def _is_own_page(self, origin: str, host: HostPort) -> bool:
         """Whether a page of this origin is the one that the host serves."""
         parts = urlsplit(origin)
-        place = Place.parse(parts.netloc)
+        place = HostPort.parse(parts.netloc)
         if place is None or parts.scheme not in _PORTS:  # such as the origin "null" of a file
             return False
         default = _PORTS[parts.scheme]
         origin_port = place.port or default
         if place.host == host.host and origin_port == (host.port or default):
             return True
-        named = {Place(place.host, None)} if origin_port == default else set()
-        return bool(self.allowed & (named | {Place(place.host, origin_port)}))
+        named = {HostPort(place.host, None)} if origin_port == default else set()
+        return bool(self.allowed & (named | {HostPort(place.host, origin_port)}))
 
     def _seal(self, headers: Headers, host: str) -> None:
         """The browser keeps the page out of other pages' frames, and from talking to other servers."""
@@ -206,7 +206,7 @@ def _response(status: http.HTTPStatus, text: str, **headers: str) -> Response:
     return Response(status.value, status.phrase, Headers({**fields, **headers}), body)
 
 
-def _written(place: Place) -> str:
+def _written(place: HostPort) -> str:
     host = f"[{place.host}]" if ":" in place.host else place.host
     return host if place.port is None else f"{host}:{place.port}"
 

@@ -14,7 +14,7 @@ _ROWS = 100
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Thumbnail:
     """What a camera saw: image (h, w, 3) uint8 RGB, small, and the vertical field of view, radians."""
 
     image: np.ndarray
@@ -26,13 +26,13 @@ class Picture:
         return self.image.shape[1] / self.image.shape[0]
 
 
-def picture(image: np.ndarray, focal_px: float | None) -> Picture:
+def picture(image: np.ndarray, focal_px: float | None) -> Thumbnail:
     """Of an image (H, W, 3) uint8 RGB; its vertical focal length, pixels, or None when that is not known."""
     height, width = image.shape[:2]
     step = max(1, -(-width // PICTURE_WIDTH))
     offset = step // 2 if min(height, width) > step else 0
     fov = ASSUMED_FOV if focal_px is None else 2.0 * float(np.arctan(0.5 * height / focal_px))
-    return Picture(np.ascontiguousarray(image[offset::step, offset::step]), fov)
+    return Thumbnail(np.ascontiguousarray(image[offset::step, offset::step]), fov)
 
 
 def focal_of_points(points: np.ndarray) -> float | None:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from st3r_ros.eval.picture import draw_map
-from st3r_ros.eval.raster import Window, level_axes, rasterise, robust_bounds
+from st3r_ros.eval.raster import PlotWindow, level_axes, rasterise, robust_bounds
 from st3r_ros.geometry import so3
 from st3r_ros.types import PointCloud, Trajectory
 
-UNIT = Window(0.0, 1.0, 0.0, 1.0)
+UNIT = PlotWindow(0.0, 1.0, 0.0, 1.0)
 
 
 def decode(png: bytes) -> np.ndarray:

@@ -12,7 +12,7 @@ from st3r_ros.geometry.axes import OPTICAL
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products import cloud as cloud_module
 from st3r_ros.products import voxels
-from st3r_ros.products.changes import Seen
+from st3r_ros.products.changes import SeenKeyframe
 from st3r_ros.products.cloud import CloudBuilder, cloud_of
 from st3r_ros.products.pieces import joined
 from st3r_ros.products.steps import finish
@@ -57,7 +57,7 @@ def count_looks(
     """Which keyframes are looked at again when the cloud is brought up to date."""
     looked: list[int] = []
     with monkeypatch.context() as patched:
-        patched.setattr(cloud_module, "Seen", lambda k, *rest: (looked.append(k.id), Seen(k, *rest))[1])
+        patched.setattr(cloud_module, "SeenKeyframe", lambda k, *rest: (looked.append(k.id), SeenKeyframe(k, *rest))[1])
         finish(builder.steps(keyframe_map, config))
     return looked
 

@@ -11,7 +11,7 @@ from st3r_ros.config import GridConfig, SimulationConfig
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.products import occupancy
-from st3r_ros.products.changes import Seen
+from st3r_ros.products.changes import SeenKeyframe
 from st3r_ros.products.occupancy import FREE, OCCUPIED, UNKNOWN, GridBuilder, Occupancy
 from st3r_ros.products.steps import finish
 from st3r_ros.sim.interior import HEIGHT
@@ -201,7 +201,7 @@ def test_an_empty_map_has_an_empty_grid() -> None:
 
 def test_only_what_has_changed_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     m, builder, looked = make_map(SEEN), GridBuilder(), []
-    monkeypatch.setattr(occupancy, "Seen", lambda k, *rest: (looked.append(k.id), Seen(k, *rest))[1])
+    monkeypatch.setattr(occupancy, "SeenKeyframe", lambda k, *rest: (looked.append(k.id), SeenKeyframe(k, *rest))[1])
 
     def check(expected: list[int], config: GridConfig = CONFIG) -> None:
         looked.clear()

@@ -12,7 +12,7 @@ from st3r_ros.io.stamp_order import StampOrder, Verdict
 from st3r_ros.io.stamps import span
 from st3r_ros.ros.clocks import ImageTime
 from st3r_ros.ros.conversions import stamp_from_ns, stamp_to_ns
-from st3r_ros.ros.input.image_stamps import STEADY, StampedImage, StampManner, StampWatch
+from st3r_ros.ros.input.image_stamps import STEADY, StampedMessage, StampManner, StampWatch
 
 SECOND = 10**9
 HOUR = 3600 * SECOND
@@ -95,11 +95,11 @@ class Watch:
     def now_ns(self) -> int:
         return self.node.get_clock().now().nanoseconds
 
-    def take(self, stamp_ns: int) -> list[StampedImage]:
+    def take(self, stamp_ns: int) -> list[StampedMessage]:
         return self.watch.take(Image(header=Header(stamp=stamp_from_ns(stamp_ns))))
 
 
-def stamps_of(images: list[StampedImage]) -> list[int]:
+def stamps_of(images: list[StampedMessage]) -> list[int]:
     return [stamp_to_ns(image.message.header.stamp) for image in images]
 
 

@@ -9,7 +9,7 @@ from st3r_ros.errors import ConfigError, OutputError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.nodes import references
-from st3r_ros.ros.nodes.references import Reference, ReferenceStore, check_name
+from st3r_ros.ros.nodes.references import ReferenceStore, StoredReference, check_name
 from st3r_ros.types import Frame
 
 RNG = np.random.default_rng(0)
@@ -19,10 +19,10 @@ CAMERA = Camera(
 POSE = SE3.exp(np.array([1.0, 2.0, 3.0, 0.1, 0.2, 0.3]))
 
 
-def reference(name: str = "dock", **changes: object) -> Reference:
+def reference(name: str = "dock", **changes: object) -> StoredReference:
     frame = Frame(0, 1_700_000_000_123_456_789, RNG.integers(0, 255, (30, 40, 3), np.uint8), CAMERA)
     values = {"T_ref_cam": POSE, "depth": RNG.uniform(0.5, 9.0, (30, 40)).astype(np.float32), **changes}
-    return Reference(name, frame, **values)  # type: ignore[arg-type]
+    return StoredReference(name, frame, **values)  # type: ignore[arg-type]
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
 
 def test_a_bare_picture_comes_back_bare(tmp_path: Path) -> None:
     store, kept = ReferenceStore(tmp_path), reference(T_ref_cam=None, depth=None)
-    store.save(Reference("dock", Frame(0, 0, kept.frame.image)))
+    store.save(StoredReference("dock", Frame(0, 0, kept.frame.image)))
     (found,), _ = store.load()
     assert (found.frame.camera, found.T_ref_cam, found.depth) == (None, None, None)
 

@@ -7,7 +7,7 @@ import torch
 
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.places.covisibility import CovisibilityIndex, Viewpoint
+from st3r_ros.slam.places.covisibility import CovisibilityIndex, PosedCamera
 from st3r_ros.slam.places.loops import check_cycle
 from st3r_ros.types import Edge, Keyframe
 
@@ -89,17 +89,19 @@ def test_overlap_is_what_a_camera_sees_from_about_the_same_place(ring):
     for k in ring.keyframes.values():
         index.update(k)
     keyframes = list(ring.keyframes.values())
-    overlap = index.overlap(keyframes, Viewpoint(keyframes[4].T_world_cam, K, 64, 48))
+    overlap = index.overlap(keyframes, PosedCamera(keyframes[4].T_world_cam, K, 64, 48))
     assert overlap[4] == 1.0 and overlap.argmax() == 4
     assert 0.2 < overlap[5] < 1.0 and overlap[19] == 0.0
     # Far behind the same wall point, or from the side, it is another view.
     far = keyframes[4].T_world_cam @ Sim3(np.eye(3), np.array([0.0, 0.0, -4.0]), np.float64(1.0))
-    assert index.overlap([keyframes[4]], Viewpoint(far, K, 64, 48))[0] == 0.0
+    assert index.overlap([keyframes[4]], PosedCamera(far, K, 64, 48))[0] == 0.0
     # In other units of the keyframe nothing changes.
     keyframes[4].X /= 2.0
     keyframes[4].T_world_cam = Sim3(keyframes[4].T_world_cam.rotation, keyframes[4].T_world_cam.translation, np.float64(2.0))
     index.update(keyframes[4])
-    np.testing.assert_allclose(index.overlap(keyframes, Viewpoint(keyframes[5].T_world_cam, K, 64, 48))[4], overlap[5], atol=0.1)
+    np.testing.assert_allclose(
+        index.overlap(keyframes, PosedCamera(keyframes[5].T_world_cam, K, 64, 48))[4], overlap[5], atol=0.1
+    )
     keyframes[4].conf[:] = 0.0
     index.update(keyframes[4])
-    assert index.overlap([keyframes[4]], Viewpoint(keyframes[4].T_world_cam, K, 64, 48))[0] == 0.0
+    assert index.overlap([keyframes[4]], PosedCamera(keyframes[4].T_world_cam, K, 64, 48))[0] == 0.0

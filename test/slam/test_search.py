@@ -7,7 +7,7 @@ import torch
 
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.places.covisibility import Viewpoint
+from st3r_ros.slam.places.covisibility import PosedCamera
 from st3r_ros.slam.places.search import PER_PLACE, PlaceSearch
 from st3r_ros.types import Edge, Keyframe
 
@@ -39,16 +39,16 @@ def world() -> tuple[KeyframeMap, PlaceSearch]:
 
 def test_what_a_camera_sees_most_of_comes_first(world):
     keyframe_map, search = world
-    found = search.covisible(Viewpoint(at(2.2), K, 64, 48), keyframe_map.keyframes, at_least=0.3)
+    found = search.covisible(PosedCamera(at(2.2), K, 64, 48), keyframe_map.keyframes, at_least=0.3)
     assert [f.keyframe.id for f in found][:3] == [4, 5, 3]
     assert [f.overlap for f in found] == sorted((f.overlap for f in found), reverse=True) and found[-1].overlap >= 0.3
-    assert [f.keyframe.id for f in search.covisible(Viewpoint(at(2.2), K, 64, 48), {3, 5, 9}, 1)] == [5]
-    assert len(search.covisible(Viewpoint(at(2.2), K, 64, 48), keyframe_map.keyframes)) == 12
+    assert [f.keyframe.id for f in search.covisible(PosedCamera(at(2.2), K, 64, 48), {3, 5, 9}, 1)] == [5]
+    assert len(search.covisible(PosedCamera(at(2.2), K, 64, 48), keyframe_map.keyframes)) == 12
 
 
 def test_a_view_tells_where_the_points_should_be(world):
     keyframe_map, search = world
-    matches = search.matches(Viewpoint(at(0.5), K, 64, 48), keyframe_map.keyframes[2])
+    matches = search.matches(PosedCamera(at(0.5), K, 64, 48), keyframe_map.keyframes[2])
     np.testing.assert_allclose((matches.pixels0 - matches.pixels1).numpy(), [[10.0, 0.0]] * len(matches), atol=1e-4)
 
 

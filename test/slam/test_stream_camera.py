@@ -7,7 +7,7 @@ from one_keyframe import map_of, masked_frame
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.slam.tracking.fitted_images import resized
-from st3r_ros.slam.tracking.stream_camera import CameraWatch, MapStage, StreamCamera
+from st3r_ros.slam.tracking.stream import CameraWatch, MapStage, StreamCamera
 
 LENS = Camera(1280, 960, np.array([[900.0, 0, 650], [0, 910, 470], [0, 0, 1]]), "plumb_bob", np.array([-0.3, 0.1, 0, 0]))
 

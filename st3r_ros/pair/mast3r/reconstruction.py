@@ -15,7 +15,7 @@ import torch
 from st3r_ros.geometry.focal import intrinsics_from_pointmap
 from st3r_ros.network.outputs import PairOutput
 from st3r_ros.pair.mast3r.inference import MASt3RFeatures
-from st3r_ros.pair.matching.coarse_to_fine import Window, WindowPair, coarse_to_fine
+from st3r_ros.pair.matching.coarse_to_fine import CropWindow, WindowPair, coarse_to_fine
 from st3r_ros.pair.matching.pointmaps import PointMaps, symmetric_pointmap_matches
 from st3r_ros.pair.matching.reciprocal import DescriptorMaps, one_order_matches, symmetric_matches
 from st3r_ros.pair.reconstruction import ReconstructedImage, Reconstruction, Stage, as_array
@@ -55,9 +55,9 @@ def match_full_resolution(
     """
     side = model.working_size
     images = image0, image1
-    seen: dict[tuple[int, Window], MASt3RFeatures] = {}
+    seen: dict[tuple[int, CropWindow], MASt3RFeatures] = {}
 
-    def see(view: int, window: Window) -> MASt3RFeatures:
+    def see(view: int, window: CropWindow) -> MASt3RFeatures:
         if (view, window) not in seen:
             part = images[view][window.y : window.y + window.height, window.x : window.x + window.width]
             seen[view, window] = model.see(np.ascontiguousarray(part))

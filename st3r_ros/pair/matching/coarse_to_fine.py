@@ -21,7 +21,7 @@ MAX_PAIRS = 32
 
 
 @dataclass(frozen=True)
-class Window:
+class CropWindow:
     """A part of an image, pixels: its left and top edge, and its size."""
 
     x: int
@@ -35,7 +35,7 @@ class Window:
         return (x >= 0) & (x <= self.width - 1) & (y >= 0) & (y <= self.height - 1)
 
 
-WindowPair = tuple[Window, Window]
+WindowPair = tuple[CropWindow, CropWindow]
 # Matches each pair of windows, in pixels of the windows.
 MatchWindows = Callable[[Sequence[WindowPair]], Sequence[Matches]]
 
@@ -66,19 +66,19 @@ def coarse_to_fine(
     return merge_matches([matches.chosen(matches.weight.argsort(descending=True, stable=True))], shape0, shape1)
 
 
-def overlapping_windows(shape: Shape, window_shape: Shape) -> list[Window]:
+def overlapping_windows(shape: Shape, window_shape: Shape) -> list[CropWindow]:
     """Windows over a whole image (height, width), row by row, neighbours overlapping by at least half.
 
     Portrait images have portrait windows. A side shorter than that of the window is covered by windows of that length.
     """
     size = window_shape if shape[1] >= shape[0] else window_shape[::-1]
     height, width = min(shape[0], size[0]), min(shape[1], size[1])
-    return [Window(x, y, width, height) for y in _positions(shape[0], height) for x in _positions(shape[1], width)]
+    return [CropWindow(x, y, width, height) for y in _positions(shape[0], height) for x in _positions(shape[1], width)]
 
 
 def covering_pairs(
-    windows0: Sequence[Window],
-    windows1: Sequence[Window],
+    windows0: Sequence[CropWindow],
+    windows1: Sequence[CropWindow],
     matches: Matches,
     *,
     coverage: float = COVERAGE,

@@ -32,7 +32,7 @@ from st3r_ros.ros.demo.report import compare_with_truth, print_report
 from st3r_ros.ros.demo.viewer import DemoViewer
 from st3r_ros.ros.nodes.camera_node import sent_images
 from st3r_ros.ros.qos import latched
-from st3r_ros.sequences import ImageSequence, open_sequence
+from st3r_ros.sequences import FrameSequence, open_sequence
 from st3r_ros.types import MappingState
 
 FAILED, USER_ERROR = 1, 2
@@ -149,7 +149,7 @@ def _tell_failure(children: list[Child]) -> bool:
     return False
 
 
-def _report(status: MappingStatus, camera: Child, out: Path, sequence: ImageSequence, interrupted_by: str) -> None:
+def _report(status: MappingStatus, camera: Child, out: Path, sequence: FrameSequence, interrupted_by: str) -> None:
     if (out / "summary.json").exists():
         compare_with_truth(out, sequence.truth)
         print_report(status, sent_images(camera.lines), out, interrupted_by)

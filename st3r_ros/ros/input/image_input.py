@@ -23,7 +23,7 @@ from st3r_ros.io.video_messages import is_video
 from st3r_ros.ros.clocks import ImageTime, steady_timer
 from st3r_ros.ros.conversions import stamp_to_ns
 from st3r_ros.ros.input.calibration_input import CalibrationInput
-from st3r_ros.ros.input.image_stamps import HOLD_S, StampedImage, StampWatch
+from st3r_ros.ros.input.image_stamps import HOLD_S, StampedMessage, StampWatch
 from st3r_ros.ros.input.topics import VIDEOS, explain_silence, info_topic_of, message_type, topic_of
 from st3r_ros.ros.input.video_input import VideoImage, VideoInput
 from st3r_ros.ros.qos import OVERRIDABLE_IMAGES, SubscriptionEventCallbacks, images, packets
@@ -255,7 +255,7 @@ class ImageSource:
         self._pass_on(self.stamps.take(message))
         self._pass_on(self.stamps.release(min(HOLD_S, self._config.input_wait)))
 
-    def _pass_on(self, stamped: list[StampedImage]) -> None:
+    def _pass_on(self, stamped: list[StampedMessage]) -> None:
         """Passes on images with the calibration and the pose of their camera, once these are known."""
         for image in stamped:
             waited = self.last_image - (self._first_image or self.last_image)

@@ -27,7 +27,7 @@ HOLD_S = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class StampedImage:
+class StampedMessage:
     """An image message that is passed on. error: why it is skipped. waited: for the next one, which is passed on with it."""
 
     message: Any
@@ -44,7 +44,7 @@ class StampWatch:
         self._clock, self._logger = node.get_clock(), node.get_logger()
         self._clock_watch = ClockWatch(node)
         self._order, self._manner = StampOrder(), StampManner()
-        self._held: StampedImage | None = None
+        self._held: StampedMessage | None = None
         self._complaint = ""
 
     @property
@@ -62,13 +62,13 @@ class StampWatch:
         """The current problem of the stamps or of /clock, "" for none."""
         return self.clock_complaint or self._complaint
 
-    def take(self, message: Any) -> list[StampedImage]:
+    def take(self, message: Any) -> list[StampedMessage]:
         """The images to pass on now, in order: without this one while its stamp is in doubt."""
         now_ns = self._clock.now().nanoseconds
         try:
             moment = ImageTime(stamp_to_ns(message.header.stamp), now_ns)
         except FrameError as error:
-            return [StampedImage(message, ImageTime(0, now_ns), error)]
+            return [StampedMessage(message, ImageTime(0, now_ns), error)]
         reference_ns = self._order.last_ns
         fits = moment.offset_s is not None and abs(moment.offset_s) < AHEAD_S
         verdict = self._order.check(moment.stamp_ns, moment.arrived_ns * 1e-9, fits_clock=fits)
@@ -76,7 +76,7 @@ class StampWatch:
             self._say()
         held = None if self._held is None else replace(self._held, waited=True)
         self._held = None
-        passed = [StampedImage(message, moment)]
+        passed = [StampedMessage(message, moment)]
         if verdict is Verdict.DOUBTFUL:
             self._held = passed.pop()
         if held is None:
@@ -86,7 +86,7 @@ class StampWatch:
         far = (moment.stamp_ns, "next") if reference_ns is None else (reference_ns, "last")
         return [replace(held, error=stray(held.time.stamp_ns, *far)), *passed]
 
-    def release(self, patience_s: float = HOLD_S) -> list[StampedImage]:
+    def release(self, patience_s: float = HOLD_S) -> list[StampedMessage]:
         """The image that has waited in vain for the next one: passed on if it is the first, otherwise skipped."""
         held = self._held
         if held is None or (time.monotonic_ns() - held.time.arrived_ns) * 1e-9 < patience_s:

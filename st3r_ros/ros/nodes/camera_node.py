@@ -28,7 +28,7 @@ from st3r_ros.ros.conversions import camera_message, header, image_message, stam
 from st3r_ros.ros.nodes import parameters
 from st3r_ros.ros.nodes.process import Stop, run
 from st3r_ros.ros.qos import stream
-from st3r_ros.sequences import ImageSequence, open_sequence
+from st3r_ros.sequences import FrameSequence, open_sequence
 
 if TYPE_CHECKING:
     from st3r_ros.types import Frame
@@ -51,7 +51,7 @@ class CameraNode(Node):
         self._config = parameters.read(self, "", CameraNodeConfig)
         self._stop = stop
         self._closing = threading.Event()
-        self._sequence: ImageSequence | None = None
+        self._sequence: FrameSequence | None = None
         self._sent = 0
         self._images = self.create_publisher(Image, "image", stream(5))
         self._compressed = self.create_publisher(CompressedImage, "image/compressed", stream(5))
@@ -90,7 +90,7 @@ class CameraNode(Node):
             self._player.join()
         self.destroy_node()
 
-    def _run(self, sequence: ImageSequence) -> None:
+    def _run(self, sequence: FrameSequence) -> None:
         try:
             self._play(sequence)
         except St3rError as error:
@@ -102,7 +102,7 @@ class CameraNode(Node):
         else:
             self._stop.finish()
 
-    def _play(self, sequence: ImageSequence) -> None:
+    def _play(self, sequence: FrameSequence) -> None:
         frames = self._opened(sequence)
         if self._config.wait_for_subscriber and not self._subscriber_came(sequence.name):
             return
@@ -123,7 +123,7 @@ class CameraNode(Node):
             self.get_logger().warning(f"Skipped {item.source}: {item.reason}")
         self.get_logger().info(summary(self._sent, len(skipped), time.monotonic() - begin))
 
-    def _opened(self, sequence: ImageSequence) -> Iterator[Frame]:
+    def _opened(self, sequence: FrameSequence) -> Iterator[Frame]:
         """The frames of the source. The first one of a recording is read here, before anything waits for it."""
         frames = iter(sequence)
         if sequence.kind in LIVE_KINDS:

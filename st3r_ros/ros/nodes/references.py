@@ -33,7 +33,7 @@ _MM = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class StoredReference:
     """A picture that poses are relative to. T_ref_cam: of its camera in the frame of the answers, None when it is that frame.
 
     depth: (H, W) float32 metres of each pixel, 0 where it is not known; None without.
@@ -65,7 +65,7 @@ class ReferenceStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def save(self, reference: Reference) -> None:
+    def save(self, reference: StoredReference) -> None:
         """Keep a reference, in place of one of the same name: at any moment the old one or the new one is whole.
 
         Raises:
@@ -88,7 +88,7 @@ class ReferenceStore:
         self._manifest(name).unlink(missing_ok=True)
         self._delete(old)
 
-    def load(self) -> tuple[list[Reference], list[str]]:
+    def load(self) -> tuple[list[StoredReference], list[str]]:
         """The references, by name, and one sentence about each file that cannot be used."""
         found, problems = [], []
         for path in sorted(self._folder.glob("*.json")):
@@ -98,7 +98,7 @@ class ReferenceStore:
                 problems.append(str(error))
         return found, problems
 
-    def _read(self, path: Path) -> Reference:
+    def _read(self, path: Path) -> StoredReference:
         try:
             content = _read_json(path)
             name = content["name"]
@@ -111,7 +111,7 @@ class ReferenceStore:
                 raise ValueError(f"its stamp_ns is {stamp_ns!r}")
             frame = Frame(0, stamp_ns, read_image(self._picture(picture)), _camera(content["camera"]))
             metres = None if depth is None else _read_depth(self._picture(depth))
-            return Reference(check_name(name), frame, _pose(content["pose"]), metres)
+            return StoredReference(check_name(name), frame, _pose(content["pose"]), metres)
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError, OSError, St3rError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
             raise InputError(f"The reference in '{path}' cannot be used: {reason}.") from error
@@ -145,7 +145,7 @@ class ReferenceStore:
                 self._picture(picture).unlink()
 
 
-def _content(reference: Reference, image: str, depth: str | None) -> dict[str, Any]:
+def _content(reference: StoredReference, image: str, depth: str | None) -> dict[str, Any]:
     camera, T = reference.frame.camera, reference.T_ref_cam
     return {
         "format": FORMAT,

@@ -17,7 +17,7 @@ from st3r_ros.geometry.transforms import SE3
 from st3r_ros.msg import RelocalizationResult
 from st3r_ros.ros.input.image_input import ImageInput
 from st3r_ros.ros.nodes import queries
-from st3r_ros.ros.nodes.references import Reference, ReferenceStore, check_name
+from st3r_ros.ros.nodes.references import ReferenceStore, StoredReference, check_name
 from st3r_ros.ros.outputs.relocalization_outputs import RelocalizationOutputs
 from st3r_ros.ros.tf.transforms import View
 from st3r_ros.saved_maps import open_map
@@ -57,7 +57,7 @@ class RelocalizationSession:
         rectified: bool | None = None,
     ) -> None:
         self.relocalizer, self.outputs, self.settings = relocalizer, outputs, settings
-        self.references: dict[str, Reference] = {}
+        self.references: dict[str, StoredReference] = {}
         self.map: KeyframeMap | None = None
         self.last: LocalizationResult | None = None
         self.problem = ""
@@ -79,7 +79,7 @@ class RelocalizationSession:
         kept, problems = self._store.load() if self._store is not None else ([], [])
         given = None
         if config.reference:
-            given = Reference(
+            given = StoredReference(
                 DEFAULT_NAME, queries.frame_with_calibration(config.reference, config.reference_camera, self._warn_once)
             )
             kept = [reference for reference in kept if reference.name != DEFAULT_NAME]
@@ -110,7 +110,7 @@ class RelocalizationSession:
             raise ConfigError(f"{'Several' if any(ways) else 'None'} of image, path, use_latest and remove are given; give one.")
         if request.remove:
             return self._remove(name)
-        reference = Reference(
+        reference = StoredReference(
             name, self._frame(request, latest, image_wait), queries.pose_given(request.pose), queries.depth_given(request.depth)
         )
         self._use(reference)
@@ -119,11 +119,13 @@ class RelocalizationSession:
             try:
                 self._store.save(reference)
             except OutputError as error:
-                raise OutputError(f"Reference '{name}' is in use, but could not be stored for the next start: {error}") from error
+                raise OutputError(
+                    f"StoredReference '{name}' is in use, but could not be stored for the next start: {error}"
+                ) from error
             kept = " It is stored for the next start."
         height, width = reference.frame.image.shape[:2]
         of = f" from an image {latest.age_s:.2f} s old" if request.use_latest and latest is not None else ""
-        return f"Reference '{name}' is set, {width}x{height}{of}.{kept}{self._map_goes_before()}"
+        return f"StoredReference '{name}' is set, {width}x{height}{of}.{kept}{self._map_goes_before()}"
 
     def load_map(self, folder: str) -> str:
         """Loads a saved map, or unloads it with ''; returns a message.
@@ -143,11 +145,11 @@ class RelocalizationSession:
         unit = "metres" if loaded.scale.metric else "the map's own unit"
         return f"The map '{folder}' is in use: {len(loaded.keyframes)} keyframes, poses in {unit}."
 
-    def _use(self, reference: Reference) -> None:
+    def _use(self, reference: StoredReference) -> None:
         frames = [other.name for other in self.references.values() if other.T_ref_cam is None and other.name != reference.name]
         if reference.T_ref_cam is None and frames:
             raise ConfigError(
-                f"Reference '{frames[0]}' has no pose: its camera is the frame that all references share. Give "
+                f"StoredReference '{frames[0]}' has no pose: its camera is the frame that all references share. Give "
                 f"'{reference.name}' its pose in that frame, or remove '{frames[0]}', or set this one under its name."
             )
         frame, T, depth = reference.frame, reference.T_ref_cam, reference.depth
@@ -163,7 +165,7 @@ class RelocalizationSession:
         self._forget_last()
         if self._store is not None:
             self._store.remove(name)
-        return f"Reference '{name}' is removed."
+        return f"StoredReference '{name}' is removed."
 
     def _frame(self, request: SetReference.Request, latest: LatestImage | None, image_wait: float) -> Frame:
         camera = self._camera_given(request.camera_info)
@@ -203,7 +205,7 @@ class RelocalizationSession:
             self._logger.warning(self.problem, throttle_duration_sec=5.0)
             return self.outputs.publish_unusable(str(error), header)
         # The frame of the answers is that of the references, or of the map, whose TF frame is level.
-        T_frame_ref = SE3.identity() if self.map is None else self.map.T_map_world or item.anchor.T_map_world
+        T_frame_ref = SE3.identity() if self.map is None else item.anchor.of(self.map).T_map_world
         view = View(replace(item.anchor, T_map_world=T_frame_ref), frame.stamp_ns, item.parent is not None)
         message = self.outputs.publish(result, view)
         if self.outputs.picture_wanted:

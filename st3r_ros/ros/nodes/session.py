@@ -253,7 +253,7 @@ class MappingSession:
             keyframe_map.T_map_world = anchor.T_map_world
             if T_odom_cam is not None and self._is_level(anchor, T_odom_cam):
                 keyframe_map.T_map_world = level_by_odometry(anchor.T_map_world, T_odom_cam)
-        return anchor if keyframe_map.T_map_world is None else replace(anchor, T_map_world=keyframe_map.T_map_world)
+        return anchor.of(keyframe_map)
 
     def _is_level(self, anchor: MapAnchor, T_odom_cam: SE3) -> bool:
         """Whether odometry can tell which way is up; warns where a robot would start tilted more than robots do."""
@@ -276,8 +276,7 @@ class MappingSession:
         except St3rError as error:
             self._logger.warning(str(error))
             return
-        T_map_world = self.mapper.map.T_map_world or anchor.T_map_world
-        known = self.mapper.expect(T_map_world.inverse() @ T_map_frame @ anchor.T_frame_cam)
+        known = self.mapper.expect(anchor.of(self.mapper.map).T_map_world.inverse() @ T_map_frame @ anchor.T_frame_cam)
         self.outputs.forget_odometry()
         self._logger.info(
             "Searching for the camera around the pose on initialpose."

@@ -141,7 +141,7 @@ class MappingOutputs:
     @property
     def _T_map_world(self) -> SE3:
         """Pose of the map, also when it has just been loaded and the pose of the camera on the robot is not known yet."""
-        return self._mapper.map.T_map_world or self._view.anchor.T_map_world
+        return self._view.anchor.of(self._mapper.map).T_map_world
 
     def _map_header(self) -> Header:
         return header(self._view.stamp_ns, self._settings.node.map_frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
@@ -20,6 +20,7 @@ from st3r_ros.geometry.transforms import SE3
 from st3r_ros.ros.clocks import ImageTime, steady_timer
 from st3r_ros.ros.conversions import header, pose_message, transform_message
 from st3r_ros.ros.qos import OVERRIDABLE, stream
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 
 IDENTITY = SE3.identity()
 HELD_S = 1.0
@@ -69,6 +70,11 @@ class MapAnchor:
         """
         is_optical = same_axes(axes.rotation, np.eye(3))
         return MapAnchor(camera_frame, axes, OPTICAL, camera_frame, axes, is_optical)
+
+    def of(self, keyframe_map: KeyframeMap) -> MapAnchor:
+        """The anchor with the place that a map has already in TF, if it has one."""
+        T_map_world = keyframe_map.T_map_world
+        return self if T_map_world is None else replace(self, T_map_world=T_map_world)
 
     def T_map_frame(self, T_world_cam: SE3) -> SE3:
         """The pose of `frame_id` in `map` for one camera pose or a batch."""

@@ -17,7 +17,7 @@ from st3r_ros.io.stamps import NANOSECONDS
 from st3r_ros.msg import KeyframeEdge, KeyframeGraph, MappingStatus
 from st3r_ros.types import MappingState
 from st3r_ros.viewer.frusta import KeyframeView
-from st3r_ros.viewer.pictures import Picture, focal_of_points, picture
+from st3r_ros.viewer.pictures import Thumbnail, focal_of_points, picture
 
 _STATES = {getattr(MappingStatus, state.name): state.value for state in MappingState}
 _NO_COLOR = 160
@@ -59,7 +59,7 @@ def finite_cloud(message: PointCloud2) -> tuple[np.ndarray, np.ndarray]:
     return (points, colors) if finite.all() else (points[finite], colors[finite])
 
 
-def picture_of_cloud(message: PointCloud2) -> Picture | None:
+def picture_of_cloud(message: PointCloud2) -> Thumbnail | None:
     """What a keyframe's camera saw, out of its organised cloud; None when that is not organised."""
     points, colors = cloud_arrays(message)
     return picture(colors, focal_of_points(points)) if min(points.shape[:2]) > 1 else None
@@ -75,7 +75,7 @@ def stamps(message: Path) -> list[int]:
     return [item.header.stamp.sec * NANOSECONDS + item.header.stamp.nanosec for item in message.poses]
 
 
-def keyframe_views(message: KeyframeGraph, picture_at: Callable[[int], Picture | None]) -> list[KeyframeView]:
+def keyframe_views(message: KeyframeGraph, picture_at: Callable[[int], Thumbnail | None]) -> list[KeyframeView]:
     """The keyframes of a graph; picture_at: a keyframe's picture by its stamp, nanoseconds."""
     poses = _poses([keyframe.pose for keyframe in message.keyframes])
     views = []

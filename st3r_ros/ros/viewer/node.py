@@ -29,7 +29,7 @@ from st3r_ros.ros.viewer.buttons import Buttons
 from st3r_ros.ros.viewer.inbox import Newest
 from st3r_ros.viewer.facts import facts_html
 from st3r_ros.viewer.frusta import KeyframeView
-from st3r_ros.viewer.pictures import Picture
+from st3r_ros.viewer.pictures import Thumbnail
 from st3r_ros.viewer.scene import MapScene
 from st3r_ros.viewer.server import address, close_server, exposure, open_server
 
@@ -48,7 +48,7 @@ class ViewerNode(Node):
         super().__init__("st3r_viewer")
         parameters.declare(self, {"": ViewerNodeConfig})
         self._config = parameters.read(self, "", ViewerNodeConfig)
-        self._pictures: dict[int, Picture | None] = {}
+        self._pictures: dict[int, Thumbnail | None] = {}
         self._keyframe_clouds: deque[bytes] = deque(maxlen=5)
         self._keyframes: list[KeyframeView] = []
         self._graph: KeyframeGraph | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
 from st3r_ros.slam.keyframes.memory import map_bytes
-from st3r_ros.slam.places.covisibility import Viewpoint
+from st3r_ros.slam.places.covisibility import PosedCamera
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Keyframe
 
@@ -79,7 +79,7 @@ class Culler:
         for witness in self._map.keyframes.values():
             neighbours = sorted(self._map.neighbours(witness.id))
             new = [k for k in neighbours if (witness.id, k) not in self._shares]
-            seen = self._places.covisible(Viewpoint.of(witness, witness.T_world_cam), new)
+            seen = self._places.covisible(PosedCamera.of(witness, witness.T_world_cam), new)
             fresh = {found.keyframe.id: found.overlap for found in seen}
             shares |= {(witness.id, k): fresh[k] if k in fresh else self._shares[witness.id, k] for k in neighbours}
         return shares

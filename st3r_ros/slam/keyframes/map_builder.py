@@ -13,7 +13,7 @@ from st3r_ros.slam.keyframes.memory import retire, revive
 from st3r_ros.slam.keyframes.projection import pixel_index, sample
 from st3r_ros.slam.optimization.scale import NETWORK_SIGMA
 from st3r_ros.slam.optimization.window import WindowResult, optimize_window
-from st3r_ros.slam.places.covisibility import Viewpoint
+from st3r_ros.slam.places.covisibility import PosedCamera
 from st3r_ros.slam.tracking.tracker import CarriedPoints, Tracked, carried_points
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Edge, Features, Frame, Keyframe, MapScale, Matches
@@ -199,7 +199,7 @@ class MapBuilder:
         self._map.add_edge(self.edge(keyframe, previous, tracked.agreed, "sequential"))
         around = self._places.near(previous.id) - {keyframe.id, previous.id}
         recent = around & set(list(self._map.keyframes)[-1 - RECENT_KEYFRAMES :])
-        camera, others = Viewpoint.of(keyframe, keyframe.T_world_cam), RECENT_KEYFRAMES + COVISIBLE_KEYFRAMES - len(recent)
+        camera, others = PosedCamera.of(keyframe, keyframe.T_world_cam), RECENT_KEYFRAMES + COVISIBLE_KEYFRAMES - len(recent)
         seen = self._places.covisible(camera, recent, at_least=MIN_OVERLAP)
         seen += self._places.covisible(camera, around - recent, others, at_least=MIN_OVERLAP)
         for found in seen:
@@ -207,7 +207,7 @@ class MapBuilder:
 
     def connect(self, keyframe: Keyframe, other: Keyframe, kind: str) -> Tracked | None:
         """Connects two keyframes with expected overlap, if their images match."""
-        expected = self._places.matches(Viewpoint.of(keyframe, keyframe.T_world_cam), other)
+        expected = self._places.matches(PosedCamera.of(keyframe, keyframe.T_world_cam), other)
         tied = self._tracker.tie(keyframe, self._store.of(keyframe), other, self._store.of(other), expected)
         if tied is None or not self._tracker.is_solid(tied):
             return None

@@ -19,7 +19,7 @@ MAX_DISTANCE_RATIO = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Viewpoint:
+class PosedCamera:
     """A camera in the world of a map: K (3, 3) float64 of images of width x height pixels, seen from T_world_cam."""
 
     T_world_cam: Sim3
@@ -28,13 +28,13 @@ class Viewpoint:
     height: int
 
     @staticmethod
-    def of(image: Features | Keyframe, T_world_cam: Sim3) -> Viewpoint:
+    def of(image: Features | Keyframe, T_world_cam: Sim3) -> PosedCamera:
         """The camera of an image, at a pose."""
         height, width = image.image.shape[:2]
-        return Viewpoint(T_world_cam, image.K, width, height)
+        return PosedCamera(T_world_cam, image.K, width, height)
 
 
-def expected_matches(keyframe: Keyframe, camera: Viewpoint) -> Matches:
+def expected_matches(keyframe: Keyframe, camera: PosedCamera) -> Matches:
     """Where a camera (0) should see every 12th known pixel in both directions of a keyframe (1)."""
     h, w = keyframe.conf.shape
     row, column = torch.meshgrid(torch.arange(0, h, GRID_STEP), torch.arange(0, w, GRID_STEP), indexing="ij")
@@ -70,7 +70,7 @@ class CovisibilityIndex:
         """Removes a keyframe, if it is known."""
         self._points.pop(keyframe_id, None)
 
-    def overlap(self, keyframes: Sequence[Keyframe], camera: Viewpoint) -> np.ndarray:
+    def overlap(self, keyframes: Sequence[Keyframe], camera: PosedCamera) -> np.ndarray:
         """Share (N,) of each keyframe's known points that a camera sees inside its image, from a similar viewpoint.
 
         Similar: the directions to the point differ by at most 40 degrees and the distances by at most a factor of 2.

@@ -13,7 +13,7 @@ import numpy as np
 
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.places.covisibility import Viewpoint
+from st3r_ros.slam.places.covisibility import PosedCamera
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Keyframe, Matches
@@ -159,7 +159,7 @@ class LoopFinder:
         self, keyframe: Keyframe, among: set[int], T_world_cam: Sim3, count: int
     ) -> list[tuple[Keyframe, Matches | None]]:
         """The keyframes that the new one should see most of, were it at this pose, and where it should see them."""
-        camera = Viewpoint.of(keyframe, T_world_cam)
+        camera = PosedCamera.of(keyframe, T_world_cam)
         seen = self._places.covisible(camera, among, count, at_least=MIN_OVERLAP)
         return [(found.keyframe, self._places.matches(camera, found.keyframe)) for found in seen]
 

@@ -36,7 +36,7 @@ from st3r_ros.slam.places.comparison import (
     solved_together,
     spread_enough,
 )
-from st3r_ros.slam.places.covisibility import Viewpoint
+from st3r_ros.slam.places.covisibility import PosedCamera
 from st3r_ros.slam.places.direction import locate_direction
 from st3r_ros.slam.places.focal_check import FocalCheck, FocalDoubt, contradicts
 from st3r_ros.slam.places.reference import Reference, measured_keyframe
@@ -173,7 +173,7 @@ class Relocalizer:
     def _expected(self, query: Features, T_world_cam: SE3) -> list[Keyframe]:
         """The keyframes with the largest overlap with a camera at this pose; empty without overlap."""
         assert self._workspace is not None
-        camera = Viewpoint.of(query, T_world_cam.sim3(1.0))
+        camera = PosedCamera.of(query, T_world_cam.sim3(1.0))
         seen = self._workspace.places.covisible(camera, self._workspace.map.keyframes, EXPECTED)
         return [found.keyframe for found in seen if found.overlap > 0]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.places.covisibility import CovisibilityIndex, Viewpoint, expected_matches
+from st3r_ros.slam.places.covisibility import CovisibilityIndex, PosedCamera, expected_matches
 from st3r_ros.slam.places.retrieval import PlaceIndex, SimilarPlace
 from st3r_ros.types import Keyframe, Matches
 
@@ -57,7 +57,7 @@ class PlaceSearch:
         return self._map.around(keyframe_id, hops)
 
     def covisible(
-        self, camera: Viewpoint, among: Iterable[int], count: int | None = None, *, at_least: float = 0.0
+        self, camera: PosedCamera, among: Iterable[int], count: int | None = None, *, at_least: float = 0.0
     ) -> list[Covisible]:
         """The keyframes of some ids of which a camera sees most, at most `count`, those with the largest overlap first.
 
@@ -68,7 +68,7 @@ class PlaceSearch:
         order = (-overlap).argsort(kind="stable")[:count]
         return [Covisible(keyframes[n], float(overlap[n])) for n in order if overlap[n] >= at_least]
 
-    def matches(self, camera: Viewpoint, keyframe: Keyframe) -> Matches:
+    def matches(self, camera: PosedCamera, keyframe: Keyframe) -> Matches:
         """Where a camera (0) should see the points of a keyframe (1), to begin matching with."""
         return expected_matches(keyframe, camera)
 

@@ -10,7 +10,7 @@ import cv2
 from st3r_ros.errors import MapFileError
 from st3r_ros.geometry.resizing import resized_mask
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.tracking.stream_camera import same_shape
+from st3r_ros.slam.tracking.stream import same_shape
 from st3r_ros.types import Features, Frame, PairModel
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.memory import retire, revive
-from st3r_ros.slam.places.covisibility import Viewpoint
+from st3r_ros.slam.places.covisibility import PosedCamera
 from st3r_ros.slam.places.loops import check_cycle
 from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.slam.tracking.tracker import Tracked
@@ -135,7 +135,7 @@ class Frontend:
         """
         assert self.keyframe is not None
         T_world_cam = self.keyframe.T_world_cam @ tracked.result.T_kf_cam
-        camera = Viewpoint.of(features, T_world_cam)
+        camera = PosedCamera.of(features, T_world_cam)
         near = self._places.near(self.keyframe.id) - {self.keyframe.id}
         best = self._places.covisible(camera, near, 1, at_least=SWITCH_OVERLAP)
         if not best:

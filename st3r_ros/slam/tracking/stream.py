@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every frame goes through first: checks that it can be used and continues its stream, and removal of lens distortion."""
+"""What every frame goes through first: it is checked, gets the calibration to use, and loses its lens distortion."""
 
 from __future__ import annotations
 
-import dataclasses
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from st3r_ros.errors import FrameError
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.undistortion import Undistorter
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import Frame
 
 MIN_SIDE = 16
 CHANGE_FRAMES, CHANGE_LIMIT = 3, 10
 """A young stream takes another image size when so many frames in a row have it, more than had the first one."""
+CHANGED = 0.02
+"""Share of the focal length, and of the width for the principal point, from which a calibration is another one. Autofocus moves
+the focal length by about a per cent."""
+CHANGED_COEFFICIENT = 0.01
 
 
 class FrameStream:
@@ -110,4 +116,147 @@ class LensCorrection:
         undistorter = self._undistorter
         mask = None if frame.mask is None else undistorter.rectify(frame.mask.astype(np.uint8), nearest=True) > 0
         image = undistorter.rectify(frame.image)
-        return dataclasses.replace(frame, image=image, camera=undistorter.camera, lens=camera, mask=mask)
+        return replace(frame, image=image, camera=undistorter.camera, lens=camera, mask=mask)
+
+
+# The calibration -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MapStage:
+    """How far a map is. starting: it waits for depth. begun: it has frames of this run. settled: it is more than a start, or was
+    loaded. frozen: it does not change."""
+
+    starting: bool = False
+    begun: bool = False
+    settled: bool = False
+    frozen: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Ruling:
+    """A frame with the calibration to use; what is to be said, "" for nothing; whether the map begins again with it."""
+
+    frame: Frame
+    note: str = ""
+    begin_again: bool = False
+
+
+class StreamCamera:
+    """A map has one kind of camera: a calibration that arrives late begins a start again, and is not used for a map.
+
+    Images without one that continue a calibrated map were taken by its camera, unless it is told. A map that has barely begun
+    begins again with a changed calibration: drivers mend the first.
+
+    continued: the map that the images continue. lent: whether they have its camera.
+    """
+
+    def __init__(self, continued: KeyframeMap | None = None) -> None:
+        self.lent = False
+        self._calibrated: bool | None = None
+        self._told_late = False
+        self._watch = CameraWatch()
+        self._of_map = None if continued is None else camera_of(continued)
+
+    def rule(self, frame: Frame, stage: MapStage) -> Ruling:
+        """What calibration the next frame has."""
+        lent = self._completed(frame)
+        if lent.frame.camera is not None and self._calibrated is False:
+            settled = self._late(lent.frame, stage)
+        else:
+            settled = lent
+            self._calibrated = lent.frame.camera is not None
+        changed = self._changed(settled.frame, stage)
+        again = settled.begin_again or changed.begin_again
+        return Ruling(settled.frame, changed.note or settled.note or lent.note, again)
+
+    def _completed(self, frame: Frame) -> Ruling:
+        """A frame without calibration with that of the map, where its image has the same shape."""
+        size = frame.image.shape[1], frame.image.shape[0]
+        of_map = self._of_map
+        if frame.camera is not None or of_map is None or not same_shape(size, (of_map.width, of_map.height)):
+            return Ruling(frame)
+        note = ""
+        if self._calibrated is None:
+            note = (
+                "The images have no calibration: that of the map is used, with a focal length of "
+                f"{of_map.K[0, 0]:.0f} pixels for images {of_map.width} pixels wide."
+            )
+        self.lent = True
+        return Ruling(replace(frame, camera=of_map.scaled(*size)), note)
+
+    def _late(self, frame: Frame, stage: MapStage) -> Ruling:
+        """The first calibration after frames without one."""
+        if stage.begun:
+            said, self._told_late = self._told_late, True
+            note = "" if said else "The calibration arrived after mapping had started without it, so it is not used."
+            return Ruling(replace(frame, camera=None), note)
+        self._calibrated = True
+        if not stage.starting:
+            return Ruling(frame)
+        return Ruling(frame, "The calibration has arrived: the start begins again with it.", begin_again=True)
+
+    def _changed(self, frame: Frame, stage: MapStage) -> Ruling:
+        change = self._watch.look(frame.camera)
+        if not change:
+            return Ruling(frame)
+        if self._watch.alternates:
+            return Ruling(frame, f"{change}. Do two nodes publish camera_info?")
+        if stage.frozen:
+            return Ruling(frame, f"{change}. If nobody has zoomed, one of the two is wrong, and so are the poses by it.")
+        if stage.settled:
+            note = f"{change}; keyframes of both are in the map. If nobody has zoomed, the map is wrong: begin a new one."
+            return Ruling(frame, note)
+        return Ruling(frame, f"{change}; the map begins again with it.", begin_again=True)
+
+
+def camera_of(keyframe_map: KeyframeMap) -> Camera | None:
+    """The camera of the newest calibrated keyframe, as it has taken the image; None without any."""
+    newest = next((k for k in reversed(keyframe_map.keyframes.values()) if k.K_known), None)
+    return None if newest is None else newest.lens or Camera(newest.image.shape[1], newest.image.shape[0], newest.K)
+
+
+def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes have the same shape, but for rounding."""
+    return abs(a[0] * b[1] - a[1] * b[0]) <= max(*a, *b)
+
+
+class CameraWatch:
+    """The calibrations of a stream. alternates: whether an earlier one has come back."""
+
+    def __init__(self) -> None:
+        self.alternates = False
+        self._seen: list[Camera] = []
+
+    def look(self, camera: Camera | None) -> str:
+        """What has changed with the next image, "" for nothing; each calibration is told once."""
+        if camera is None or (self._seen and _alike(camera, self._seen[-1])):
+            return ""
+        last = self._seen[-1] if self._seen else None
+        known = next((k for k, seen in enumerate(self._seen) if _alike(camera, seen)), None)
+        if known is not None:
+            self._seen.append(self._seen.pop(known))
+            said, self.alternates = self.alternates, True
+            return "" if said or last is None else f"The calibration goes back and forth: {_difference(last, camera)}"
+        self._seen.append(camera)
+        return "" if last is None or self.alternates else f"The calibration has changed: {_difference(last, camera)}"
+
+
+def _alike(a: Camera, b: Camera) -> bool:
+    if a is b:
+        return True
+    if (a.width, a.height, a.distortion_model, len(a.distortion)) != (b.width, b.height, b.distortion_model, len(b.distortion)):
+        return False
+    focal = np.abs(np.log(a.K[[0, 1], [0, 1]] / b.K[[0, 1], [0, 1]])).max()
+    centre = np.abs(a.K[:2, 2] - b.K[:2, 2]).max() / a.width
+    return bool(focal < CHANGED and centre < CHANGED and np.allclose(a.distortion, b.distortion, atol=CHANGED_COEFFICIENT))
+
+
+def _difference(before: Camera, now: Camera) -> str:
+    f0, f1 = (float(camera.K[0, 0]) for camera in (before, now))
+    if abs(math.log(f1 / f0)) >= CHANGED:
+        return f"its focal length is {f1:.0f} px instead of {f0:.0f}"
+    if np.abs(before.K[:2, 2] - now.K[:2, 2]).max() >= CHANGED * now.width:
+        (x0, y0), (x1, y1) = before.K[:2, 2], now.K[:2, 2]
+        return f"its principal point is ({x1:.0f}, {y1:.0f}) instead of ({x0:.0f}, {y0:.0f})"
+    return "its distortion is another one"

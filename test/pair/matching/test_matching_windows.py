@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from st3r_ros.pair.matching.coarse_to_fine import Window, WindowPair, coarse_to_fine, covering_pairs, overlapping_windows
+from st3r_ros.pair.matching.coarse_to_fine import CropWindow, WindowPair, coarse_to_fine, covering_pairs, overlapping_windows
 from st3r_ros.types import Matches
 
 SHAPE0, SHAPE1 = (1500, 2000), (1800, 1200)
@@ -99,7 +99,7 @@ def test_the_windows_that_match_are_those_of_the_coarse_matches():
 
     here = Matches(torch.tensor([[1990.0, 1490.0]]), torch.tensor([[3.4, 2.6]]))
     found = coarse_to_fine(here, SHAPE0, SHAPE1, match_windows)
-    assert asked == [(Window(1488, 1116, 512, 384), Window(0, 0, 384, 512))]
+    assert asked == [(CropWindow(1488, 1116, 512, 384), CropWindow(0, 0, 384, 512))]
     assert found.pixels0.tolist() == [[1489.25, 1118.5]]
     assert found.pixels1.tolist() == [[3.0, 4.0]]
 
