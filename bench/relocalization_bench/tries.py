@@ -26,6 +26,7 @@ from st3r_ros.eval.association import associate
 from st3r_ros.eval.relocalization import PoseError, pose_error
 from st3r_ros.eval.trajectory import evaluate_trajectory
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import scaled_focal
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.io.image_file import read_image
 from st3r_ros.io.stamps import format_stamp
@@ -91,9 +92,7 @@ def with_focal(frame: Frame, focal: str) -> Frame:
         return frame
     if focal == ASSUMED_FOCAL:
         return replace(frame, camera=None)
-    K = frame.camera.K.copy()
-    K[[0, 1], [0, 1]] *= float(focal)
-    return replace(frame, camera=replace(frame.camera, K=K))
+    return replace(frame, camera=replace(frame.camera, K=scaled_focal(frame.camera.K, float(focal))))
 
 
 def make_trials(run: Run) -> tuple[PairModel, list[Trial]]:
