@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st3r_ros.geometry.pixels import rays as normalized  # noqa: F401, the name that slam/places/focal_check.py takes
 from st3r_ros.geometry.transforms import SE3
 
 

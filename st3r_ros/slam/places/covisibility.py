@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from st3r_ros.geometry.pixels import project
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.types import Features, Keyframe, Matches
 
@@ -16,6 +17,7 @@ GRID_STEP = 12
 GRID_ROWS, GRID_COLUMNS = 6, 8
 MAX_VIEW_ANGLE_DEG = 40.0
 MAX_DISTANCE_RATIO = 2.0
+NEAREST = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,13 @@ class PosedCamera:
         height, width = image.image.shape[:2]
         return PosedCamera(T_world_cam, image.K, width, height)
 
+    @np.errstate(invalid="ignore", divide="ignore")
+    def sees(self, points: np.ndarray) -> np.ndarray:
+        """Which points (..., 3) in the camera's coordinates are in front of it and inside its image, (...) bool."""
+        pixels = project(points, self.K)
+        inside = (pixels >= 0).all(-1) & (pixels < (self.width, self.height)).all(-1)
+        return inside & (points[..., 2] > NEAREST)
+
 
 def expected_matches(keyframe: Keyframe, camera: PosedCamera) -> Matches:
     """Where a camera (0) should see every 12th known pixel in both directions of a keyframe (1)."""
@@ -43,11 +52,9 @@ def expected_matches(keyframe: Keyframe, camera: PosedCamera) -> Matches:
     row, column = row[known], column[known]
     T_cam_kf = camera.T_world_cam.inverse() @ keyframe.T_world_cam
     points = T_cam_kf.act(keyframe.X[row, column].double().cpu().numpy())
-    z = np.maximum(points[:, 2], 1e-9)
-    pixels = points[:, :2] / z[:, None] * camera.K[[0, 1], [0, 1]] + camera.K[:2, 2]
-    inside = (points[:, 2] > 1e-6) & (pixels >= 0).all(1) & (pixels[:, 0] < camera.width) & (pixels[:, 1] < camera.height)
+    inside = camera.sees(points)
     source = torch.stack([column, row], dim=1).float().cpu()[torch.from_numpy(inside)]
-    target = torch.from_numpy(pixels[inside].astype(np.float32))
+    target = torch.from_numpy(project(points[inside], camera.K).astype(np.float32))
     return Matches(target, source, possible=max(len(points), 1))
 
 
@@ -84,14 +91,11 @@ class CovisibilityIndex:
         from_keyframe = scale[:, None, None] * points @ rotation.swapaxes(1, 2)  # world axes, from the keyframe's centre
         from_camera = from_keyframe + (centre - camera.T_world_cam.translation)[:, None]
         in_camera = from_camera @ camera.T_world_cam.rotation
-        z = in_camera[..., 2]
         with np.errstate(invalid="ignore", divide="ignore"):
-            x, y = (in_camera[..., axis] / z * camera.K[axis, axis] + camera.K[axis, 2] for axis in (0, 1))
             near, far = np.linalg.norm(from_keyframe, axis=-1), np.linalg.norm(from_camera, axis=-1)
             cosine = (from_keyframe * from_camera).sum(-1) / (near * far)
             ratio = far / near
-            seen = (z > 0) & (x >= 0) & (y >= 0) & (x < camera.width) & (y < camera.height)
-            seen &= cosine > np.cos(np.radians(MAX_VIEW_ANGLE_DEG))
+            seen = camera.sees(in_camera) & (cosine > np.cos(np.radians(MAX_VIEW_ANGLE_DEG)))
             seen &= (ratio < MAX_DISTANCE_RATIO) & (ratio > 1.0 / MAX_DISTANCE_RATIO)
         known = np.isfinite(points[..., 0]).sum(1)
         return seen.sum(1) / np.maximum(known, 1)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from st3r_ros.geometry.camera import Camera
+from st3r_ros.geometry.pixels import rays
 from st3r_ros.geometry.transforms import SE3
-from st3r_ros.geometry.triangulation import normalized
 from st3r_ros.geometry.two_view import TwoViewGeometry, estimate_two_view
 from st3r_ros.geometry.two_view_focal import FocalFit, fit_focal
 from st3r_ros.types import Features, Matches, PairModel
@@ -136,7 +136,7 @@ class PairView:
     def rays(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the other image and of the query, (N, 3)."""
         m = self.matches
-        return normalized(m.pixels1.numpy(), self.other.K), normalized(m.pixels0.numpy(), self.query.K)
+        return rays(m.pixels1.numpy(), self.other.K), rays(m.pixels0.numpy(), self.query.K)
 
     @property
     def threshold(self) -> float:

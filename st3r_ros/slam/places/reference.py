@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from st3r_ros.geometry.pixels import pixel_grid, rays
 from st3r_ros.geometry.transforms import SE3
 from st3r_ros.geometry.undistortion import Undistorter
 from st3r_ros.types import Features, Frame, Keyframe
@@ -39,9 +40,7 @@ def measured_keyframe(frame: Frame, features: Features, depth: np.ndarray, depth
     depth = Undistorter(frame.camera).rectify(depth, nearest=True)
     # An average over an edge would be a wrong depth.
     depth = cv2.resize(np.nan_to_num(depth.astype(np.float32), posinf=0.0, neginf=0.0), (w, h), interpolation=cv2.INTER_NEAREST)
-    y, x = np.mgrid[:h, :w].astype(np.float32)
-    K = features.K
-    X = np.stack([(x - K[0, 2]) / K[0, 0] * depth, (y - K[1, 2]) / K[1, 1] * depth, depth], axis=-1)
+    X = rays(pixel_grid(w, h), features.K) * depth[..., None]
     conf = np.where(
         (depth > 0) & (True if features.mask is None else features.mask), (depth_sigma / MEASURED_DEPTH_SIGMA) ** 2, 0.0
     )
@@ -53,7 +52,7 @@ def measured_keyframe(frame: Frame, features: Features, depth: np.ndarray, depth
         X=torch.from_numpy(X.astype(np.float32)),
         conf=torch.from_numpy(conf.astype(np.float32)),
         image=features.image,
-        K=K,
+        K=features.K,
         features=features,
         mask=features.mask,
     )
