@@ -15,6 +15,8 @@ from st3r_ros.geometry.transforms import SE3
 from st3r_ros.solver.damped import Estimate, Schedule, minimize
 
 REFINEMENT = Schedule(iterations=15, enough=1e-4, damping=1e-9, least=1e-9, most=1e3, retry=1e-3)
+WIDE, NARROWED = 4.0, 2.0
+"""Width of the robust kernel at first, in thresholds, and by what it is divided with each step."""
 NEAR_SHARE, VAGUE = 0.05, 3.0
 """Points closer than this share of the median depth are ignored, and so are those whose depth is more uncertain than usual by the
 inverse of it: their residuals are far from linear."""
@@ -95,7 +97,8 @@ def refine_pnp(
     the errors of the focal length, if it is free, and of the principal point.
     """
     problem = _Problem(matched, pixels, K, sigma_px, threshold_px, free_focal)
-    best = minimize(_Refinement.at(problem, T_cam_points, 1.0), REFINEMENT).estimate.reweighed()
+    best = minimize(_Refinement.at(problem, T_cam_points, 1.0, WIDE), REFINEMENT).estimate
+    best = _Refinement.at(problem, best.T, best.focal, 1.0)
     return _result(best.system, matched, problem.size, centre_sigma_px)
 
 
@@ -114,31 +117,41 @@ class _Problem:
     def size(self) -> int:
         return 7 if self.free_focal else 6
 
-    def cost(self, T: SE3, focal: float, whitening: Whitening) -> float:
+    def cost(self, T: SE3, focal: float, whitening: Whitening, width: float) -> float:
         """Of Geman and McClure, to which the robust weights belong; a point that is not seen costs as much as an outlier."""
         at, seen = _ahead(self.matched, T)
         error = project(at, scaled_focal(self.K, focal)) - self.pixels
         square = (whitening(error, self.sigma_px) ** 2).sum(axis=1)
-        most = (self.threshold_px / self.sigma_px) ** 2
+        most = (width * self.threshold_px / self.sigma_px) ** 2
         points = np.where(whitening.seen & seen, most * square / (most + square), most).sum()
         return 0.5 * float(points + (math.log(focal) / FOCAL_SIGMA) ** 2)
 
 
 @dataclass(frozen=True, eq=False)
 class _Refinement(Estimate):
-    """A pose and a factor on the focal length. system: there, or where the residuals were weighted last."""
+    """A pose and a factor on the focal length. system: there, or where the residuals were weighted last.
+
+    width: of the robust kernel, in thresholds. It begins wide, so that a poor start is not kept by the few points that fit it
+    (graduated non-convexity; Yang et al., RA-L 2020).
+    """
 
     problem: _Problem
     T: SE3
     focal: float
     system: NormalEquations
     cost: float
+    width: float
 
     @staticmethod
-    def at(problem: _Problem, T: SE3, focal: float) -> _Refinement:
+    def at(problem: _Problem, T: SE3, focal: float, width: float) -> _Refinement:
         p = problem
-        system = linearize(p.matched, p.pixels, p.K, T, focal, p.sigma_px, p.threshold_px)
-        return _Refinement(problem, T, focal, system, problem.cost(T, focal, system.whitening))
+        system = linearize(p.matched, p.pixels, p.K, T, focal, p.sigma_px, width * p.threshold_px)
+        return _Refinement(problem, T, focal, system, problem.cost(T, focal, system.whitening, width), width)
+
+    @property
+    def final(self) -> bool:  # type: ignore[override]
+        """Whether the kernel is as narrow as it is to be."""
+        return self.width <= 1.0
 
     def stepped(self, damping: float | torch.Tensor) -> _Refinement:
         size = self.problem.size
@@ -150,11 +163,11 @@ class _Refinement(Estimate):
         step = -np.linalg.solve(H, g)
         focal = self.focal * math.exp(float(np.clip(step[6], -0.3, 0.3))) if self.problem.free_focal else 1.0
         T = SE3.exp(np.clip(step[:6], -10.0, 10.0)) @ self.T
-        return replace(self, T=T, focal=focal, cost=self.problem.cost(T, focal, self.system.whitening))
+        return replace(self, T=T, focal=focal, cost=self.problem.cost(T, focal, self.system.whitening, self.width))
 
     def reweighed(self) -> _Refinement:
         """With the points that are seen from here, and the errors that their depths cause here."""
-        return _Refinement.at(self.problem, self.T, self.focal)
+        return _Refinement.at(self.problem, self.T, self.focal, max(1.0, self.width / NARROWED))
 
 
 @dataclass(frozen=True, eq=False)
