@@ -81,7 +81,9 @@ def _range(low: float | None, high: float | None) -> str:
 class MapperConfig(Validated):
     """Tracking, keyframes and the local optimization (`slam/`)."""
 
-    init_parallax_deg: float = setting(3.0, "Median parallax that starts a map, degrees.", low=0.1, high=45.0)
+    init_parallax_deg: float = setting(
+        0.5, "Parallax that a quarter of the matches must exceed before a map can begin, degrees.", low=0.1, high=45.0
+    )
     keyframe_match_fraction: float = setting(
         0.5,
         "A new keyframe is added when the matches fall below this share of the keyframe's maximum.",

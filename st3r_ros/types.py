@@ -114,8 +114,8 @@ class PairPrediction:
     X_0_0, X_0_1: (h, w, 3) float32 pointmaps of image 0 and of image 1, None when only matches were asked for.
     conf0, conf1: (h, w) float32, 0 = unknown; None with the pointmaps. A pixel of confidence c has a relative depth
     error of `ModelTraits.relative_depth_sigma / sqrt(c)`.
-    parallax_deg: median angle between the two rays of a match, degrees; 0 for a pure rotation, NaN when it was not
-    computed.
+    parallax_deg: angle between the two rays of a match, degrees, that a quarter of the matches exceed; 0 for a pure rotation, NaN
+    when it was not computed.
     """
 
     matches: Matches

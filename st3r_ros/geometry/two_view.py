@@ -16,13 +16,15 @@ from st3r_ros.geometry.triangulation import triangulate
 from st3r_ros.solver.damped import Estimate, Schedule, minimize
 
 REFINEMENT = Schedule(iterations=5, share=1e-6, damping=1e-9, least=1e-9, most=1e3, retry=1e-3)
+NEAR_QUARTER = 75
+"""Percentile of the parallax: a scene has depth where its near part has."""
 THRESHOLDS = (1.0, 0.5)
 """Shares of the threshold for RANSAC: the smaller rejects more outliers that bias the pose, the larger keeps more matches."""
 
 
 @dataclass(frozen=True, eq=False)
 class TwoViewGeometry:
-    """T_0_1 with a translation of length 1 (or the given one), inliers (N,) bool, median parallax in degrees.
+    """T_0_1 with a translation of length 1 (or the given one), inliers (N,) bool, parallax in degrees that a quarter exceed.
 
     The parallax is 0 when a pure rotation explains the matches; the translation is then meaningless.
     """
@@ -52,7 +54,7 @@ def estimate_two_view(rays0: np.ndarray, rays1: np.ndarray, threshold: float, mi
     inliers = _inliers(T_0_1, rays0, rays1, threshold)
     if _is_rotation(T_0_1, rays0[inliers], rays1[inliers], threshold):
         return TwoViewGeometry(T_0_1, inliers, 0.0)
-    return TwoViewGeometry(T_0_1, inliers, _median_parallax_deg(T_0_1, rays0[inliers], rays1[inliers]))
+    return TwoViewGeometry(T_0_1, inliers, _parallax_deg(T_0_1, rays0[inliers], rays1[inliers]))
 
 
 def _drawn(rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> SE3 | None:
@@ -126,7 +128,7 @@ def classify_matches(
     inliers = _inliers(T_0_1, rays0, rays1, threshold)
     if len(rays0) < min_matches or inliers.sum() < min_matches:
         return None
-    return TwoViewGeometry(T_0_1, inliers, _median_parallax_deg(T_0_1, rays0[inliers], rays1[inliers]))
+    return TwoViewGeometry(T_0_1, inliers, _parallax_deg(T_0_1, rays0[inliers], rays1[inliers]))
 
 
 def direction_covariance(geometry: TwoViewGeometry, rays0: np.ndarray, rays1: np.ndarray) -> np.ndarray:
@@ -158,8 +160,8 @@ def _inliers(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float)
     return (residual < threshold) & in_front
 
 
-def _median_parallax_deg(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> float:
-    return float(np.degrees(np.median(triangulate(rays0, rays1, T_0_1).parallax)))
+def _parallax_deg(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> float:
+    return float(np.degrees(np.percentile(triangulate(rays0, rays1, T_0_1).parallax, NEAR_QUARTER)))
 
 
 def _sampson(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray) -> Sampson:

@@ -16,8 +16,13 @@ SIZE = 7
 
 def solve_dense(H: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     """The x (k,) of H x = g for H (k, k), NaN where H is not positive definite. Does not wait for the device."""
+    return solve_dense_many(H, g[:, None])[:, 0]
+
+
+def solve_dense_many(H: torch.Tensor, G: torch.Tensor) -> torch.Tensor:
+    """The X (k, m) of H X = G, as `solve_dense`."""
     L, info = torch.linalg.cholesky_ex(H)
-    return torch.where(info == 0, torch.cholesky_solve(g[:, None], L)[:, 0], torch.nan)
+    return torch.where(info == 0, torch.cholesky_solve(G, L), torch.nan)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,11 @@ from functools import lru_cache
 
 import torch
 
-from st3r_ros.solver.blocks import BlockSystem, solve_dense
+from st3r_ros.solver.blocks import BlockSystem, solve_dense, solve_dense_many
 from st3r_ros.solver.points import Equations, SeenPoints
+
+HELD = 1e-6
+"""Information of what nothing else holds, such as the scale of a camera whose depths are not claimed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,21 @@ def bundle_step(
     g, scaled = g + points.information * delta, E * inverse_h
     x = -solve_dense(system.damped(damping).dense() - scaled @ E.T, system.g.view(-1) - scaled @ g)
     return BundleStep(x.view(n, 7), -inverse_h * (g + x @ E))
+
+
+def relief_variance(pairs: Pairs, free: torch.Tensor, points: SeenPoints, T: torch.Tensor, equations: Equations) -> torch.Tensor:
+    """Variance (P,) of the log-depths less their mean, with what the errors of the poses, and so all together, add to it.
+
+    Depths that each view determines well are wrong all the same where a turn of the cameras looks like another relief.
+    """
+    Ad, normal, n = sim3_adjoint(T), equations.normal, len(free)
+    system = pairs.system(Ad, normal[:, :7, :7], normal[:, :7, 8], n).fixed(free)
+    E = _coupling(pairs, points, Ad, equations.coupling[:7], n) * free.repeat_interleave(7)[:, None]
+    own = (points.gathered(equations.coupling[7]) + points.information).reciprocal()
+    by_pose = E * own
+    by_pose = by_pose - by_pose.mean(dim=1, keepdim=True)
+    moved = solve_dense_many(system.damped(0.0, HELD).dense() - (E * own) @ E.T, by_pose)
+    return own + (by_pose * moved).sum(0)
 
 
 def _coupling(pairs: Pairs, points: SeenPoints, Ad: torch.Tensor, by_pair: torch.Tensor, poses: int) -> torch.Tensor:

@@ -22,5 +22,7 @@ class OpenCVPairConfig(Validated):
     )
     epipolar_threshold_px: float = setting(1.5, "Maximum distance of a match from its epipolar line, pixels.", low=0.1, high=20.0)
     min_matches: int = setting(20, "Minimum number of matches for a relative pose.", low=8, high=10000)
-    min_parallax_deg: float = setting(1.0, "Minimum median parallax for depth, degrees.", low=0.01, high=45.0)
+    min_parallax_deg: float = setting(
+        1.0, "Parallax that a quarter of the matches must exceed for dense depth, degrees.", low=0.01, high=45.0
+    )
     assumed_fov_deg: float = setting(60.0, "Horizontal field of view assumed without calibration, degrees.", low=10.0, high=170.0)

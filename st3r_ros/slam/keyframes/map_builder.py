@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.fusion import distrust_specks, fuse_pointmap, moved, smooth_correction
 from st3r_ros.slam.keyframes.memory import retire, revive
-from st3r_ros.slam.keyframes.projection import pixel_index, sample
+from st3r_ros.slam.keyframes.projection import pixel_index, rays, sample
 from st3r_ros.slam.optimization.scale import NETWORK_SIGMA
 from st3r_ros.slam.optimization.window import WindowResult, optimize_window
 from st3r_ros.slam.places.covisibility import PosedCamera
+from st3r_ros.slam.tracking.start_fit import StartFit
 from st3r_ros.slam.tracking.tracker import CarriedPoints, Tracked, carried_points
 from st3r_ros.slam.workspace import Workspace
-from st3r_ros.types import Edge, Features, Frame, Keyframe, MapScale, Matches
+from st3r_ros.types import Edge, Features, Frame, Keyframe, MapScale, Matches, PairPrediction
 
 RECENT_KEYFRAMES = 2
 COVISIBLE_KEYFRAMES = 4
@@ -24,6 +26,7 @@ MIN_OVERLAP = 0.25
 INITIAL_MEDIAN_DEPTH = 2.0
 MAX_CONF = 100.0
 TRIANGULATED_SIGMA = 0.5
+FIT_INFORMATION = 1.0
 
 
 class MapBuilder:
@@ -47,16 +50,31 @@ class MapBuilder:
         h, w = features.image.shape[:2]
         return self._insert(frame, features, Sim3.identity(), torch.zeros(h, w, 3), torch.zeros(h, w))
 
-    def give_depth(self, first: Keyframe, features: Features, matches: Matches) -> bool:
+    def give_depth(self, first: Keyframe, features: Features, matches: Matches, fit: StartFit | None = None) -> bool:
         """Gives the first keyframe the pointmap of its pair with another view; False when the pair shows no depth.
 
-        matches: of the other view (0) with the first keyframe (1).
+        matches: of the other view (0) with the first keyframe (1). fit: of several views, this one the last, where there is one;
+        its points then have the depths it has found.
         """
-        prediction = self._model.predict(first.features, features, seed=matches.swapped())
+        T_0_1 = None if fit is None else fit.T_first_view
+        prediction = self._model.predict(first.features, features, T_0_1=T_0_1, seed=matches.swapped())
         assert prediction.X_0_0 is not None and prediction.conf0 is not None
+        if fit is not None:
+            return self._set_depth(first, prediction.X_0_0, prediction.conf0, self._put_in(prediction, fit, first.K))
         z = sample(prediction.X_0_0, prediction.matches.pixels0)[:, 2]
         known = sample(prediction.conf0, prediction.matches.pixels0) > 0
         return self._set_depth(first, prediction.X_0_0, prediction.conf0, z[known])
+
+    def _put_in(self, prediction: PairPrediction, fit: StartFit, K: np.ndarray) -> torch.Tensor:
+        """Puts the depths of a fit, of several views, into the pointmap of image 0; returns those (n,) that are known."""
+        assert prediction.X_0_0 is not None and prediction.conf0 is not None
+        known = fit.information > FIT_INFORMATION
+        pixels, depth = fit.pixels[known], fit.depth[known].float()
+        column, row = pixel_index(pixels, prediction.conf0.shape[1], prediction.conf0.shape[0])
+        conf = fit.information[known] * self._model.traits.relative_depth_sigma**2
+        prediction.X_0_0[row, column] = rays(pixels, K).float() * depth[:, None]
+        prediction.conf0[row, column] = conf.clamp_max(MAX_CONF).float()
+        return depth
 
     def give_own_depth(self, first: Keyframe) -> bool:
         """Gives the first keyframe the pointmap that a model sees in its image alone; False when it sees none."""

@@ -18,16 +18,14 @@ import torch
 
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.projection import INDEPENDENT_CLAIMS, joint_conf, joint_observations, joint_points, pixel_indices
-from st3r_ros.solver.damped import Estimate, Schedule, minimize
-from st3r_ros.solver.points import Equations, Noise, SeenPoints, linearize, look
-from st3r_ros.solver.poses import Pairs, bundle_step, sim3_exp
+from st3r_ros.slam.optimization.bundle import Bundle, BundleEstimate
+from st3r_ros.solver.damped import Schedule, minimize
+from st3r_ros.solver.points import SeenPoints
+from st3r_ros.solver.poses import Pairs
 from st3r_ros.types import Edge, Keyframe
 
-PIXEL_SIGMA = 0.6
-NOISE = Noise(PIXEL_SIGMA, hidden_px=100.0)
 SCHEDULE = Schedule(iterations=8, share=1e-4, most=1e3)
 POINTS_PER_KEYFRAME = 600
-FAR_OFF = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +61,16 @@ def optimize_window(
     if problem is None:
         return None
     poses = torch.tensor(np.array([k.T_world_cam.as_matrix() for k in keyframes]), device=problem.owner.device)
-    first = _Estimate.at(problem, poses, torch.zeros_like(problem.points.information))
+    first = BundleEstimate.at(problem, poses, torch.zeros_like(problem.points.information))
     if not np.isfinite(float(first.cost)):
         return None
-    return _result(keyframes, fixed, first, minimize(first, SCHEDULE).estimate)
+    return _result(keyframes, fixed, problem, first, minimize(first, SCHEDULE).estimate)
 
 
-def _result(keyframes: list[Keyframe], fixed: set[int], first: _Estimate, best: _Estimate) -> WindowResult:
-    problem, T_world_cam, seen = best.problem, best.poses.cpu().numpy(), best.seen_information()
+def _result(
+    keyframes: list[Keyframe], fixed: set[int], problem: _Problem, first: BundleEstimate, best: BundleEstimate
+) -> WindowResult:
+    T_world_cam, seen = best.poses.cpu().numpy(), best.seen_information()
     poses, points = {}, {}
     for number, keyframe in enumerate(keyframes):
         own = problem.owner == number
@@ -84,18 +84,12 @@ def _result(keyframes: list[Keyframe], fixed: set[int], first: _Estimate, best: 
 
 
 @dataclass(frozen=True, eq=False)
-class _Problem:
-    """Points (P, ...) and views of them, by pairs of keyframes, source to target.
+class _Problem(Bundle):
+    """Of keyframes. owner: (P,) number of the keyframe of each point. rows, columns: (P,) of its pixel."""
 
-    owner: (P,) number of their keyframe. rows, columns: (P,) of their pixel. free: (n,) bool, which keyframes may move.
-    """
-
-    points: SeenPoints
-    pairs: Pairs
     owner: torch.Tensor
     rows: torch.Tensor
     columns: torch.Tensor
-    free: torch.Tensor
 
 
 def _collect(
@@ -146,7 +140,7 @@ def _collect(
         sizes=sizes.tolist(),
     )
     free = torch.tensor([k.id not in fixed for k in keyframes], device=device)
-    return _Problem(points, Pairs(pairs // n, pairs % n), source[first], at.row[first], at.column[first], free)
+    return _Problem(points, Pairs(pairs // n, pairs % n), free, source[first], at.row[first], at.column[first])
 
 
 def _most_seen(seen: torch.Tensor, owner: torch.Tensor, keyframes: int) -> torch.Tensor:
@@ -158,40 +152,3 @@ def _most_seen(seen: torch.Tensor, owner: torch.Tensor, keyframes: int) -> torch
     chosen = torch.zeros_like(seen, dtype=torch.bool)
     chosen[order] = rank < POINTS_PER_KEYFRAME
     return chosen
-
-
-# The equations ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Estimate(Estimate):
-    """Poses (n, 4, 4) and log-depths delta (P,)."""
-
-    problem: _Problem
-    poses: torch.Tensor
-    delta: torch.Tensor
-    T: torch.Tensor
-    equations: Equations
-    cost: torch.Tensor
-
-    @staticmethod
-    def at(problem: _Problem, poses: torch.Tensor, delta: torch.Tensor) -> _Estimate:
-        T = problem.pairs.relative(poses)
-        equations = linearize(problem.points, T, delta, NOISE)
-        return _Estimate(problem, poses, delta, T, equations, equations.cost)
-
-    def stepped(self, damping: float | torch.Tensor) -> _Estimate:
-        problem = self.problem
-        step = bundle_step(problem.pairs, problem.free, problem.points, self.T, self.equations, self.delta, damping)
-        poses, delta = self.poses @ sim3_exp(step.poses), self.delta + step.depths.clamp(-0.5, 0.5)
-        return _Estimate.at(problem, poses, delta.clamp(-2.0, 2.0))
-
-    @property
-    def rmse_px(self) -> float:
-        """Of the views, those far off counting little."""
-        return float(self.equations.distance.clamp_max(FAR_OFF).square().mean()) ** 0.5 * PIXEL_SIGMA
-
-    def seen_information(self) -> torch.Tensor:
-        """What the views add to each depth (P,)."""
-        at = look(self.problem.points, self.T, self.delta, NOISE)
-        return self.problem.points.gathered(at.by_depth()[:-1].square().sum(0))

@@ -78,7 +78,7 @@ class Frontend:
 
     def accept(self, frame: Frame, features: Any, tracked: Tracked) -> None:
         """Sets the start for the next frame."""
-        self._most_trusted = max(self._most_trusted, tracked.trusted)
+        self._most_trusted = max(self._most_trusted, tracked.agreeing)
         seconds = self._seconds_since(frame)
         if 0.0 < seconds < MAX_STEP_S:
             self._velocity = (self._T_kf_cam.se3().inverse() @ tracked.result.T_kf_cam.se3()).log() / seconds
@@ -91,7 +91,7 @@ class Frontend:
         seed = self.previous[2].matches if self.previous is not None and not self._after_gap(frame) else None
         ahead = self._T_kf_cam @ self._step(frame).sim3(1.0)
         tracked = self._tracker.track(features, self.keyframe, self._store.of(self.keyframe), self._T_kf_cam, seed, ahead)
-        if tracked is None or tracked.trusted < self._tracker.config.lost_match_fraction * self._most_trusted:
+        if tracked is None or tracked.agreeing < self._tracker.config.lost_match_fraction * self._most_trusted:
             return None
         return tracked if self.previous is None or self._plausible(tracked) else None
 
@@ -125,7 +125,7 @@ class Frontend:
     def view_has_changed(self, tracked: Tracked) -> bool:
         """Whether the keyframe has too little overlap with the frame, compared with its maximum."""
         expected = max(self._most_trusted, EXPECTED_SHARE * tracked.matches.possible)
-        return tracked.trusted < self._tracker.config.keyframe_match_fraction * expected
+        return tracked.agreeing < self._tracker.config.keyframe_match_fraction * expected
 
     def switch(self, features: Any, tracked: Tracked) -> Tracked | None:
         """The frame against a keyframe nearby in the graph that sees it better, which is then the current one; None without such.

@@ -12,13 +12,19 @@ import numpy as np
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
+from st3r_ros.slam.tracking.start_fit import StartFit, StartView, fit_start
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
-from st3r_ros.types import Frame, FramePose, Keyframe, PairModel, PairPrediction
+from st3r_ros.types import Frame, FramePose, Keyframe, Matches, PairModel, PairPrediction
 
 MAX_PENDING = 300
 MAX_PASSED = 10
 SURE_SHARE = 0.3
+MAX_VIEWS = 5
+SURE_POINTS, SURE_POINTS_SHARE = 3, 0.25
+"""Points with a sure depth that a start needs, as a multiple of `min_inliers` and as a share of the matches."""
+AGREEING_SHARE, RIVAL_COST = 0.8, 1.2
+"""Share of the matches that must agree on a start; how much worse another solution must be."""
 TINY_MAP_KEYFRAMES = 3
 TINY_MAP_GRACE_S, TINY_MAP_PATIENCE_S = 2.0, 5.0
 
@@ -91,17 +97,29 @@ class Initialization:
             # After a gap the seed may have led astray, and a map must not start from the few wrong matches that agree.
             unseeded = model.predict(features, first.features, dense=model.traits.monocular_depth)
             prediction = max(prediction, unseeded, key=lambda found: len(found.matches))
-        matches = len(prediction.matches)
-        self._most_matches = max(self._most_matches, matches)
-        fading = matches < 1.3 * config.keyframe_match_fraction * self._most_matches
-        needed = config.init_parallax_deg * (0.5 if fading else 1.0)
-        if prediction.parallax_deg < needed or not self.builder.give_depth(first, features, prediction.matches):
-            gone = matches < max(config.keyframe_match_fraction * self._most_matches, config.min_inliers)
-            if gone or len(self._pending) >= MAX_PENDING:
-                return self._begin(frame, features)  # the first view is gone and showed no depth
-            self._pending.append(_Pending(frame.id, frame.stamp_ns, features.K, prediction))
-            self._recent.append(_Passed(frame, features))
-            return Start()
+        self._most_matches = max(self._most_matches, len(prediction.matches))
+        if self._give_depth(first, features, prediction):
+            return self._start_from(first, features, prediction)
+        gone = len(prediction.matches) < max(config.keyframe_match_fraction * self._most_matches, config.min_inliers)
+        if gone or len(self._pending) >= MAX_PENDING:
+            return self._begin(frame, features)  # the first view is gone and showed no depth
+        self._pending.append(_Pending(frame.id, frame.stamp_ns, features.K, prediction))
+        self._recent.append(_Passed(frame, features))
+        return Start()
+
+    def _give_depth(self, first: Keyframe, features: Any, prediction: PairPrediction) -> bool:
+        """Whether this frame and those since the first determine the depth of the first keyframe, which then has it."""
+        config = self.workspace.config
+        fading = len(prediction.matches) < 1.3 * config.keyframe_match_fraction * self._most_matches
+        if prediction.parallax_deg < config.init_parallax_deg * (0.5 if fading else 1.0):
+            return False
+        if self.workspace.model.traits.monocular_depth:
+            return self.builder.give_depth(first, features, prediction.matches)
+        fit = self._fit(first, features.K, prediction.matches)
+        return fit is not None and self.builder.give_depth(first, features, prediction.matches, fit)
+
+    def _start_from(self, first: Keyframe, features: Any, prediction: PairPrediction) -> Start:
+        """Places the frames before and since the first keyframe, which has depth now, and the newest one."""
         for passed in self._trace_back(first):
             self.workspace.map.frames.append(passed)
         self._place_first(first)
@@ -115,6 +133,20 @@ class Initialization:
         self._recent.clear()
         tracked = self.workspace.tracker.solve(prediction, features.K, first, guess)
         return Start(first, tracked, lost=tracked is None)
+
+    def _fit(self, first: Keyframe, K: np.ndarray, matches: Matches) -> StartFit | None:
+        """The geometry of the first image with the frames since, if they determine it and no other fits as well."""
+        if len(matches) < self.workspace.config.min_inliers:
+            return None
+        earlier = np.unique(np.linspace(0, len(self._pending) - 1, min(len(self._pending), MAX_VIEWS - 1)).round().astype(int))
+        views = [StartView(self._pending[n].prediction.matches, self._pending[n].K) for n in earlier]
+        fits = fit_start(first.K, [*views, StartView(matches, K)], self.workspace.config.min_inliers)
+        if not fits:
+            return None
+        best, others = fits[0], fits[1:]
+        enough = best.sure >= max(SURE_POINTS * self.workspace.config.min_inliers, SURE_POINTS_SHARE * len(matches))
+        rivals = any(other.cost < RIVAL_COST * best.cost and 2 * other.sure >= best.sure for other in others)
+        return best if enough and best.share >= AGREEING_SHARE and not rivals else None
 
     def _trace_back(self, first: Keyframe) -> list[FramePose]:
         """The frames right before the first keyframe, in order of time, as far back as they still see what it sees."""

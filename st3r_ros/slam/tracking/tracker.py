@@ -22,11 +22,14 @@ from st3r_ros.slam.keyframes.projection import (
     rays,
     sample,
 )
-from st3r_ros.slam.tracking.frame_pose import KNOWN_INFORMATION, TrackingProblem, TrackingResult, track
+from st3r_ros.slam.tracking.frame_pose import TrackingProblem, TrackingResult, track
 from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations
 from st3r_ros.types import Features, Keyframe, Matches, PairModel, PairPrediction
 
 UNKNOWN_DEPTH_INFORMATION = 1.0
+MIN_AGREEING, AGREEING_SHARE = 50, 0.7
+"""So many matches, and this share of them, that agree are enough where few depths are known: they fix rotation and direction, and
+the few depths the length of the way."""
 MIN_INLIER_SHARE, SOLID_INLIER_SHARE = 0.3, 0.5
 
 
@@ -47,6 +50,11 @@ class Tracked:
     def trusted(self) -> int:
         """Matches that agree on the pose and whose depth was known before."""
         return self.result.trusted
+
+    @property
+    def agreeing(self) -> int:
+        """Matches that agree on the pose."""
+        return int(self.result.inliers.sum())
 
     @property
     def inlier_share(self) -> float:
@@ -133,7 +141,7 @@ class Tracker:
         pixels = prediction.matches.pixels1
         own = points_at(keyframe, pixels)
         known = own.conf > 0
-        if int(known.sum()) < self.config.min_inliers:
+        if int(known.sum()) < (1 if len(pixels) >= MIN_AGREEING else self.config.min_inliers):
             return None
         towards = rays(pixels, keyframe.K) if keyframe.calibrated else directions(keyframe.X, pixels)
         typical = own.points[known].norm(dim=1).median() / towards[known].norm(dim=1).median()
@@ -146,9 +154,11 @@ class Tracker:
         result = track(problem, *guesses)
         share = float(result.inliers.double().mean())
         finite = np.isfinite(result.T_kf_cam.as_matrix()).all()
-        if result.trusted < self.config.min_inliers or share < MIN_INLIER_SHARE or not finite:
+        if not finite or share < MIN_INLIER_SHARE:
             return None
-        return Tracked(prediction, problem, result)
+        tracked = Tracked(prediction, problem, result)
+        by_direction = tracked.agreeing >= MIN_AGREEING and share >= AGREEING_SHARE
+        return tracked if result.trusted >= self.config.min_inliers or by_direction else None
 
     def is_solid(self, tracked: Tracked) -> bool:
         """Whether enough matches agree on the pose to connect two keyframes by it, or to believe it without others."""
@@ -187,6 +197,10 @@ def fuse_depths(keyframe: Keyframe, tracked: Tracked, depth_sigma: float) -> Non
     keyframe.conf[row, column] = (total * depth_sigma**2).to(keyframe.conf.dtype)
 
 
+CARRIED_INFORMATION = 4.0
+"""Depths known to a half are worth carrying from keyframe to keyframe: further views make them better."""
+
+
 @dataclass(frozen=True, eq=False)
 class CarriedPoints:
     """Points of a keyframe as a frame sees them: pixels (n, 2), X (n, 3) in its camera and keyframe units, information (n,)."""
@@ -197,9 +211,9 @@ class CarriedPoints:
 
 
 def carried_points(tracked: Tracked) -> CarriedPoints:
-    """The keyframe's points of known depth in the tracked frame."""
+    """The keyframe's points in the tracked frame, of depth known before or by it."""
     result = tracked.result
-    chosen = result.inliers & (tracked.problem.information > KNOWN_INFORMATION)
+    chosen = result.inliers & (tracked.problem.information + result.information > CARRIED_INFORMATION)
     T_cam_kf = result.T_kf_cam.se3().inverse()
     points = tracked.problem.points[chosen] * result.log_depth[chosen].exp()[:, None]
     X = torch.from_numpy(T_cam_kf.act(points.cpu().numpy())).to(points.device)
