@@ -5,8 +5,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from st3r_ros.config import SimulationConfig
+from st3r_ros.geometry import so3
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.sim.sequence import SimulatedSequence
@@ -17,6 +19,7 @@ from st3r_ros.slam.tracking.tracker import Tracked, Tracker
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, Keyframe
 
+WORLD = SimulationConfig(seed=1, frames=120, width=320, height=240)
 SUDDEN = Sim3.exp(np.array([0.2, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0]))
 OFF = Sim3.exp(np.array([0.3, 0.0, 0.1, 0.0, 0.15, 0.0, 0.0]))
 
@@ -25,7 +28,7 @@ OFF = Sim3.exp(np.array([0.3, 0.0, 0.1, 0.0, 0.15, 0.0, 0.0]))
 def mapper() -> Mapper:
     """A map of several keyframes."""
     mapper = Mapper(load_pair_model("opencv"))
-    for frame in SimulatedSequence(SimulationConfig(seed=1, frames=120, width=320, height=240), range(0, 90, 2)):
+    for frame in SimulatedSequence(WORLD, range(0, 90, 2)):
         mapper.register_frame(frame)
     return mapper
 
@@ -83,3 +86,26 @@ def test_a_sudden_motion_is_believed_only_where_its_points_lie_close(mapper, clo
     frontend.enter(keyframe)
     frontend.accept(Frame(0, 0, keyframe.image), features, still)
     assert (frontend.follow(Frame(1, 10**8, keyframe.image), features) is not None) == believed
+
+
+def with_few_depths(keyframe: Keyframe, known: int) -> Keyframe:
+    """The keyframe with depth at so many of its points only."""
+    conf = torch.zeros_like(keyframe.conf, dtype=torch.float32)
+    column, row = keyframe.features.points[:: len(keyframe.features.points) // known][:known].round().astype(int).T
+    conf[row, column] = keyframe.conf[row, column].float().clamp_min(10.0)
+    return dataclasses.replace(keyframe, conf=conf, X=keyframe.X.float())
+
+
+def test_a_frame_is_not_lost_for_want_of_depths(mapper):
+    """Many matches that agree fix rotation and direction; the points that are known nowhere get a depth by them."""
+    workspace = Workspace.of(load_pair_model("opencv"), mapper.map)
+    keyframe = list(mapper.map.keyframes.values())[-2]
+    later = keyframe.frame_id + 2
+    features = workspace.store.of(keyframe)
+    poor = with_few_depths(keyframe, 12)
+    true = next(f.T_kf_cam for f in map(mapper.map.frames.__getitem__, range(len(mapper.map.frames))) if f.frame_id == later)
+    seen = workspace.model.encode(next(iter(SimulatedSequence(WORLD, range(2 * later, 2 * later + 1)))))
+    tracked = workspace.tracker.track(seen, poor, features, Sim3.identity())
+    assert tracked is not None and tracked.trusted < workspace.tracker.config.min_inliers <= tracked.agreeing
+    assert so3.degrees(tracked.result.T_kf_cam.rotation.T @ true.rotation) < 1.0
+    assert not workspace.tracker.is_solid(tracked)
