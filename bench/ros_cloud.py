@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ class Images:
     dropped: int = 0
 
     def __post_init__(self) -> None:
-        idle = lambda: self.output.poll(PERIOD_S, idle=True)  # noqa: E731
+        idle = partial(self.output.poll, PERIOD_S, idle=True)
         self.worker: Worker[float] = Worker(self._process, idle=idle, spare=self.output.go_on, report=_fail)
         self.worker.start()
 

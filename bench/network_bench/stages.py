@@ -120,8 +120,10 @@ class Workload:
 
     def preprocess(self, mode: str) -> Run:
         """From images as a camera gives them to what the network reads."""
-        stage = lambda images: (normalize(resize_live(images, self.plan), self.network.dtype),)  # noqa: E731
-        return in_mode(mode, stage, self.source_batch)
+        return in_mode(mode, self._prepared, self.source_batch)
+
+    def _prepared(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (normalize(resize_live(images, self.plan), self.network.dtype),)
 
     def encode(self, mode: str) -> Run:
         """Images to tokens."""

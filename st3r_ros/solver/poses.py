@@ -64,9 +64,7 @@ def bundle_step(
 
     The log-depths delta (P,) are eliminated by the poses of all cameras, with dense matrices.
     """
-    Ad, normal, n = sim3_adjoint(T), equations.normal, len(free)
-    system = pairs.system(Ad, normal[:, :7, :7], normal[:, :7, 8], n).fixed(free)
-    E = _coupling(pairs, points, Ad, equations.coupling[:7], n) * free.repeat_interleave(7)[:, None]
+    system, E, n = *_by_cameras(pairs, free, points, T, equations), len(free)
     h, g = points.gathered(equations.coupling[7:])
     inverse_h = ((1.0 + damping) * (h + points.information)).reciprocal()
     g, scaled = g + points.information * delta, E * inverse_h
@@ -79,14 +77,21 @@ def relief_variance(pairs: Pairs, free: torch.Tensor, points: SeenPoints, T: tor
 
     Depths that each view determines well are wrong all the same where a turn of the cameras looks like another relief.
     """
-    Ad, normal, n = sim3_adjoint(T), equations.normal, len(free)
-    system = pairs.system(Ad, normal[:, :7, :7], normal[:, :7, 8], n).fixed(free)
-    E = _coupling(pairs, points, Ad, equations.coupling[:7], n) * free.repeat_interleave(7)[:, None]
+    system, E = _by_cameras(pairs, free, points, T, equations)
     own = (points.gathered(equations.coupling[7]) + points.information).reciprocal()
     by_pose = E * own
     by_pose = by_pose - by_pose.mean(dim=1, keepdim=True)
     moved = solve_dense_many(system.damped(0.0, HELD).dense() - (E * own) @ E.T, by_pose)
     return own + (by_pose * moved).sum(0)
+
+
+def _by_cameras(
+    pairs: Pairs, free: torch.Tensor, points: SeenPoints, T: torch.Tensor, equations: Equations
+) -> tuple[BlockSystem, torch.Tensor]:
+    """The equations by the steps of all cameras, and what couples these with the points, (7 n, P)."""
+    Ad, normal, n = sim3_adjoint(T), equations.normal, len(free)
+    system = pairs.system(Ad, normal[:, :7, :7], normal[:, :7, 8], n).fixed(free)
+    return system, _coupling(pairs, points, Ad, equations.coupling[:7], n) * free.repeat_interleave(7)[:, None]
 
 
 def _coupling(pairs: Pairs, points: SeenPoints, Ad: torch.Tensor, by_pair: torch.Tensor, poses: int) -> torch.Tensor:

@@ -65,6 +65,6 @@ class BundleEstimate(Estimate):
         return relief_variance(self.problem.pairs, self.problem.free, self.problem.points, self.T, self.equations)
 
     def seen_information(self) -> torch.Tensor:
-        """What the views add to each depth (P,)."""
+        """What the views add to each depth (P,), where the other camera claims depths too."""
         at = look(self.problem.points, self.T, self.delta, NOISE)
-        return self.problem.points.gathered(at.by_depth()[: -1 if at.difference is not None else None].square().sum(0))
+        return self.problem.points.gathered(at.by_depth()[:-1].square().sum(0))
