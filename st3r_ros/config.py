@@ -423,7 +423,11 @@ class DemoConfig(Validated):
 class SimulationConfig(Validated):
     """A simulated sequence; these are the options of `sim:room?seed=3&frames=200`."""
 
-    world: str = setting("room", "Kind of world.", choices=("room", "corridor", "rooms", "twins"))
+    world: str = setting(
+        "room",
+        "Kind of world.",
+        choices=("room", "corridor", "rooms", "twins", "straight", "corners", "facade"),
+    )
     seed: int = setting(0, "Each seed gives a different world.", low=0, high=2**31 - 1)
     frames: int = setting(300, "Images of the sequence.", low=1, high=100000)
     fps: float = setting(15.0, "Images per second.", low=1.0, high=200.0)
@@ -432,6 +436,11 @@ class SimulationConfig(Validated):
     fov_deg: float = setting(65.0, "Horizontal field of view, degrees.", low=20.0, high=120.0)
     noise: float = setting(1.5, "Standard deviation of the image noise, grey levels.", low=0.0, high=50.0)
     exposure: float = setting(0.0, "Relative amplitude of slow brightness changes.", low=0.0, high=0.9)
+    start: str = setting(
+        "going",
+        "How the camera starts: going at once, standing still for two seconds, or turning on the spot for three.",
+        choices=("going", "standing", "turning"),
+    )
     length: float = setting(100.0, "Length of the path through the rooms of sim:rooms, metres.", low=40.0, high=200.0)
     kidnap: str = setting(
         "none", "Interruption of the view: a black second, a white wall, or a jump.", choices=("none", "black", "white", "jump")

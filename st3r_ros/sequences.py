@@ -96,9 +96,9 @@ def open_sequence(
     """The frames of a source.
 
     source: an image folder, a folder of a data set (TUM, EuRoC, KITTI ...), a video file, a bag of ROS 2 (folder, .mcap, .db3) or
-    ROS 1 (.bag), the index of a webcam, the address of a stream, or a simulated world: `sim:room`, `sim:corridor`, `sim:rooms` (a
-    round through many rooms) or `sim:twins` (two rooms that look alike). Options follow a question mark: `folder?fps=10`,
-    `bag?topic=/camera/image_raw`, `sim:room?seed=3&frames=200`, `sim:rooms?length=60&frames=600`, `sim:room?kidnap=jump`.
+    ROS 1 (.bag), the index of a webcam, the address of a stream, or a simulated world such as `sim:room` (docs/command.md
+    lists them). Options follow a question mark: `folder?fps=10`, `bag?topic=/camera/image_raw`, `sim:room?seed=3&frames=200`,
+    `sim:rooms?length=60&frames=600`, `sim:room?kidnap=jump`.
     `rectified` (auto, yes or no) says whether images are rectified, for every source but streams and the simulator.
     camera: used instead of the calibration that comes with the source. every: take each n-th frame. max_frames: stop after them.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +20,18 @@ _TURNING = 1.0  # metres of motion that take as long as a rotation by one radian
 _CALM = 1.2  # metres to both sides over which the heading is averaged
 _SWAY = np.array([0.02, 0.02, 0.02, 0.03, 0.02, 0.015])  # of a route, likewise
 _PITCH = -0.12  # radians
+_WIDE_RADIUS, _SHARP_RADIUS = 1.2, 0.5  # of the turns in a corridor, metres
+_WIDE_CALM, _SHARP_CALM = 1.5, 0.35  # metres to both sides over which the heading of a closed path is averaged
+_BEFORE_TURN = 2.5  # metres to the first sharp turn
+_WAIT_S, _SPIN_S, _SPIN = 2.0, 3.0, np.pi / 2  # of a late start: seconds of standing, of turning, radians
+
+
+class CameraPath(Protocol):
+    """The path of the camera."""
+
+    def poses(self, frames: int, fps: float) -> SE3:
+        """T_world_cam (frames,) of the optical frame."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +85,12 @@ def room_path(rng: np.random.Generator, half_x: float, half_y: float) -> Path:
     return _path(rng, line, glance, height=rng.uniform(1.2, 1.45), speed=0.42, returns=True)
 
 
-def corridor_path(rng: np.random.Generator, half_x: float, half_y: float, radius: float = 1.2) -> Path:
-    """Along the rectangle with these half sides, with rounded corners, metres; looks ahead."""
+def corridor_path(rng: np.random.Generator, half_x: float, half_y: float, *, sharp: bool = False) -> Path:
+    """Along the rectangle with these half sides, with rounded corners, metres; looks ahead.
+
+    sharp: with narrow turns, the first one after some metres; otherwise it begins in a wide one.
+    """
+    radius = _SHARP_RADIUS if sharp else _WIDE_RADIUS
     quarter = np.linspace(0, np.pi / 2, 40)
     corners = [(half_x, half_y), (-half_x, half_y), (-half_x, -half_y), (half_x, -half_y)]
     line = np.concatenate(
@@ -83,12 +100,28 @@ def corridor_path(rng: np.random.Generator, half_x: float, half_y: float, radius
             for i, (x, y) in enumerate(corners)
         ]
     )
-    line = np.roll(line, -20 - 40 * int(rng.integers(4)), axis=0)
-    return _path(rng, line, np.zeros(len(line)), height=rng.uniform(1.2, 1.45), speed=0.6, returns=False)
+    line = np.roll(line, (0 if sharp else -20) - 40 * int(rng.integers(4)), axis=0)
+    if sharp:
+        back = line[-1] - line[0]
+        line = np.vstack([line[0] + _BEFORE_TURN / np.linalg.norm(back) * back, line])
+    height, calm = rng.uniform(1.2, 1.45), _SHARP_CALM if sharp else _WIDE_CALM
+    return _path(rng, line, np.zeros(len(line)), height=height, speed=0.6, returns=False, calm=calm)
 
 
-def _path(rng: np.random.Generator, line: np.ndarray, glance: np.ndarray, *, height: float, speed: float, returns: bool) -> Path:
-    """A path along a closed counter-clockwise line (N, 2), looking `glance` (N,) radians to the right of the heading."""
+def _path(
+    rng: np.random.Generator,
+    line: np.ndarray,
+    glance: np.ndarray,
+    *,
+    height: float,
+    speed: float,
+    returns: bool,
+    calm: float = _WIDE_CALM,
+) -> Path:
+    """A path along a closed counter-clockwise line (N, 2), looking `glance` (N,) radians to the right of the heading.
+
+    calm: metres to both sides over which the heading is averaged.
+    """
     closed = np.vstack([line, line[:1]])
     steps = np.linalg.norm(np.diff(closed, axis=0), axis=1)
     at = np.concatenate([[0.0], np.cumsum(steps)])
@@ -99,7 +132,7 @@ def _path(rng: np.random.Generator, line: np.ndarray, glance: np.ndarray, *, hei
     heading = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0]))
     yaw = heading - np.interp(even, at, np.append(glance, glance[0]))
     sway = np.stack([rng.uniform(0.1, 0.6, (6, 3)), rng.uniform(0, 2 * np.pi, (6, 3))], axis=-1)
-    return Path(points, _smooth(yaw, round(1.5 / STEP)), float(at[-1] / count), float(height), speed, returns, sway)
+    return Path(points, _smooth(yaw, round(calm / STEP)), float(at[-1] / count), float(height), speed, returns, sway)
 
 
 def _smooth(yaw: np.ndarray, width: int) -> np.ndarray:
@@ -143,6 +176,39 @@ class Route:
         if 0 < alike < steps / 2:
             marks, known = [0, self.again - 1, last - self.again + 1, last], [0, alike, steps - alike, steps]
         return np.interp(np.interp(np.arange(frames), known, effort[marks]), effort, values)
+
+
+@dataclass(frozen=True, eq=False)
+class LateStart:
+    """A path after some time on the spot where it begins.
+
+    seconds: of that time. turn: radians by which the camera turns to the right in it; 0 = it stands still.
+    """
+
+    path: CameraPath
+    seconds: float
+    turn: float = 0.0
+
+    @staticmethod
+    def standing(path: CameraPath) -> LateStart:
+        """Two seconds without motion."""
+        return LateStart(path, _WAIT_S)
+
+    @staticmethod
+    def turning(path: CameraPath) -> LateStart:
+        """A quarter turn about the camera's centre in three seconds."""
+        return LateStart(path, _SPIN_S, _SPIN)
+
+    def poses(self, frames: int, fps: float) -> SE3:
+        """T_world_cam (frames,) of the optical frame."""
+        waits = min(round(self.seconds * fps), frames - 1)
+        going = self.path.poses(frames - waits, fps)
+        angle = self.turn * 0.5 * (1.0 + np.cos(np.pi * np.arange(waits) / max(waits, 1)))
+        zero, one, c, s = np.zeros(waits), np.ones(waits), np.cos(angle), np.sin(angle)
+        about_z = np.stack([np.stack([c, -s, zero], 1), np.stack([s, c, zero], 1), np.stack([zero, zero, one], 1)], 1)
+        on_the_spot = np.repeat(going.translation[:1], waits, axis=0)
+        rotation = np.concatenate([about_z @ going.rotation[0], going.rotation])
+        return SE3(rotation, np.concatenate([on_the_spot, going.translation]))
 
 
 def through(start: Place, end: Place, bulge: float = 0.0, pull: float = 1.0) -> np.ndarray:

@@ -122,6 +122,20 @@ def door(body: Material) -> Material:
     return paint
 
 
+def window(rng: np.random.Generator, width: float, height: float) -> np.ndarray:
+    """A casement window: a light frame, and behind its panes curtains in the dark."""
+    h, w = pixels(width, height)
+    image = tinted((62, 74, 88), 10 * noise(rng, (h, w), [(60, 12), 30]))
+    for x0, x1 in ((0.0, rng.uniform(0.2, 0.35)), (rng.uniform(0.65, 0.8), 1.0)):
+        curtain = image[:, int(x0 * w) : int(x1 * w)]
+        curtain[:] = tinted((196, 186, 168), 22 * noise(rng, curtain.shape[:2], [(200, 8)]))
+    for x in (0, w // 2, w - 1):
+        cv2.line(image, (x, 0), (x, h), (228, 224, 216), 18)
+    for y in (0, h // 3, h - 1):
+        cv2.line(image, (0, y), (w, y), (228, 224, 216), 18)
+    return image
+
+
 def rug(rng: np.random.Generator, width: float, height: float) -> np.ndarray:
     """A rug: borders within borders, filled with small shapes."""
     colors = [random_color(rng, (80, 210), (60, 210)) for _ in range(5)]

@@ -198,4 +198,5 @@ def _name(config: SimulationConfig) -> str:
     """The name that opens this world again, without the settings of the images."""
     length = f"&length={config.length:g}" if config.length != SimulationConfig.length else ""
     kidnap = f"&kidnap={config.kidnap}" if config.kidnap != SimulationConfig.kidnap else ""
-    return f"sim:{config.world}?seed={config.seed}{length}{kidnap}"
+    start = f"&start={config.start}" if config.start != SimulationConfig.start else ""
+    return f"sim:{config.world}?seed={config.seed}{length}{start}{kidnap}"

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import SE3
+from st3r_ros.sim.paths import CameraPath
 from st3r_ros.sim.raycast import Hits, RayCaster, Window, polygon_windows
 from st3r_ros.sim.scene import Place, Scene
 
@@ -149,14 +149,6 @@ def _seen_through(opening: Opening, corners: np.ndarray, camera: Camera, T_zone_
 # The world and the path -----------------------------------------------------------------------------------------------
 
 _REACH = 0.7  # metres around the path within which the world looks complete
-
-
-class CameraPath(Protocol):
-    """The path of the camera."""
-
-    def poses(self, frames: int, fps: float) -> SE3:
-        """T_world_cam (frames,) of the optical frame."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

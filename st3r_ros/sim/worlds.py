@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worlds: a furnished room, a corridor around a block, a ring of rooms, twin rooms. Each seed gives another world."""
+"""The worlds: a furnished room, a corridor around a block, a ring of rooms, twin rooms, a straight corridor, a façade.
+
+Each seed gives another world.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,8 +16,11 @@ from st3r_ros.config import SimulationConfig
 from st3r_ros.errors import ConfigError
 from st3r_ros.sim import furniture, interior, pictures
 from st3r_ros.sim.interior import Box, Style, furnished
+from st3r_ros.sim.lines import facade, straight
 from st3r_ros.sim.paths import (
     STEP,
+    CameraPath,
+    LateStart,
     Path,
     Route,
     corridor_path,
@@ -59,8 +65,11 @@ def room(seed: int) -> World:
     return _around(scene, room_path(rng, free_x, free_y))
 
 
-def corridor(seed: int) -> World:
-    """A corridor that runs around a block, with doors, pictures and furniture on both sides, and a path around."""
+def corridor(seed: int, *, sharp: bool = False) -> World:
+    """A corridor that runs around a block, with doors, pictures and furniture on both sides, and a path around.
+
+    sharp: the path turns sharply at the corners.
+    """
     rng = np.random.default_rng([seed, 2])
     half_x, half_y, width = float(rng.uniform(5.5, 6.5)), float(rng.uniform(4.2, 5.0)), float(rng.uniform(2.5, 2.8))
     scene, corner, block = Scene(), (half_x, half_y), (half_x - width, half_y - width)
@@ -75,7 +84,7 @@ def corridor(seed: int) -> World:
             interior.lamp(scene, at * middle_x, side * middle_y)
     for side in (-1, 1):
         interior.lamp(scene, side * middle_x, 0.0)
-    return _around(scene, corridor_path(rng, middle_x, middle_y))
+    return _around(scene, corridor_path(rng, middle_x, middle_y, sharp=sharp))
 
 
 def _around(scene: Scene, path: Path) -> World:
@@ -182,6 +191,14 @@ WORLDS: dict[str, Callable[[SimulationConfig], World]] = {
     "corridor": lambda config: corridor(config.seed),
     "rooms": lambda config: ring_of_rooms(config.seed, config.length),
     "twins": lambda config: twin_rooms(config.seed),
+    "straight": lambda config: straight(config.seed),
+    "corners": lambda config: corridor(config.seed, sharp=True),
+    "facade": lambda config: facade(config.seed),
+}
+STARTS: dict[str, Callable[[CameraPath], CameraPath]] = {
+    "going": lambda path: path,
+    "standing": LateStart.standing,
+    "turning": LateStart.turning,
 }
 
 
@@ -193,4 +210,5 @@ def build(config: SimulationConfig) -> World:
     """
     if config.world != "rooms" and config.length != SimulationConfig.length:
         raise ConfigError(f"length is {config.length:g}, but {config.world} has a fixed length; only rooms accepts one.")
-    return WORLDS[config.world](config)
+    world = WORLDS[config.world](config)
+    return replace(world, path=STARTS[config.start](world.path))

@@ -8,12 +8,13 @@ from scene_samples import distance_to
 from st3r_ros.config import SimulationConfig
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.sim.world import World, ZoneCaster
-from st3r_ros.sim.worlds import WORLDS
+from st3r_ros.sim.worlds import WORLDS, build
 
 FPS = 15.0
 SEEDS = (0, 1, 2, 3, 12345)
 CLOSED = ("room", "corridor")  # one zone, and a path by time
 HOUSES = ("rooms", "twins")  # many zones, and a route by frames
+LINES = {"straight": 12.0, "facade": 10.0}  # metres of a route without turns
 
 
 @cache
@@ -60,6 +61,42 @@ def test_a_route_is_smooth_and_slower_in_turns(kind, frames):
     assert steps[turns > 2 * turns.mean()].mean() < 0.8 * steps[turns < 0.5 * turns.mean()].mean()
     finer = world_of(kind, 4).path.poses(2 * frames - 1, 30.0).translation[::2]
     assert np.linalg.norm(finer - poses.translation, axis=1).max() < steps.mean()
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_a_line_is_driven_steadily_without_turns(kind):
+    steps, turns = np.array(motion(world_of(kind, 4).path.poses(120, FPS))) / FPS
+    assert steps.sum() == pytest.approx(LINES[kind], rel=0.01) and steps.max() < 1.1 * steps.mean() and turns.max() < 1.0
+
+
+def test_corners_are_turned_sharply_between_straight_drives():
+    poses = world_of("corners", 4).path.poses(60, 5.0)  # the first corner at five images a second
+    steps, turns = (values / FPS for values in motion(poses))
+    assert 10.0 < turns.max() < 18.0 and 0.08 < steps.mean() < 0.14
+    assert turns[:12].max() < 3.0 and 85.0 < np.degrees(np.arccos(poses.rotation[0, :, 2] @ poses.rotation[-1, :, 2])) < 95.0
+
+
+@pytest.mark.parametrize(("start", "seconds", "turn"), [("standing", 2.0, 0.0), ("turning", 3.0, 90.0)])
+@pytest.mark.parametrize("kind", ["room", "straight"])
+def test_a_late_start_waits_and_then_takes_the_same_path(kind, start, seconds, turn):
+    late = build(SimulationConfig(world=kind, seed=4, start=start)).path.poses(100, FPS)
+    waits = round(seconds * FPS)
+    usual = world_of(kind, 4).path.poses(100 - waits, FPS)
+    np.testing.assert_array_equal(late[waits:].as_matrix(), usual.as_matrix())
+    np.testing.assert_array_equal(late.translation[:waits], np.repeat(usual.translation[:1], waits, axis=0))
+    speeds, turns = motion(late[: waits + 1])
+    assert speeds.max() == 0.0 and turns.sum() / FPS == pytest.approx(turn, abs=0.1) and turns.max() < 50.0
+    assert np.abs(np.diff(turns)).max() < 5.0
+
+
+def test_the_windows_of_the_front_are_equal():
+    scene = world_of("facade", 4).zones[0].scene
+    windows = [r for r in scene.rectangles if r.size == pytest.approx((1.0, 1.4)) and abs(r.edge_u[0]) == pytest.approx(1.0)]
+    x = np.unique(np.round([r.origin[0] for r in windows], 6))
+    assert len(windows) == 2 * len(x) > 20 and np.diff(x) == pytest.approx(np.diff(x)[0])
+    painted = [r.material(np.random.default_rng(n), *r.size) for n, r in enumerate(windows[:3])]
+    np.testing.assert_array_equal(painted[0], painted[1])
+    np.testing.assert_array_equal(painted[0], painted[2])
 
 
 @pytest.mark.parametrize("frames", [60, 150, 300, 600])
