@@ -72,7 +72,7 @@ def run(case: Case, show: bool = False) -> Outcome:
     memory = peak_rss_mb(), torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
     fusion = fusion_errors(mapper.map, opened, model)
     trajectory, stamps_ns = mapper.map.trajectory(), np.array([update.stamp_ns for update, _ in mapped], np.int64)
-    errors, note = _errors(trajectory, opened.sequence.truth, stamps_ns)
+    errors, note = compared(trajectory, opened.sequence.truth, stamps_ns)
     passed = _passed(opened.sequence.truth, stamps_ns)
     length = None if passed is None else float(np.linalg.norm(np.diff(passed.positions, axis=0), axis=1).sum())
     track_ms = [ms for update, ms in mapped if update.T_world_cam is not None and update.new_keyframe is None]
@@ -135,8 +135,8 @@ def _map(mapper: Mapper, opened: Opened, title: str, show: bool) -> tuple[list[t
     return mapped, feed.recorder.skipped + len(opened.frames.skipped)
 
 
-def _errors(trajectory: Trajectory, truth: Trajectory | None, stamps_ns: np.ndarray) -> tuple[TrajectoryErrors | None, str]:
-    """Those of the trajectory, or why there are none."""
+def compared(trajectory: Trajectory, truth: Trajectory | None, stamps_ns: np.ndarray) -> tuple[TrajectoryErrors | None, str]:
+    """The errors of a trajectory, or why there are none. stamps_ns: (N,) int64 of all images, placed or not."""
     try:
         return (None, "no true poses") if truth is None else (evaluate_trajectory(trajectory, truth, stamps_ns), "")
     except EvaluationError as error:
