@@ -177,8 +177,9 @@ def test_corners_are_matched_where_optical_flow_does_not_find_the_way_by_itself(
     """Descriptors match other pixels, of which a keyframe knows no depth."""
     T_0_1 = SE3.exp(np.array([0.4, 0.0, 0.1, 0.0, 0.25, 0.0]))
     home, far = model.encode(room.frame(HOME, 0)), model.encode(room.frame(T_0_1, 1))
-    corners = PointFinder(600, 800).corners(far).copy()
-    assert len(follow_points(home, far, corners, None).pixels0) < 20
+    PointFinder(600, 800).detect_corners(far)
+    corners = far.points.copy()
+    assert len(follow_points(home, far, None).pixels0) < 20
     prediction = model.predict(home, far, dense=False)
     nearest = torch.cdist(torch.from_numpy(corners), prediction.matches.pixels1).amin(1)
     assert int((nearest < 0.01).sum()) > 200

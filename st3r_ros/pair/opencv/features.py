@@ -11,12 +11,12 @@ import torch
 from scipy.spatial import cKDTree
 
 from st3r_ros.pair.masks import is_usable, shrunk_mask
+from st3r_ros.pair.opencv.patches import Patches
 from st3r_ros.types import Features, Matches
 
 FLOW_WINDOW = (21, 21)
 MASK_MARGIN_PX = 3
 FLOW_LEVELS = 4
-FLOW_RETURN_PX = 1.0
 FLOW_PROBE = 8
 FLOW_PROBE_SURVIVAL = 0.08
 
@@ -25,11 +25,13 @@ FLOW_PROBE_SURVIVAL = 0.08
 class OpenCVFeatures(Features):
     """The grey working image (h, w) uint8 and its features, computed when first needed.
 
-    points: (N, 2) float32 corners to follow by optical flow. keypoints: (M, 2) float32 with unit descriptors (M, 128) float32.
+    points: (N, 2) float32 corners to follow by optical flow, with their patches. keypoints: (M, 2) float32 with unit descriptors
+    (M, 128) float32.
     """
 
     gray: np.ndarray
     points: np.ndarray | None = None
+    patches: Patches | None = None
     keypoints: np.ndarray | None = None
     descriptors: torch.Tensor = field(default_factory=lambda: torch.zeros((0, 128)))
 
@@ -50,17 +52,16 @@ class PointFinder:
         self._max_points = max_points
         self._sift = cv2.SIFT_create(nfeatures=max_features, contrastThreshold=0.02, edgeThreshold=12)
 
-    def corners(self, features: OpenCVFeatures) -> np.ndarray:
-        """Corners (N, 2) float32 spread over the image (Shi and Tomasi, CVPR 1994)."""
+    def detect_corners(self, features: OpenCVFeatures) -> None:
+        """Corners spread over the image (Shi and Tomasi, CVPR 1994)."""
         if features.points is None:
             features.points = self._fresh_corners(features, np.zeros((0, 2), np.float32))
-        return features.points
 
     def adopt(self, features: OpenCVFeatures, pixels: np.ndarray) -> None:
         """Sets `pixels` (N, 2) as the first points of the image and adds new corners between them."""
         inside = ((pixels >= 0) & (pixels <= np.array(features.gray.shape[::-1]) - 1)).all(1)
         kept = pixels[inside].astype(np.float32)
-        features.points = np.concatenate([kept, self._fresh_corners(features, kept)])
+        features.points, features.patches = np.concatenate([kept, self._fresh_corners(features, kept)]), None
 
     def describe(self, features: OpenCVFeatures) -> None:
         """SIFT keypoints with RootSIFT descriptors."""
@@ -98,13 +99,17 @@ def root_sift(descriptors: np.ndarray | None) -> np.ndarray:
     return np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-12))
 
 
-def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, points1: np.ndarray, seed: Matches | None) -> PixelPairs:
-    """Tracks the points of image 1 into image 0 by pyramidal optical flow (Lucas and Kanade; Bouguet 2001).
+def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, seed: Matches | None) -> PixelPairs:
+    """Tracks the corners of image 1 into image 0 by pyramidal optical flow (Lucas and Kanade; Bouguet 2001), and aligns patches.
 
     seed: approximate matches; each point starts from the displacement of the nearest one.
     """
+    points1 = features1.points
+    assert points1 is not None
     if len(points1) == 0:
         return PixelPairs(points1, points1, 0)
+    if features1.patches is None:
+        features1.patches = Patches.of(features1.gray, points1)
     guess = points1.copy()
     if seed is not None and len(seed):
         seed1, seed0 = seed.pixels1.cpu().numpy(), seed.pixels0.cpu().numpy()
@@ -112,23 +117,25 @@ def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, points1:
         guess += (seed0 - seed1)[nearest]
     if len(points1) > 10 * FLOW_PROBE:
         # Views too far apart, for which the search is slowest, are detected with a few points.
-        probe = _follow(features0, features1.gray, points1[::FLOW_PROBE].copy(), guess[::FLOW_PROBE].copy())
+        some = slice(None, None, FLOW_PROBE)
+        probe = _follow(features0, features1.gray, points1[some], features1.patches[some], guess[some])
         if len(probe.pixels0) < FLOW_PROBE_SURVIVAL * probe.possible:
             return PixelPairs(points1[:0], points1[:0], len(points1))
-    return _follow(features0, features1.gray, points1, guess)
+    return _follow(features0, features1.gray, points1, features1.patches, guess)
 
 
-def _follow(features0: OpenCVFeatures, gray1: np.ndarray, points1: np.ndarray, guess: np.ndarray) -> PixelPairs:
-    """The points that flow tracks into image 0 and back to their start."""
+def _follow(
+    features0: OpenCVFeatures, gray1: np.ndarray, points1: np.ndarray, patches1: Patches, guess: np.ndarray
+) -> PixelPairs:
+    """The points that flow tracks into image 0, and that look the same there."""
     gray0 = features0.gray
-    followed, found = _flow(gray1, gray0, points1, guess)
-    returned, found_back = _flow(gray0, gray1, followed, points1.copy())
-    h, w = gray0.shape
-    inside = ((followed >= 0) & (followed <= (w - 1, h - 1))).all(1)
-    same = np.linalg.norm(returned - points1, axis=1) < FLOW_RETURN_PX
-    kept = found & found_back & inside & same
-    kept &= is_usable(features0.mask, np.where(inside[:, None], followed, 0.0))
-    return PixelPairs(followed[kept], points1[kept], len(points1))
+    last = np.array(gray0.shape[::-1]) - 1
+    followed, found = _flow(gray1, gray0, np.ascontiguousarray(points1), np.ascontiguousarray(guess))
+    found = np.flatnonzero(found & ((followed >= 0) & (followed <= last)).all(1))
+    aligned = patches1[found].aligned(gray0, followed[found])
+    inside = ((aligned.pixels >= 0) & (aligned.pixels <= last)).all(1)
+    kept = aligned.found & inside & is_usable(features0.mask, np.where(inside[:, None], aligned.pixels, 0.0))
+    return PixelPairs(aligned.pixels[kept], points1[found[kept]], len(points1))
 
 
 def _flow(source: np.ndarray, target: np.ndarray, points: np.ndarray, guess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,8 @@ FLOW_SURVIVAL, UNSEEDED_SURVIVAL = 0.1, 0.6
 with one epipolar geometry."""
 SURE_SURVIVAL = 0.2
 """With fewer corners descriptors are matched as well, and the larger number of matches decides."""
+CORNERS_ENOUGH = 0.75
+"""Minimum number of corners that the descriptors' matches lead to, as a share of these."""
 CONFIRMED = 0.9
 """Minimum share of the descriptors' matches that agree with the geometry of the corners they led to."""
 
@@ -134,7 +136,7 @@ class OpenCVPairModel:
         """Optical flow from the corners of image 1; descriptors when it finds no common geometry for most of them.
 
         Descriptors match other pixels than the corners, of which a keyframe knows the depths; so the corners are followed once
-        more from where the descriptors' matches lead, and taken if they are no fewer and both agree on the geometry.
+        more from where the descriptors' matches lead, and taken if they are not far fewer and both agree on the geometry.
         """
         near = self._followed(features0, features1, T_0_1, seed)
         if near is not None and near.count >= SURE_SURVIVAL * near.pairs.possible:
@@ -147,7 +149,7 @@ class OpenCVPairModel:
         if far.count < self._config.min_matches:
             return _View(far.pairs, None)
         near = self._followed(features0, features1, T_0_1, far.matches)
-        if near is None or near.geometry is None or near.count < far.count:
+        if near is None or near.geometry is None or near.count < CORNERS_ENOUGH * far.count:
             return far
         agreed = self._view(far.pairs, features0.K, features1.K, near.geometry.T_0_1)
         return near if agreed.count >= CONFIRMED * far.count else far
@@ -158,7 +160,8 @@ class OpenCVPairModel:
         """The view by optical flow; None when too few corners are followed or agree."""
         if features0.gray.shape != features1.gray.shape:  # needed by optical flow
             return None
-        followed = follow_points(features0, features1, self._finder.corners(features1), seed)
+        self._finder.detect_corners(features1)
+        followed = follow_points(features0, features1, seed)
         survival = FLOW_SURVIVAL if seed is not None else UNSEEDED_SURVIVAL
         if len(followed.pixels0) < max(3 * self._config.min_matches, survival * followed.possible):
             return None
