@@ -18,9 +18,10 @@ def skew(v: np.ndarray) -> np.ndarray:
 
 def orthogonal(t: np.ndarray) -> np.ndarray:
     """Two unit vectors (2, 3) orthogonal to the unit vector t and to each other."""
-    first = np.cross(t, np.eye(3)[np.argmin(np.abs(t))])
-    first /= np.linalg.norm(first)
-    return np.stack([first, np.cross(t, first)])
+    across = skew(t)
+    first = across[:, np.argmin(np.abs(t))]
+    first = first / np.sqrt(first @ first)
+    return np.stack([first, across @ first])
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,8 @@ class Sampson:
 def sampson(E: np.ndarray, rays0: np.ndarray, rays1: np.ndarray) -> Sampson:
     """How far matches are from their epipolar lines, to first order."""
     lines0, lines1 = rays1 @ E.T, rays0 @ E
-    gradient = np.maximum(np.sqrt((lines0[:, :2] ** 2).sum(1) + (lines1[:, :2] ** 2).sum(1)), 1e-12)
+    square = lines0[:, 0] ** 2 + lines0[:, 1] ** 2 + lines1[:, 0] ** 2 + lines1[:, 1] ** 2
+    gradient = np.maximum(np.sqrt(square), 1e-12)
     return Sampson(np.einsum("ni,ni->n", rays0, lines0) / gradient, gradient, lines0, lines1)
 
 

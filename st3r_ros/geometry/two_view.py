@@ -63,9 +63,13 @@ def _drawn(rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: 
     E, mask = cv2.findEssentialMat(x1, x0, np.eye(3), method=cv2.USAC_ACCURATE, prob=0.999, threshold=threshold, maxIters=1000)
     if E is None or E.shape != (3, 3) or mask is None or mask.sum() < min_matches:
         return None
-    # With the default distance limit the points of a short baseline would count as infinitely far and be dropped.
-    R, t = cv2.recoverPose(E, x1, x0, np.eye(3), distanceThresh=1e6, mask=mask.copy())[1:3]
-    return _best_fit(SE3(R, t[:, 0]), rays0, rays1, mask.ravel() > 0, threshold)
+    # Of the four poses of E, two have a rotation that explains distant points; the fit tells their directions apart.
+    inliers = mask.ravel() > 0
+    R_a, R_b, t = cv2.decomposeEssentialMat(E)
+    rotation = _fit_rotation(rays0[inliers], rays1[inliers]).R
+    R = max(R_a, R_b, key=lambda R: float((R * rotation).sum()))
+    starts = [SE3(R, t[:, 0]), *(SE3(rotation, axis) for axis in np.eye(3))]
+    return _best_fit(starts, rays0, rays1, inliers, threshold)
 
 
 def _settled(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> SE3 | None:
@@ -211,10 +215,8 @@ class _Direction(Estimate):
         return _Direction.of(self.rays0, self.rays1, self.width, self.R @ so3.exp(step[:3]), t / np.linalg.norm(t))
 
 
-def _best_fit(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
+def _best_fit(starts: list[SE3], rays0: np.ndarray, rays1: np.ndarray, inliers: np.ndarray, threshold: float) -> SE3:
     """The best of several refinements: with little parallax rotation and sideways motion are similar, and one may diverge."""
-    rotation = _fit_rotation(rays0[inliers], rays1[inliers]).R
-    starts = [T_0_1, *(SE3(rotation, axis) for axis in np.eye(3))]
     fits = [refine_pose(start, rays0, rays1, inliers, threshold) for start in starts]
     costs = [np.minimum(np.abs(_sampson(fit, rays0, rays1).distance), threshold).sum() for fit in fits]
     best = fits[int(np.argmin(costs))]
