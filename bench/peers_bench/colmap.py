@@ -21,7 +21,9 @@ from st3r_ros.maps.colmap import PIXEL_CENTRE
 from st3r_ros.types import Trajectory
 
 PHOTOGRAPHS = 1.0  # seconds; images so far apart in time are no video: each is matched with every other
-START_ANGLES = 16.0, 4.0  # degrees between the rays of the first two images: the usual one; a drive forward has less
+STARTS = (16.0, 0.95), (4.0, 1.0)
+"""How a model may start: degrees between the rays of its first two images at least, and the share of forward motion at most; as
+usual, and for a drive forward."""
 POLYNOMIAL = 8  # coefficients of FULL_OPENCV
 
 
@@ -59,8 +61,8 @@ def _reconstruct(pycolmap: Any, recording: Recording, folder: Path, show: bool) 
     def next_image() -> None:
         say(f"COLMAP: image {next(placed)} of {len(recording.files)}")
 
-    for angle in START_ANGLES:
-        options.mapper.init_min_tri_angle = angle
+    for angle, forward in STARTS:
+        options.mapper.init_min_tri_angle, options.mapper.init_max_forward_motion = angle, forward
         models = pycolmap.incremental_mapping(database, images, folder, options, next_image_callback=next_image)
         if models:
             break
