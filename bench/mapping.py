@@ -27,7 +27,7 @@ from st3r_ros.eval.raster import level_axes
 
 DEFAULT_SEQUENCE = "sim:room?seed=1&frames=120"
 LOOPS = {"on": [True], "off": [False], "both": [True, False]}
-FIGURES = (("tracked", "tracked", ">7", ".1%"), ("ate_sim3", "ATE Sim3", ">8", ".4f"))
+FIGURES = (("tracked", "tracked", ">7", ".1%"), ("ate_sim3", "ATE Sim3", ">8", ".4f"), ("ate_refined", "refined", ">7", ".4f"))
 FIGURES += (("ate_share_of_path", "of path", ">7", ".2%"), ("ate_se3", "ATE SE3", ">7", ".3f"), ("scale", "scale", ">6", ".3f"))
 FIGURES += (("depth_absrel", "AbsRel", ">6", ".4f"), ("depth_absrel_single", "single", ">6", ".4f"), ("fps", "fps", ">5", ".1f"))
 FIGURES += (("ms_track", "track ms", ">8", ".1f"), ("ms_optimize", "opt ms", ">6", ".1f"), ("peak_rss_mb", "RSS MB", ">6", ".0f"))

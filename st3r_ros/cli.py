@@ -79,6 +79,9 @@ def map_command(
     truth: str = typer.Option(_DEFAULTS.truth, metavar="FILE", help=_TRUTH),
     every: int = typer.Option(_DEFAULTS.every, help="Take only every n-th image."),
     max_frames: int = typer.Option(_DEFAULTS.max_frames, help="Stop after this many images; 0 takes all."),
+    refine: bool = typer.Option(
+        _DEFAULTS.refine, "--refine/--no-refine", help="Adjust all images and points of the finished map together (opencv)."
+    ),
     save_map: str = typer.Option(_DEFAULTS.save_map, metavar="FOLDER", help="Save the map, for --map and `st3r export`."),
     saved_map: str = typer.Option(_DEFAULTS.map, "--map", metavar="FOLDER", help="Continue a saved map."),
     localize_only: bool = typer.Option(
@@ -115,6 +118,7 @@ def map_command(
         out=out,
         every=every,
         max_frames=max_frames,
+        refine=refine,
         save_map=save_map,
         map=saved_map,
         localize_only=localize_only,

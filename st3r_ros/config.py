@@ -370,6 +370,7 @@ class MapCommandConfig(Validated):
     out: str = setting("st3r_map", "Folder for the results.")
     every: int = setting(1, "Take only every n-th image.", low=1)
     max_frames: int = setting(0, "Images after which the mapping ends; 0 takes all.", low=0)
+    refine: bool = setting(True, "Adjust all keyframes, frames and points of the finished map together (opencv).")
     save_map: str = setting("", "Folder to save the map in at the end; '' saves none.")
     map: str = setting("", "Folder of a saved map to continue; '' starts a new map.")
     localize_only: bool = setting(False, "Localize the camera in that map and leave it unchanged.")

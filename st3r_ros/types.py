@@ -268,6 +268,13 @@ EDGE_PIXEL_STEP = 1.0 / 16.0
 """Resolution in pixels of the matches that an edge keeps."""
 
 
+def packed_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels (N, 2) between 0 and 2047 as (N, 2) int16 in steps of EDGE_PIXEL_STEP, on the CPU."""
+    import torch
+
+    return (pixels / EDGE_PIXEL_STEP).round().to(torch.int16).cpu()
+
+
 @dataclass(frozen=True, eq=False)
 class Edge:
     """A pair of keyframes connected by sampled matches, packed into ten bytes each; create it with `Edge.pack`.
@@ -288,8 +295,7 @@ class Edge:
         """From pixels (N, 2) between 0 and 2047 and weights (N,)."""
         import torch
 
-        packed = [(pixels / EDGE_PIXEL_STEP).round().to(torch.int16).cpu() for pixels in (pixels_i, pixels_j)]
-        return Edge(i, j, kind, packed[0], packed[1], weight.to(torch.float16).cpu())
+        return Edge(i, j, kind, packed_pixels(pixels_i), packed_pixels(pixels_j), weight.to(torch.float16).cpu())
 
     @property
     def pixels_i(self) -> torch.Tensor:

@@ -4,7 +4,8 @@
 A row has these figures; None where there is nothing to compare with, or nothing was tracked.
 
 tracked: share of the frames that have a pose in the map at the end. ate_sim3, ate_se3: RMSE of the positions after the best
-similarity and the best rigid alignment, in the truth's unit; scale: units of the truth per unit of the map.
+similarity and the best rigid alignment, in the truth's unit; scale: units of the truth per unit of the map. ate_refined: as
+ate_sim3, after `Mapper.refine` at the end, which took refine_s seconds; all else is from before it.
 depth_absrel, depth_absrel_single: see depth_errors.py. fps: frames per second inside the mapper alone, reading not counted.
 ms_track: median over the tracked frames that became no keyframe, all stages together. ms_optimize: median over the new
 keyframes, of the optimization of the newest ones and, after a loop, of the whole map.
@@ -76,6 +77,8 @@ def run(case: Case, show: bool = False) -> Outcome:
     passed = _passed(opened.sequence.truth, stamps_ns)
     length = None if passed is None else float(np.linalg.norm(np.diff(passed.positions, axis=0), axis=1).sum())
     track_ms = [ms for update, ms in mapped if update.T_world_cam is not None and update.new_keyframe is None]
+    refined, refine_ms = timed(mapper.refine)
+    refined_errors, _ = compared(mapper.map.trajectory(), opened.sequence.truth, stamps_ns)
     made = [(update.timings_ms, ms) for update, ms in mapped if update.new_keyframe is not None]
     row = {
         "sequence": case.source if opened.sequence.kind == "sim" else opened.sequence.name,
@@ -83,6 +86,8 @@ def run(case: Case, show: bool = False) -> Outcome:
         "seed": case.seed,
         "tracked": len(trajectory) / max(len(mapped) + skipped, 1),
         **{name: getattr(errors, name, None) for name in ("ate_sim3", "ate_se3", "scale")},
+        "ate_refined": refined_errors.ate_sim3 if refined and refined_errors else None,
+        "refine_s": refine_ms * 1e-3 if refined else None,
         "depth_absrel": known(fusion.fused),
         "depth_absrel_single": known(fusion.single),
         "fps": 1e3 * len(mapped) / max(sum(ms for _, ms in mapped), 1e-9),

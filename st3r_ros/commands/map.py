@@ -53,6 +53,8 @@ def run_map(source: str, config: MapCommandConfig, settings: Settings) -> int:
         try:
             with make_display(sequence.name, sequence.length) as display:
                 map_sequence(run, sequence, display, interrupt, masks, notes)
+                if config.refine and interrupt.signal is None:
+                    refine_map(run, display)
             ended = True
         finally:
             # Also when something breaks half way: what was mapped so far is not lost.
@@ -109,6 +111,15 @@ def map_sequence(
             display.show(run.recorder, len(run.mapper.map.keyframes))
         for event in outcome.events:
             display.say(f"Frame {outcome.frame_id}: {event}")
+
+
+def refine_map(run: MappingRun, display: Display) -> None:
+    """Adjusts the finished map, and says what has come of it."""
+    report = run.mapper.refine(display.say)
+    if report is not None:
+        change = f"{report.rmse_before_px:.2f} to {report.rmse_px:.2f} pixels"
+        lens = "" if report.focal_factor == 1.0 else f" The focal length is {report.focal_factor:.3f} times the assumed one."
+        display.say(f"{report.views} views of the points are off by {change} now.{lens}")
 
 
 def _readable(sequence: FrameSequence, recorder: RunRecorder) -> Iterator[Frame]:

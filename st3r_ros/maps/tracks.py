@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from st3r_ros.geometry.focal import intrinsics_from_pointmap
 from st3r_ros.geometry.pixels import project, rays
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.types import EDGE_PIXEL_STEP, Keyframe
+from st3r_ros.slam.keyframes.tracks import matched_pixels
+from st3r_ros.types import Keyframe
 
 MAX_REPROJECTION_PX = 4.0
 MAX_FOCAL_KEYFRAMES = 50
@@ -104,31 +103,14 @@ def _own_intrinsics(keyframe: Keyframe) -> np.ndarray:
 def _observations(keyframe_map: KeyframeMap, K: np.ndarray) -> _Observations:
     """All matched pixels; pixels connected by matches have the same track."""
     keyframes = list(keyframe_map.keyframes.values())
-    rows = {k.id: row for row, k in enumerate(keyframes)}
-    edges = list(keyframe_map.edges)
-    codes = [
-        [_code(rows[getattr(e, end)], getattr(e, f"packed_{end}").cpu().numpy()) for e in edges] or [np.zeros(0, np.int64)]
-        for end in "ij"
-    ]
-    both = np.concatenate([*codes[0], *codes[1]])
-    unique, inverse = np.unique(both, return_inverse=True)
-    half = len(both) // 2
-    graph = coo_matrix((np.ones(half, bool), (inverse[:half], inverse[half:])), shape=(len(unique), len(unique)))
-    track = connected_components(graph, directed=False)[1] if len(unique) else np.zeros(0, np.int64)
-    row = unique >> 32
-    pixels = np.stack([unique & 0xFFFF, unique >> 16 & 0xFFFF], axis=1).astype(np.uint16).astype(np.int16) * EDGE_PIXEL_STEP
+    matched = matched_pixels(keyframe_map)
+    row, pixels = matched.camera, matched.pixels
     points, conf, colors = np.zeros((len(row), 3)), np.zeros(len(row)), np.zeros((len(row), 3), np.uint8)
     bounds = np.searchsorted(row, np.arange(len(keyframes) + 1))
     for index, keyframe in enumerate(keyframes):
         own = slice(bounds[index], bounds[index + 1])
         points[own], conf[own], colors[own] = _sampled(keyframe, pixels[own], K[index])
-    return _Observations(track, row, pixels, points, conf, colors)
-
-
-def _code(row: int, packed: np.ndarray) -> np.ndarray:
-    """One number (N,) per pixel of a keyframe, in the order of the keyframes."""
-    x, y = packed.astype(np.uint16).astype(np.int64).T
-    return (row << 32) | (y << 16) | x
+    return _Observations(matched.track, row, pixels, points, conf, colors)
 
 
 def _sampled(keyframe: Keyframe, pixels: np.ndarray, K: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -12,8 +13,11 @@ from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.culling import Culler
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
+from st3r_ros.slam.keyframes.memory import retire
+from st3r_ros.slam.keyframes.sightings import Sighting
 from st3r_ros.slam.mapping_step import MappingStep
 from st3r_ros.slam.optimization.correction import GlobalOptimizer
+from st3r_ros.slam.optimization.global_bundle import BundleReport, adjust_map
 from st3r_ros.slam.optimization.odometry_check import OdometryCheck
 from st3r_ros.slam.optimization.odometry_way import OdometryWay
 from st3r_ros.slam.optimization.scale import ScaleEstimator
@@ -181,7 +185,8 @@ class Mapper:
         continuous = self.state is not MappingState.LOST
         self.state = MappingState.TRACKING
         self._frontend.accept(frame, features, tracked)
-        self.map.frames.append(FramePose(frame.id, frame.stamp_ns, keyframe.id, tracked.result.T_kf_cam))
+        seen = None if self.frozen else Sighting.pack(keyframe.id, features.K, tracked.agreed)
+        self.map.add_frame(FramePose(frame.id, frame.stamp_ns, keyframe.id, tracked.result.T_kf_cam), seen)
         if not self.frozen:
             units = self._tracker.fuse(keyframe, tracked)
             if units is not None and self._model.traits.metric:
@@ -212,7 +217,7 @@ class Mapper:
         """Makes the newest tracked frame a keyframe."""
         assert self._frontend.keyframe is not None
         keyframe = self._builder.add_keyframe(frame, features, self._frontend.keyframe, tracked)
-        self.map.frames.replace_last(FramePose(frame.id, frame.stamp_ns, keyframe.id, Sim3.identity()))
+        self.map.promote_last_frame(FramePose(frame.id, frame.stamp_ns, keyframe.id, Sim3.identity()))
         self._frontend.enter(keyframe)
         step.new_keyframe = keyframe.id
         step.changed.add(keyframe.id)
@@ -321,6 +326,22 @@ class Mapper:
         self._use(keyframe_map, frozen=frozen)
         self._loaded, self._loaded_frames, self.state = True, len(keyframe_map.frames), MappingState.LOST
         self._unchecked = CAMERA_CHECKS * CAMERA_CHECK_FRAMES
+
+    def refine(self, notify: Callable[[str], None] = lambda sentence: None) -> BundleReport | None:
+        """Adjusts the whole map at the end of a run: keyframes, frames and points together. None where nothing is to be adjusted.
+
+        Not for a frozen map, nor for a model that sees depth in one image: its pointmaps hold the map better than its matches.
+        notify: is told what is done, in sentences.
+        """
+        if self.frozen or self._model.traits.monocular_depth or len(self.map.keyframes) < 2:
+            return None
+        report = adjust_map(self.map, notify)
+        for keyframe in self.map.keyframes.values() if report is not None else ():
+            self._workspace.places.update(keyframe)
+            retire(keyframe)
+        if self._frontend.keyframe is not None:
+            self._frontend.enter(self._frontend.keyframe)
+        return report
 
     def expect(self, T_world_cam: SE3) -> bool:
         """Searches for the camera around an approximate pose first. False without a map."""

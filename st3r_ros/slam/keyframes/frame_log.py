@@ -43,8 +43,12 @@ class FrameLog:
 
     def replace_last(self, frame: FramePose) -> None:
         """Moves the newest frame to another keyframe."""
-        self._count -= 1
-        self.append(frame)
+        self.put(self._count - 1, frame)
+
+    def put(self, place: int, frame: FramePose) -> None:
+        """Replaces a frame, by its place."""
+        self._numbers[place] = frame.frame_id, frame.stamp_ns, frame.keyframe_id
+        self._poses[place] = _columns(frame.T_kf_cam)
 
     def clear(self) -> None:
         """Removes all frames."""

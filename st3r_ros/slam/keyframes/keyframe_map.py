@@ -14,7 +14,8 @@ from st3r_ros.geometry import so3
 from st3r_ros.geometry.leveling import level_by_cameras
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.frame_log import FrameLog
-from st3r_ros.types import Edge, Keyframe, MapScale, Trajectory
+from st3r_ros.slam.keyframes.sightings import Sighting, Sightings
+from st3r_ros.types import Edge, FramePose, Keyframe, MapScale, Trajectory
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,7 @@ class KeyframeMap:
     def __init__(self) -> None:
         self.keyframes: dict[int, Keyframe] = {}
         self.frames = FrameLog()
+        self.sightings = Sightings()
         self.scale = MapScale()
         self.T_map_world: SE3 | None = None
         self.loops_rejected = 0
@@ -65,6 +67,17 @@ class KeyframeMap:
     def loops(self) -> int:
         """Number of loop edges."""
         return sum(edge.kind == "loop" for edge in list(self._edges.values()))
+
+    def add_frame(self, frame: FramePose, seen: Sighting | None = None) -> None:
+        """Adds a tracked frame, with what it sees of its keyframe."""
+        self.frames.append(frame)
+        if seen is not None:
+            self.sightings.add(len(self.frames) - 1, seen)
+
+    def promote_last_frame(self, frame: FramePose) -> None:
+        """Makes the newest frame that of a new keyframe."""
+        self.frames.replace_last(frame)
+        self.sightings.drop(len(self.frames) - 1)
 
     def add_keyframe(self, keyframe: Keyframe) -> None:
         """Adds a keyframe with a new id."""
@@ -138,6 +151,7 @@ class KeyframeMap:
             self.remove_edge(keyframe_id, other)
         del self._neighbours[keyframe_id], self.keyframes[keyframe_id]
         self.frames.retie(keyframe_id, into, T_into_removed)
+        self.sightings.forget(keyframe_id)
         self.keyframes_dropped += 1
 
     def clear(self) -> None:

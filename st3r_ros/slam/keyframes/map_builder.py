@@ -27,6 +27,7 @@ INITIAL_MEDIAN_DEPTH = 2.0
 MAX_CONF = 100.0
 TRIANGULATED_SIGMA = 0.5
 FIT_INFORMATION = 1.0
+NEW_POINT_PX = 2.0
 
 
 class MapBuilder:
@@ -112,8 +113,8 @@ class MapBuilder:
             conf = distrust_specks(X, conf, self._model.traits.relative_depth_sigma)
         self._carry_over(X, conf, carried)
         keyframe = self._insert(frame, features, previous.T_world_cam @ T_kf_cam, X, conf)
-        self._connect(keyframe, previous, tracked)
         self._model.adopt(features, tracked.agreed.pixels0)
+        self._connect(keyframe, previous, tracked)
         return keyframe
 
     def _correction(self, X: torch.Tensor, conf: torch.Tensor, carried: CarriedPoints) -> torch.Tensor:
@@ -214,7 +215,7 @@ class MapBuilder:
 
     def _connect(self, keyframe: Keyframe, previous: Keyframe, tracked: Tracked) -> None:
         """Edges to the previous keyframe and, where they still share a view, to those around it in the graph."""
-        self._map.add_edge(self.edge(keyframe, previous, tracked.agreed, "sequential"))
+        self._map.add_edge(self.edge(keyframe, previous, self._with_new_points(keyframe, previous, tracked), "sequential"))
         around = self._places.near(previous.id) - {keyframe.id, previous.id}
         recent = around & set(list(self._map.keyframes)[-1 - RECENT_KEYFRAMES :])
         camera, others = PosedCamera.of(keyframe, keyframe.T_world_cam), RECENT_KEYFRAMES + COVISIBLE_KEYFRAMES - len(recent)
@@ -222,6 +223,26 @@ class MapBuilder:
         seen += self._places.covisible(camera, around - recent, others, at_least=MIN_OVERLAP)
         for found in seen:
             self.connect(keyframe, found.keyframe, "sequential")
+
+    def _with_new_points(self, keyframe: Keyframe, previous: Keyframe, tracked: Tracked) -> Matches:
+        """The matches that agree, and those of the new keyframe's own new points with the previous one."""
+        agreed = tracked.agreed
+        if self._model.traits.monocular_depth:
+            return agreed
+        T_0_1 = tracked.result.T_kf_cam.se3()
+        back = self._model.predict(
+            self._store.of(previous), self._store.of(keyframe), T_0_1=T_0_1, seed=agreed.swapped(), dense=False
+        ).matches.swapped()
+        if len(back) == 0 or len(agreed) == 0:
+            return agreed
+        new = torch.cdist(back.pixels0, agreed.pixels0).amin(1) > NEW_POINT_PX
+        back = back.chosen(new)
+        return Matches(
+            torch.cat([agreed.pixels0, back.pixels0]),
+            torch.cat([agreed.pixels1, back.pixels1]),
+            torch.cat([agreed.weight, back.weight]),
+            agreed.possible,
+        )
 
     def connect(self, keyframe: Keyframe, other: Keyframe, kind: str) -> Tracked | None:
         """Connects two keyframes with expected overlap, if their images match."""

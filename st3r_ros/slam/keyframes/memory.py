@@ -63,7 +63,8 @@ def map_bytes(keyframe_map: KeyframeMap) -> int:
     """Memory of the keyframes with what they keep, the edges and the frames, bytes."""
     holders = (holder for k in list(keyframe_map.keyframes.values()) for holder in (k, k.features) if holder is not None)
     keyframes = _bytes(value for holder in holders for value in vars(holder).values())
-    return keyframes + sum(10 * len(e) for e in list(keyframe_map.edges)) + 128 * len(keyframe_map.frames)
+    matches = sum(10 * len(e) for e in list(keyframe_map.edges)) + keyframe_map.sightings.nbytes
+    return keyframes + matches + 128 * len(keyframe_map.frames)
 
 
 def give_back_freed() -> None:

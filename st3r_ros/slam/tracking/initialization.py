@@ -12,6 +12,7 @@ import numpy as np
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
+from st3r_ros.slam.keyframes.sightings import Sighting
 from st3r_ros.slam.tracking.start_fit import StartFit, StartView, fit_start
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
@@ -120,15 +121,16 @@ class Initialization:
 
     def _start_from(self, first: Keyframe, features: Any, prediction: PairPrediction) -> Start:
         """Places the frames before and since the first keyframe, which has depth now, and the newest one."""
-        for passed in self._trace_back(first):
-            self.workspace.map.frames.append(passed)
+        for passed, seen in self._trace_back(first):
+            self.workspace.map.add_frame(passed, seen)
         self._place_first(first)
         guess = Sim3.identity()
         for pending in self._pending:
             placed = self.workspace.tracker.solve(pending.prediction, pending.K, first, guess)
             if placed is not None:
                 guess = placed.result.T_kf_cam
-                self.workspace.map.frames.append(FramePose(pending.frame_id, pending.stamp_ns, first.id, guess))
+                seen = Sighting.pack(first.id, pending.K, placed.agreed)
+                self.workspace.map.add_frame(FramePose(pending.frame_id, pending.stamp_ns, first.id, guess), seen)
         self._pending, self._passed = [], ()
         self._recent.clear()
         tracked = self.workspace.tracker.solve(prediction, features.K, first, guess)
@@ -148,20 +150,21 @@ class Initialization:
         rivals = any(other.cost < RIVAL_COST * best.cost and 2 * other.sure >= best.sure for other in others)
         return best if enough and best.share >= AGREEING_SHARE and not rivals else None
 
-    def _trace_back(self, first: Keyframe) -> list[FramePose]:
+    def _trace_back(self, first: Keyframe) -> list[tuple[FramePose, Sighting]]:
         """The frames right before the first keyframe, in order of time, as far back as they still see what it sees."""
-        found: list[FramePose] = []
+        found: list[tuple[FramePose, Sighting]] = []
         guess, seed = Sim3.identity(), None
         for passed in reversed(self._passed):
             tracked = self.workspace.tracker.track(passed.features, first, first.features, guess, seed)
             if tracked is None or not self.workspace.tracker.is_solid(tracked):
                 break
             guess, seed = tracked.result.T_kf_cam, tracked.matches
-            found.append(FramePose(passed.frame.id, passed.frame.stamp_ns, first.id, guess))
+            pose = FramePose(passed.frame.id, passed.frame.stamp_ns, first.id, guess)
+            found.append((pose, Sighting.pack(first.id, passed.features.K, tracked.agreed)))
         return found[::-1]
 
     def _place_first(self, first: Keyframe) -> Keyframe:
-        self.workspace.map.frames.append(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
+        self.workspace.map.add_frame(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
         return first
 
 

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tracked frames see of their keyframes: kept, packed, so that frames can be adjusted together with the keyframes later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from st3r_ros.types import Matches, packed_pixels
+
+MATCHES_PER_FRAME = 256
+MAX_FRAMES = 10_000
+"""Of more frames every second one is kept: they take 2 kB each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """Matches of a frame, with intrinsics K (3, 3), and its keyframe: pixels (N, 2) int16 in sixteenths, as those of an edge."""
+
+    keyframe_id: int
+    K: np.ndarray
+    packed_frame: torch.Tensor
+    packed_keyframe: torch.Tensor
+
+    @staticmethod
+    def pack(keyframe_id: int, K: np.ndarray, matches: Matches) -> Sighting:
+        """Of matches of the frame (0) with the keyframe (1), at most `MATCHES_PER_FRAME`, evenly chosen."""
+        count = min(len(matches), MATCHES_PER_FRAME)
+        kept = matches.chosen(torch.linspace(0, len(matches) - 1, count).long())
+        return Sighting(keyframe_id, K, packed_pixels(kept.pixels0), packed_pixels(kept.pixels1))
+
+
+class Sightings:
+    """By the place of the frame in the log of all frames."""
+
+    def __init__(self) -> None:
+        self._by_place: dict[int, Sighting] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_place)
+
+    def __iter__(self) -> Iterator[tuple[int, Sighting]]:
+        return iter(self._by_place.items())
+
+    def add(self, place: int, sighting: Sighting) -> None:
+        """Adds that of a new frame."""
+        self._by_place[place] = sighting
+        if len(self._by_place) > MAX_FRAMES:
+            self._by_place = dict(list(self._by_place.items())[::2])
+
+    def drop(self, place: int) -> None:
+        """Handles a frame that is now a keyframe itself."""
+        self._by_place.pop(place, None)
+
+    def forget(self, keyframe_id: int) -> None:
+        """Handles a removed keyframe."""
+        self._by_place = {place: s for place, s in self._by_place.items() if s.keyframe_id != keyframe_id}
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the pixels."""
+        return sum(s.packed_frame.nbytes + s.packed_keyframe.nbytes for s in list(self._by_place.values()))
