@@ -91,7 +91,8 @@ class Tracker:
         """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam`, or the `other` one where that fits better, and the
         matches `seed` of the frame before. None when too few points agree.
         """
-        prediction = self.model.predict(features, keyframe_features, seed=seed, dense=self.model.traits.monocular_depth)
+        dense = self.model.traits.monocular_depth
+        prediction = self.model.predict(features, keyframe_features, seed=seed, dense=dense, verified=False)
         guesses = (T_kf_cam,) if other is None else (T_kf_cam, other)
         return self.solve(prediction, features.K, keyframe, *guesses, K_known=features.K_known)
 
@@ -120,7 +121,7 @@ class Tracker:
         self, keyframe0: Keyframe, features0: Any, keyframe1: Keyframe, features1: Any, seed: Matches | None
     ) -> Tracked | None:
         """Pose of `keyframe0` relative to `keyframe1`, with the pointmaps of both; None when too few points agree."""
-        prediction = self.model.predict(features0, features1, seed=seed, dense=False)
+        prediction = self.model.predict(features0, features1, seed=seed, dense=False, verified=False)
         if len(prediction.matches) < self.config.min_inliers:
             return None
         own = points_at(keyframe0, prediction.matches.pixels0)
