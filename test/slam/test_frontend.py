@@ -109,3 +109,27 @@ def test_a_frame_is_not_lost_for_want_of_depths(mapper):
     assert tracked is not None and tracked.trusted < workspace.tracker.config.min_inliers <= tracked.agreeing
     assert so3.degrees(tracked.result.T_kf_cam.rotation.T @ true.rotation) < 1.0
     assert not workspace.tracker.is_solid(tracked)
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_with_no_depth_at_all_in_view_the_distance_is_that_of_what_the_keyframe_sees_elsewhere(mapper, elsewhere):
+    workspace = Workspace.of(load_pair_model("opencv"), mapper.map)
+    keyframe = list(mapper.map.keyframes.values())[-2]
+    features = workspace.store.of(keyframe)
+    true = next(
+        f.T_kf_cam
+        for f in map(mapper.map.frames.__getitem__, range(len(mapper.map.frames)))
+        if f.frame_id == keyframe.frame_id + 2
+    )
+    later = 2 * (keyframe.frame_id + 2)
+    seen = workspace.model.encode(next(iter(SimulatedSequence(WORLD, range(later, later + 1)))))
+    workspace.tracker.track(seen, keyframe, features, Sim3.identity())  # finds the corners
+    conf = keyframe.conf.float().clone() if elsewhere else torch.zeros_like(keyframe.conf, dtype=torch.float32)
+    column, row = features.points.round().astype(int).T
+    conf[row, column] = 0.0
+    blind = dataclasses.replace(keyframe, conf=conf, X=keyframe.X.float())
+    tracked = workspace.tracker.track(seen, blind, features, Sim3.identity())
+    assert (tracked is not None) == elsewhere
+    if tracked is not None:
+        assert tracked.trusted == 0
+        assert so3.degrees(tracked.result.T_kf_cam.rotation.T @ true.rotation) < 2.0

@@ -78,6 +78,7 @@ class Tracker:
     def __init__(self, model: PairModel, config: MapperConfig) -> None:
         self.model = model
         self.config = config
+        self._newest: tuple[Any, Any, PairPrediction] | None = None
 
     def track(
         self,
@@ -93,6 +94,7 @@ class Tracker:
         """
         dense = self.model.traits.monocular_depth
         prediction = self.model.predict(features, keyframe_features, seed=seed, dense=dense, verified=False)
+        self._newest = features, keyframe_features, prediction
         guesses = (T_kf_cam,) if other is None else (T_kf_cam, other)
         return self.solve(prediction, features.K, keyframe, *guesses, K_known=features.K_known)
 
@@ -120,8 +122,15 @@ class Tracker:
     def tie(
         self, keyframe0: Keyframe, features0: Any, keyframe1: Keyframe, features1: Any, seed: Matches | None
     ) -> Tracked | None:
-        """Pose of `keyframe0` relative to `keyframe1`, with the pointmaps of both; None when too few points agree."""
-        prediction = self.model.predict(features0, features1, seed=seed, dense=False, verified=False)
+        """Pose of `keyframe0` relative to `keyframe1`, with the pointmaps of both; None when too few points agree.
+
+        The pair that was tracked last, as a frame that was then made a keyframe, is not matched again.
+        """
+        newest = self._newest
+        if newest is not None and newest[0] is features0 and newest[1] is features1:
+            prediction = newest[2]
+        else:
+            prediction = self.model.predict(features0, features1, seed=seed, dense=False, verified=False)
         if len(prediction.matches) < self.config.min_inliers:
             return None
         own = points_at(keyframe0, prediction.matches.pixels0)
@@ -142,10 +151,15 @@ class Tracker:
         pixels = prediction.matches.pixels1
         own = points_at(keyframe, pixels)
         known = own.conf > 0
-        if int(known.sum()) < (1 if len(pixels) >= MIN_AGREEING else self.config.min_inliers):
+        if len(pixels) < MIN_AGREEING and int(known.sum()) < self.config.min_inliers:
             return None
         towards = rays(pixels, keyframe.K) if keyframe.calibrated else directions(keyframe.X, pixels)
-        typical = own.points[known].norm(dim=1).median() / towards[known].norm(dim=1).median()
+        if known.any():
+            typical = own.points[known].norm(dim=1).median() / towards[known].norm(dim=1).median()
+        else:
+            typical = own.points.new_tensor(keyframe.median_depth() / float(keyframe.T_world_cam.scale))
+        if not typical > 0:
+            return None
         points = torch.where(known[:, None], own.points, towards * typical)
         information = (own.conf / self.model.traits.relative_depth_sigma**2).clamp_min(UNKNOWN_DEPTH_INFORMATION)
         weight = prediction.matches.weight.double()
