@@ -132,11 +132,17 @@ def test_an_odd_first_image_is_skipped_and_the_commonest_size_is_mapped(st3r, tm
     assert (summary["frames"], summary["skipped"], summary["skips"][0]["frame"]) == (4, 1, 0)
 
 
+def test_a_map_is_left_as_it_was_tracked_where_that_is_asked_for(st3r, tmp_path):
+    outcome = st3r("map", f"{ROOM}10", "--out", tmp_path / "out", "--no-refine")
+    assert outcome.code == 0 and "Adjusting" not in outcome.err
+
+
 def test_a_simulated_room_is_mapped_and_evaluated(st3r, tmp_path):
     out = tmp_path / "out"
     outcome = st3r("map", f"{ROOM}14", "--out", out)
     assert outcome.code == 0
     assert "1/14 frames" in outcome.err and "\x1b" not in outcome.err
+    assert "Adjusting" in outcome.err and "pixels now" in outcome.err
     summary = json.loads((out / "summary.json").read_text())
     assert summary["frames"] == 14 and summary["tracked"] > 7
     assert sorted(path.name for path in out.iterdir()) == sorted(RESULT_FILES)

@@ -23,7 +23,7 @@ STEP = KEYFRAMES * (BETWEEN + 1)
 class World:
     """True poses T_world_cam of keyframes, each with frames after it, and points (P, 3) that all of them see."""
 
-    def __init__(self, seed: int, points: int = 150) -> None:
+    def __init__(self, seed: int, points: int = 120) -> None:
         self.rng = np.random.default_rng(seed)
         self.poses = [Sim3.exp(0.05 * n * np.array([1.0, 0.2, 0.3, 0.05, -0.2, 0.1, 0.0])) for n in range(STEP)]
         X = CAMERA.unproject(self.rng.uniform((70, 60), (250, 180), (points, 2)), self.rng.uniform(3.0, 7.0, points))

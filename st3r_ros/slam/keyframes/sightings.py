@@ -11,9 +11,9 @@ import torch
 
 from st3r_ros.types import Matches, packed_pixels
 
-MATCHES_PER_FRAME = 256
+MATCHES_PER_FRAME = 128
 MAX_FRAMES = 10_000
-"""Of more frames every second one is kept: they take 2 kB each."""
+"""Of more frames every second one is kept: they take 1 kB each."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from st3r_ros.solver.damped import Schedule, minimize
 from st3r_ros.solver.structure import Structure, StructureEstimate, lens_intrinsics
 from st3r_ros.types import FramePose, Keyframe
 
-ROUNDS = ((16.0, 2.0), (6.0, 0.8), (3.0, 0.4))
+ROUNDS = ((30.0, 3.0), (6.0, 0.8), (2.0, 0.2))
 """Pixels that a view may be off to take part, and sigma of a pixel: what is wrong, and what is exact, shows only by and by."""
 GATES = (4.0, 2.0, 1.0)
 """Of a round, while points are found anew without the views that are farthest off."""
