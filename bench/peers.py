@@ -9,8 +9,10 @@ the figures are medians over --runs. It runs in an environment of its own: pytho
 opencv-python-headless; the vocabulary is ORBvoc.txt of its repository, or another one of this format. COLMAP knows all images at
 once; it matches photographs (images a second or more apart) with each other and those of a video with their successors.
 
-placed: share of the images that have a pose at the end. ms: milliseconds per image; of mapping, of ORB-SLAM3's tracking (its
-mapping runs beside it), of COLMAP from the features to the end. The rows of --json have the same figures, unrounded.
+placed: share of the images that have a pose at the end. refined: the error of this project after the bundle adjustment at the
+end, where the one beside it is of the poses as they were tracked; COLMAP's is always of the first kind. ms: milliseconds per
+image; of mapping, of ORB-SLAM3's tracking (its mapping runs beside it), of COLMAP from the features to the end. The rows of
+--json have the same figures, unrounded.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ from st3r_ros.errors import MissingDependencyError
 SYSTEMS = OURS, ORB_SLAM3, COLMAP = "st3r", "orb_slam3", "colmap"
 DEFAULT_SEQUENCE = "sim:room?seed=1&frames=120"
 FIGURES = (("placed", "placed", ">7", ".1%"), ("ate_sim3", "ATE Sim3", ">9", ".4f"))
-FIGURES += (("ate_share_of_spread", "of spread", ">9", ".2%"), ("ms", "ms", ">7", ".0f"))
+FIGURES += (("ate_share_of_spread", "of spread", ">9", ".2%"), ("refined_share", "refined", ">8", ".2%"))
+FIGURES += (("ms", "ms", ">7", ".0f"),)
 TABLE = Table((("sequence", "sequence", "<32", ""), ("images", "images", ">6", ""), ("system", "system", "<9", ""), *FIGURES))
 EXAMPLES = """examples:
   python bench/peers.py                                                       a simulated room, a minute
@@ -90,7 +93,7 @@ def installed(chosen: argparse.Namespace) -> dict[str, tuple[Peer, int]]:
 def own_row(source: str, selected: dict[str, Any]) -> Row:
     """The figures of this project, in a process of its own."""
     mapped = harness.apart(run_mapping, Case(source, "opencv", 1, source, **selected), sys.stderr.isatty()).row
-    figures = mapped["tracked"], mapped["ate_sim3"], mapped["truth_spread"], 1e3 / mapped["fps"]
+    figures = mapped["tracked"], mapped["ate_sim3"], mapped["truth_spread"], 1e3 / mapped["fps"], mapped["ate_refined"]
     return _row(source, mapped["frames"], OURS, [_figures(*figures)], mapped["note"])
 
 
@@ -109,10 +112,10 @@ def peer_row(source: str, recording: Recording, system: str, peer: Peer, runs: i
     return _row(source, len(recording.files), system, of_runs, "; ".join(said))
 
 
-def _figures(placed: float, error: float | None, spread: float | None, ms: float) -> Row:
-    """Those of one run, under the keys of the table."""
-    share = error / spread if error is not None and spread else None
-    return {"placed": placed, "ate_sim3": error, "ate_share_of_spread": share, "ms": ms}
+def _figures(placed: float, error: float | None, spread: float | None, ms: float, refined: float | None = None) -> Row:
+    """Those of one run, under the keys of the table. refined: the error after the bundle adjustment at the end."""
+    shares = [e / spread if e is not None and spread else None for e in (error, refined)]
+    return {"placed": placed, "ate_sim3": error, "ate_share_of_spread": shares[0], "refined_share": shares[1], "ms": ms}
 
 
 def _row(source: str, images: int, system: str, of_runs: list[Row], note: str) -> Row:
