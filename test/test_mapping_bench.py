@@ -21,8 +21,9 @@ from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.types import FramePose, Keyframe
 
-KEYS = ["sequence", "pair_model", "seed", "tracked", "ate_sim3", "ate_se3", "scale", "depth_absrel", "depth_absrel_single"]
-KEYS += ["fps", "ms_track", "ms_optimize", "peak_rss_mb", "peak_device_mb", "loops", "loops_rejected"]
+KEYS = ["sequence", "pair_model", "seed", "tracked", "ate_sim3", "ate_se3", "scale", "ate_refined", "refine_s"]
+KEYS += ["depth_absrel", "depth_absrel_single", "fps", "ms_track", "ms_optimize", "peak_rss_mb", "peak_device_mb"]
+KEYS += ["loops", "loops_rejected"]
 TINY = "sim:room?seed=1&frames=60&width=96&height=72"
 
 
@@ -51,6 +52,7 @@ def test_a_run_has_every_figure(tiny):
     assert 0.005 < row["depth_absrel"] < 0.1 and 0.005 < row["depth_absrel_single"] < 0.1
     assert row["fps"] > 0 and row["ms_track"] > 0 and row["peak_rss_mb"] > 50
     assert json.loads(json.dumps(row, allow_nan=False)) == row
+    assert row["ate_refined"] is None  # that is for models whose depth comes from their matches
     assert tiny.estimate.shape == (10, 3) and np.abs(tiny.estimate - tiny.truth).max() < 0.2
 
 
