@@ -13,7 +13,6 @@ from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.culling import Culler
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
-from st3r_ros.slam.keyframes.memory import retire
 from st3r_ros.slam.keyframes.sightings import Sighting
 from st3r_ros.slam.mapping_step import MappingStep
 from st3r_ros.slam.optimization.correction import GlobalOptimizer
@@ -338,9 +337,6 @@ class Mapper:
         report = adjust_map(self.map, notify)
         for keyframe in self.map.keyframes.values() if report is not None else ():
             self._workspace.places.update(keyframe)
-            retire(keyframe)
-        if self._frontend.keyframe is not None:
-            self._frontend.enter(self._frontend.keyframe)
         return report
 
     def expect(self, T_world_cam: SE3) -> bool:

@@ -10,6 +10,7 @@ import torch
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.memory import retire
 from st3r_ros.slam.keyframes.sightings import MATCHES_PER_FRAME, MAX_FRAMES, Sighting, Sightings
 from st3r_ros.slam.keyframes.tracks import matched_pixels
 from st3r_ros.slam.optimization.global_bundle import adjust_map
@@ -88,7 +89,9 @@ def test_keyframes_frames_and_depths_come_to_where_they_are(wrong):
     made = world.mapped(wrong=wrong)
     before = world.errors(made)
     told: list[str] = []
+    retire(made.keyframes[0])
     report = adjust_map(made, told.append)
+    assert [k.X.dtype for k in made.keyframes.values()] == [torch.float16] + 4 * [torch.float32]
     assert report is not None and (report.keyframes, report.frames) == (KEYFRAMES, KEYFRAMES * BETWEEN)
     assert report.points > 100 and report.rmse_px < 0.1 < report.rmse_before_px
     assert len(told) == 3 and "20 images" in told[0]

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from st3r_ros.geometry.pixels import rays
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.slam.keyframes.memory import revive
+from st3r_ros.slam.keyframes.memory import retire, revive
 from st3r_ros.slam.keyframes.projection import pixel_index
 from st3r_ros.slam.keyframes.sightings import Sighting
 from st3r_ros.slam.keyframes.tracks import MatchedPixels, matched_pixels
@@ -192,7 +192,11 @@ def _apply(keyframe_map: KeyframeMap, cameras: _Cameras, first: StructureEstimat
     focal = float(last.lens[0].exp()) if len(last.lens) else 1.0
     poses = {}
     for number, keyframe in enumerate(cameras.keyframes):
+        packed = keyframe.X.dtype == torch.float16
+        revive(keyframe)
         scale = _follow_points(keyframe, number, moved, focal)
+        if packed:
+            retire(keyframe)
         T = Sim3.from_matrix(moved.poses[number].numpy())
         poses[keyframe.id] = Sim3(T.rotation, T.translation, keyframe.T_world_cam.scale * scale)
     keyframe_map.move({k.id: poses[k.id] for n, k in enumerate(cameras.keyframes) if used[n]})
@@ -223,7 +227,6 @@ def _follow_points(keyframe: Keyframe, number: int, estimate: StructureEstimate,
     """Gives the keyframe's pixels the depths of their points, with the change that they have in common as the returned factor of
     its unit, and the keyframe the focal length."""
     views = torch.nonzero(estimate.problem.camera == number)[:, 0]
-    revive(keyframe)
     if focal != 1.0 and not keyframe.K_known:
         keyframe.K = lens_intrinsics(torch.from_numpy(keyframe.K), estimate.lens[:1]).numpy()
         keyframe.X[..., :2] /= focal
