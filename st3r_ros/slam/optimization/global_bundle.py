@@ -34,6 +34,10 @@ SCHEDULE = Schedule(iterations=20, share=1e-4, most=1e4)
 MIN_VIEWS = 12
 """A camera with fewer is left as it is, relative to its keyframe."""
 LENS_TERMS = 2
+LENS_FIT_PX, LENS_GAIN = 0.4, 0.97
+"""Another lens than the assumed one is believed when the views fit within so many pixels by it, and so many times better: drives
+straight ahead tell nothing of the focal length, and where the lens bends more than the terms say, a wrong one may fit a little
+better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,21 +60,42 @@ def adjust_map(keyframe_map: KeyframeMap, notify: Callable[[str], None] = lambda
     """Adjusts a map of calibrated keyframes; None where too little is connected. notify: is told what is done, in sentences."""
     cameras = _Cameras.of(keyframe_map)
     views = _Views.of(matched_pixels(keyframe_map, cameras.seen))
-    lens = torch.zeros(0 if all(k.K_known for k in cameras.keyframes) else LENS_TERMS, dtype=torch.float64)
-    poses, first, last = cameras.poses, None, None
+    found = _solve(cameras, views, 0, notify)
+    if found is None or all(k.K_known for k in cameras.keyframes):
+        return None if found is None else _apply(keyframe_map, cameras, found)
+    other = _solve(cameras, views, LENS_TERMS, notify)
+    better = other is not None and _rmse(other.last) < min(LENS_FIT_PX, LENS_GAIN * _rmse(found.last))
+    return _apply(keyframe_map, cameras, other if other is not None and better else found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """Where the first round began, and where the last one ended."""
+
+    first: StructureEstimate
+    last: StructureEstimate
+
+
+def _solve(cameras: _Cameras, views: _Views, lens_terms: int, notify: Callable[[str], None]) -> _Solved | None:
+    """All rounds, with so many lens terms."""
+    poses, lens, first, last = cameras.poses, torch.zeros(lens_terms, dtype=torch.float64), None, None
+    what = "points" if lens_terms == 0 else "points, and the lens,"
     for number, (gate, sigma) in enumerate(ROUNDS, 1):
         kept = _agreeing(views, poses, lens_intrinsics(cameras.K, lens), gate)
         if not len(kept.camera):
             return None
         start = _stated(kept, cameras.K, poses, lens, sigma)
-        notify(
-            f"Adjusting {len(torch.unique(kept.camera))} images and {len(start.X)} points together, {number} of {len(ROUNDS)}."
-        )
+        images = len(torch.unique(kept.camera))
+        notify(f"Adjusting {images} images and {len(start.X)} {what} together, {number} of {len(ROUNDS)}.")
         last = minimize(start, SCHEDULE).estimate
         first = first or start
         poses, lens = last.poses, last.lens
-    assert first is not None and last is not None
-    return _apply(keyframe_map, cameras, first, last)
+    return None if first is None or last is None else _Solved(first, last)
+
+
+def _rmse(estimate: StructureEstimate) -> float:
+    """Of the views, pixels, those far off counted as at the gate of the last round."""
+    return float(estimate.distance.clamp_max(ROUNDS[-1][0]).square().mean()) ** 0.5
 
 
 # What is adjusted ---------------------------------------------------------------------------------------------------------
@@ -185,8 +210,9 @@ def _stated(views: _Views, K: torch.Tensor, poses: torch.Tensor, lens: torch.Ten
 # What comes of it ---------------------------------------------------------------------------------------------------------
 
 
-def _apply(keyframe_map: KeyframeMap, cameras: _Cameras, first: StructureEstimate, last: StructureEstimate) -> BundleReport:
+def _apply(keyframe_map: KeyframeMap, cameras: _Cameras, found: _Solved) -> BundleReport:
     """Moves keyframes and frames, and lets the pointmaps follow the points."""
+    last = found.last
     used = torch.bincount(last.problem.camera, minlength=len(cameras.poses)) > 0
     moved = _in_the_size_of(last, cameras.poses, used)
     focal = float(last.lens[0].exp()) if len(last.lens) else 1.0
@@ -208,7 +234,7 @@ def _apply(keyframe_map: KeyframeMap, cameras: _Cameras, first: StructureEstimat
             frame = keyframe_map.frames[place]
             keyframe_map.frames.put(place, FramePose(frame.frame_id, frame.stamp_ns, frame.keyframe_id, T_kf_cam))
     count = int(used[: len(cameras.keyframes)].sum())
-    before, after = (float(e.distance.clamp_max(ROUNDS[-1][0]).square().mean()) ** 0.5 for e in (first, last))
+    before, after = _rmse(found.first), _rmse(last)
     return BundleReport(count, int(used.sum()) - count, len(last.X), len(last.distance), before, after, focal)
 
 
