@@ -184,7 +184,6 @@ class PairModel(Protocol[F]):
         T_0_1: SE3 | None = None,
         seed: Matches | None = None,
         dense: bool = True,
-        verified: bool = True,
     ) -> PairPrediction:
         """Pointmaps, confidences and matches of a pair.
 
@@ -192,8 +191,6 @@ class PairModel(Protocol[F]):
         prediction then has the scale of that pose.
         seed: approximate matches of image 1 with image 0, such as those of the previous frame.
         dense: False when only matches are needed; the pointmaps may then be None.
-        verified: False when the caller rejects wrong matches himself, by what he knows of the poses: where only matches are
-        needed, a model may then leave out to check that they agree on a geometry.
         """
         ...
 

@@ -92,8 +92,7 @@ class Tracker:
         """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam`, or the `other` one where that fits better, and the
         matches `seed` of the frame before. None when too few points agree.
         """
-        dense = self.model.traits.monocular_depth
-        prediction = self.model.predict(features, keyframe_features, seed=seed, dense=dense, verified=False)
+        prediction = self.model.predict(features, keyframe_features, seed=seed, dense=self.model.traits.monocular_depth)
         self._newest = features, keyframe_features, prediction
         guesses = (T_kf_cam,) if other is None else (T_kf_cam, other)
         return self.solve(prediction, features.K, keyframe, *guesses, K_known=features.K_known)
@@ -130,7 +129,7 @@ class Tracker:
         if newest is not None and newest[0] is features0 and newest[1] is features1:
             prediction = newest[2]
         else:
-            prediction = self.model.predict(features0, features1, seed=seed, dense=False, verified=False)
+            prediction = self.model.predict(features0, features1, seed=seed, dense=False)
         if len(prediction.matches) < self.config.min_inliers:
             return None
         own = points_at(keyframe0, prediction.matches.pixels0)
