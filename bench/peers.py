@@ -10,7 +10,7 @@ opencv-python-headless; the vocabulary is ORBvoc.txt of its repository, or anoth
 once; it matches photographs (images a second or more apart) with each other and those of a video with their successors.
 
 placed: share of the images that have a pose at the end. refined: the error of this project after the bundle adjustment at the
-end, where the one beside it is of the poses as they were tracked; COLMAP's is always of the first kind. ms: milliseconds per
+end, where the one beside it is of the poses as they were tracked (COLMAP adjusts everything in any case). ms: milliseconds per
 image; of mapping, of ORB-SLAM3's tracking (its mapping runs beside it), of COLMAP from the features to the end. The rows of
 --json have the same figures, unrounded.
 """

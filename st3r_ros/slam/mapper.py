@@ -13,7 +13,6 @@ from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.culling import Culler
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
-from st3r_ros.slam.keyframes.sightings import Sighting
 from st3r_ros.slam.mapping_step import MappingStep
 from st3r_ros.slam.optimization.correction import GlobalOptimizer
 from st3r_ros.slam.optimization.global_bundle import BundleReport, adjust_map
@@ -184,7 +183,7 @@ class Mapper:
         continuous = self.state is not MappingState.LOST
         self.state = MappingState.TRACKING
         self._frontend.accept(frame, features, tracked)
-        seen = None if self.frozen else Sighting.pack(keyframe.id, features.K, tracked.agreed)
+        seen = None if self.frozen else self._tracker.sighting(keyframe, features.K, tracked)
         self.map.add_frame(FramePose(frame.id, frame.stamp_ns, keyframe.id, tracked.result.T_kf_cam), seen)
         if not self.frozen:
             units = self._tracker.fuse(keyframe, tracked)

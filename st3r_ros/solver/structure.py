@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from st3r_ros.solver.blocks import BlockSystem
+from st3r_ros.solver.blocks import BlockSystem, solve_dense
 from st3r_ros.solver.damped import Estimate
 from st3r_ros.solver.poses import sim3_exp
 from st3r_ros.solver.residuals import NEAREST, Robust, geman_mcclure
@@ -183,7 +183,7 @@ class _Step:
             g_lens = ((views.by_lens.mT @ residual).sum(0) - (Y_lens @ g_point[..., None]).sum(0))[:, 0] + prior * at.lens
             flat, columns = solved.flatten(0, 1), border.flatten(0, 1)
             H = H + torch.diag(damping * H.diagonal()) - columns.T @ flat[:, 1:]
-            lens = -torch.linalg.solve(H, g_lens - columns.T @ flat[:, 0])
+            lens = -solve_dense(H, g_lens - columns.T @ flat[:, 0])
             poses = poses - solved[..., 1:] @ lens
         moved = g_point + problem.gathered((W.mT @ poses[camera][..., None])[..., 0], point, P) + (lens @ W_lens)
         return _Step(poses, -(by_points @ moved[..., None])[..., 0], lens)
@@ -192,7 +192,7 @@ class _Step:
 def _inverse(H: torch.Tensor, damping: float | torch.Tensor) -> torch.Tensor:
     """Of the points' blocks (P, 3, 3), damped."""
     each = H.diagonal(dim1=1, dim2=2)
-    return torch.linalg.inv(H + torch.diag_embed(damping * each + HELD * each.sum(1, keepdim=True) + 1e-12))
+    return torch.linalg.inv_ex(H + torch.diag_embed(damping * each + HELD * each.sum(1, keepdim=True) + 1e-12))[0]
 
 
 def _system(

@@ -57,6 +57,13 @@ def test_points_without_texture_stay_numbers():
     assert np.isfinite(aligned.pixels).all()
 
 
+def test_patches_that_go_astray_do_not_end_the_others():
+    """An image turned upside down and cut into stripes: warps collapse on the way."""
+    stripes = np.where(np.arange(IMAGE.shape[0])[:, None] % 3, IMAGE[::-1], 0).astype(np.uint8)
+    aligned = Patches.of(IMAGE, POINTS).aligned(stripes, POINTS)
+    assert aligned.pixels.shape == POINTS.shape and aligned.found.mean() < 0.05
+
+
 def test_some_of_the_patches_and_none():
     patches = Patches.of(IMAGE, POINTS)
     some = np.array([5, 0, 17])

@@ -26,6 +26,16 @@ def test_every_mode_of_the_camera_is_encoded_at_the_size_of_the_keyframes(room, 
         np.testing.assert_allclose(features.K, room.camera.K, rtol=0.01, atol=0.6)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_focal_length_that_a_map_has_found_is_that_of_further_images_without_calibration(room, frame, known):
+    bare = dataclasses.replace(frame, camera=None)
+    model = load_pair_model("opencv")
+    features = FittedImages(model, map_of(room.camera, known=known)).encoded(bare)
+    np.testing.assert_array_equal(features.K, model.encode(bare).K if known else room.camera.K)
+    assert not features.K_known
+    np.testing.assert_array_equal(FittedImages(model, map_of(room.camera, known=False)).encoded(frame).K, model.encode(frame).K)
+
+
 def test_images_that_were_turned_are_to_be_turned_back(room, frame):
     images = FittedImages(load_pair_model("opencv"), map_of(room.camera))
     upright = dataclasses.replace(frame, image=np.ascontiguousarray(frame.image.swapaxes(0, 1)), camera=None, mask=None)

@@ -76,3 +76,7 @@ def test_the_size_of_a_map_is_that_of_its_arrays():
     assert map_bytes(whole) == before
     shared.features.image = shared.image.copy()
     assert map_bytes(whole) == before + shared.image.nbytes
+    inside = CountingModel([])
+    shared.features.patches = inside  # what features hold in a dataclass of their own counts too
+    inside.arrays = np.zeros(1000)
+    assert map_bytes(whole) == before + shared.image.nbytes + 8000

@@ -21,7 +21,7 @@ ITERATIONS = 6
 DAMPING = 1e-4
 CONVERGED_PX, MAX_MOVE_PX = 0.1, 3.0
 """Of the last step, and of all together."""
-MIN_CORRELATION = 0.85
+MIN_CORRELATION, MIN_DETERMINANT = 0.85, 1e-3
 
 _SIDE = np.arange(-RADIUS, RADIUS + 1, dtype=np.float32)
 DX, DY = (axis.ravel() for axis in np.meshgrid(_SIDE, _SIDE))
@@ -77,7 +77,7 @@ class Patches:
         for _ in range(ITERATIONS):
             change = self._change(_warped(image, at, A))
             # The change is of the patch, so its inverse is done to the other image.
-            A = A @ np.linalg.inv(np.eye(2, dtype=np.float32) + change[:, :, 1:])
+            A = A @ _inverse(np.eye(2, dtype=np.float32) + change[:, :, 1:])
             step = (A @ change[:, :, :1])[..., 0]
             at = at - step
         alike = (_warped(image, at, A) * self.values) @ WEIGHT > MIN_CORRELATION
@@ -90,6 +90,14 @@ class Patches:
         light = np.stack([(off * self.values).sum(1), off.sum(1)], axis=1)
         gradient = np.concatenate([(off * self.by_x) @ LINEAR, (off * self.by_y) @ LINEAR, light], axis=1)
         return (self.inverse[:, :6] @ gradient[..., None]).reshape(-1, 2, 3)
+
+
+def _inverse(A: np.ndarray) -> np.ndarray:
+    """Of matrices (N, 2, 2), some number where there is none: patches that go astray must not end the others."""
+    (a, b), (c, d) = A.transpose(1, 2, 0)
+    determinant = a * d - b * c
+    determinant = np.where(np.abs(determinant) < MIN_DETERMINANT, MIN_DETERMINANT, determinant)
+    return (np.array([[d, -b], [-c, a]]) / determinant).transpose(2, 0, 1)
 
 
 def _warped(image: np.ndarray, at: np.ndarray, A: np.ndarray) -> np.ndarray:

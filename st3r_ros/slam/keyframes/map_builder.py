@@ -28,6 +28,7 @@ MAX_CONF = 100.0
 TRIANGULATED_SIGMA = 0.5
 FIT_INFORMATION = 1.0
 NEW_POINT_PX = 2.0
+"""A corner of a new keyframe that is farther from all its matches is a point of its own."""
 
 
 class MapBuilder:

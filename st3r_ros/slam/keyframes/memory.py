@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import ctypes
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from st3r_ros.geometry.camera import Camera
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
-from st3r_ros.types import Frame, Keyframe, PairModel
+from st3r_ros.types import Features, Frame, Keyframe, PairModel
 
 FEATURES_KEPT = 48
 
@@ -85,6 +86,15 @@ def gpu_bytes() -> int:
 
 
 def _bytes(values: Iterable[Any]) -> int:
-    """Of the arrays among some values, once each: a keyframe and its features share the image."""
-    arrays = {id(v): v.nbytes for v in values if isinstance(v, torch.Tensor | np.ndarray)}
+    """Of the arrays among some values, and in those that hold arrays themselves, once each: a keyframe and its features share the
+    image."""
+    arrays = {id(v): v.nbytes for v in _arrays(values)}
     return sum(arrays.values())
+
+
+def _arrays(values: Iterable[Any]) -> Iterator[torch.Tensor | np.ndarray]:
+    for value in values:
+        if isinstance(value, torch.Tensor | np.ndarray):
+            yield value
+        elif is_dataclass(value) and not isinstance(value, type | Keyframe | Features):
+            yield from _arrays(vars(value).values())

@@ -170,7 +170,7 @@ def _triangulated(views: _Views, poses: torch.Tensor, K: torch.Tensor) -> torch.
         H = poses.new_zeros(points, 3, 3).index_add_(0, point, weighted)
         g = poses.new_zeros(points, 3).index_add_(0, point, (weighted @ t[..., None])[..., 0])
         held = 1e-9 * H.diagonal(dim1=1, dim2=2).sum(1) + 1e-12
-        X = torch.linalg.solve(H + torch.diag_embed(held[:, None].expand(-1, 3)), g)
+        X = torch.linalg.solve_ex(H + torch.diag_embed(held[:, None].expand(-1, 3)), g)[0]
         weight = (X[point] - t).square().sum(1).clamp_min(1e-12).reciprocal()
     return X
 
@@ -256,6 +256,8 @@ def _follow_points(keyframe: Keyframe, number: int, estimate: StructureEstimate,
     if focal != 1.0 and not keyframe.K_known:
         keyframe.K = lens_intrinsics(torch.from_numpy(keyframe.K), estimate.lens[:1]).numpy()
         keyframe.X[..., :2] /= focal
+        if keyframe.features is not None:
+            keyframe.features.K = keyframe.K
     T = estimate.poses[number]
     z = (estimate.X[estimate.problem.point[views]] - T[:3, 3]) @ T[:3, 2] / float(keyframe.T_world_cam.scale)
     pixels = estimate.problem.pixels[views]

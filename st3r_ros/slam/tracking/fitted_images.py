@@ -22,6 +22,7 @@ class FittedImages:
         self._size: tuple[int, int] | None = None
         self._resizes = False
         first = None if continued is None else next(iter(continued.keyframes.values()), None)
+        self._assumed_K = first.K if first is not None and first.calibrated and not first.K_known else None
         if first is not None:
             self._size = first.image.shape[1], first.image.shape[0]
 
@@ -46,6 +47,8 @@ class FittedImages:
                 f"The map has keyframes of {made} pixels, but the images are {given} at the model's working size; "
                 f"{way_out}, or begin a new map."
             )
+        if self._assumed_K is not None and not features.K_known:
+            features.K = self._assumed_K  # which the map may know better than the pair model by now
         return features
 
     def _encode(self, frame: Frame) -> Features:

@@ -129,7 +129,7 @@ class Initialization:
             placed = self.workspace.tracker.solve(pending.prediction, pending.K, first, guess)
             if placed is not None:
                 guess = placed.result.T_kf_cam
-                seen = Sighting.pack(first.id, pending.K, placed.agreed)
+                seen = self.workspace.tracker.sighting(first, pending.K, placed)
                 self.workspace.map.add_frame(FramePose(pending.frame_id, pending.stamp_ns, first.id, guess), seen)
         self._pending, self._passed = [], ()
         self._recent.clear()
@@ -150,9 +150,9 @@ class Initialization:
         rivals = any(other.cost < RIVAL_COST * best.cost and 2 * other.sure >= best.sure for other in others)
         return best if enough and best.share >= AGREEING_SHARE and not rivals else None
 
-    def _trace_back(self, first: Keyframe) -> list[tuple[FramePose, Sighting]]:
+    def _trace_back(self, first: Keyframe) -> list[tuple[FramePose, Sighting | None]]:
         """The frames right before the first keyframe, in order of time, as far back as they still see what it sees."""
-        found: list[tuple[FramePose, Sighting]] = []
+        found: list[tuple[FramePose, Sighting | None]] = []
         guess, seed = Sim3.identity(), None
         for passed in reversed(self._passed):
             tracked = self.workspace.tracker.track(passed.features, first, first.features, guess, seed)
@@ -160,7 +160,7 @@ class Initialization:
                 break
             guess, seed = tracked.result.T_kf_cam, tracked.matches
             pose = FramePose(passed.frame.id, passed.frame.stamp_ns, first.id, guess)
-            found.append((pose, Sighting.pack(first.id, passed.features.K, tracked.agreed)))
+            found.append((pose, self.workspace.tracker.sighting(first, passed.features.K, tracked)))
         return found[::-1]
 
     def _place_first(self, first: Keyframe) -> Keyframe:

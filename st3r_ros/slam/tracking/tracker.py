@@ -22,6 +22,7 @@ from st3r_ros.slam.keyframes.projection import (
     rays,
     sample,
 )
+from st3r_ros.slam.keyframes.sightings import Sighting
 from st3r_ros.slam.tracking.frame_pose import TrackingProblem, TrackingResult, track
 from st3r_ros.solver.residuals import Observations, PixelObservations, RayObservations
 from st3r_ros.types import Features, Keyframe, Matches, PairModel, PairPrediction
@@ -173,6 +174,10 @@ class Tracker:
         tracked = Tracked(prediction, problem, result)
         by_direction = tracked.agreeing >= MIN_AGREEING and share >= AGREEING_SHARE
         return tracked if result.trusted >= self.config.min_inliers or by_direction else None
+
+    def sighting(self, keyframe: Keyframe, K: np.ndarray, tracked: Tracked) -> Sighting | None:
+        """What is kept of a frame with intrinsics K (3, 3) for the bundle of the whole map; None where there will be none."""
+        return None if self.model.traits.monocular_depth else Sighting.pack(keyframe.id, K, tracked.agreed)
 
     def is_solid(self, tracked: Tracked) -> bool:
         """Whether enough matches agree on the pose to connect two keyframes by it, or to believe it without others."""
