@@ -87,10 +87,12 @@ def test_orb_slam3_is_told_the_lens():
 # Systems -------------------------------------------------------------------------------------------------------------------
 
 
-def test_colmap_places_the_images(recording):
+def test_colmap_places_the_images(tmp_path):
+    """On a way twice as long, where its error varies by a tenth from run to run instead of twofold."""
+    recording = record(TINY.replace("frames=60", "frames=120"), tmp_path, every=8)
     found = colmap(recording)
     errors, note = compared(found.trajectory, recording.truth, recording.stamps_ns)
-    assert len(found.trajectory) == 12 and found.ms > 0 and note == found.note == ""
+    assert len(found.trajectory) == len(recording.files) == 15 and found.ms > 0 and note == found.note == ""
     assert errors is not None and errors.ate_sim3 < 0.02 * errors.truth_spread
 
 
