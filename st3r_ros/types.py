@@ -116,6 +116,7 @@ class PairPrediction:
     error of `ModelTraits.relative_depth_sigma / sqrt(c)`.
     parallax_deg: angle between the two rays of a match, degrees, that a quarter of the matches exceed; 0 for a pure rotation, NaN
     when it was not computed.
+    putative: whether the matches were not checked to agree on one geometry.
     """
 
     matches: Matches
@@ -124,6 +125,7 @@ class PairPrediction:
     X_0_1: torch.Tensor | None = None
     conf0: torch.Tensor | None = None
     conf1: torch.Tensor | None = None
+    putative: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ class PairModel(Protocol[F]):
         T_0_1: SE3 | None = None,
         seed: Matches | None = None,
         dense: bool = True,
+        verified: bool = True,
     ) -> PairPrediction:
         """Pointmaps, confidences and matches of a pair.
 
@@ -191,6 +194,8 @@ class PairModel(Protocol[F]):
         prediction then has the scale of that pose.
         seed: approximate matches of image 1 with image 0, such as those of the previous frame.
         dense: False when only matches are needed; the pointmaps may then be None.
+        verified: False when putative matches do, because the caller knows about where the cameras are and asks again where they
+        do not fit; a model may verify them all the same.
         """
         ...
 

@@ -34,19 +34,22 @@ class TwoViewGeometry:
     parallax_deg: float
 
 
-def estimate_two_view(rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> TwoViewGeometry | None:
+def estimate_two_view(
+    rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int, *, quick: bool = False
+) -> TwoViewGeometry | None:
     """Relative pose from matched rays (N, 3) with z = 1, or None when fewer than `min_matches` agree on one.
 
     threshold: largest distance to the epipolar line, in units of the focal length. Five points and graph-cut RANSAC
     (Nister, PAMI 2004; Barath and Matas, CVPR 2018), at two thresholds, refined on the Sampson error of all inliers.
     (OpenCV's MAGSAC misses poses that most matches agree with when many points lie on one plane.)
+    quick: to tell right matches from wrong ones, not for the pose: one draw, refined once.
     """
     if len(rays0) < max(min_matches, 5):
         return None
     fits = []
-    for share in THRESHOLDS:
-        T = _drawn(rays0, rays1, share * threshold, min_matches)
-        T = None if T is None else _settled(T, rays0, rays1, threshold, min_matches)
+    for share in THRESHOLDS[:1] if quick else THRESHOLDS:
+        T = _drawn(rays0, rays1, share * threshold, min_matches, quick)
+        T = None if T is None else _settled(T, rays0, rays1, threshold, min_matches, 1 if quick else 2)
         fits += [] if T is None else [T]
     if not fits:
         return None
@@ -57,7 +60,7 @@ def estimate_two_view(rays0: np.ndarray, rays1: np.ndarray, threshold: float, mi
     return TwoViewGeometry(T_0_1, inliers, _parallax_deg(T_0_1, rays0[inliers], rays1[inliers]))
 
 
-def _drawn(rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> SE3 | None:
+def _drawn(rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int, quick: bool) -> SE3 | None:
     """The pose with the most inliers, by RANSAC."""
     x0, x1 = np.ascontiguousarray(rays0[:, :2]), np.ascontiguousarray(rays1[:, :2])
     E, mask = cv2.findEssentialMat(x1, x0, np.eye(3), method=cv2.USAC_ACCURATE, prob=0.999, threshold=threshold, maxIters=1000)
@@ -68,13 +71,13 @@ def _drawn(rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: 
     R_a, R_b, t = cv2.decomposeEssentialMat(E)
     rotation = _fit_rotation(rays0[inliers], rays1[inliers]).R
     R = max(R_a, R_b, key=lambda R: float((R * rotation).sum()))
-    starts = [SE3(R, t[:, 0]), *(SE3(rotation, axis) for axis in np.eye(3))]
+    starts = [SE3(R, t[:, 0]), *(() if quick else (SE3(rotation, axis) for axis in np.eye(3)))]
     return _best_fit(starts, rays0, rays1, inliers, threshold)
 
 
-def _settled(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> SE3 | None:
-    """A pose refined twice on its inliers: those of the first fit contain a few outliers that bias it."""
-    for _ in range(2):
+def _settled(T_0_1: SE3, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int, times: int) -> SE3 | None:
+    """A pose refined on its inliers, better twice: those of the first fit contain a few outliers that bias it."""
+    for _ in range(times):
         inliers = _inliers(T_0_1, rays0, rays1, threshold)
         if inliers.sum() < min_matches:
             return None

@@ -77,8 +77,9 @@ class NoisyDepthModel:
         T_0_1: SE3 | None = None,
         seed: Matches | None = None,
         dense: bool = True,
+        verified: bool = True,
     ) -> PairPrediction:
-        """Pointmaps in the pair's own scale, and matches; confident nonsense below 5 % overlap. T_0_1 and seed are not used."""
+        """Pointmaps in the pair's own scale, and matches; confident nonsense below 5 % overlap. All else is not used."""
         found = correspond(features0.view, features1.view, self._twins)
         overlaps = found.overlap >= MIN_OVERLAP
         matches = self._matches(found, features0, features1) if overlaps else self._random_matches(features0, features1)

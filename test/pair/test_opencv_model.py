@@ -163,6 +163,20 @@ def test_a_seed_leads_to_the_same_geometry(model, predict, room):
     assert len(prediction.matches) > 300 and np.median(match_errors(prediction, T_0_1, room)) < 1.0
 
 
+def test_matches_that_the_caller_verifies_are_not_searched_for_a_geometry(model, predict, room):
+    T_0_1 = MOTIONS["sideways"]
+    features = model.encode(room.frame(HOME, 0)), model.encode(room.frame(T_0_1, 1))
+    plain = model.predict(*features, seed=predict(T_0_1).matches, dense=False, verified=False)
+    assert np.isnan(plain.parallax_deg) and len(plain.matches) > 300
+    assert np.mean(match_errors(plain, T_0_1, room) < 1.0) > 0.9
+    # Without a seed, and where pointmaps are asked for, there is no geometry to verify them by.
+    for found in (
+        model.predict(*features, dense=False, verified=False),
+        model.predict(*features, seed=predict(T_0_1).matches, verified=False),
+    ):
+        assert found.parallax_deg > 0
+
+
 def test_adopted_points_are_the_ones_matched_afterwards(model, room):
     features = model.encode(room.frame(HOME, 0))
     wanted = torch.from_numpy(np.random.default_rng(0).uniform((40, 40), (280, 200), (80, 2)).astype(np.float32))

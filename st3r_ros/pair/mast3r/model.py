@@ -131,8 +131,10 @@ class MASt3RPairModel:
         T_0_1: SE3 | None = None,
         seed: Matches | None = None,
         dense: bool = True,
+        verified: bool = True,
     ) -> PairPrediction:
-        """Pointmaps in metres (with a metric checkpoint), confidences and matches of a pair; `T_0_1` is not used.
+        """Pointmaps in metres (with a metric checkpoint), confidences and matches of a pair; `T_0_1` is not used, `verified` not
+        either.
 
         Raises:
             DeviceMemoryError: it does not fit on the GPU.

@@ -44,6 +44,16 @@ class PixelPairs:
     pixels1: np.ndarray
     possible: int
 
+    @property
+    def survival(self) -> float:
+        """Share of what there could be."""
+        return len(self.pixels0) / max(self.possible, 1)
+
+    def chosen(self, kept: np.ndarray) -> Matches:
+        """Some of them, by a mask (N,)."""
+        pixels0, pixels1 = torch.from_numpy(self.pixels0[kept]), torch.from_numpy(self.pixels1[kept])
+        return Matches(pixels0, pixels1, torch.ones(len(pixels0)), max(self.possible, 1))
+
 
 class PointFinder:
     """Finds up to `max_points` corners and `max_features` described keypoints per image."""

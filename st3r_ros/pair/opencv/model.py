@@ -43,6 +43,20 @@ CONFIRMED = 0.9
 
 
 @dataclass(frozen=True, eq=False)
+class _Search:
+    """How the geometry of matches is found: they are compared with a known pose, or searched for one, well or quickly."""
+
+    T_0_1: SE3 | None = None
+    quick: bool = False
+
+    def geometry(self, rays0: np.ndarray, rays1: np.ndarray, threshold: float, min_matches: int) -> TwoViewGeometry | None:
+        """Of matched rays (N, 3); None when too few agree."""
+        if self.T_0_1 is None:
+            return estimate_two_view(rays0, rays1, threshold, min_matches, quick=self.quick)
+        return classify_matches(self.T_0_1, rays0, rays1, 2 * threshold, min_matches)
+
+
+@dataclass(frozen=True, eq=False)
 class _View:
     """Putative matches and the geometry that most of them agree with, if any."""
 
@@ -56,9 +70,7 @@ class _View:
     @property
     def matches(self) -> Matches:
         """Those that agree with the geometry; none without."""
-        kept = self.geometry.inliers if self.geometry else np.zeros(len(self.pairs.pixels0), bool)
-        pixels0, pixels1 = torch.from_numpy(self.pairs.pixels0[kept]), torch.from_numpy(self.pairs.pixels1[kept])
-        return Matches(pixels0, pixels1, torch.ones(len(pixels0)), max(self.pairs.possible, 1))
+        return self.pairs.chosen(self.geometry.inliers if self.geometry else np.zeros(len(self.pairs.pixels0), bool))
 
 
 class OpenCVPairModel:
@@ -110,9 +122,17 @@ class OpenCVPairModel:
         T_0_1: SE3 | None = None,
         seed: Matches | None = None,
         dense: bool = True,
+        verified: bool = True,
     ) -> PairPrediction:
-        """Matches of one epipolar geometry and, if `dense`, pointmaps in the scale of `T_0_1` (length 1 without it)."""
-        view = self._match(features0, features1, T_0_1, seed)
+        """Matches of one epipolar geometry and, if `dense`, pointmaps in the scale of `T_0_1` (length 1 without it).
+
+        verified: where False, corners that a seed leads to are not searched for a geometry, if enough of them are found; and
+        where there is none, the search is quick.
+        """
+        followed, quick = self._followed(features0, features1, seed), not (verified or dense)
+        if quick and followed is not None and seed is not None and followed.survival >= SURE_SURVIVAL:
+            return PairPrediction(followed.chosen(np.ones(len(followed.pixels0), bool)), math.nan, putative=True)
+        view = self._match(features0, features1, _Search(T_0_1, quick), followed)
         matches = view.matches
         parallax_deg = view.geometry.parallax_deg if view.geometry else 0.0
         if not dense:
@@ -132,48 +152,49 @@ class OpenCVPairModel:
         """Both orders of a pair; always at working size."""
         return reconstruct_by_prediction(self, image0, image1, stage)
 
-    def _match(self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None) -> _View:
-        """Optical flow from the corners of image 1; descriptors when it finds no common geometry for most of them.
+    def _match(self, features0: OpenCVFeatures, features1: OpenCVFeatures, search: _Search, followed: PixelPairs | None) -> _View:
+        """The followed corners of image 1; descriptors where most of them have no common geometry.
 
         Descriptors match other pixels than the corners, of which a keyframe knows the depths; so the corners are followed once
         more from where the descriptors' matches lead, and taken if they are not far fewer and both agree on the geometry.
         """
-        near = self._followed(features0, features1, T_0_1, seed)
+        near = self._corners_view(features0, features1, search, followed)
         if near is not None and near.count >= SURE_SURVIVAL * near.pairs.possible:
             return near
         self._finder.describe(features0)
         self._finder.describe(features1)
-        far = self._view(match_keypoints(features0, features1, self._config.match_ratio), features0.K, features1.K, T_0_1)
+        far = self._view(match_keypoints(features0, features1, self._config.match_ratio), features0.K, features1.K, search)
         if near is not None and near.count >= far.count:
             return near
         if far.count < self._config.min_matches:
             return _View(far.pairs, None)
-        near = self._followed(features0, features1, T_0_1, far.matches)
+        near = self._corners_view(features0, features1, search, self._followed(features0, features1, far.matches))
         if near is None or near.geometry is None or near.count < CORNERS_ENOUGH * far.count:
             return far
-        agreed = self._view(far.pairs, features0.K, features1.K, near.geometry.T_0_1)
+        agreed = self._view(far.pairs, features0.K, features1.K, _Search(near.geometry.T_0_1))
         return near if agreed.count >= CONFIRMED * far.count else far
 
-    def _followed(
-        self, features0: OpenCVFeatures, features1: OpenCVFeatures, T_0_1: SE3 | None, seed: Matches | None
-    ) -> _View | None:
-        """The view by optical flow; None when too few corners are followed or agree."""
+    def _followed(self, features0: OpenCVFeatures, features1: OpenCVFeatures, seed: Matches | None) -> PixelPairs | None:
+        """The corners of image 1 where optical flow leads; None when too few are found."""
         if features0.gray.shape != features1.gray.shape:  # needed by optical flow
             return None
         self._finder.detect_corners(features1)
         followed = follow_points(features0, features1, seed)
         survival = FLOW_SURVIVAL if seed is not None else UNSEEDED_SURVIVAL
-        if len(followed.pixels0) < max(3 * self._config.min_matches, survival * followed.possible):
-            return None
-        view = self._view(followed, features0.K, features1.K, T_0_1)
-        return view if view.count >= FLOW_SUCCESS * len(followed.pixels0) else None
+        enough = followed.survival >= survival and len(followed.pixels0) >= 3 * self._config.min_matches
+        return followed if enough else None
 
-    def _view(self, pairs: PixelPairs, K0: np.ndarray, K1: np.ndarray, T_0_1: SE3 | None) -> _View:
-        rays0, rays1 = rays(pairs.pixels0, K0), rays(pairs.pixels1, K1)
+    def _corners_view(
+        self, features0: OpenCVFeatures, features1: OpenCVFeatures, search: _Search, followed: PixelPairs | None
+    ) -> _View | None:
+        """The view by followed corners; None without any, or when too few agree."""
+        view = None if followed is None else self._view(followed, features0.K, features1.K, search)
+        return view if view is not None and view.count >= FLOW_SUCCESS * len(view.pairs.pixels0) else None
+
+    def _view(self, pairs: PixelPairs, K0: np.ndarray, K1: np.ndarray, search: _Search) -> _View:
         threshold = self._config.epipolar_threshold_px / K0[0, 0]
-        if T_0_1 is None:
-            return _View(pairs, estimate_two_view(rays0, rays1, threshold, self._config.min_matches))
-        return _View(pairs, classify_matches(T_0_1, rays0, rays1, 2 * threshold, self._config.min_matches))
+        geometry = search.geometry(rays(pairs.pixels0, K0), rays(pairs.pixels1, K1), threshold, self._config.min_matches)
+        return _View(pairs, geometry)
 
     def _dense(
         self,

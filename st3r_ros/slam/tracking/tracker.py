@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from st3r_ros.config import MapperConfig
 from st3r_ros.geometry.transforms import Sim3
+from st3r_ros.geometry.two_view import estimate_two_view
 from st3r_ros.slam.keyframes.fusion import fuse_pointmap, moved, unit_ratio
 from st3r_ros.slam.keyframes.projection import (
     INDEPENDENT_CLAIMS,
@@ -32,6 +34,11 @@ MIN_AGREEING, AGREEING_SHARE = 50, 0.7
 """So many matches, and this share of them, that agree are enough where few depths are known: they fix rotation and direction, and
 the few depths the length of the way."""
 MIN_INLIER_SHARE, SOLID_INLIER_SHARE = 0.3, 0.5
+FITTING_SHARE, FITTING_CLOSE_SHARE = 0.85, 0.7
+"""Of putative matches, those that agree on a pose, and of those with known depth, those that lie close, where little in the view
+moves by itself."""
+EPIPOLAR_PX, VERIFIED_SHARE = 1.5, 0.7
+"""How far from its epipolar line a match may lie, and how many of them must not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +68,12 @@ class Tracked:
     def inlier_share(self) -> float:
         """Share of the matches that agree on the pose."""
         return float(self.result.inliers.double().mean())
+
+    @property
+    def fits_well(self) -> bool:
+        """Whether so many matches agree on the pose that hardly anything else moves in the view."""
+        result = self.result
+        return self.inlier_share >= FITTING_SHARE and result.close >= FITTING_CLOSE_SHARE * result.known
 
     @property
     def median_distance(self) -> float:
@@ -93,10 +106,40 @@ class Tracker:
         """Pose of a frame relative to `keyframe`, from the guess `T_kf_cam`, or the `other` one where that fits better, and the
         matches `seed` of the frame before. None when too few points agree.
         """
-        prediction = self.model.predict(features, keyframe_features, seed=seed, dense=self.model.traits.monocular_depth)
-        self._newest = features, keyframe_features, prediction
         guesses = (T_kf_cam,) if other is None else (T_kf_cam, other)
-        return self.solve(prediction, features.K, keyframe, *guesses, K_known=features.K_known)
+        return self._matched(
+            features,
+            keyframe_features,
+            seed,
+            self.model.traits.monocular_depth,
+            lambda prediction: self.solve(prediction, features.K, keyframe, *guesses, K_known=features.K_known),
+        )
+
+    def _matched(
+        self,
+        features0: Any,
+        features1: Any,
+        seed: Matches | None,
+        dense: bool,
+        solve: Callable[[PairPrediction], Tracked | None],
+    ) -> Tracked | None:
+        """Solved with putative matches where these fit, with verified ones where they do not.
+
+        What moves in the view must not draw the camera along; but to find the geometry that most matches agree on takes longer
+        than all the rest.
+        """
+        newest = self._newest
+        if newest is not None and newest[0] is features0 and newest[1] is features1:
+            prediction = newest[2]
+        else:
+            prediction = self.model.predict(features0, features1, seed=seed, dense=dense, verified=False)
+        tracked = solve(prediction)
+        if prediction.putative and (tracked is None or not tracked.fits_well):
+            verified = _verified(prediction, features0, features1, self.config.min_inliers)
+            prediction = verified or self.model.predict(features0, features1, seed=seed, dense=dense)
+            tracked = solve(prediction)
+        self._newest = features0, features1, prediction
+        return tracked
 
     def solve(
         self, prediction: PairPrediction, K: np.ndarray, keyframe: Keyframe, *guesses: Sim3, K_known: bool = True
@@ -126,18 +169,18 @@ class Tracker:
 
         The pair that was tracked last, as a frame that was then made a keyframe, is not matched again.
         """
-        newest = self._newest
-        if newest is not None and newest[0] is features0 and newest[1] is features1:
-            prediction = newest[2]
-        else:
-            prediction = self.model.predict(features0, features1, seed=seed, dense=False)
-        if len(prediction.matches) < self.config.min_inliers:
-            return None
-        own = points_at(keyframe0, prediction.matches.pixels0)
-        depth = own.points[:, 2] if keyframe0.calibrated else own.points.norm(dim=1)
-        seen = observations_at(keyframe0, prediction.matches.pixels0)
+
+        def solve(prediction: PairPrediction) -> Tracked | None:
+            if len(prediction.matches) < self.config.min_inliers:
+                return None
+            own = points_at(keyframe0, prediction.matches.pixels0)
+            depth = own.points[:, 2] if keyframe0.calibrated else own.points.norm(dim=1)
+            seen = observations_at(keyframe0, prediction.matches.pixels0)
+            information = own.conf / self.model.traits.relative_depth_sigma**2
+            return self._solve(prediction, seen, keyframe1, (guess,), depth, information)
+
         guess = keyframe1.T_world_cam.inverse() @ keyframe0.T_world_cam
-        return self._solve(prediction, seen, keyframe1, (guess,), depth, own.conf / self.model.traits.relative_depth_sigma**2)
+        return self._matched(features0, features1, seed, False, solve)
 
     def _solve(
         self,
@@ -200,6 +243,16 @@ class Tracker:
         sigma = self.model.traits.relative_depth_sigma
         keyframe.X, keyframe.conf = fuse_pointmap(keyframe.X, keyframe.conf, X, prediction.conf1, sigma)
         return 1.0 / ratio
+
+
+def _verified(prediction: PairPrediction, features0: Any, features1: Any, min_matches: int) -> PairPrediction | None:
+    """The matches that agree on one geometry; None where too few do."""
+    matches = prediction.matches
+    rays0, rays1 = rays(matches.pixels0.numpy(), features0.K), rays(matches.pixels1.numpy(), features1.K)
+    found = estimate_two_view(rays0, rays1, EPIPOLAR_PX / features0.K[0, 0], min_matches, quick=True)
+    if found is None or found.inliers.mean() < VERIFIED_SHARE:
+        return None
+    return replace(prediction, matches=matches.chosen(torch.from_numpy(found.inliers)), putative=False)
 
 
 def fuse_depths(keyframe: Keyframe, tracked: Tracked, depth_sigma: float) -> None:
