@@ -21,8 +21,11 @@ def start_pair_model(name: str, checkpoint: str = "", config: Validated | None =
     return model
 
 
-def optimizer_thread() -> ThreadPoolExecutor:
-    """A thread for the global optimization, limited to one core to leave the others to the tracking."""
+def background_threads() -> ThreadPoolExecutor:
+    """Threads for what a mapper does beside tracking, each limited to one core to leave the others to the tracking.
+
+    Two, so that new keyframes do not wait for the optimization of the whole map.
+    """
     import torch
 
-    return ThreadPoolExecutor(1, thread_name_prefix="optimizer", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(2, thread_name_prefix="mapping", initializer=torch.set_num_threads, initargs=(1,))

@@ -167,7 +167,8 @@ F = TypeVar("F", bound=Features)
 class PairModel(Protocol[F]):
     """A two-view model: encode each image once, then predict the geometry of any pair of encoded images.
 
-    Its features are its own subclass F of `Features`; they are passed back only to the model.
+    Its features are its own subclass F of `Features`; they are passed back only to the model. Several threads may use it at once:
+    one tracks, another one completes keyframes.
     name: of what it computes with, as saved maps record it. traits: what it can do.
     """
 
@@ -359,6 +360,7 @@ class MappingUpdate:
     T_odom_cam: pose of the camera by odometry, None without it or where it cannot be true. odometry_fault: why not, else "".
     odometry_doubt: how odometry that is used contradicts the camera, else "".
     note: the message if it is about a rare event, else "".
+    completed_keyframes: ids of those that have got their dense depth and ties, which may take longer than a frame.
     """
 
     frame_id: int
@@ -375,6 +377,7 @@ class MappingUpdate:
     odometry_fault: str = ""
     odometry_doubt: str = ""
     note: str = ""
+    completed_keyframes: tuple[int, ...] = ()
 
 
 class LocalizationStatus(enum.Enum):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from st3r_ros.pair import load_pair_model
-from st3r_ros.runtime import optimizer_thread, start_pair_model
+from st3r_ros.runtime import background_threads, start_pair_model
 
 
 @pytest.fixture(autouse=True)
@@ -25,5 +25,5 @@ def test_the_library_leaves_the_threads_alone_and_a_process_of_ours_sets_them():
 
 
 def test_the_optimizer_has_one_core():
-    with optimizer_thread() as executor:
+    with background_threads() as executor:
         assert executor.submit(torch.get_num_threads).result() == 1

@@ -12,6 +12,7 @@ from st3r_ros.errors import MapFileError
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.culling import Culler
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.local_mapping import LocallyMapped, LocalMapping
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
 from st3r_ros.slam.mapping_step import MappingStep
 from st3r_ros.slam.optimization.correction import GlobalOptimizer
@@ -19,7 +20,6 @@ from st3r_ros.slam.optimization.global_bundle import BundleReport, adjust_map
 from st3r_ros.slam.optimization.odometry_check import OdometryCheck
 from st3r_ros.slam.optimization.odometry_way import OdometryWay
 from st3r_ros.slam.optimization.scale import ScaleEstimator
-from st3r_ros.slam.places.loops import LoopFinder
 from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.slam.tracking.fitted_images import FittedImages
 from st3r_ros.slam.tracking.frontend import Frontend
@@ -41,7 +41,8 @@ NO_MAP = "There is no map to find the camera in; load one."
 class Mapper:
     """Builds a `KeyframeMap` from frames, with any pair model. Not thread-safe: one thread calls it.
 
-    executor: runs the optimization of the whole map after a loop; None runs it within `register_frame`, for repeatable runs.
+    executor: runs what takes time: what a new keyframe shows beyond the tracking, the optimization of the newest ones, and that
+    of the whole map after a loop. None runs it within `register_frame`, for repeatable runs.
     relocalizer: when a lost camera is accepted as found.
     """
 
@@ -82,7 +83,7 @@ class Mapper:
         features = self._encoded(frame)
         step.lap("encode")
 
-        self._correct(step)  # apply the result of the optimization of the whole map since the last frame
+        self._catch_up(step)
         if self.state in (MappingState.WAITING, MappingState.INITIALIZING):
             self._start(frame, features, step)
         elif self.state is MappingState.LOST:
@@ -92,10 +93,6 @@ class Mapper:
         else:
             self._track(frame, features, step)
         self._check_camera(frame, features, step)
-        if step.new_keyframe is not None:
-            self._close_loops(self.map.keyframes[step.new_keyframe], step)
-            step.changed |= set(self._builder.optimize())
-            step.lap("optimize")
         self._correct_scale(step)
         return step.update(frame, self.state, self.map)
 
@@ -158,11 +155,11 @@ class Mapper:
 
     def _track(self, frame: Frame, features: Any, step: MappingStep) -> None:
         """Against the current keyframe; where that shows too little of the view, against another one of the map, or a new one."""
-        tracked = self._frontend.follow(frame, features)
+        tracked = self._follow(frame, features, step)
         if tracked is None and self._frontend.previous is not None and self._has_room(step):
             # A sudden move: the last frame is nearer to this one than the keyframe is. Make it the keyframe and try again.
             self._promote(*self._frontend.previous, step)
-            tracked = self._frontend.follow(frame, features)
+            tracked = self._follow(frame, features, step)
         step.lap("track")
         if tracked is None:
             self._lose(step)
@@ -175,6 +172,14 @@ class Mapper:
         self._accept(frame, features, tracked, step)
         if changed and self._has_room(step):
             self._promote(frame, features, tracked, step)
+
+    def _follow(self, frame: Frame, features: Any, step: MappingStep) -> Tracked | None:
+        """Against the current keyframe; where that fails, once more when its depth is known."""
+        tracked = self._frontend.follow(frame, features)
+        if tracked is None and self._local.surveying:
+            self._catch_up(step, wait=True)
+            tracked = self._frontend.follow(frame, features)
+        return tracked
 
     def _accept(self, frame: Frame, features: Any, tracked: Tracked, step: MappingStep) -> None:
         """Records the pose of the frame and fuses it into the keyframe."""
@@ -214,27 +219,36 @@ class Mapper:
     def _promote(self, frame: Frame, features: Any, tracked: Tracked, step: MappingStep) -> None:
         """Makes the newest tracked frame a keyframe."""
         assert self._frontend.keyframe is not None
-        keyframe = self._builder.add_keyframe(frame, features, self._frontend.keyframe, tracked)
+        previous = self._frontend.keyframe
+        keyframe = self._builder.add_keyframe(frame, features, previous, tracked)
         self.map.promote_last_frame(FramePose(frame.id, frame.stamp_ns, keyframe.id, Sim3.identity()))
         self._frontend.enter(keyframe)
         step.new_keyframe = keyframe.id
         step.changed.add(keyframe.id)
+        self._local.begin(keyframe, previous, tracked)
         step.lap("keyframe")
+        self._catch_up(step)
 
-    def _close_loops(self, keyframe: Keyframe, step: MappingStep) -> None:
-        """Checks whether the new keyframe shows a place that is already in the map."""
-        if not self.config.loop_closure:
-            return
-        recent = set(list(self.map.keyframes)[-self.config.window_size :])
-        found = self._loop_finder.search(keyframe, recent)
-        self.map.loops_rejected += found.rejected
-        self._optimizer.close([self._builder.edge(keyframe, loop.other, loop.matches, "loop") for loop in found.loops])
-        step.lap("loops")
+    def _catch_up(self, step: MappingStep, *, wait: bool = False) -> None:
+        """Applies what was found out about the map since the last frame. wait: for what the newest keyframe shows."""
+        while (found := self._local.apply(wait=wait and self._local.surveying)) is not None:
+            self._take(found, step)
+            self._correct(step)
         self._correct(step)
 
-    def _correct(self, step: MappingStep) -> None:
+    def _take(self, found: LocallyMapped | None, step: MappingStep) -> None:
+        if found is None:
+            return
+        if found.completed is not None:
+            step.completed.append(found.completed.id)
+        step.changed |= {*step.completed, *found.moved}
+        self.map.loops_rejected += found.loops_rejected
+        self._optimizer.close(list(found.loops))
+        step.lap("optimize")
+
+    def _correct(self, step: MappingStep, *, wait: bool = False) -> None:
         """Applies the result of the optimization of the whole map, completely between two frames."""
-        correction = self._optimizer.step()
+        correction = None if self._local.surveying else self._optimizer.step(wait=wait)
         if correction is None:
             return
         self.map.loops_rejected += len(correction.rejected)
@@ -246,7 +260,7 @@ class Mapper:
 
     def _correct_scale(self, step: MappingStep) -> None:
         """Rescales the map when its metric scale has changed: one event for poses, clouds and status."""
-        change = None if self.frozen else self._scale.update(self.map)
+        change = None if self.frozen or self._local.surveying else self._scale.update(self.map)
         if change is not None:
             step.changed |= set(self.map.keyframes)
             step.rescaled, step.message = change.factor, f"{step.message} {change.message}".lstrip()
@@ -255,6 +269,7 @@ class Mapper:
         """Whether the map can take another keyframe; drops redundant ones if full."""
         if self.frozen or self._frontend.keyframe is None:
             return False
+        self._catch_up(step, wait=True)
         protected = {self._frontend.keyframe.id, *list(self.map.keyframes)[-PROTECTED_KEYFRAMES:]}
         has_room = self._culler.make_room(protected)
         step.changed |= self._culler.take_dropped()
@@ -325,12 +340,25 @@ class Mapper:
         self._loaded, self._loaded_frames, self.state = True, len(keyframe_map.frames), MappingState.LOST
         self._unchecked = CAMERA_CHECKS * CAMERA_CHECK_FRAMES
 
+    def catch_up(self, *, wait: bool = False) -> MappingStep:
+        """Applies what other threads have found out about the map since the last frame; returns what has changed by that.
+
+        For when no frame comes: the next one begins with it. wait: until nothing is left to find out, as at the end of a run.
+        """
+        step = MappingStep()
+        self._catch_up(step)
+        while wait and (self._local.busy or self._optimizer.busy):
+            self._take(self._local.apply(wait=True), step)
+            self._correct(step, wait=True)
+        return step
+
     def refine(self, notify: Callable[[str], None] = lambda sentence: None) -> BundleReport | None:
         """Adjusts the whole map at the end of a run: keyframes, frames and points together. None where nothing is to be adjusted.
 
         Not for a frozen map, nor for a model that sees depth in one image: its pointmaps hold the map better than its matches.
         notify: is told what is done, in sentences.
         """
+        self.catch_up(wait=True)
         if self.frozen or self._model.traits.monocular_depth or len(self.map.keyframes) < 2:
             return None
         report = adjust_map(self.map, notify)
@@ -397,7 +425,7 @@ class Mapper:
         self._relocalizer.search(workspace)
         self._initialization, self._builder = initialization, initialization.builder
         self._frontend = Frontend(workspace, self._relocalizer)
-        self._loop_finder = LoopFinder(workspace)
+        self._local = LocalMapping(self._builder, self._executor)
         self._optimizer = GlobalOptimizer(workspace.map, self._model.traits.relative_depth_sigma, self._executor)
         self._culler = Culler(workspace, self._builder)
         self._odometry, self._odometry_way = OdometryCheck(), OdometryWay()

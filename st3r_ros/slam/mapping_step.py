@@ -16,11 +16,15 @@ from st3r_ros.types import Frame, MappingState, MappingUpdate
 
 @dataclass(eq=False)
 class MappingStep:
-    """The events while one frame is registered. note: a rare event, said instead of `message`."""
+    """The events while one frame is registered, or between two.
+
+    changed, completed: as in `MappingUpdate`. note: a rare event, said instead of `message`.
+    """
 
     timings_ms: dict[str, float] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
     new_keyframe: int | None = None
+    completed: list[int] = field(default_factory=list)
     message: str = ""
     note: str = ""
     rescaled: float = 1.0
@@ -63,4 +67,5 @@ class MappingStep:
             self.odometry_fault,
             self.odometry_doubt,
             self.note,
+            tuple(self.completed),
         )

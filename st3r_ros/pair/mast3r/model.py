@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +40,23 @@ MIN_SHARE_FOLLOWED = 0.1
 """Below this share of pixels matched by projection, the views differ too much for it and descriptors are used."""
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate[MASt3RPairModel, P], R],
+) -> Callable[Concatenate[MASt3RPairModel, P], R]:
+    """Other threads wait: the network keeps its last outputs and its graphs' memory from call to call."""
+
+    @functools.wraps(method)
+    def locked(self: MASt3RPairModel, /, *arguments: P.args, **options: P.kwargs) -> R:
+        with self.lock:
+            return method(self, *arguments, **options)
+
+    return locked
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
     """image: (h, w, 3) uint8 at working size. input: the same as the network takes it, (1, 3, h, w) on its device."""
@@ -47,7 +67,7 @@ class PreparedImage:
 
 
 class MASt3RPairModel:
-    """Follows the `PairModel` protocol, on the device and in the precision of the network. Not thread-safe.
+    """Follows the `PairModel` protocol, on the device and in the precision of the network, one thread at a time.
 
     Tensors of a prediction are on the CPU, where the mapping runs; `infer` returns them on the network's device.
     """
@@ -72,6 +92,7 @@ class MASt3RPairModel:
         batch_size = self.config.batch_size if network.device.type == "cuda" else 1
         self._inference = Inference(network, mode=mode, batch_size=batch_size)
         self._retrieval = retrieval
+        self.lock = threading.RLock()
         self._estimated_K: dict[ImagePlan, np.ndarray] = {}
         self._last: tuple[Pair, PairOutput] | None = None
 
@@ -80,6 +101,7 @@ class MASt3RPairModel:
         """Longer side of the working images, pixels."""
         return self.config.image_size or self.network.config.working_size
 
+    @_one_at_a_time
     def encode(self, frame: Frame) -> MASt3RFeatures:
         """Working image, intrinsics and tokens of an undistorted frame.
 
@@ -110,6 +132,7 @@ class MASt3RPairModel:
         working = pixels.cpu().numpy()  # now, while the device is not busy
         return PreparedImage(plan, working, normalize(pixels[None], self.network.dtype))
 
+    @_one_at_a_time
     def tokenize(self, prepared: PreparedImage) -> MASt3RFeatures:
         """The second half of `see`."""
         tokens = self._inference.encode(prepared.input)[0]
@@ -117,10 +140,12 @@ class MASt3RPairModel:
         grid = height // patch, width // patch
         return MASt3RFeatures(prepared.image, np.full((3, 3), np.nan), False, tokens, grid, prepared.plan)
 
+    @_one_at_a_time
     def infer(self, pairs: Sequence[Pair], *, pointmaps: bool = True, descriptors: bool = True) -> list[PairOutput]:
         """The network outputs of each pair, on its device: see `Inference.infer`. Both orders of a pair make it symmetric."""
         return self._inference.infer(pairs, pointmaps=pointmaps, descriptors=descriptors)
 
+    @_one_at_a_time
     @naming_full_memory()
     @torch.no_grad()
     def predict(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import cv2
@@ -56,10 +57,11 @@ class PixelPairs:
 
 
 class PointFinder:
-    """Finds up to `max_points` corners and `max_features` described keypoints per image."""
+    """Finds up to `max_points` corners and `max_features` described keypoints per image. Several threads may use it."""
 
     def __init__(self, max_points: int, max_features: int) -> None:
         self._max_points = max_points
+        self._lock = threading.Lock()
         self._sift = cv2.SIFT_create(nfeatures=max_features, contrastThreshold=0.02, edgeThreshold=12)
 
     def detect_corners(self, features: OpenCVFeatures) -> None:
@@ -75,11 +77,12 @@ class PointFinder:
 
     def describe(self, features: OpenCVFeatures) -> None:
         """SIFT keypoints with RootSIFT descriptors."""
-        if features.keypoints is not None:
-            return
-        keypoints, descriptors = self._sift.detectAndCompute(features.gray, _where_allowed(features))
-        features.keypoints = np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2)
-        features.descriptors = torch.from_numpy(root_sift(descriptors))
+        with self._lock:
+            if features.keypoints is not None:
+                return
+            keypoints, descriptors = self._sift.detectAndCompute(features.gray, _where_allowed(features))
+            features.descriptors = torch.from_numpy(root_sift(descriptors))
+            features.keypoints = np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2)
 
     def _fresh_corners(self, features: OpenCVFeatures, taken: np.ndarray) -> np.ndarray:
         gray, allowed = features.gray, _where_allowed(features)
@@ -118,8 +121,9 @@ def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, seed: Ma
     assert points1 is not None
     if len(points1) == 0:
         return PixelPairs(points1, points1, 0)
-    if features1.patches is None:
-        features1.patches = Patches.of(features1.gray, points1)
+    patches1 = features1.patches
+    if patches1 is None:
+        patches1 = features1.patches = Patches.of(features1.gray, points1)
     guess = points1.copy()
     if seed is not None and len(seed):
         seed1, seed0 = seed.pixels1.cpu().numpy(), seed.pixels0.cpu().numpy()
@@ -128,10 +132,10 @@ def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, seed: Ma
     if len(points1) > 10 * FLOW_PROBE:
         # Views too far apart, for which the search is slowest, are detected with a few points.
         some = slice(None, None, FLOW_PROBE)
-        probe = _follow(features0, features1.gray, points1[some], features1.patches[some], guess[some])
+        probe = _follow(features0, features1.gray, points1[some], patches1[some], guess[some])
         if len(probe.pixels0) < FLOW_PROBE_SURVIVAL * probe.possible:
             return PixelPairs(points1[:0], points1[:0], len(points1))
-    return _follow(features0, features1.gray, points1, features1.patches, guess)
+    return _follow(features0, features1.gray, points1, patches1, guess)
 
 
 def _follow(

@@ -74,7 +74,7 @@ class _View:
 
 
 class OpenCVPairModel:
-    """Follows the `PairModel` protocol. Not thread-safe: one model per mapper."""
+    """Follows the `PairModel` protocol."""
 
     name = "opencv"
 

@@ -6,6 +6,8 @@ Half of the usual working size keeps the features that are repeatable under othe
 
 from __future__ import annotations
 
+import threading
+
 import cv2
 import numpy as np
 import torch
@@ -24,14 +26,16 @@ class PlaceDescriber:
 
     def __init__(self, vocabulary: Vocabulary | None = None) -> None:
         self._vocabulary = vocabulary or shipped_vocabulary()
-        self._sift = place_features()
+        self._sift, self._lock = place_features(), threading.Lock()
 
     def describe(self, gray: np.ndarray, mask: np.ndarray | None = None) -> torch.Tensor:
         """Descriptor (D,) float32 of unit length of a grey image (h, w) uint8.
 
         Zero when the image has no features.
         """
-        return self._vocabulary.aggregate(torch.from_numpy(local_descriptors(self._sift, gray, mask)))
+        with self._lock:
+            descriptors = local_descriptors(self._sift, gray, mask)
+        return self._vocabulary.aggregate(torch.from_numpy(descriptors))
 
 
 def place_features() -> cv2.SIFT:

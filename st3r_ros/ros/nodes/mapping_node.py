@@ -33,7 +33,7 @@ from st3r_ros.ros.outputs.diagnostics import InputHealth
 from st3r_ros.ros.outputs.mapping_outputs import MappingOutputs
 from st3r_ros.ros.outputs.status import memory_health, processing_health, status_message, tracking_health
 from st3r_ros.ros.qos import OVERRIDABLE, latched
-from st3r_ros.runtime import optimizer_thread
+from st3r_ros.runtime import background_threads
 from st3r_ros.slam.mapper import NO_MAP, Mapper
 from st3r_ros.srv import ExportMap, LoadMap, SaveMap
 
@@ -65,7 +65,7 @@ class MappingNode(ManagedNode):
             check_output_folder(Path(config.output_dir))
         self._static_mask = read_mask(config.mask_file)
         model = self._load_pair_model(config.pair_model, config.checkpoint)
-        self._optimizer = optimizer_thread()
+        self._optimizer = background_threads()
         mapper = Mapper(model, settings.mapper, self._optimizer, settings.relocalizer)
         mapping = MappingRun(mapper, unusable=(St3rError,))
         files = MapFiles(mapping, model, config)

@@ -117,6 +117,7 @@ class MappingSession:
         Raises:
             St3rError: nothing was saved.
         """
+        self._catch_up(wait=True)
         return self._files.save(folder)
 
     def save_at_end(self) -> None:
@@ -125,7 +126,7 @@ class MappingSession:
             self._logger.info("The map is not saved: it is empty.")
             return
         try:
-            self._logger.info(self._files.save(""))
+            self._logger.info(self.save_map(""))
         except St3rError as error:
             self._logger.error(str(error))
 
@@ -135,6 +136,7 @@ class MappingSession:
         Raises:
             St3rError: nothing was written.
         """
+        self._catch_up(wait=True)
         return self._files.export(kind, path, self.settings.cloud, self.outputs.whole_cloud)
 
     def expect(self, pose: PoseWithCovarianceStamped) -> None:
@@ -210,7 +212,14 @@ class MappingSession:
 
     def idle(self) -> None:
         """Publishes changes while no image waits."""
+        self._catch_up()
         self.outputs.poll(idle=True)
+
+    def _catch_up(self, *, wait: bool = False) -> None:
+        """As `Mapper.catch_up`."""
+        step = self.mapper.catch_up(wait=wait)
+        if step.changed:
+            self.outputs.follow(step.completed)
 
     def spare(self) -> bool:
         """Continues building messages between two images; whether there is more to do."""
@@ -218,6 +227,7 @@ class MappingSession:
 
     def finish(self, output_dir: str) -> None:
         """Publishes the last state of the map and writes the results, if a folder is given and frames were mapped."""
+        self._catch_up(wait=True)
         if not output_dir or not self.run.recorder.frames:
             self.outputs.flush()
             return

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,16 +78,21 @@ class MappingOutputs:
         if update.T_world_cam is not None and update.covariance is not None:
             self._publish_pose(update.T_world_cam, update.covariance)
             self._publish_transform(update, update.T_world_cam)
-        if update.new_keyframe is not None and self._keyframe_cloud.get_subscription_count():
-            self._publish_keyframe_cloud(update.new_keyframe)
-        if update.T_world_cam is not None or update.changed_keyframes:
+        if update.T_world_cam is not None:
             self._path_output.mark()
         if update.changed_keyframes:
-            self.mark_changed()
+            self.follow(update.completed_keyframes)
         if update.rescaled != 1.0:
             self._map_cloud.rescale(update.rescaled)
             self.flush()  # the unit has changed: cloud, keyframes and path are published with the pose
         self.poll(idle=False)
+
+    def follow(self, completed: Sequence[int]) -> None:
+        """Keyframes have changed. completed: ids of those that have got their dense depth."""
+        for keyframe_id in completed:
+            if keyframe_id in self._mapper.map.keyframes and self._keyframe_cloud.get_subscription_count():
+                self._publish_keyframe_cloud(keyframe_id)
+        self.mark_changed()
 
     def begin_anew(self) -> None:
         """Publishes another map; the path starts here, also in a loaded map."""

@@ -4,39 +4,47 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from st3r_ros.geometry.transforms import SE3, Sim3
-from st3r_ros.slam.keyframes.fusion import distrust_specks, fuse_pointmap, moved, smooth_correction
+from st3r_ros.slam.keyframes.fusion import distrust_specks, fuse_pointmap, moved
 from st3r_ros.slam.keyframes.memory import retire, revive
 from st3r_ros.slam.keyframes.projection import pixel_index, rays, sample
+from st3r_ros.slam.keyframes.survey import CARRIED_SHARE, Survey, Surveyor
+from st3r_ros.slam.optimization.later import poses_now
 from st3r_ros.slam.optimization.scale import NETWORK_SIGMA
 from st3r_ros.slam.optimization.window import WindowResult, optimize_window
-from st3r_ros.slam.places.covisibility import PosedCamera
 from st3r_ros.slam.tracking.start_fit import StartFit
 from st3r_ros.slam.tracking.tracker import CarriedPoints, Tracked, carried_points
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Edge, Features, Frame, Keyframe, MapScale, Matches, PairPrediction
 
-RECENT_KEYFRAMES = 2
-COVISIBLE_KEYFRAMES = 4
-MIN_OVERLAP = 0.25
 INITIAL_MEDIAN_DEPTH = 2.0
 MAX_CONF = 100.0
 TRIANGULATED_SIGMA = 0.5
 FIT_INFORMATION = 1.0
-NEW_POINT_PX = 2.0
-"""A corner of a new keyframe that is farther from all its matches is a point of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """What was found for the newest keyframes. then: poses of all that took part, when it was looked for. fixed: ids."""
+
+    then: dict[int, Sim3]
+    fixed: set[int]
+    result: WindowResult
 
 
 class MapBuilder:
-    """Adds keyframes to a map and optimizes its newest part."""
+    """Adds keyframes to a map and optimizes its newest part. surveyor: finds what completes a new keyframe."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._model, self._map, self._tracker = workspace.model, workspace.map, workspace.tracker
         self._store, self._places = workspace.store, workspace.places
+        self.surveyor = Surveyor(workspace)
         self._next_id = max(workspace.map.keyframes, default=-1) + 1
 
     def begin_anew(self) -> None:
@@ -93,61 +101,62 @@ class MapBuilder:
         if self._model.traits.monocular_depth:
             conf = distrust_specks(X, conf, self._model.traits.relative_depth_sigma)
         first.X, first.conf = X * scale, conf
-        self._places.update(first)
+        first.descriptor = self._model.describe(self._store.of(first)).float().cpu()
+        self._places.add(first)
         return True
 
     def add_keyframe(self, frame: Frame, features: Features, previous: Keyframe, tracked: Tracked) -> Keyframe:
-        """Makes a tracked frame a keyframe: pointmap from its pair with `previous`, edges to the keyframes around it."""
-        T_kf_cam = tracked.result.T_kf_cam.se3()
-        prediction, fused = tracked.prediction, True
-        if prediction.X_0_0 is None:
-            features_of_previous = self._store.of(previous)
-            prediction = self._model.predict(features, features_of_previous, T_0_1=T_kf_cam.inverse(), seed=tracked.matches)
-            fused = False
-        assert prediction.X_0_0 is not None and prediction.conf0 is not None
-        carried = carried_points(tracked)
-        correction = self._correction(prediction.X_0_0, prediction.conf0, carried)
-        X, conf = prediction.X_0_0 * correction, prediction.conf0.clone()
-        if not fused and prediction.X_0_1 is not None and prediction.conf1 is not None:
-            self._fuse_back(previous, prediction.X_0_1 * correction, prediction.conf1, T_kf_cam)
-        if self._model.traits.monocular_depth:
-            conf = distrust_specks(X, conf, self._model.traits.relative_depth_sigma)
+        """Makes a tracked frame a keyframe, with the depth that tracking knows; `complete` gives it the rest."""
+        T_kf_cam, prediction = tracked.result.T_kf_cam.se3(), tracked.prediction
+        carried, (h, w) = carried_points(tracked), features.image.shape[:2]
+        X, conf = torch.zeros(h, w, 3), torch.zeros(h, w)
+        if prediction.X_0_0 is not None and prediction.conf0 is not None:
+            X = prediction.X_0_0 * self.surveyor.correction(prediction.X_0_0, prediction.conf0, carried)
+            conf = prediction.conf0.clone()
+            if self._model.traits.monocular_depth:
+                conf = distrust_specks(X, conf, self._model.traits.relative_depth_sigma)
         self._carry_over(X, conf, carried)
         keyframe = self._insert(frame, features, previous.T_world_cam @ T_kf_cam, X, conf)
         self._model.adopt(features, tracked.agreed.pixels0)
-        self._connect(keyframe, previous, tracked)
+        self._map.add_edge(self.edge(keyframe, previous, tracked.agreed, "sequential"))
         return keyframe
 
-    def _correction(self, X: torch.Tensor, conf: torch.Tensor, carried: CarriedPoints) -> torch.Tensor:
-        """Factor of a prediction's pointmap to agree with the carried-over points: a number, or a field (h, w, 1)."""
-        claimed = sample(X, carried.pixels)
-        both = sample(conf, carried.pixels) > 0
-        if int(both.sum()) < self._tracker.config.min_inliers:
-            return X.new_ones(1)
-        log_ratio = (carried.X[both].norm(dim=1) / claimed[both].norm(dim=1).clamp_min(1e-9)).log()
-        if not self._model.traits.monocular_depth:
-            return log_ratio.median().exp().float()
-        weight = carried.information[both].clamp_max(1e4)
-        return smooth_correction(carried.pixels[both], log_ratio, weight / weight.mean(), *conf.shape).exp()[..., None]
+    def complete(self, survey: Survey) -> None:
+        """Gives a new keyframe what was found for it, and by it for the one before."""
+        keyframe, dense = survey.keyframe, survey.dense
+        keyframe.descriptor = survey.descriptor
+        if dense is not None:
+            keyframe.X, keyframe.conf = dense.with_known(keyframe.X, keyframe.conf)
+        if dense is not None and dense.X_before is not None and dense.conf_before is not None:
+            self._fuse_back(survey.previous, dense.X_before, dense.conf_before, survey.T_previous)
+        self._places.add(keyframe)
+        for other, matches in survey.ties:
+            self._map.add_edge(self.edge(keyframe, other, matches, "sequential"))
 
-    def optimize(self) -> list[int]:
-        """Optimizes the newest keyframes, with the older ones that see the same things; the ids of those that moved."""
-        newest = [self._map.keyframes[k] for k in list(self._map.keyframes)[-self._tracker.config.window_size :]]
-        ids = {k.id for k in newest}
-        edges = list({(e.i, e.j): e for k in newest for e in self._map.edges_of(k.id)}.values())
-        seen_again = {other for e in edges for other in (e.i, e.j)} - ids
+    def optimization(self) -> Callable[[], Optimum | None]:
+        """Work for any thread: the newest keyframes optimized, with the older ones that see the same things."""
+        newest = list(self._map.keyframes)[-self._tracker.config.window_size :]
+        edges = list({(e.i, e.j): e for k in newest for e in self._map.edges_of(k)}.values())
+        seen_again = {other for e in edges for other in (e.i, e.j)} - set(newest)
         # Keyframes before the window are fixed; without such neighbours the oldest keyframe of the window is.
-        fixed = seen_again or {newest[0].id}
-        window = [self._map.keyframes[k] for k in sorted(ids | seen_again)]
-        if len(window) < 2:
-            return []
-        result = optimize_window(window, edges, fixed, *self._hold_of_depths())
-        if result is None:
-            return []
-        self._map.move({k.id: result.poses[k.id] for k in newest})
+        fixed = seen_again or {newest[0]}
+        window = [replace(self._map.keyframes[k]) for k in sorted(seen_again | set(newest))]
+        hold = self._hold_of_depths()
+
+        def solve() -> Optimum | None:
+            result = optimize_window(window, edges, fixed, *hold) if len(window) > 1 else None
+            return None if result is None else Optimum({k.id: k.T_world_cam for k in window}, fixed, result)
+
+        return solve
+
+    def take(self, optimum: Optimum) -> list[int]:
+        """Moves the keyframes to where they were found to be; the ids of those that moved."""
+        result, then, fixed = optimum.result, optimum.then, optimum.fixed
+        poses = poses_now(self._map, then, {k: T for k, T in result.poses.items() if k not in fixed}, sorted(fixed))
+        self._map.move(poses)
         if not self._model.traits.monocular_depth:
-            self._take_depths(newest, result)
-        return [k.id for k in newest]
+            self._take_depths([self._map.keyframes[k] for k in poses if k in then], result)
+        return list(poses)
 
     def _hold_of_depths(self) -> tuple[float, float]:
         """Relative error of a depth of confidence 1, and the confidence that counts at most, in the window.
@@ -175,7 +184,6 @@ class MapBuilder:
             retire(self._map.keyframes[keyframe_id])
 
     def _insert(self, frame: Frame, features: Features, T_world_cam: Sim3, X: torch.Tensor, conf: torch.Tensor) -> Keyframe:
-        descriptor = self._model.describe(features).float().cpu()
         keyframe = Keyframe(
             id=self._next_id,
             frame_id=frame.id,
@@ -187,7 +195,6 @@ class MapBuilder:
             K=features.K,
             K_known=features.K_known,
             calibrated=features.K_known or not self._model.traits.monocular_depth,
-            descriptor=descriptor,
             features=features,
             source=frame.source,
             lens=frame.lens,
@@ -202,57 +209,27 @@ class MapBuilder:
 
     def _fuse_back(self, previous: Keyframe, X_cam: torch.Tensor, conf: torch.Tensor, T_kf_cam: SE3) -> None:
         """Fuses the pair's pointmap of the previous keyframe, given in the new camera, into its canonical one."""
+        packed = previous.X.dtype == torch.float16
+        revive(previous)
         X = moved(X_cam, T_kf_cam.sim3(1.0))
         previous.X, previous.conf = fuse_pointmap(previous.X, previous.conf, X, conf, self._model.traits.relative_depth_sigma)
+        if packed:
+            retire(previous)
 
     def _carry_over(self, X: torch.Tensor, conf: torch.Tensor, points: CarriedPoints) -> None:
         """Puts the depths known from earlier keyframes, which rest on more views, at their pixels of the new one."""
         column, row = pixel_index(points.pixels, conf.shape[1], conf.shape[0])
         known = (points.information * self._model.traits.relative_depth_sigma**2).to(conf.dtype)
-        better = (known > 0.5 * conf[row, column]) & (points.X[:, 2] > 0)
+        better = (known > CARRIED_SHARE * conf[row, column]) & (points.X[:, 2] > 0)
         row, column = row[better], column[better]
         X[row, column] = points.X[better].to(X.dtype)
         conf[row, column] = known[better]
 
-    def _connect(self, keyframe: Keyframe, previous: Keyframe, tracked: Tracked) -> None:
-        """Edges to the previous keyframe and, where they still share a view, to those around it in the graph."""
-        self._map.add_edge(self.edge(keyframe, previous, self._with_new_points(keyframe, previous, tracked), "sequential"))
-        around = self._places.near(previous.id) - {keyframe.id, previous.id}
-        recent = around & set(list(self._map.keyframes)[-1 - RECENT_KEYFRAMES :])
-        camera, others = PosedCamera.of(keyframe, keyframe.T_world_cam), RECENT_KEYFRAMES + COVISIBLE_KEYFRAMES - len(recent)
-        seen = self._places.covisible(camera, recent, at_least=MIN_OVERLAP)
-        seen += self._places.covisible(camera, around - recent, others, at_least=MIN_OVERLAP)
-        for found in seen:
-            self.connect(keyframe, found.keyframe, "sequential")
-
-    def _with_new_points(self, keyframe: Keyframe, previous: Keyframe, tracked: Tracked) -> Matches:
-        """The matches that agree, and those of the new keyframe's own new points with the previous one."""
-        agreed = tracked.agreed
-        if self._model.traits.monocular_depth:
-            return agreed
-        T_0_1 = tracked.result.T_kf_cam.se3()
-        back = self._model.predict(
-            self._store.of(previous), self._store.of(keyframe), T_0_1=T_0_1, seed=agreed.swapped(), dense=False
-        ).matches.swapped()
-        if len(back) == 0 or len(agreed) == 0:
-            return agreed
-        new = torch.cdist(back.pixels0, agreed.pixels0).amin(1) > NEW_POINT_PX
-        back = back.chosen(new)
-        return Matches(
-            torch.cat([agreed.pixels0, back.pixels0]),
-            torch.cat([agreed.pixels1, back.pixels1]),
-            torch.cat([agreed.weight, back.weight]),
-            agreed.possible,
-        )
-
-    def connect(self, keyframe: Keyframe, other: Keyframe, kind: str) -> Tracked | None:
+    def connect(self, keyframe: Keyframe, other: Keyframe, kind: str) -> None:
         """Connects two keyframes with expected overlap, if their images match."""
-        expected = self._places.matches(PosedCamera.of(keyframe, keyframe.T_world_cam), other)
-        tied = self._tracker.tie(keyframe, self._store.of(keyframe), other, self._store.of(other), expected)
-        if tied is None or not self._tracker.is_solid(tied):
-            return None
-        self._map.add_edge(self.edge(keyframe, other, tied.agreed, kind))
-        return tied
+        tied = self.surveyor.tie(keyframe, other)
+        if tied is not None:
+            self._map.add_edge(self.edge(keyframe, other, tied.agreed, kind))
 
     def forget(self, keyframe_id: int) -> None:
         """Handles a removed keyframe."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
@@ -20,30 +21,37 @@ FEATURES_KEPT = 48
 
 
 class FeatureStore:
-    """Cache of the features of recently used keyframes; others are recomputed from their images."""
+    """Cache of the features of recently used keyframes; others are recomputed from their images. Several threads may use it."""
 
     def __init__(self, model: PairModel, kept: int = FEATURES_KEPT) -> None:
         self._model = model
         self._kept = kept
         self._order: OrderedDict[int, Keyframe] = OrderedDict()
+        self._lock = threading.Lock()
 
     def of(self, keyframe: Keyframe) -> Any:
         """The pair model's features of a keyframe."""
+        with self._lock:
+            return self._of(keyframe)
+
+    def _of(self, keyframe: Keyframe) -> Any:
         if keyframe.features is None:
             height, width = keyframe.image.shape[:2]
             camera = Camera(width, height, keyframe.K) if keyframe.K_known else None
             features = self._model.encode(Frame(keyframe.frame_id, keyframe.stamp_ns, keyframe.image, camera, mask=keyframe.mask))
             features.K = keyframe.K
             keyframe.features = features
-        self._order[keyframe.id] = keyframe
+        features = keyframe.features
+        self._order.setdefault(keyframe.id, keyframe)
         self._order.move_to_end(keyframe.id)
         while len(self._order) > self._kept:
             self._order.popitem(last=False)[1].features = None
-        return keyframe.features
+        return features
 
     def forget(self, keyframe_id: int) -> None:
         """Handles a removed keyframe."""
-        self._order.pop(keyframe_id, None)
+        with self._lock:
+            self._order.pop(keyframe_id, None)
 
 
 def retire(keyframe: Keyframe) -> None:

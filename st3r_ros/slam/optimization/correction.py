@@ -12,6 +12,7 @@ from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.memory import give_back_freed
 from st3r_ros.slam.optimization.graph_problem import make_graph_problem
+from st3r_ros.slam.optimization.later import poses_now
 from st3r_ros.slam.optimization.pose_graph import solve_graph
 from st3r_ros.types import Edge, Keyframe
 
@@ -53,9 +54,9 @@ class GlobalOptimizer:
         """Adds pending loop edges; they become part of the map when the graph has been solved with them."""
         self._waiting += edges
 
-    def step(self) -> Correction | None:
-        """Applies finished results and starts pending work. Call it between two frames."""
-        correction = self._apply() if self._running is not None and self._running.done() else None
+    def step(self, *, wait: bool = False) -> Correction | None:
+        """Applies finished results and starts pending work. Call it between two frames. wait: for what is running."""
+        correction = self._apply() if self._running is not None and (wait or self._running.done()) else None
         if self._running is None and self._waiting:
             self._start()
             if self._executor is None:
@@ -88,11 +89,7 @@ class GlobalOptimizer:
         if not accepted or not alive:
             return Correction((), (), tuple(loops))
         # The first keyframe was fixed: its current pose (the unit may have changed) defines the frame of the result.
-        held = alive[0]
-        T_now_then = self._map.keyframes[held].T_world_cam @ known[held].inverse()
-        poses = {k: T_now_then @ solved.poses[k] for k in alive}
-        T_new_old = poses[alive[-1]] @ self._map.keyframes[alive[-1]].T_world_cam.inverse()
-        self._map.move({k.id: poses.get(k.id) or T_new_old @ k.T_world_cam for k in self._map.keyframes.values()})
+        self._map.move(poses_now(self._map, known, solved.poses, alive[:1]))
         for edge in accepted:
             self._map.add_edge(edge)
         return Correction(tuple(self._map.keyframes), accepted, rejected)

@@ -36,10 +36,10 @@ class PlaceSearch:
         self._points = CovisibilityIndex()
 
     def add(self, keyframe: Keyframe) -> None:
-        """Takes a keyframe of the map, which has a descriptor."""
-        assert keyframe.descriptor is not None
+        """Takes a keyframe of the map; one without a descriptor is not found by how it looks."""
         self._points.update(keyframe)
-        self._descriptors.add(keyframe.id, keyframe.descriptor)
+        if keyframe.descriptor is not None:
+            self._descriptors.add(keyframe.id, keyframe.descriptor)
 
     def update(self, keyframe: Keyframe) -> None:
         """Takes the changed points of a keyframe."""
