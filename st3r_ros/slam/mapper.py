@@ -23,13 +23,14 @@ from st3r_ros.slam.optimization.scale import ScaleEstimator
 from st3r_ros.slam.places.relocalizer import Relocalizer
 from st3r_ros.slam.tracking.fitted_images import FittedImages
 from st3r_ros.slam.tracking.frontend import Frontend
-from st3r_ros.slam.tracking.initialization import TINY_MAP_KEYFRAMES, Initialization, Start, has_barely_begun
+from st3r_ros.slam.tracking.initialization import MAX_PASSED, TINY_MAP_KEYFRAMES, Initialization, Start, has_barely_begun
 from st3r_ros.slam.tracking.stream import FrameStream, LensCorrection, MapStage, StreamCamera
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Features, Frame, FramePose, Keyframe, MappingState, MappingUpdate, PairModel
 
 PROTECTED_KEYFRAMES = 3
+MAX_PASSED_LIVE = 10
 TIME_JUMP_S = 1.0
 """Stamps that go back by more are of another run of the recording, or of a clock that was set."""
 CAMERA_CHECKS, CAMERA_CHECK_FRAMES = 6, 5
@@ -131,7 +132,7 @@ class Mapper:
         """A second start beside a map that has barely begun and lost the camera; its map replaces that one when it has depth."""
         if self._second_start is None:
             workspace = Workspace.of(self._model, KeyframeMap(), self._config)
-            self._second_start = Initialization(workspace, MapBuilder(workspace))
+            self._second_start = self._initialization_of(workspace)
         start = self._second_start.register(frame, features)
         step.lap("initialize")
         if start.first is None:
@@ -412,7 +413,11 @@ class Mapper:
     def _use(self, keyframe_map: KeyframeMap, *, frozen: bool = False) -> None:
         """Works on a map from now on."""
         workspace = Workspace.of(self._model, keyframe_map, self._config, frozen=frozen)
-        self._enter(workspace, Initialization(workspace, MapBuilder(workspace)))
+        self._enter(workspace, self._initialization_of(workspace))
+
+    def _initialization_of(self, workspace: Workspace) -> Initialization:
+        """Live, there is no time to place many frames from before the start."""
+        return Initialization(workspace, MapBuilder(workspace), MAX_PASSED if self._executor is None else MAX_PASSED_LIVE)
 
     def _enter(self, workspace: Workspace, initialization: Initialization) -> None:
         """Builds everything around the map of a workspace."""

@@ -58,6 +58,7 @@ def drive(ros: Ros, image_frame: str, T_base_image: SE3) -> tuple[list[PointClou
         give(node, "/camera_info", conversions.camera_message(frame.camera, frame.stamp_ns, image_frame, 320, 240))
         give(node, "/image", conversions.image_message(frame, f"/{image_frame}"))
         node.worker.run(partial(node.session.process, inputs.pop())).result()
+        node.worker.run(partial(node.session.catch_up, wait=True)).result()  # so that both runs are alike
     newest = list(node.session.mapper.map.keyframes.values())[-1].stamp_ns
     tracked = node.session.run.recorder.state_counts[MappingState.TRACKING]
     wait_until(lambda: len(robot.poses) == tracked, "a pose of every tracked image")

@@ -20,6 +20,8 @@ MASK_MARGIN_PX = 3
 FLOW_LEVELS = 4
 FLOW_PROBE = 8
 FLOW_PROBE_SURVIVAL = 0.08
+SAME_POINT_PX = 0.1
+"""From a seed, for a point that was followed the last time."""
 
 
 @dataclass(eq=False)
@@ -124,12 +126,13 @@ def follow_points(features0: OpenCVFeatures, features1: OpenCVFeatures, seed: Ma
     patches1 = features1.patches
     if patches1 is None:
         patches1 = features1.patches = Patches.of(features1.gray, points1)
-    guess = points1.copy()
+    guess, known = points1.copy(), 0.0
     if seed is not None and len(seed):
         seed1, seed0 = seed.pixels1.cpu().numpy(), seed.pixels0.cpu().numpy()
-        nearest = cKDTree(seed1).query(points1)[1]
+        distance, nearest = cKDTree(seed1).query(points1)
         guess += (seed0 - seed1)[nearest]
-    if len(points1) > 10 * FLOW_PROBE:
+        known = float((distance < SAME_POINT_PX).mean())
+    if len(points1) > 10 * FLOW_PROBE and known < FLOW_PROBE_SURVIVAL:
         # Views too far apart, for which the search is slowest, are detected with a few points.
         some = slice(None, None, FLOW_PROBE)
         probe = _follow(features0, features1.gray, points1[some], patches1[some], guess[some])

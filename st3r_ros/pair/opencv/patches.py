@@ -19,8 +19,8 @@ SPREAD = 0.6
 """Standard deviation of the weights of a patch, as a share of its radius."""
 ITERATIONS = 6
 DAMPING = 1e-4
-CONVERGED_PX, MAX_MOVE_PX = 0.1, 3.0
-"""Of the last step, and of all together."""
+RESTING_PX, CONVERGED_PX, MAX_MOVE_PX = 0.01, 0.1, 3.0
+"""Of a step after which there is none, of the last step, and of all together."""
 MIN_CORRELATION, MIN_DETERMINANT = 0.85, 1e-3
 
 _SIDE = np.arange(-RADIUS, RADIUS + 1, dtype=np.float32)
@@ -73,21 +73,28 @@ class Patches:
         """Where the points are in another grey image, about at `guess` (N, 2)."""
         image = gray.astype(np.float32)
         at, A = guess.astype(np.float32), np.tile(np.eye(2, dtype=np.float32), (len(guess), 1, 1))
-        step = np.full_like(at, np.inf)
+        last, alike = np.full(len(at), np.inf, np.float32), np.zeros(len(at), np.float32)
         for _ in range(ITERATIONS):
-            change = self._change(_warped(image, at, A))
+            moving = np.flatnonzero(last > RESTING_PX)
+            patches = self if len(moving) == len(at) else self[moving]
+            values = _warped(image, at[moving], A[moving])
+            alike[moving] = correlation = (values * patches.values) @ WEIGHT
+            change = patches._change(values, correlation)
             # The change is of the patch, so its inverse is done to the other image.
-            A = A @ _inverse(np.eye(2, dtype=np.float32) + change[:, :, 1:])
-            step = (A @ change[:, :, :1])[..., 0]
-            at = at - step
-        alike = (_warped(image, at, A) * self.values) @ WEIGHT > MIN_CORRELATION
+            A[moving] = A[moving] @ _inverse(np.eye(2, dtype=np.float32) + change[:, :, 1:])
+            step = (A[moving] @ change[:, :, :1])[..., 0]
+            at[moving] -= step
+            last[moving] = np.linalg.norm(step, axis=1)
         moved = np.linalg.norm(at - guess, axis=1)
-        return Aligned(at, alike & (np.linalg.norm(step, axis=1) < CONVERGED_PX) & (moved < MAX_MOVE_PX))
+        return Aligned(at, (alike > MIN_CORRELATION) & (last < CONVERGED_PX) & (moved < MAX_MOVE_PX))
 
-    def _change(self, values: np.ndarray) -> np.ndarray:
-        """What shift and linear part (N, 2, 3) would make the patches look like other values (N, p)."""
+    def _change(self, values: np.ndarray, correlation: np.ndarray) -> np.ndarray:
+        """What shift and linear part (N, 2, 3) would make the patches look like other normalized values (N, p).
+
+        correlation: (N,) of the two.
+        """
         off = (values - self.values) * WEIGHT
-        light = np.stack([(off * self.values).sum(1), off.sum(1)], axis=1)
+        light = np.stack([correlation - 1.0, np.zeros_like(correlation)], axis=1)  # all means are 0
         gradient = np.concatenate([(off * self.by_x) @ LINEAR, (off * self.by_y) @ LINEAR, light], axis=1)
         return (self.inverse[:, :6] @ gradient[..., None]).reshape(-1, 2, 3)
 
@@ -102,7 +109,7 @@ def _inverse(A: np.ndarray) -> np.ndarray:
 
 def _warped(image: np.ndarray, at: np.ndarray, A: np.ndarray) -> np.ndarray:
     """The patches (N, p) around `at` (N, 2) under linear maps A (N, 2, 2), normalized."""
-    x, y = (at[:, axis, None] + A[:, axis, :1] * DX + A[:, axis, 1:] * DY for axis in (0, 1))
+    x, y = (np.column_stack([at[:, axis], A[:, axis]]) @ LINEAR.T for axis in (0, 1))
     return _normalized(_sampled(image, x, y))[0]
 
 

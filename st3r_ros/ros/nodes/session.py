@@ -117,7 +117,7 @@ class MappingSession:
         Raises:
             St3rError: nothing was saved.
         """
-        self._catch_up(wait=True)
+        self.catch_up(wait=True)
         return self._files.save(folder)
 
     def save_at_end(self) -> None:
@@ -136,7 +136,7 @@ class MappingSession:
         Raises:
             St3rError: nothing was written.
         """
-        self._catch_up(wait=True)
+        self.catch_up(wait=True)
         return self._files.export(kind, path, self.settings.cloud, self.outputs.whole_cloud)
 
     def expect(self, pose: PoseWithCovarianceStamped) -> None:
@@ -212,11 +212,11 @@ class MappingSession:
 
     def idle(self) -> None:
         """Publishes changes while no image waits."""
-        self._catch_up()
+        self.catch_up()
         self.outputs.poll(idle=True)
 
-    def _catch_up(self, *, wait: bool = False) -> None:
-        """As `Mapper.catch_up`."""
+    def catch_up(self, *, wait: bool = False) -> None:
+        """Applies and publishes what other threads have found out about the map. wait: until nothing is left to find out."""
         step = self.mapper.catch_up(wait=wait)
         if step.changed:
             self.outputs.follow(step.completed)
@@ -227,7 +227,7 @@ class MappingSession:
 
     def finish(self, output_dir: str) -> None:
         """Publishes the last state of the map and writes the results, if a folder is given and frames were mapped."""
-        self._catch_up(wait=True)
+        self.catch_up(wait=True)
         if not output_dir or not self.run.recorder.frames:
             self.outputs.flush()
             return

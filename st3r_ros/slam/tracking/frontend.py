@@ -17,7 +17,8 @@ from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, Keyframe
 
 EXPECTED_SHARE = 0.25
-SWITCH_OVERLAP = 0.5
+SWITCH_OVERLAP, SIMILAR_OVERLAP = 0.5, 0.85
+"""Minimum share of its points that the better keyframe must show, and of the share that the current one shows."""
 SWITCH_GAIN, CONTRADICTION_GAIN = 1.2, 2.0
 """So many times the matches make another keyframe the better one, where both agree on the pose and where they do not."""
 FOUND_INLIERS = 3
@@ -33,9 +34,12 @@ SURE_INLIER_SHARE = SURE_CLOSE_SHARE = 0.6
 
 
 class Frontend:
-    """Knows the current keyframe and the last frame's pose in it; changes neither the map nor its pointmaps."""
+    """Knows the current keyframe and the last frame's pose in it; changes neither the map nor its pointmaps.
 
-    def __init__(self, workspace: Workspace, relocalizer: Relocalizer) -> None:
+    relocalizer: for `find`.
+    """
+
+    def __init__(self, workspace: Workspace, relocalizer: Relocalizer | None = None) -> None:
         self._map, self._places, self._store = workspace.map, workspace.places, workspace.store
         self._tracker, self._frozen = workspace.tracker, workspace.frozen
         self._relocalizer = relocalizer
@@ -136,11 +140,12 @@ class Frontend:
         assert self.keyframe is not None
         T_world_cam = self.keyframe.T_world_cam @ tracked.result.T_kf_cam
         camera = PosedCamera.of(features, T_world_cam)
-        near = self._places.near(self.keyframe.id) - {self.keyframe.id}
-        best = self._places.covisible(camera, near, 1, at_least=SWITCH_OVERLAP)
-        if not best:
+        seen = self._places.covisible(camera, self._places.near(self.keyframe.id), at_least=SWITCH_OVERLAP)
+        own = next((found.overlap for found in seen if found.keyframe is self.keyframe), 0.0)
+        best = next((found for found in seen if found.keyframe is not self.keyframe), None)
+        if best is None or best.overlap < SIMILAR_OVERLAP * own:
             return None
-        other = best[0].keyframe
+        other = best.keyframe
         T_other_cam = other.T_world_cam.inverse() @ T_world_cam
         expected = self._places.matches(camera, other)
         found = self._tracker.track(features, other, self._store.of(other), T_other_cam, expected)
@@ -171,6 +176,7 @@ class Frontend:
                 keyframe = self.keyframe
                 self.enter(keyframe)
                 return tracked, f"Relocalized: keyframe {keyframe.id} is seen again."
+        assert self._relocalizer is not None
         place = self._relocalizer.find(features, guess)
         if place.T_ref_cam is None or place.prediction is None or place.keyframe_id is None:
             return None, place.reason

@@ -12,14 +12,14 @@ import numpy as np
 from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.map_builder import MapBuilder
-from st3r_ros.slam.keyframes.sightings import Sighting
 from st3r_ros.slam.tracking.start_fit import StartFit, StartView, fit_start
+from st3r_ros.slam.tracking.trace_back import Passed, trace_back
 from st3r_ros.slam.tracking.tracker import Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Frame, FramePose, Keyframe, Matches, PairModel, PairPrediction
 
 MAX_PENDING = 300
-MAX_PASSED = 10
+MAX_PASSED = 100
 SURE_SHARE = 0.3
 MAX_VIEWS = 5
 SURE_POINTS, SURE_POINTS_SHARE = 3, 0.25
@@ -41,14 +41,6 @@ class _Pending:
 
 
 @dataclass(frozen=True, eq=False)
-class _Passed:
-    """A frame from before the first keyframe, whose own start failed; tracked backwards in time once that keyframe has depth."""
-
-    frame: Frame
-    features: Any
-
-
-@dataclass(frozen=True, eq=False)
 class Start:
     """The result of a frame during the start. first: the first keyframe, once it has depth.
 
@@ -62,14 +54,18 @@ class Start:
 
 @dataclass(eq=False)
 class Initialization:
-    """Waits for depth: that of the first frame alone, where the model sees it, or that of the first pair with enough parallax."""
+    """Waits for depth: that of the first frame alone, where the model sees it, or that of the first pair with enough parallax.
+
+    passed: how many frames before the first keyframe are placed as well, at most.
+    """
 
     workspace: Workspace
     builder: MapBuilder
+    passed: int = MAX_PASSED
     _first: Keyframe | None = None
     _pending: list[_Pending] = field(default_factory=list)
-    _recent: deque[_Passed] = field(default_factory=lambda: deque(maxlen=MAX_PASSED))
-    _passed: tuple[_Passed, ...] = ()
+    _recent: deque[Passed] = field(default_factory=deque)
+    _passed: tuple[Passed, ...] = ()
     _most_matches: int = 0
 
     def register(self, frame: Frame, features: Any) -> Start:
@@ -84,7 +80,7 @@ class Initialization:
         self._pending, self._most_matches = [], 0
         self._passed = tuple(self._recent)
         self._first = self.builder.first_keyframe(frame, features)
-        self._recent.append(_Passed(frame, features))
+        self._remember(frame, features)
         if self.workspace.model.traits.monocular_depth and self.builder.give_own_depth(self._first):
             return Start(self._place_first(self._first))
         return Start()
@@ -105,7 +101,7 @@ class Initialization:
         if gone or len(self._pending) >= MAX_PENDING:
             return self._begin(frame, features)  # the first view is gone and showed no depth
         self._pending.append(_Pending(frame.id, frame.stamp_ns, features.K, prediction))
-        self._recent.append(_Passed(frame, features))
+        self._remember(frame, features)
         return Start()
 
     def _give_depth(self, first: Keyframe, features: Any, prediction: PairPrediction) -> bool:
@@ -121,7 +117,7 @@ class Initialization:
 
     def _start_from(self, first: Keyframe, features: Any, prediction: PairPrediction) -> Start:
         """Places the frames before and since the first keyframe, which has depth now, and the newest one."""
-        for passed, seen in self._trace_back(first):
+        for passed, seen in trace_back(self.workspace, self.builder, first, self._passed):
             self.workspace.map.add_frame(passed, seen)
         self._place_first(first)
         guess = Sim3.identity()
@@ -150,18 +146,10 @@ class Initialization:
         rivals = any(other.cost < RIVAL_COST * best.cost and 2 * other.sure >= best.sure for other in others)
         return best if enough and best.share >= AGREEING_SHARE and not rivals else None
 
-    def _trace_back(self, first: Keyframe) -> list[tuple[FramePose, Sighting | None]]:
-        """The frames right before the first keyframe, in order of time, as far back as they still see what it sees."""
-        found: list[tuple[FramePose, Sighting | None]] = []
-        guess, seed = Sim3.identity(), None
-        for passed in reversed(self._passed):
-            tracked = self.workspace.tracker.track(passed.features, first, first.features, guess, seed)
-            if tracked is None or not self.workspace.tracker.is_solid(tracked):
-                break
-            guess, seed = tracked.result.T_kf_cam, tracked.matches
-            pose = FramePose(passed.frame.id, passed.frame.stamp_ns, first.id, guess)
-            found.append((pose, self.workspace.tracker.sighting(first, passed.features.K, tracked)))
-        return found[::-1]
+    def _remember(self, frame: Frame, features: Any) -> None:
+        self._recent.append(Passed.of(frame, features))
+        if len(self._recent) > self.passed:
+            self._recent.popleft()
 
     def _place_first(self, first: Keyframe) -> Keyframe:
         self.workspace.map.add_frame(FramePose(first.frame_id, first.stamp_ns, first.id, Sim3.identity()))
