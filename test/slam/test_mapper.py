@@ -20,6 +20,7 @@ from st3r_ros.geometry.transforms import Sim3
 from st3r_ros.pair import load_pair_model
 from st3r_ros.pair.opencv.config import OpenCVPairConfig
 from st3r_ros.products.cloud import cloud_of
+from st3r_ros.runtime import background_threads
 from st3r_ros.sim.sequence import SimulatedSequence
 from st3r_ros.slam.mapper import Mapper
 from st3r_ros.types import Frame, MappingState, MappingUpdate
@@ -270,10 +271,32 @@ def test_frames_before_the_first_keyframe_are_placed_when_the_map_starts(room):
     assert len(traced) >= 2 and (np.diff(frames.stamps_ns) > 0).all()
     for index in traced:
         at = frames.frame_ids.tolist().index(index)
-        T_first_cam = frames[at].T_kf_cam.se3()
+        T_first_cam = mapper.map.T_world_cam(at)  # the first keyframe is the world
         error = T_first_cam.inverse() @ (path[first].inverse() @ path[index])
         assert np.rad2deg(np.linalg.norm(error.log()[3:])) < 2.0
         assert np.linalg.norm(T_first_cam.translation) < 0.1  # median depth 2
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_camera_that_turns_before_it_moves_has_its_turn_in_the_map(background):
+    turning = SimulatedSequence(SimulationConfig(seed=3, frames=90, fps=12.0, start="turning", width=320, height=240))
+    frames = list(turning)
+    if background:
+        with background_threads() as executor:
+            mapper = Mapper(load_pair_model("opencv", config=OpenCVPairConfig(max_features=800)), executor=executor)
+            for frame in frames:
+                mapper.register_frame(frame)
+            mapper.catch_up(wait=True)
+        assert len(mapper.map.frames) > 0.5 * len(frames)  # there is no time for the whole turn
+    else:
+        mapper = new_mapper()
+        for frame in frames:
+            mapper.register_frame(frame)
+        assert len(mapper.map.frames) >= 0.98 * len(frames)
+    stamps = mapper.map.frames.stamps_ns
+    assert (np.diff(stamps) > 0).all()
+    error = evaluate_trajectory(mapper.map.trajectory(), turning.truth)
+    assert error.ate_sim3 < 0.1 * error.truth_spread
 
 
 def test_a_map_lost_right_after_its_start_begins_again_where_the_camera_is(frames, room):

@@ -19,11 +19,10 @@ from st3r_ros.slam.optimization.later import poses_now
 from st3r_ros.slam.optimization.scale import NETWORK_SIGMA
 from st3r_ros.slam.optimization.window import WindowResult, optimize_window
 from st3r_ros.slam.tracking.start_fit import StartFit
-from st3r_ros.slam.tracking.tracker import CarriedPoints, Tracked, carried_points
+from st3r_ros.slam.tracking.tracker import TYPICAL_DEPTH, CarriedPoints, Tracked, carried_points
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Edge, Features, Frame, Keyframe, MapScale, Matches, PairPrediction
 
-INITIAL_MEDIAN_DEPTH = 2.0
 MAX_CONF = 100.0
 TRIANGULATED_SIGMA = 0.5
 FIT_INFORMATION = 1.0
@@ -97,7 +96,7 @@ class MapBuilder:
         if len(depths) < self._tracker.config.min_inliers:
             return False
         # Without a metric model the first scene gets the typical depth of a room, for a convenient map unit.
-        scale = 1.0 if self._model.traits.metric else INITIAL_MEDIAN_DEPTH / float(depths.median())
+        scale = 1.0 if self._model.traits.metric else TYPICAL_DEPTH / float(depths.median())
         if self._model.traits.monocular_depth:
             conf = distrust_specks(X, conf, self._model.traits.relative_depth_sigma)
         first.X, first.conf = X * scale, conf

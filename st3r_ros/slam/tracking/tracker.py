@@ -30,6 +30,8 @@ from st3r_ros.solver.residuals import Observations, PixelObservations, RayObserv
 from st3r_ros.types import Features, Keyframe, Matches, PairModel, PairPrediction
 
 UNKNOWN_DEPTH_INFORMATION = 1.0
+TYPICAL_DEPTH = 2.0
+"""Median depth in units of the world that the first scene of a map without metres gets; taken where a keyframe knows none."""
 MIN_AGREEING, AGREEING_SHARE = 50, 0.7
 """So many matches, and this share of them, that agree are enough where few depths are known: they fix rotation and direction, and
 the few depths the length of the way."""
@@ -200,9 +202,7 @@ class Tracker:
         if known.any():
             typical = own.points[known].norm(dim=1).median() / towards[known].norm(dim=1).median()
         else:
-            typical = own.points.new_tensor(keyframe.median_depth() / float(keyframe.T_world_cam.scale))
-        if not typical > 0:
-            return None
+            typical = own.points.new_tensor((keyframe.median_depth() or TYPICAL_DEPTH) / float(keyframe.T_world_cam.scale))
         points = torch.where(known[:, None], own.points, towards * typical)
         information = (own.conf / self.model.traits.relative_depth_sigma**2).clamp_min(UNKNOWN_DEPTH_INFORMATION)
         weight = prediction.matches.weight.double()
