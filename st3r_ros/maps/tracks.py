@@ -103,7 +103,7 @@ def _own_intrinsics(keyframe: Keyframe) -> np.ndarray:
 def _observations(keyframe_map: KeyframeMap, K: np.ndarray) -> _Observations:
     """All matched pixels; pixels connected by matches have the same track."""
     keyframes = list(keyframe_map.keyframes.values())
-    matched = matched_pixels(keyframe_map)
+    matched = matched_pixels(keyframe_map.keyframes, keyframe_map.edges)
     row, pixels = matched.camera, matched.pixels
     points, conf, colors = np.zeros((len(row), 3)), np.zeros(len(row)), np.zeros((len(row), 3), np.uint8)
     bounds = np.searchsorted(row, np.arange(len(keyframes) + 1))

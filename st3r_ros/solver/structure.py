@@ -51,15 +51,18 @@ class Structure:
         return of_views.new_zeros(count, *of_views.shape[1:]).index_add_(0, by, of_views)
 
     def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Numbers (Q,) of two views of the same point, the camera of the first not after that of the second."""
-        count = torch.bincount(self.point)
+        """Numbers (Q,) of two views of the same point by cameras that may move, the camera of the first not after that of the
+        second."""
+        moving = torch.nonzero(self.free[self.camera])[:, 0]
+        point, camera = self.point[moving], self.camera[moving]
+        count = torch.bincount(point)
         start = torch.cumsum(count, 0) - count
-        seen = count[self.point]
-        first = torch.arange(len(self.point), device=seen.device).repeat_interleave(seen)
+        seen = count[point]
+        first = torch.arange(len(point), device=seen.device).repeat_interleave(seen)
         rank = torch.arange(len(first), device=seen.device) - (torch.cumsum(seen, 0) - seen)[first]
-        second = start[self.point][first] + rank
-        ordered = self.camera[first] <= self.camera[second]
-        return first[ordered], second[ordered]
+        second = start[point][first] + rank
+        ordered = camera[first] <= camera[second]
+        return moving[first[ordered]], moving[second[ordered]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +102,16 @@ class StructureEstimate(Estimate):
         """How far from their pixels the points appear, (M,) pixels."""
         return self.views.distance
 
+    def point_information(self) -> torch.Tensor:
+        """Of the points (P, 3, 3), were the cameras exact."""
+        by_point = self.views.by_point
+        return self.problem.gathered(by_point.mT @ by_point, self.problem.point, len(self.X))
+
+    @property
+    def focal_factor(self) -> float:
+        """Of the focal length, 1 where it is known."""
+        return float(self.lens[0].exp()) if len(self.lens) else 1.0
+
     def stepped(self, damping: float | torch.Tensor) -> StructureEstimate:
         step = _Step.of(self, damping)
         still = step.poses.new_zeros(len(step.poses), 1)
@@ -115,6 +128,13 @@ def lens_intrinsics(K: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
     scaled = K.clone()
     scaled[..., :2, :2] *= lens[0].exp()
     return scaled
+
+
+def distances(at: torch.Tensor, pixels: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
+    """Pixels (M,) from where points (M, 3) in the camera appear to pixels (M, 2); K: (M, 3, 3). HIDDEN_PX behind the camera."""
+    plane = at[:, :2] / at[:, 2:].clamp_min(NEAREST)
+    off = plane * torch.stack([K[:, 0, 0], K[:, 1, 1]], 1) + K[:, :2, 2] - pixels
+    return torch.where(at[:, 2] > NEAREST, off.norm(dim=1), HIDDEN_PX)
 
 
 def _look(problem: Structure, poses: torch.Tensor, X: torch.Tensor, lens: torch.Tensor) -> _Views:

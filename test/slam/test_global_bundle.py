@@ -152,12 +152,12 @@ def test_without_matches_there_is_nothing_to_adjust():
 def test_tracks_go_through_keyframes_and_frames():
     world = World(7)
     made = world.mapped()
-    matched = matched_pixels(made, [seen for _, seen in made.sightings])
+    matched = matched_pixels(made.keyframes, made.edges, [seen for _, seen in made.sightings])
     tracks, views = np.unique(matched.track, return_counts=True)
     assert len(tracks) == len(world.points) and (views == STEP).all()
-    alone = matched_pixels(made)
+    alone = matched_pixels(made.keyframes, made.edges)
     assert alone.camera.max() == KEYFRAMES - 1 and len(alone.camera) == KEYFRAMES * len(world.points)
-    assert len(matched_pixels(KeyframeMap()).track) == 0
+    assert len(matched_pixels([], []).track) == 0
 
 
 def test_what_frames_see_is_bounded_and_follows_the_keyframes():

@@ -3,38 +3,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from st3r_ros.geometry.transforms import SE3, Sim3
 from st3r_ros.slam.keyframes.fusion import distrust_specks, fuse_pointmap, moved
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.memory import retire, revive
 from st3r_ros.slam.keyframes.projection import pixel_index, rays, sample
 from st3r_ros.slam.keyframes.survey import CARRIED_SHARE, Survey, Surveyor
-from st3r_ros.slam.optimization.later import poses_now
+from st3r_ros.slam.optimization.local_bundle import LocalBundle
+from st3r_ros.slam.optimization.local_window import LocalWindow
 from st3r_ros.slam.optimization.scale import NETWORK_SIGMA
-from st3r_ros.slam.optimization.window import WindowResult, optimize_window
 from st3r_ros.slam.tracking.start_fit import StartFit
 from st3r_ros.slam.tracking.tracker import TYPICAL_DEPTH, CarriedPoints, Tracked, carried_points
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Edge, Features, Frame, Keyframe, MapScale, Matches, PairPrediction
 
 MAX_CONF = 100.0
-TRIANGULATED_SIGMA = 0.5
 FIT_INFORMATION = 1.0
 
 
-@dataclass(frozen=True, eq=False)
-class Optimum:
-    """What was found for the newest keyframes. then: poses of all that took part, when it was looked for. fixed: ids."""
+class Optimum(Protocol):
+    """What was found for the newest keyframes."""
 
-    then: dict[int, Sim3]
-    fixed: set[int]
-    result: WindowResult
+    def apply(self, keyframe_map: KeyframeMap) -> list[int]:
+        """Moves the keyframes; ids of those that moved."""
+        ...
 
 
 class MapBuilder:
@@ -135,46 +134,16 @@ class MapBuilder:
     def optimization(self) -> Callable[[], Optimum | None]:
         """Work for any thread: the newest keyframes optimized, with the older ones that see the same things."""
         newest = list(self._map.keyframes)[-self._tracker.config.window_size :]
-        edges = list({(e.i, e.j): e for k in newest for e in self._map.edges_of(k)}.values())
-        seen_again = {other for e in edges for other in (e.i, e.j)} - set(newest)
-        # Keyframes before the window are fixed; without such neighbours the oldest keyframe of the window is.
-        fixed = seen_again or {newest[0]}
-        window = [replace(self._map.keyframes[k]) for k in sorted(seen_again | set(newest))]
-        hold = self._hold_of_depths()
-
-        def solve() -> Optimum | None:
-            result = optimize_window(window, edges, fixed, *hold) if len(window) > 1 else None
-            return None if result is None else Optimum({k.id: k.T_world_cam for k in window}, fixed, result)
-
-        return solve
+        problem = (LocalWindow if self._model.traits.monocular_depth else LocalBundle).of(self._map, newest)
+        return partial(problem.adjusted, self._model.traits.relative_depth_sigma)
 
     def take(self, optimum: Optimum) -> list[int]:
         """Moves the keyframes to where they were found to be; the ids of those that moved."""
-        result, then, fixed = optimum.result, optimum.then, optimum.fixed
-        poses = poses_now(self._map, then, {k: T for k, T in result.poses.items() if k not in fixed}, sorted(fixed))
-        self._map.move(poses)
+        moved = optimum.apply(self._map)
         if not self._model.traits.monocular_depth:
-            self._take_depths([self._map.keyframes[k] for k in poses if k in then], result)
-        return list(poses)
-
-    def _hold_of_depths(self) -> tuple[float, float]:
-        """Relative error of a depth of confidence 1, and the confidence that counts at most, in the window.
-
-        A model that sees depth in one image knows it apart from the matches, and its pointmaps hold the map straight where the
-        matches leave it loose (a wall seen on the way along it). Triangulated depths are what the matches say, once more.
-        """
-        model = self._model
-        return (model.traits.relative_depth_sigma, math.inf) if model.traits.monocular_depth else (TRIANGULATED_SIGMA, 1.0)
-
-    def _take_depths(self, keyframes: list[Keyframe], result: WindowResult) -> None:
-        """Triangulated depths follow the window; predicted ones, from frame to frame the same, would drift with its matches."""
-        for keyframe in keyframes:
-            update = result.points[keyframe.id]
-            revive(keyframe)
-            keyframe.X[update.rows, update.columns] *= update.log_depth.exp()[:, None].to(keyframe.X.dtype)
-            seen = update.information * self._model.traits.relative_depth_sigma**2
-            keyframe.conf[update.rows, update.columns] = seen.clamp(1e-3, MAX_CONF).to(keyframe.conf.dtype)
-            self._places.update(keyframe)
+            for keyframe_id in moved:
+                self._places.update(self._map.keyframes[keyframe_id])
+        return moved
 
     def _retire_old(self) -> None:
         """Keyframes that leave the window are packed."""

@@ -45,6 +45,10 @@ class Sightings:
     def __iter__(self) -> Iterator[tuple[int, Sighting]]:
         return iter(self._by_place.items())
 
+    def at(self, place: int) -> Sighting | None:
+        """That of one frame; None where it has none."""
+        return self._by_place.get(place)
+
     def add(self, place: int, sighting: Sighting) -> None:
         """Adds that of a new frame."""
         self._by_place[place] = sighting

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,15 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.sightings import Sighting
-from st3r_ros.types import EDGE_PIXEL_STEP
+from st3r_ros.types import EDGE_PIXEL_STEP, Edge
 
 
 @dataclass(frozen=True, eq=False)
 class MatchedPixels:
     """Every matched pixel once, by camera: its track and camera (O,) int64, pixels (O, 2) float64.
 
-    The cameras are the keyframes in the order of the map, and after them the frames.
+    The cameras are the keyframes in the order given, and after them the frames.
     """
 
     track: np.ndarray
@@ -28,10 +27,10 @@ class MatchedPixels:
     pixels: np.ndarray
 
 
-def matched_pixels(keyframe_map: KeyframeMap, frames: Sequence[Sighting] = ()) -> MatchedPixels:
-    """Of the edges of the map, and of what frames see of its keyframes."""
-    number = {keyframe_id: n for n, keyframe_id in enumerate(keyframe_map.keyframes)}
-    ends = [(_codes(number[e.i], e.packed_i), _codes(number[e.j], e.packed_j)) for e in keyframe_map.edges]
+def matched_pixels(keyframes: Iterable[int], edges: Iterable[Edge], frames: Sequence[Sighting] = ()) -> MatchedPixels:
+    """Of the edges between keyframes, given by their ids, and of what frames see of them."""
+    number = {keyframe_id: n for n, keyframe_id in enumerate(keyframes)}
+    ends = [(_codes(number[e.i], e.packed_i), _codes(number[e.j], e.packed_j)) for e in edges]
     for n, seen in enumerate(frames, len(number)):
         ends.append((_codes(n, seen.packed_frame), _codes(number[seen.keyframe_id], seen.packed_keyframe)))
     ends.append((np.zeros(0, np.int64), np.zeros(0, np.int64)))

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bundle of the newest keyframes, with some of the frames between them, after each new keyframe.
+
+For depths that come from the matches alone. What the older keyframes and the pixels say decides where the newest ones are; the
+frames between, which see much from nearby, make the points that these share exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
+from st3r_ros.slam.keyframes.tracks import matched_pixels
+from st3r_ros.slam.optimization.adjustment import Cameras, Round, Solved, Views, solve
+from st3r_ros.slam.optimization.following import apply
+from st3r_ros.solver.damped import Schedule
+from st3r_ros.types import Edge
+
+FRAMES, NEWEST, FRAMES_OF_NEWEST = 4, 2, 12
+"""How many frames of a keyframe take part, and of each of the so many newest ones."""
+POINTS = 150
+"""Per camera, those seen most often."""
+SCHEDULE = Schedule(iterations=6, share=1e-3, most=1e4)
+ROUNDS = (Round((24.0, 12.0, 6.0), 0.8, SCHEDULE), Round((4.0, 2.0), 0.2, SCHEDULE))
+"""What is wrong shows by and by."""
+
+
+@dataclass(frozen=True, eq=False)
+class LocalBundle:
+    """What was read of a map. edges: between the cameras' keyframes."""
+
+    cameras: Cameras
+    edges: list[Edge]
+
+    @staticmethod
+    def of(keyframe_map: KeyframeMap, newest: Sequence[int]) -> LocalBundle:
+        """The keyframes with the ids `newest`, in their order, and fixed those that see the same."""
+        edges = list({(e.i, e.j): e for k in newest for e in keyframe_map.edges_of(k)}.values())
+        held = {other for e in edges for other in (e.i, e.j)} - set(newest)
+        most = dict.fromkeys(newest[:-NEWEST], FRAMES) | dict.fromkeys(newest[-NEWEST:], FRAMES_OF_NEWEST)
+        keyframes = [keyframe_map.keyframes[k] for k in sorted(held | set(newest))]
+        return LocalBundle(Cameras.of(keyframe_map, keyframes, held, lambda k: most.get(k, 0)), edges)
+
+    def adjusted(self, depth_sigma: float) -> AdjustedBundle | None:
+        """On any thread: the map is not looked at. None where too little is connected.
+
+        depth_sigma: relative error of a depth of confidence 1.
+        """
+        views = Views.of(matched_pixels(self.cameras.then, self.edges, self.cameras.seen))
+        moving = torch.zeros(views.tracks, dtype=torch.bool)
+        moving[views.track[~self.cameras.held[views.camera]]] = True
+        found = solve(self.cameras, views[moving[views.track]], ROUNDS, points_per_camera=POINTS)
+        return None if found is None else AdjustedBundle(self.cameras, found, depth_sigma)
+
+
+@dataclass(frozen=True, eq=False)
+class AdjustedBundle:
+    """What was found."""
+
+    cameras: Cameras
+    found: Solved
+    depth_sigma: float
+
+    def apply(self, keyframe_map: KeyframeMap) -> list[int]:
+        """Moves keyframes, frames and points of the map; ids of the keyframes that moved."""
+        return apply(keyframe_map, self.cameras, self.found, self.depth_sigma)
