@@ -112,7 +112,7 @@ def test_a_frame_is_not_lost_for_want_of_depths(mapper):
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
-def test_with_no_depth_at_all_in_view_the_distance_is_that_of_what_the_keyframe_sees_elsewhere(mapper, elsewhere):
+def test_with_no_depth_at_all_in_view_the_distance_is_that_of_what_is_seen_elsewhere_or_typical(mapper, elsewhere):
     workspace = Workspace.of(load_pair_model("opencv"), mapper.map)
     keyframe = list(mapper.map.keyframes.values())[-2]
     features = workspace.store.of(keyframe)
@@ -129,7 +129,5 @@ def test_with_no_depth_at_all_in_view_the_distance_is_that_of_what_the_keyframe_
     conf[row, column] = 0.0
     blind = dataclasses.replace(keyframe, conf=conf, X=keyframe.X.float())
     tracked = workspace.tracker.track(seen, blind, features, Sim3.identity())
-    assert (tracked is not None) == elsewhere
-    if tracked is not None:
-        assert tracked.trusted == 0
-        assert so3.degrees(tracked.result.T_kf_cam.rotation.T @ true.rotation) < 2.0
+    assert tracked is not None and tracked.trusted == 0
+    assert so3.degrees(tracked.result.T_kf_cam.rotation.T @ true.rotation) < 2.0
