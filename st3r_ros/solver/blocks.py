@@ -11,6 +11,8 @@ import scipy.sparse.linalg
 import torch
 
 DENSE_BLOCKS = {"cpu": 40, "cuda": 500}
+FULL_BLOCKS, FULL_SHARE = 200, 0.3
+"""Where so large a share of the blocks is given, up to so many are solved as dense too: elimination would fill the rest."""
 
 
 def solve_dense(H: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
@@ -70,7 +72,9 @@ class BlockSystem:
 
     def solve(self) -> torch.Tensor:
         """The x of H x = g, of the shape of g, not finite when H is singular."""
-        if len(self.diagonal) <= DENSE_BLOCKS.get(self.g.device.type, 0):
+        n = len(self.diagonal)
+        full = n <= FULL_BLOCKS and 2 * len(self.off) > FULL_SHARE * n * n
+        if full or n <= DENSE_BLOCKS.get(self.g.device.type, 0):
             return solve_dense_many(self.dense(), self.g.reshape(self.size * len(self.g), -1)).view(self.g.shape)
         return torch.from_numpy(self._sparse()).to(self.g.device)
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
 from st3r_ros.solver.blocks import BlockSystem, solve_dense
+from st3r_ros.solver.camera_pairs import CameraPairs
 from st3r_ros.solver.damped import Estimate
 from st3r_ros.solver.poses import sim3_exp
 from st3r_ros.solver.residuals import NEAREST, Robust, geman_mcclure
@@ -24,8 +26,6 @@ LENS_SIGMA = (0.3, 0.3)
 """Of the lens terms: the logarithm of the focal length, and the first radial coefficient."""
 HELD = 1e-9
 """Share of its other curvature with which a direction of a point is held that nothing else holds."""
-CHUNK = 1 << 16
-"""Pairs of views that are multiplied at once, so that they fit the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,28 +47,17 @@ class Structure:
     kernel: Callable[[torch.Tensor], Robust] = geman_mcclure
 
     def gathered(self, of_views: torch.Tensor, by: torch.Tensor, count: int) -> torch.Tensor:
-        """Sums (count, ...) over the views of each camera or point."""
-        return of_views.new_zeros(count, *of_views.shape[1:]).index_add_(0, by, of_views)
-
-    def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Numbers (Q,) of two views of the same point by cameras that may move, the camera of the first not after that of the
-        second."""
-        moving = torch.nonzero(self.free[self.camera])[:, 0]
-        point, camera = self.point[moving], self.camera[moving]
-        count = torch.bincount(point)
-        start = torch.cumsum(count, 0) - count
-        seen = count[point]
-        first = torch.arange(len(point), device=seen.device).repeat_interleave(seen)
-        rank = torch.arange(len(first), device=seen.device) - (torch.cumsum(seen, 0) - seen)[first]
-        second = start[point][first] + rank
-        ordered = camera[first] <= camera[second]
-        return moving[first[ordered]], moving[second[ordered]]
+        """Sums (count, ...) over the views (..., M) of each camera or point."""
+        rows = of_views.movedim(-1, 0).contiguous()
+        return rows.new_zeros(count, *rows.shape[1:]).index_add_(0, by, rows)
 
 
 @dataclass(frozen=True, eq=False)
 class _Views:
-    """The views at an estimate, weighted by their kernel: residuals (M, 2), and their derivatives by the pose tangent right of
-    T_world_cam (M, 2, 6), the point (M, 2, 3) and the lens terms (M, 2, l). distance: (M,) pixels, HIDDEN_PX behind a camera."""
+    """The views at an estimate, weighted by their kernel: residuals (2, M), and their derivatives by the pose tangent right of
+    T_world_cam (2, 6, M), the point (2, 3, M) and the lens terms (2, l, M). distance: (M,) pixels, HIDDEN_PX behind a camera.
+
+    The views come last, so that each operation runs over all of them."""
 
     residual: torch.Tensor
     by_pose: torch.Tensor
@@ -83,7 +72,7 @@ class StructureEstimate(Estimate):
     """Poses T_world_cam (n, 4, 4), points X (P, 3) and lens terms (l,), all float64, with what is seen there."""
 
     problem: Structure
-    pairs: tuple[torch.Tensor, torch.Tensor]
+    pairs: CameraPairs
     poses: torch.Tensor
     X: torch.Tensor
     lens: torch.Tensor
@@ -95,17 +84,19 @@ class StructureEstimate(Estimate):
         """Where the solver begins. lens: 0 where not given."""
         lens = poses.new_zeros(problem.lens_terms) if lens is None else lens
         views = _look(problem, poses, X, lens)
-        return StructureEstimate(problem, problem.pairs(), poses, X, lens, views, views.cost)
+        pairs = CameraPairs.of(problem.camera, problem.point, problem.free)
+        return StructureEstimate(problem, pairs, poses, X, lens, views, views.cost)
 
     @property
     def distance(self) -> torch.Tensor:
         """How far from their pixels the points appear, (M,) pixels."""
         return self.views.distance
 
+    @cached_property
     def point_information(self) -> torch.Tensor:
         """Of the points (P, 3, 3), were the cameras exact."""
         by_point = self.views.by_point
-        return self.problem.gathered(by_point.mT @ by_point, self.problem.point, len(self.X))
+        return self.problem.gathered(_transposed_product(by_point, by_point), self.problem.point, len(self.X))
 
     @property
     def focal_factor(self) -> float:
@@ -131,45 +122,61 @@ def lens_intrinsics(K: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
 
 
 def distances(at: torch.Tensor, pixels: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
-    """Pixels (M,) from where points (M, 3) in the camera appear to pixels (M, 2); K: (M, 3, 3). HIDDEN_PX behind the camera."""
+    """Pixels (M,) from where points (M, 3) in the camera appear to pixels (M, 2), for K (M, 3, 3); HIDDEN_PX behind it."""
     plane = at[:, :2] / at[:, 2:].clamp_min(NEAREST)
     off = plane * torch.stack([K[:, 0, 0], K[:, 1, 1]], 1) + K[:, :2, 2] - pixels
     return torch.where(at[:, 2] > NEAREST, off.norm(dim=1), HIDDEN_PX)
 
 
 def _look(problem: Structure, poses: torch.Tensor, X: torch.Tensor, lens: torch.Tensor) -> _Views:
-    R, t = poses[:, :3, :3][problem.camera], poses[:, :3, 3][problem.camera]
-    at = ((X[problem.point] - t)[:, None] @ R)[:, 0]
-    pixel, J, by_lens = _projected(at, lens_intrinsics(problem.K, lens)[problem.camera], lens)
-    visible = at[:, 2] > NEAREST
-    residual = pixel - problem.pixels
-    distance = torch.where(visible, residual.norm(dim=1), HIDDEN_PX)
+    camera = problem.camera
+    R = poses[:, :3, :3].movedim(0, -1)[..., camera]
+    away = X.T[:, problem.point] - poses[:, :3, 3].T[:, camera]
+    at = _product(away[None], R)[0]
+    pixel, J, by_lens = _projected(at, lens_intrinsics(problem.K, lens), camera, lens)
+    visible = at[2] > NEAREST
+    residual = pixel - problem.pixels.T
+    distance = torch.where(visible, residual.square().sum(0).sqrt(), HIDDEN_PX)
     robust = problem.kernel(distance / problem.sigma)
-    root = (robust.weight * visible).sqrt()[:, None, None] / problem.sigma
+    root = (robust.weight * visible).sqrt() / problem.sigma
     J = J * root
     # The tangent (translation, rotation) right of T_world_cam moves the point in the camera by -translation + at x rotation.
-    by_pose = torch.cat([-J, torch.linalg.cross(J, at[:, None].expand_as(J), dim=-1)], dim=2)
-    by_pose = by_pose * problem.free[problem.camera, None, None]
+    by_pose = torch.cat([-J, torch.linalg.cross(J, at.expand_as(J), dim=1)], dim=1) * problem.free[camera]
     cost = robust.cost.sum()
     for term, sigma in zip(lens, LENS_SIGMA, strict=False):
         cost = cost + 0.5 * (term / sigma) ** 2
-    return _Views(residual * root[..., 0], by_pose, J @ R.mT, by_lens * root, distance, cost)
+    return _Views(residual * root, by_pose, _product(J, R.transpose(0, 1)), by_lens * root, distance, cost)
 
 
-def _projected(at: torch.Tensor, K: torch.Tensor, lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pixels (M, 2) of points (M, 3) in the camera, and the derivatives by them (M, 2, 3) and by the lens terms (M, 2, l)."""
-    inverse_z = at[:, 2].clamp_min(NEAREST).reciprocal()
-    x, y = at[:, 0] * inverse_z, at[:, 1] * inverse_z
-    square, k1 = x * x + y * y, lens[1] if len(lens) > 1 else 0.0
+def _projected(
+    at: torch.Tensor, K: torch.Tensor, camera: torch.Tensor, lens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pixels (2, M) of points (3, M) in the cameras, and the derivatives by them (2, 3, M) and by the lens terms (2, l, M)."""
+    inverse_z = at[2].clamp_min(NEAREST).reciprocal()
+    f = torch.stack([K[:, 0, 0], K[:, 1, 1]])[:, camera]
+    xy = at[:2] * inverse_z
+    square, k1 = xy.square().sum(0), lens[1] if len(lens) > 1 else 0.0
     stretch = 1.0 + k1 * square
-    fx, fy = K[:, 0, 0], K[:, 1, 1]
-    off = torch.stack([fx * stretch * x, fy * stretch * y], dim=1)
-    xx, xy, yy = fx * (stretch + 2 * k1 * x * x), 2 * k1 * x * y, fy * (stretch + 2 * k1 * y * y)
-    by_plane = torch.stack([torch.stack([xx, fx * xy], 1), torch.stack([fy * xy, yy], 1)], dim=1)
-    by_depth = -(by_plane @ torch.stack([x, y], 1)[..., None])
-    J = torch.cat([by_plane, by_depth], dim=2) * inverse_z[:, None, None]
-    radial = torch.stack([fx * x * square, fy * y * square], dim=1)
-    return off + K[:, :2, 2], J, torch.stack([off, radial], dim=2)[..., : len(lens)]
+    off = f * stretch * xy
+    # By the plane at depth 1: a multiple of the identity, and where there is distortion 2 k1 xy xy^T.
+    by_plane = f[:, None] * (torch.diag_embed(stretch.expand(2, -1).T).movedim(0, -1) + 2 * k1 * xy[:, None] * xy)
+    by_depth = -(by_plane * xy).sum(1, keepdim=True)
+    J = torch.cat([by_plane, by_depth], dim=1) * inverse_z
+    by_lens = torch.stack([off, f * xy * square], dim=1)[:, : len(lens)]
+    return off + K[:, :2, 2].T[:, camera], J, by_lens
+
+
+def _product(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    """A B of each view, for A (a, k, M) and B (k, b, M): a few operations over all views instead of one for each."""
+    product = A[:, 0, None] * B[0]
+    for k in range(1, len(B)):
+        product.addcmul_(A[:, k, None], B[k])
+    return product
+
+
+def _transposed_product(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    """A^T B of each view (a, b, M), for A (k, a, M) and B (k, b, M)."""
+    return _product(A.transpose(0, 1), B)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,30 +190,47 @@ class _Step:
     @staticmethod
     def of(at: StructureEstimate, damping: float | torch.Tensor) -> _Step:
         problem, views, n, P = at.problem, at.views, len(at.poses), len(at.X)
-        camera, point, residual = problem.camera, problem.point, views.residual[..., None]
-        by_points = _inverse(problem.gathered(views.by_point.mT @ views.by_point, point, P), damping)
-        g_point = problem.gathered((views.by_point.mT @ residual)[..., 0], point, P)
-        W = views.by_pose.mT @ views.by_point
-        Y = W @ by_points[point]
-        diagonal = problem.gathered(views.by_pose.mT @ views.by_pose, camera, n)
-        g = problem.gathered((views.by_pose.mT @ residual)[..., 0] - (Y @ g_point[point][..., None])[..., 0], camera, n)
+        camera, point, residual = problem.camera, problem.point, views.residual[:, None]
+        by_points = _inverse(at.point_information, damping)
+        g_point = problem.gathered(_transposed_product(views.by_point, residual)[:, 0], point, P)
+        W = _transposed_product(views.by_pose, views.by_point)
+        Y = _product(W, by_points.movedim(0, -1)[..., point])
+        diagonal = problem.gathered(_transposed_product(views.by_pose, views.by_pose), camera, n)
+        right = _transposed_product(views.by_pose, residual) - _product(Y, g_point.T[:, None, point])
         # The lens borders the poses: its columns are right sides too.
-        W_lens = problem.gathered(views.by_lens.mT @ views.by_point, point, P)
-        Y_lens = W_lens @ by_points
-        border = problem.gathered(views.by_pose.mT @ views.by_lens - Y @ W_lens[point].mT, camera, n)
-        S = _system(at, diagonal, W, Y, torch.cat([g[..., None], border], dim=2), damping)
-        solved = S.solve()
+        W_lens = problem.gathered(_transposed_product(views.by_lens, views.by_point), point, P)
+        if problem.lens_terms:
+            border = _transposed_product(views.by_pose, views.by_lens) - _product(Y, W_lens.mT.movedim(0, -1)[..., point])
+            right = torch.cat([right, border], dim=1)
+        solved = _system(at, diagonal, W, Y, problem.gathered(right, camera, n), damping).solve()
         poses, lens = -solved[..., 0], at.lens.new_zeros(problem.lens_terms)
         if problem.lens_terms:
-            prior = torch.tensor(LENS_SIGMA[: problem.lens_terms], dtype=W.dtype, device=W.device) ** -2
-            H = (views.by_lens.mT @ views.by_lens).sum(0) - (Y_lens @ W_lens.mT).sum(0) + torch.diag(prior)
-            g_lens = ((views.by_lens.mT @ residual).sum(0) - (Y_lens @ g_point[..., None]).sum(0))[:, 0] + prior * at.lens
-            flat, columns = solved.flatten(0, 1), border.flatten(0, 1)
-            H = H + torch.diag(damping * H.diagonal()) - columns.T @ flat[:, 1:]
-            lens = -solve_dense(H, g_lens - columns.T @ flat[:, 0])
+            lens = _lens_step(at, g_point, W_lens, by_points, problem.gathered(border, camera, n), solved, damping)
             poses = poses - solved[..., 1:] @ lens
-        moved = g_point + problem.gathered((W.mT @ poses[camera][..., None])[..., 0], point, P) + (lens @ W_lens)
+        back = (W * poses.T[:, None, camera]).sum(0)
+        moved = g_point + problem.gathered(back, point, P) + lens @ W_lens
         return _Step(poses, -(by_points @ moved[..., None])[..., 0], lens)
+
+
+def _lens_step(
+    at: StructureEstimate,
+    g_point: torch.Tensor,
+    W_lens: torch.Tensor,
+    by_points: torch.Tensor,
+    border: torch.Tensor,
+    solved: torch.Tensor,
+    damping: float | torch.Tensor,
+) -> torch.Tensor:
+    """The step (l,) of the lens terms, from what couples them with points, W_lens (P, l, 3), and poses, border (n, 6, l)."""
+    views, count = at.views, at.problem.lens_terms
+    prior = torch.tensor(LENS_SIGMA[:count], dtype=W_lens.dtype, device=W_lens.device) ** -2
+    Y_lens = W_lens @ by_points
+    H = _transposed_product(views.by_lens, views.by_lens).sum(-1) - (Y_lens @ W_lens.mT).sum(0) + torch.diag(prior)
+    g = _transposed_product(views.by_lens, views.residual[:, None])[:, 0].sum(-1)
+    g = g - (Y_lens @ g_point[..., None]).sum(0)[:, 0] + prior * at.lens
+    flat, columns = solved.flatten(0, 1), border.flatten(0, 1)
+    H = H + torch.diag(damping * H.diagonal()) - columns.T @ flat[:, 1:]
+    return -solve_dense(H, g - columns.T @ flat[:, 0])
 
 
 def _inverse(H: torch.Tensor, damping: float | torch.Tensor) -> torch.Tensor:
@@ -223,16 +247,11 @@ def _system(
     g: torch.Tensor,
     damping: float | torch.Tensor,
 ) -> BlockSystem:
-    """Of the poses, without the points: W (M, 6, 3) couples each view's pose and point, Y is W times the inverse of the point's
+    """Of the poses, without the points: W (6, 3, M) couples each view's pose and point, Y is W times the inverse of the point's
     block."""
-    camera, (first, second), n = at.problem.camera, at.pairs, len(at.poses)
-    place, slot = torch.unique(camera[first] * n + camera[second], return_inverse=True)
-    blocks = W.new_zeros(len(place), 6, 6)
-    for a in range(0, len(first), CHUNK):
-        some = slice(a, a + CHUNK)
-        blocks.index_add_(0, slot[some], Y[first[some]] @ W[second[some]].mT)
-    row, column = place // n, place % n
-    own = row == column
-    held = BlockSystem(diagonal, -blocks[~own], row[~own], column[~own], g).damped(damping)
-    eliminated = torch.zeros_like(diagonal).index_copy_(0, row[own], blocks[own])
+    pairs = at.pairs
+    blocks = pairs.products(Y, W)
+    own = pairs.row == pairs.column
+    held = BlockSystem(diagonal, -blocks[~own], pairs.row[~own], pairs.column[~own], g).damped(damping)
+    eliminated = torch.zeros_like(diagonal).index_copy_(0, pairs.row[own], blocks[own])
     return replace(held, diagonal=held.diagonal - eliminated).fixed(at.problem.free)

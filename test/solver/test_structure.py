@@ -56,9 +56,10 @@ def test_the_derivatives_are_those_of_the_cost():
     problem = replace(problem, lens_terms=2, free=torch.ones(3, dtype=torch.bool))
     lens = torch.tensor([0.02, 0.03], dtype=torch.float64)
     at = StructureEstimate.first(problem, poses, X, lens)
-    by_pose = problem.gathered((at.views.by_pose.mT @ at.views.residual[..., None])[..., 0], problem.camera, 3)
-    by_point = problem.gathered((at.views.by_point.mT @ at.views.residual[..., None])[..., 0], problem.point, 20)
-    by_lens = (at.views.by_lens.mT @ at.views.residual[..., None])[..., 0].sum(0) + lens / 0.3**2
+    views = at.views
+    by_pose = problem.gathered((views.by_pose * views.residual[:, None]).sum(0), problem.camera, 3)
+    by_point = problem.gathered((views.by_point * views.residual[:, None]).sum(0), problem.point, 20)
+    by_lens = (views.by_lens * views.residual[:, None]).sum((0, 2)) + lens / 0.3**2
     step = 1e-6
 
     def slope(moved: StructureEstimate) -> float:

@@ -105,7 +105,7 @@ class _Depths:
         z = (away * T[:, :3, 2]).sum(1)
         fits, conf = (estimate.distance < FITTED_PX) & (z > 0), None
         if depth_sigma is not None:
-            by_log_depth = (estimate.point_information()[problem.point] @ away[..., None])[..., 0]
+            by_log_depth = (estimate.point_information[problem.point] @ away[..., None])[..., 0]
             conf = (away * by_log_depth).sum(1) * (depth_sigma * problem.sigma / PIXEL_SIGMA) ** 2
         return _Depths(problem.camera, problem.pixels, z, fits, conf)
 
