@@ -67,7 +67,7 @@ def window_stages(device: str) -> Stages:
         places = [room.pose(0.06 * k) for k in range(n)]
         ties = [(i, j) for i in range(n) for j in range(max(0, i - 6), i)]
         edges = [tie(room, places, i, j, "sequential", 1024, Errors(), rng) for i, j in ties]
-        stages[name] = partial(optimize_window, scene.keyframes, edges, {0, 1, 2}, DEPTH_SIGMA, 1.0)
+        stages[name] = partial(optimize_window, scene.keyframes, edges, {0, 1, 2}, DEPTH_SIGMA)
     return stages
 
 

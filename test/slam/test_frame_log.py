@@ -48,6 +48,17 @@ def test_a_correction_is_spread_over_the_frames_by_time():
     np.testing.assert_array_equal(log[4].T_kf_cam.as_matrix(), before[4].as_matrix())
 
 
+def test_frames_between_placed_ones_follow_them():
+    log = log_of([0, 0, 0, 0, 1, 0, 0])
+    log.put(0, FramePose(10, 0, 0, Sim3.identity()))  # the keyframe itself
+    before, D = log.T_kf_cam[:], Sim3.exp(np.array([0.2, 0.1, -0.1, 0.05, 0.1, 0.0, 0.1]))
+    before = Sim3(before.rotation.copy(), before.translation.copy(), before.scale.copy())
+    log.place(np.array([2, 5]), D @ before[[2, 5]])
+    for n, share in enumerate((0.0, 0.5, 1.0, 1.0, 0.0, 1.0, 1.0)):
+        expected = Sim3.exp(share * D.log()) @ before[n]
+        np.testing.assert_allclose(log[n].T_kf_cam.as_matrix(), expected.as_matrix(), atol=1e-12)
+
+
 def test_columns_make_the_same_log():
     log = log_of([0, 0, 1])
     other = FrameLog.of(log.frame_ids, log.stamps_ns, log.keyframe_ids, log.T_kf_cam)

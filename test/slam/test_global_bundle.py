@@ -168,8 +168,10 @@ def test_what_frames_see_is_bounded_and_follows_the_keyframes():
     sightings = Sightings()
     for place in range(MAX_FRAMES + 1):
         sightings.add(place, none if place % 3 else Sighting(7, CAMERA.K, none.packed_frame, none.packed_keyframe))
+    assert sightings.of_keyframe(1) == [(place, seen) for place, seen in sightings if seen.keyframe_id == 1]
     assert MAX_FRAMES / 2 <= len(sightings) <= MAX_FRAMES and max(place for place, _ in sightings) == MAX_FRAMES
     sightings.forget(7)
+    assert sightings.of_keyframe(7) == []
     assert {seen.keyframe_id for _, seen in sightings} == {1}
 
 

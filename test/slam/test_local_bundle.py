@@ -110,6 +110,26 @@ def test_without_anything_that_stayed_nothing_moves():
     assert (poses(made) == before).all() and (made.keyframes[3].X == X).all()
 
 
+def test_depths_that_were_not_known_become_known():
+    world = World(5)
+    made, n = disturbed(world), 4 * (BETWEEN + 1)
+    new = made.keyframes[4]
+    column, row = np.rint(world.pixels(n)).astype(int).T
+    new.conf[row[:30], column[:30]] = 0.0
+    adjusted(made)
+    assert int((new.conf[row[:30], column[:30]] > 0).sum()) > 20
+
+
+def test_few_or_no_matches_move_nothing():
+    assert LocalBundle.of(World(6, points=8).mapped(), NEWEST).adjusted(DEPTH_SIGMA) is None
+    made = World(6).mapped()
+    for edge in list(made.edges):
+        made.remove_edge(edge.i, edge.j)
+    for place in range(len(made.frames)):
+        made.sightings.drop(place)
+    assert LocalBundle.of(made, NEWEST).adjusted(DEPTH_SIGMA) is None
+
+
 def test_a_keyframe_alone_is_left_as_it_is():
     alone = KeyframeMap()
     image = np.zeros((4, 4, 3), np.uint8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ class Problem:
     pixels: np.ndarray
 
     def optimize(self, fixed: set[int]) -> WindowResult:
-        result = optimize_window(self.keyframes, self.edges, fixed, DEPTH_SIGMA, 1.0)
+        result = optimize_window(self.keyframes, self.edges, fixed, DEPTH_SIGMA)
         assert result is not None
         return result
 
@@ -93,15 +93,6 @@ def pose_errors(problem: Problem, truth: list[Sim3], poses: dict[int, Sim3]) -> 
     return float(distance), float(np.rad2deg(max(np.linalg.norm(d[3:6]) for d in differences)))
 
 
-def world_points(problem: Problem, result: WindowResult, number: int) -> np.ndarray:
-    """Where the optimized keyframe puts its points, (P, 3), in the order of `problem.world`."""
-    update = result.points[number]
-    X = problem.keyframes[number].X[update.rows, update.columns] * update.log_depth.exp()[:, None]
-    found = {(c, r): x for c, r, x in zip(update.columns.tolist(), update.rows.tolist(), X.double().numpy(), strict=True)}
-    in_order = np.array([found.get(tuple(p), (np.nan,) * 3) for p in np.rint(problem.pixels[number]).astype(int).tolist()])
-    return result.poses[number] @ in_order
-
-
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_an_exact_map_stays_as_it_is(calibrated):
     problem = make(calibrated=calibrated)
@@ -122,9 +113,6 @@ def test_disturbed_poses_and_depths_come_back(calibrated, seed):
     distance, angle = pose_errors(problem, truth, result.poses)
     assert distance < 0.01 < before[0] and angle < 0.1 < before[1]
     assert result.rmse_px < 0.1 * result.rmse_before_px
-    for number in (2, 3):
-        error = np.linalg.norm(world_points(problem, result, number) - problem.world, axis=1)
-        assert np.nanmedian(error) < 0.02 and np.isnan(error).mean() < 0.2  # a sixteenth of a pixel is another pixel at times
 
 
 def test_fixed_keyframes_do_not_move():
@@ -175,16 +163,10 @@ def test_pixels_without_depth_are_left_out():
     problem = make()
     empty = problem.keyframes[3]
     empty.conf = torch.zeros_like(empty.conf)
-    result = problem.optimize({0, 1})
-    assert len(result.points[3].rows) == 0 and len(result.points[2].rows) > 100
-
-
-def test_points_seen_in_more_keyframes_are_known_better():
-    problem = make()
-    everything = problem.optimize({0, 1}).points[2].information
-    only_one = replace(problem, edges=[e for e in problem.edges if (e.i, e.j) in ((1, 0), (2, 1), (3, 2))])
-    assert bool((everything >= 0).all())
-    assert float(everything.median()) > float(only_one.optimize({0, 1}).points[2].information.median())
+    truth = [k.T_world_cam for k in problem.keyframes]
+    disturb(problem, {0, 1})
+    distance, angle = pose_errors(problem, truth, problem.optimize({0, 1}).poses)
+    assert distance < 0.02 and angle < 0.2
 
 
 @pytest.mark.parametrize("calibrated", [True, False])
@@ -217,7 +199,7 @@ def test_keyframes_of_different_sizes():
     problem.keyframes[3].T_world_cam = Sim3.exp(np.full(7, 0.02)) @ truth[3]
     result = problem.optimize({0, 1})
     distance, angle = pose_errors(problem, truth, result.poses)
-    assert distance < 0.02 and angle < 0.2 and len(result.points[2].rows) > 100
+    assert distance < 0.02 and angle < 0.2
 
 
 def test_steps_that_do_not_help_are_not_taken():
@@ -236,5 +218,5 @@ def test_two_views_without_parallax_agree_on_their_scale_by_their_depths():
     pixels = torch.from_numpy(problem.pixels[0].astype(np.float32))
     edge = Edge.pack(0, 1, "sequential", pixels, pixels, torch.ones(len(pixels)))
     problem.keyframes[1].T_world_cam = Sim3(np.eye(3), np.zeros(3), np.asarray(1.3))
-    result = optimize_window(problem.keyframes[:2], [edge], {0}, 0.05, 1.0)
+    result = optimize_window(problem.keyframes[:2], [edge], {0}, 0.05)
     assert result is not None and float(result.poses[1].scale) == pytest.approx(1.0, abs=0.02)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from st3r_ros.geometry.transforms import Sim3
@@ -96,25 +94,23 @@ class FrameLog:
         poses = Sim3(rows[:, :9].reshape(-1, 3, 3), rows[:, 9:12], rows[:, 12])
         self._poses[start:end] = _columns(Sim3.exp(share[:, None] * D.log()) @ poses)
 
-    def place(self, T_kf_cam: Mapping[int, Sim3]) -> None:
-        """Gives frames, by their places, new poses. Other frames of their keyframe before and between them follow: by how far
-        their places lie between the two, or between the keyframe's own and the first."""
-        for keyframe_id in np.unique(self.keyframe_ids[list(T_kf_cam)]).tolist():
-            own = np.flatnonzero(self.keyframe_ids == keyframe_id)
-            for run in np.split(own, np.flatnonzero(np.diff(own) > 1) + 1):
-                self._place_run(run, [n for n in run.tolist() if n in T_kf_cam], T_kf_cam)
+    def place(self, places: np.ndarray, T_kf_cam: Sim3) -> None:
+        """Gives frames, by their places (m,) in ascending order, new poses (m,).
 
-    def _place_run(self, run: np.ndarray, placed: list[int], T_kf_cam: Mapping[int, Sim3]) -> None:
-        """Of frames that follow each other."""
-        if not placed:
-            return
-        changes = np.stack([(T_kf_cam[n] @ self[n].T_kf_cam.inverse()).log() for n in placed])
-        knots, first = placed, int(run[0])
-        if not self._poses[first, 9:12].any():  # the keyframe itself
-            knots, changes = [first, *placed], np.concatenate([np.zeros((1, 7)), changes])
-        D = np.stack([np.interp(run, knots, change) for change in changes.T], axis=1)
-        rows = self._poses[run]
-        self._poses[run] = _columns(Sim3.exp(D) @ Sim3(rows[:, :9].reshape(-1, 3, 3), rows[:, 9:12], rows[:, 12]))
+        Other frames of their keyframe before, between and after them follow: by how far their places lie between the two, or
+        between the keyframe's own and the first.
+        """
+        changes = (T_kf_cam @ self.T_kf_cam[places].inverse()).log()
+        starts = np.flatnonzero(np.diff(self.keyframe_ids, prepend=-1))
+        run = np.searchsorted(starts, places, side="right") - 1
+        for number in np.unique(run).tolist():
+            start, end = int(starts[number]), int(starts[number + 1]) if number + 1 < len(starts) else self._count
+            knots, change = places[run == number], changes[run == number]
+            if not self._poses[start, 9:12].any():  # the keyframe itself
+                knots, change = np.append(start, knots), np.concatenate([np.zeros((1, 7)), change])
+            D = np.stack([np.interp(np.arange(start, end), knots, column) for column in change.T], axis=1)
+            rows = self._poses[start:end]
+            self._poses[start:end] = _columns(Sim3.exp(D) @ Sim3(rows[:, :9].reshape(-1, 3, 3), rows[:, 9:12], rows[:, 12]))
 
     def retie(self, old: int, new: int, T_new_old: Sim3) -> None:
         """Moves the frames of keyframe `old` to keyframe `new`."""

@@ -186,11 +186,13 @@ class KeyframeMap:
         """
         ids, stamps = self.frames.keyframe_ids, self.frames.stamps_ns
         starts = np.flatnonzero((np.diff(ids, prepend=-1) != 0) | (np.diff(stamps, prepend=stamps[:1]) < 0))
-        runs = zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+        touched = np.isin(ids[starts], list(moved))
+        kept = np.flatnonzero(touched[:-1] | touched[1:])
+        runs = zip(starts[kept].tolist(), starts[kept + 1].tolist(), strict=True)
         return [
             (s, n)
             for s, n in runs
-            if n - s > 1 and ids[s] != ids[n] and stamps[n] > stamps[n - 1] and (ids[s] in moved or ids[n] in moved)
+            if n - s > 1 and ids[s] != ids[n] and stamps[n] > stamps[n - 1]
             if self.keyframes[int(ids[n])].stamp_ns == stamps[n]
         ]
 

@@ -38,6 +38,7 @@ class Sightings:
 
     def __init__(self) -> None:
         self._by_place: dict[int, Sighting] = {}
+        self._of_keyframe: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         return len(self._by_place)
@@ -45,23 +46,30 @@ class Sightings:
     def __iter__(self) -> Iterator[tuple[int, Sighting]]:
         return iter(self._by_place.items())
 
-    def at(self, place: int) -> Sighting | None:
-        """That of one frame; None where it has none."""
-        return self._by_place.get(place)
+    def of_keyframe(self, keyframe_id: int) -> list[tuple[int, Sighting]]:
+        """Places, ascending, and sightings of the frames that see a keyframe."""
+        return [(place, self._by_place[place]) for place in self._of_keyframe.get(keyframe_id, [])]
 
     def add(self, place: int, sighting: Sighting) -> None:
         """Adds that of a new frame."""
         self._by_place[place] = sighting
+        self._of_keyframe.setdefault(sighting.keyframe_id, []).append(place)
         if len(self._by_place) > MAX_FRAMES:
-            self._by_place = dict(list(self._by_place.items())[::2])
+            kept = list(self._by_place.items())[::2]
+            self.__init__()  # type: ignore[misc]
+            for earlier, seen in kept:
+                self.add(earlier, seen)
 
     def drop(self, place: int) -> None:
         """Handles a frame that is now a keyframe itself."""
-        self._by_place.pop(place, None)
+        dropped = self._by_place.pop(place, None)
+        if dropped is not None:
+            self._of_keyframe[dropped.keyframe_id].remove(place)
 
     def forget(self, keyframe_id: int) -> None:
         """Handles a removed keyframe."""
-        self._by_place = {place: s for place, s in self._by_place.items() if s.keyframe_id != keyframe_id}
+        for place in self._of_keyframe.pop(keyframe_id, []):
+            del self._by_place[place]
 
     @property
     def nbytes(self) -> int:

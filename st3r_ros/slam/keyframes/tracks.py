@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,22 +27,23 @@ class MatchedPixels:
     pixels: np.ndarray
 
 
-def matched_pixels(keyframes: Iterable[int], edges: Iterable[Edge], frames: Sequence[Sighting] = ()) -> MatchedPixels:
+def matched_pixels(keyframes: Iterable[int], edges: Collection[Edge], frames: Sequence[Sighting] = ()) -> MatchedPixels:
     """Of the edges between keyframes, given by their ids, and of what frames see of them."""
     number = {keyframe_id: n for n, keyframe_id in enumerate(keyframes)}
-    ends = [(_codes(number[e.i], e.packed_i), _codes(number[e.j], e.packed_j)) for e in edges]
-    for n, seen in enumerate(frames, len(number)):
-        ends.append((_codes(n, seen.packed_frame), _codes(number[seen.keyframe_id], seen.packed_keyframe)))
-    ends.append((np.zeros(0, np.int64), np.zeros(0, np.int64)))
-    codes, places = np.unique(np.concatenate([side for sides in zip(*ends, strict=True) for side in sides]), return_inverse=True)
-    first, second = places.reshape(2, -1)
-    graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(len(codes), len(codes)))
+    first = [(number[e.i], e.packed_i) for e in edges] + [(n, s.packed_frame) for n, s in enumerate(frames, len(number))]
+    second = [(number[e.j], e.packed_j) for e in edges] + [(number[s.keyframe_id], s.packed_keyframe) for s in frames]
+    codes, places = np.unique(_codes(first + second), return_inverse=True)
+    first_end, second_end = places.reshape(2, -1)
+    graph = coo_matrix((np.ones(len(first_end), bool), (first_end, second_end)), shape=(len(codes), len(codes)))
     track = connected_components(graph, directed=False)[1].astype(np.int64) if len(codes) else np.zeros(0, np.int64)
     halves = np.stack([codes & 0xFFFF, codes >> 16 & 0xFFFF], axis=1).astype(np.uint16)
     return MatchedPixels(track, codes >> 32, halves.astype(np.int16) * EDGE_PIXEL_STEP)
 
 
-def _codes(camera: int, packed: torch.Tensor) -> np.ndarray:
-    """One number (N,) for each pixel of a camera, in the order of the cameras."""
-    x, y = packed.cpu().numpy().astype(np.uint16).astype(np.int64).T
+def _codes(seen: list[tuple[int, torch.Tensor]]) -> np.ndarray:
+    """One number (N,) for each pixel of some cameras, packed (n, 2), in the order of the cameras."""
+    if not seen:
+        return np.zeros(0, np.int64)
+    x, y = torch.cat([packed.cpu() for _, packed in seen]).numpy().astype(np.uint16).astype(np.int64).T
+    camera = np.repeat(np.array([n for n, _ in seen]), [len(packed) for _, packed in seen])
     return (camera << 32) | (y << 16) | x

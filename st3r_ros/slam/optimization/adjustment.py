@@ -62,21 +62,24 @@ class Cameras:
         held: Collection[int] = (),
         most_frames: Callable[[int], int] = lambda keyframe_id: MAX_FRAMES,
     ) -> Cameras:
-        """held: ids of the keyframes that stay. most_frames: how many of a keyframe take part, evenly chosen."""
-        places, seen, ids = [], [], keyframe_map.frames.keyframe_ids
-        for keyframe in keyframes:
-            most = most_frames(keyframe.id)
-            found = [(p, keyframe_map.sightings.at(p)) for p in np.flatnonzero(ids == keyframe.id).tolist()] if most else []
-            known = [(p, s) for p, s in found if s is not None and s.keyframe_id == keyframe.id]
-            if len(known) > most:
-                known = [known[n] for n in np.linspace(len(known) - 1, 0, most, endpoint=False).astype(int)[::-1]]
-            places += [place for place, _ in known]
-            seen += [s for _, s in known]
-        T = [k.T_world_cam.se3() for k in keyframes] + [keyframe_map.T_world_cam(place) for place in places]
-        K = [k.K for k in keyframes] + [s.K for s in seen]
+        """held: ids of the keyframes that stay. most_frames: how many of a keyframe take part, evenly chosen, with the last."""
+        frames = [frame for k in keyframes for frame in _evenly(keyframe_map.sightings.of_keyframe(k.id), most_frames(k.id))]
+        places, seen = [place for place, _ in frames], [sighting for _, sighting in frames]
+        each = [k.T_world_cam for k in keyframes]
+        T = Sim3(*(np.stack([getattr(t, part) for t in each]) for part in ("rotation", "translation", "scale")))
+        number = {k.id: n for n, k in enumerate(keyframes)}
+        of_frames = T[np.array([number[s.keyframe_id] for s in seen], int)] @ keyframe_map.frames.T_kf_cam[places]
+        poses = np.concatenate([T.se3().as_matrix(), of_frames.se3().as_matrix()])
+        K = np.stack([k.K for k in keyframes] + [s.K for s in seen])
         stays = torch.tensor([k.id in held for k in keyframes] + [False] * len(places))
-        poses = torch.from_numpy(np.stack([t.as_matrix() for t in T]))
-        return Cameras({k.id: k.T_world_cam for k in keyframes}, places, seen, poses, torch.from_numpy(np.stack(K)), stays)
+        then = {k.id: k.T_world_cam for k in keyframes}
+        return Cameras(then, places, seen, torch.from_numpy(poses), torch.from_numpy(K), stays)
+
+
+def _evenly(frames: list[tuple[int, Sighting]], most: int) -> list[tuple[int, Sighting]]:
+    if len(frames) <= most:
+        return frames
+    return [frames[n] for n in np.linspace(len(frames) - 1, 0, most, endpoint=False).astype(int)[::-1]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +96,8 @@ class Views:
         return Views(*(torch.from_numpy(v[order]) for v in (matched.track, matched.camera, matched.pixels)))
 
     def __getitem__(self, kept: torch.Tensor) -> Views:
+        if kept.dtype == torch.bool:
+            kept = torch.nonzero(kept)[:, 0]
         return Views(self.track[kept], self.camera[kept], self.pixels[kept])
 
     @property
@@ -100,8 +105,21 @@ class Views:
         """One more than the last track."""
         return int(self.track[-1]) + 1 if len(self.track) else 0
 
+    @property
+    def point(self) -> torch.Tensor:
+        """The tracks counted from 0, (M,)."""
+        return torch.unique_consecutive(self.track, return_inverse=True)[1]
+
+    def seen_by(self, cameras: torch.Tensor) -> Views:
+        """Of the tracks that at least one of some cameras, (n,) bool, sees."""
+        kept = torch.zeros(self.tracks, dtype=torch.bool)
+        kept[self.track[cameras[self.camera]]] = True
+        return self[kept[self.track]]
+
     def most_seen(self, count: int) -> Views:
         """Of the tracks that each camera sees, the `count` seen most often; which of those seen equally often, is drawn."""
+        if not len(self.track):
+            return self
         seen = torch.bincount(self.track)[self.track]
         drawn = torch.rand(self.tracks, generator=torch.Generator().manual_seed(0))[self.track]
         order = torch.argsort(self.camera - (seen + drawn) / (int(seen.max()) + 2), stable=True)
@@ -111,11 +129,6 @@ class Views:
         kept = torch.zeros(self.tracks, dtype=torch.bool)
         kept[self.track[rank < count]] = True
         return self[kept[self.track]]
-
-    @property
-    def point(self) -> torch.Tensor:
-        """The tracks counted from 0, (M,)."""
-        return torch.unique_consecutive(self.track, return_inverse=True)[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +162,6 @@ def solve(
     views: Views,
     rounds: Sequence[Round],
     lens_terms: int = 0,
-    points_per_camera: int | None = None,
     notify: Callable[[str], None] = lambda sentence: None,
 ) -> Solved | None:
     """All rounds, with so many lens terms; None where too little is connected."""
@@ -159,8 +171,6 @@ def solve(
         kept = _agreeing(views, poses, lens_intrinsics(cameras.K, lens), turn.gates)
         if not len(kept.camera):
             return None
-        if points_per_camera is not None:
-            kept = kept.most_seen(points_per_camera)
         start = _stated(kept, cameras, poses, lens, turn.sigma)
         images = len(torch.unique(kept.camera))
         notify(f"Adjusting {images} images and {len(start.X)} {what} together, {number} of {len(rounds)}.")
@@ -189,14 +199,16 @@ def _triangulated(views: Views, poses: torch.Tensor, K: torch.Tensor) -> torch.T
         return poses.new_zeros(0, 3)
     point, camera = views.point, views.camera
     R, t = poses[camera, :3, :3], poses[camera, :3, 3]
-    ray = torch.nn.functional.normalize((R @ rays(views.pixels, K[camera])[..., None])[..., 0], dim=1)
+    ray = (R * rays(views.pixels, K[camera])[:, None]).sum(2)
+    ray = ray / ray.norm(dim=1, keepdim=True)
     across = torch.eye(3, dtype=ray.dtype) - ray[:, :, None] * ray[:, None]
+    # Of each view the 3 x 3 equations and, as a last column, their right side.
+    equations = torch.cat([across, t[..., None] - ray[..., None] * (ray * t).sum(1)[:, None, None]], dim=2).flatten(1)
     weight, points = torch.ones_like(ray[:, 0]), int(point[-1]) + 1
     X = poses.new_zeros(points, 3)
     for _ in range(3):
-        weighted = across * weight[:, None, None]
-        H = poses.new_zeros(points, 3, 3).index_add_(0, point, weighted)
-        g = poses.new_zeros(points, 3).index_add_(0, point, (weighted @ t[..., None])[..., 0])
+        summed = poses.new_zeros(points, 12).index_add_(0, point, equations * weight[:, None]).view(points, 3, 4)
+        H, g = summed[..., :3], summed[..., 3]
         held = 1e-9 * H.diagonal(dim1=1, dim2=2).sum(1) + 1e-12
         X = torch.linalg.solve_ex(H + torch.diag_embed(held[:, None].expand(-1, 3)), g)[0]
         weight = (X[point] - t).square().sum(1).clamp_min(1e-12).reciprocal()
@@ -208,19 +220,24 @@ def _distances(views: Views, X: torch.Tensor, poses: torch.Tensor, K: torch.Tens
     if not len(views.camera):
         return poses.new_zeros(0)
     R, t = poses[views.camera, :3, :3], poses[views.camera, :3, 3]
-    return distances(((X[views.point] - t)[:, None] @ R)[:, 0], views.pixels, K[views.camera])
+    return distances((R * (X[views.point] - t)[..., None]).sum(1), views.pixels, K[views.camera])
 
 
 def _connected(views: Views, cameras: int) -> Views:
     """Those of the largest part of the cameras that see points together, each at least `MIN_VIEWS`."""
     for _ in range(2):
+        count = len(views.camera)
         once = torch.unique(views.track * cameras + views.camera) // cameras
         views = views[torch.bincount(once, minlength=views.tracks)[views.track] > 1]
         views = views[torch.bincount(views.camera, minlength=cameras)[views.camera] >= MIN_VIEWS]
+        if len(views.camera) == count:
+            break
     if not len(views.camera):
         return views
-    point = views.point.numpy()
-    graph = coo_matrix((np.ones(len(point), bool), (views.camera.numpy(), cameras + point)), shape=(cameras + point[-1] + 1,) * 2)
+    # Cameras that see a point hang together with the first one that does.
+    camera, point = views.camera.numpy(), views.point.numpy()
+    first = camera[np.searchsorted(point, np.arange(point[-1] + 1))]
+    graph = coo_matrix((np.ones(len(camera), bool), (camera, first[point])), shape=(cameras, cameras))
     part = torch.from_numpy(connected_components(graph, directed=False)[1].astype(np.int64))
     of_view = part[views.camera]
     return views[of_view == torch.bincount(of_view).argmax()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from st3r_ros.solver.damped import Estimate
-from st3r_ros.solver.points import Equations, Noise, SeenPoints, linearize, look
+from st3r_ros.solver.points import Equations, Noise, SeenPoints, linearize
 from st3r_ros.solver.poses import Pairs, bundle_step, relief_variance, sim3_exp
 
 PIXEL_SIGMA = 0.6
@@ -63,8 +63,3 @@ class BundleEstimate(Estimate):
     def relief_variance(self) -> torch.Tensor:
         """Of the log-depths (P,) but for a common one, with what the poses leave open."""
         return relief_variance(self.problem.pairs, self.problem.free, self.problem.points, self.T, self.equations)
-
-    def seen_information(self) -> torch.Tensor:
-        """What the views add to each depth (P,), where the other camera claims depths too."""
-        at = look(self.problem.points, self.T, self.delta, NOISE)
-        return self.problem.points.gathered(at.by_depth()[:-1].square().sum(0))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from st3r_ros.geometry.pixels import rays
@@ -64,14 +65,17 @@ def _place_frames(
     keyframe_map: KeyframeMap, cameras: Cameras, poses: torch.Tensor, used: torch.Tensor, solved: dict[int, Sim3]
 ) -> None:
     """Puts the frames that took part where they are to their keyframes; others, between these, follow them."""
-    placed: dict[int, Sim3] = {}
     ids = keyframe_map.frames.keyframe_ids
-    for number, (place, sighting) in enumerate(zip(cameras.places, cameras.seen, strict=True), len(cameras.then)):
-        if used[number] and int(ids[place]) == sighting.keyframe_id:
-            T_world_kf = solved.get(sighting.keyframe_id) or cameras.then[sighting.keyframe_id]
-            T_world_cam = Sim3.from_matrix(poses[number].numpy())
-            placed[place] = T_world_kf.inverse() @ replace(T_world_cam, scale=T_world_kf.scale)
-    keyframe_map.frames.place(placed)
+    seen = zip(cameras.places, cameras.seen, strict=True)
+    placed = [(p, n, s.keyframe_id) for n, (p, s) in enumerate(seen, len(cameras.then)) if used[n] and ids[p] == s.keyframe_id]
+    if not placed:
+        return
+    places, numbers, keyframes = (np.array(column) for column in zip(*sorted(placed), strict=True))
+    each = [solved.get(k) or cameras.then[k] for k in keyframes.tolist()]
+    T_world_kf = Sim3(*(np.stack([getattr(T, part) for T in each]) for part in ("rotation", "translation", "scale")))
+    T = poses.numpy()[numbers]
+    T_world_cam = Sim3(T[:, :3, :3], T[:, :3, 3], T_world_kf.scale)
+    keyframe_map.frames.place(places, T_world_kf.inverse() @ T_world_cam)
 
 
 def _in_the_size_of(estimate: StructureEstimate, poses: torch.Tensor, used: torch.Tensor) -> StructureEstimate:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.tracks import matched_pixels
 from st3r_ros.slam.optimization.adjustment import Cameras, Round, Solved, Views, solve
@@ -19,13 +17,19 @@ from st3r_ros.slam.optimization.following import apply
 from st3r_ros.solver.damped import Schedule
 from st3r_ros.types import Edge
 
-FRAMES, NEWEST, FRAMES_OF_NEWEST = 4, 2, 12
-"""How many frames of a keyframe take part, and of each of the so many newest ones."""
-POINTS = 150
+KEYFRAMES = 8
+"""At most so many are adjusted."""
+NEWEST, FRAMES_OF_NEWEST = 2, 10
+"""So many frames of each of the so many newest keyframes take part: few others have seen their points yet."""
+MOST_FRAMES, FRAMES = 12, 4
+"""Frames of the other keyframes that take part: in all, and of each at most."""
+POINTS = 140
 """Per camera, those seen most often."""
-SCHEDULE = Schedule(iterations=6, share=1e-3, most=1e4)
-ROUNDS = (Round((24.0, 12.0, 6.0), 0.8, SCHEDULE), Round((4.0, 2.0), 0.2, SCHEDULE))
-"""What is wrong shows by and by."""
+ROUNDS = (
+    Round((12.0,), 0.8, Schedule(iterations=3, share=1e-2, most=1e4)),
+    Round((3.0,), 0.2, Schedule(iterations=6, share=2e-3, most=1e4)),
+)
+"""Few steps: a keyframe takes part again and again, and only the newest ones come from afar."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +41,13 @@ class LocalBundle:
 
     @staticmethod
     def of(keyframe_map: KeyframeMap, newest: Sequence[int]) -> LocalBundle:
-        """The keyframes with the ids `newest`, in their order, and fixed those that see the same."""
+        """The last of the keyframes with the ids `newest`, in their order, and fixed those that see the same."""
+        newest = newest[-KEYFRAMES:]
         edges = list({(e.i, e.j): e for k in newest for e in keyframe_map.edges_of(k)}.values())
         held = {other for e in edges for other in (e.i, e.j)} - set(newest)
-        most = dict.fromkeys(newest[:-NEWEST], FRAMES) | dict.fromkeys(newest[-NEWEST:], FRAMES_OF_NEWEST)
+        others = newest[:-NEWEST]
+        each = min(MOST_FRAMES // max(len(others), 1), FRAMES)
+        most = dict.fromkeys(others, each) | dict.fromkeys(newest[-NEWEST:], FRAMES_OF_NEWEST)
         keyframes = [keyframe_map.keyframes[k] for k in sorted(held | set(newest))]
         return LocalBundle(Cameras.of(keyframe_map, keyframes, held, lambda k: most.get(k, 0)), edges)
 
@@ -49,10 +56,9 @@ class LocalBundle:
 
         depth_sigma: relative error of a depth of confidence 1.
         """
-        views = Views.of(matched_pixels(self.cameras.then, self.edges, self.cameras.seen))
-        moving = torch.zeros(views.tracks, dtype=torch.bool)
-        moving[views.track[~self.cameras.held[views.camera]]] = True
-        found = solve(self.cameras, views[moving[views.track]], ROUNDS, points_per_camera=POINTS)
+        matched = matched_pixels(self.cameras.then, self.edges, self.cameras.seen)
+        views = Views.of(matched).seen_by(~self.cameras.held).most_seen(POINTS)
+        found = solve(self.cameras, views, ROUNDS)
         return None if found is None else AdjustedBundle(self.cameras, found, depth_sigma)
 
 

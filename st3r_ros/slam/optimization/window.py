@@ -10,7 +10,6 @@ Marquardt: a step is taken only when the robust cost falls.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,72 +28,37 @@ POINTS_PER_KEYFRAME = 600
 
 
 @dataclass(frozen=True, eq=False)
-class PointUpdate:
-    """New depths of a keyframe's points: rows, columns (N,) int64, log_depth (N,) change, information (N,) of what sees them."""
-
-    rows: torch.Tensor
-    columns: torch.Tensor
-    log_depth: torch.Tensor
-    information: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class WindowResult:
-    """New poses and point depths by keyframe id; RMS reprojection error in pixels before and after."""
+    """New poses by keyframe id; RMS reprojection error in pixels before and after."""
 
     poses: dict[int, Sim3]
-    points: dict[int, PointUpdate]
     rmse_before_px: float
     rmse_px: float
 
 
-def optimize_window(
-    keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], depth_sigma: float, max_conf: float = math.inf
-) -> WindowResult | None:
+def optimize_window(keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], depth_sigma: float) -> WindowResult | None:
     """Refines `keyframes` but those with an id in `fixed`, over the edges among them; None without any observation.
 
     fixed: one keyframe at least, to hold position, orientation and scale. depth_sigma: relative error of a depth of confidence
-    1, which holds it where it is now. max_conf: what confidences count at most; for depths whose confidence comes from the very
-    matches of these edges, which must not count twice.
+    1, which holds it where it is now.
     """
-    problem = _collect(keyframes, edges, fixed, depth_sigma, max_conf)
+    problem = _collect(keyframes, edges, fixed, depth_sigma)
     if problem is None:
         return None
-    poses = torch.tensor(np.array([k.T_world_cam.as_matrix() for k in keyframes]), device=problem.owner.device)
+    poses = torch.tensor(np.array([k.T_world_cam.as_matrix() for k in keyframes]), device=problem.free.device)
     first = BundleEstimate.at(problem, poses, torch.zeros_like(problem.points.information))
     if not np.isfinite(float(first.cost)):
         return None
-    return _result(keyframes, fixed, problem, first, minimize(first, SCHEDULE).estimate)
-
-
-def _result(
-    keyframes: list[Keyframe], fixed: set[int], problem: _Problem, first: BundleEstimate, best: BundleEstimate
-) -> WindowResult:
-    T_world_cam, seen = best.poses.cpu().numpy(), best.seen_information()
-    poses, points = {}, {}
-    for number, keyframe in enumerate(keyframes):
-        own = problem.owner == number
-        moved = keyframe.id not in fixed
-        poses[keyframe.id] = Sim3.from_matrix(T_world_cam[number]) if moved else keyframe.T_world_cam
-        points[keyframe.id] = PointUpdate(problem.rows[own], problem.columns[own], best.delta[own], seen[own])
-    return WindowResult(poses, points, first.rmse_px, best.rmse_px)
+    best = minimize(first, SCHEDULE).estimate
+    moved = zip(keyframes, best.poses.cpu().numpy(), strict=True)
+    found = {k.id: k.T_world_cam if k.id in fixed else Sim3.from_matrix(T) for k, T in moved}
+    return WindowResult(found, first.rmse_px, best.rmse_px)
 
 
 # What is seen where -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Problem(Bundle):
-    """Of keyframes. owner: (P,) number of the keyframe of each point. rows, columns: (P,) of its pixel."""
-
-    owner: torch.Tensor
-    rows: torch.Tensor
-    columns: torch.Tensor
-
-
-def _collect(
-    keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], depth_sigma: float, max_conf: float
-) -> _Problem | None:
+def _collect(keyframes: list[Keyframe], edges: list[Edge], fixed: set[int], depth_sigma: float) -> Bundle | None:
     """Turns edges into points (one per keyframe pixel) and their observations in the other keyframe."""
     number = {k.id: n for n, k in enumerate(keyframes)}
     edges = [e for e in edges if e.i in number and e.j in number and len(e)]
@@ -128,10 +92,10 @@ def _collect(
     log_claim = seen.log_depth(there.points).values
     # Each direction of an edge compares the two depths of a match: half of what they tell each.
     alike = (INDEPENDENT_CLAIMS / sizes.double()).clamp_max(1.0).repeat_interleave(sizes)
-    claim = torch.where(torch.isfinite(log_claim), 0.5 * alike * there.conf.clamp(0, max_conf) / depth_sigma**2, 0.0)
+    claim = torch.where(torch.isfinite(log_claim), 0.5 * alike * there.conf.clamp_min(0) / depth_sigma**2, 0.0)
     points = SeenPoints(
         X=joint_points(keyframes, source[first], pixels[first]).points,
-        information=conf[first].clamp_max(max_conf) / depth_sigma**2,
+        information=conf[first] / depth_sigma**2,
         seen=seen,
         weight=weight[kept],
         log_claim=torch.where(claim > 0, log_claim, 0.0),
@@ -140,7 +104,7 @@ def _collect(
         sizes=sizes.tolist(),
     )
     free = torch.tensor([k.id not in fixed for k in keyframes], device=device)
-    return _Problem(points, Pairs(pairs // n, pairs % n), free, source[first], at.row[first], at.column[first])
+    return Bundle(points, Pairs(pairs // n, pairs % n), free)
 
 
 def _most_seen(seen: torch.Tensor, owner: torch.Tensor, keyframes: int) -> torch.Tensor:
