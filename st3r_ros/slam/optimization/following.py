@@ -40,9 +40,12 @@ def apply(keyframe_map: KeyframeMap, cameras: Cameras, found: Solved, depth_sigm
     changed = [n for n, k in enumerate(ids) if used[n] and not cameras.held[n] and k in keyframe_map.keyframes]
     depths = _Depths.of(moved, depth_sigma)
     solved = {}
+    for keyframe_id in cameras.then:
+        if keyframe_id in keyframe_map.keyframes:
+            _use_lens(keyframe_map.keyframes[keyframe_id], last.lens)
     for number in changed:
         T, then = Sim3.from_matrix(moved.poses[number].numpy()), cameras.then[ids[number]]
-        scale = _follow(keyframe_map.keyframes[ids[number]], depths.of_camera(number), float(then.scale), last.lens)
+        scale = _follow(keyframe_map.keyframes[ids[number]], depths.of_camera(number), float(then.scale))
         solved[ids[number]] = Sim3(T.rotation, T.translation, then.scale * scale)
     poses = poses_now(keyframe_map, cameras.then, solved, told)
     keyframe_map.move(poses)
@@ -50,11 +53,10 @@ def apply(keyframe_map: KeyframeMap, cameras: Cameras, found: Solved, depth_sigm
     return list(poses)
 
 
-def _follow(keyframe: Keyframe, depths: _Depths, scale: float, lens: torch.Tensor) -> float:
-    """Gives a keyframe the lens and the depths of its points; the factor of its unit, which was `scale` in the world."""
+def _follow(keyframe: Keyframe, depths: _Depths, scale: float) -> float:
+    """Gives a keyframe the depths of its points; the factor of its unit, which was `scale` in the world."""
     packed = keyframe.X.dtype == torch.float16
     revive(keyframe)
-    _use_lens(keyframe, lens)
     factor = _follow_points(keyframe, depths, scale)
     if packed:
         retire(keyframe)
