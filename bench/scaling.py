@@ -35,7 +35,7 @@ MAX_RATIO = 1.2
 MAX_MAP_MB = 2 * 1024**3 / 1e6
 MAX_EDGE_BYTES = 20_000
 ABOVE = 1
-KEYFRAME_STAGES = ("keyframe", "loops", "optimize", "global")
+KEYFRAME_STAGES = ("keyframe", "optimize", "global")
 FIRST_FRAMES = 5
 """Of the probe, in which every camera has just been found again; they do not count."""
 TRACKED = {"track": "tracked", "track_mean": "mean", "track_p95": "95 %", "track_cpu": "CPU", "track_mapper": "mapper"}

@@ -99,7 +99,13 @@ class MapperConfig(Validated):
         live=True,
     )
     min_inliers: int = setting(15, "Minimum number of inliers of a pose.", low=6, high=10000, live=True)
-    window_size: int = setting(10, "Keyframes in the local optimization.", low=2, high=50, live=True)
+    window_size: int = setting(
+        10,
+        "Keyframes in the local optimization; with `opencv`, which adjusts frames and points too, at most 8.",
+        low=2,
+        high=50,
+        live=True,
+    )
     edge_matches: int = setting(1024, "Maximum number of matches per edge of the pose graph.", low=16, high=100000)
     loop_closure: bool = setting(
         True, "Recognize places seen before and correct the whole map when the camera returns to one.", live=True

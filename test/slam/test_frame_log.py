@@ -59,6 +59,18 @@ def test_frames_between_placed_ones_follow_them():
         np.testing.assert_allclose(log[n].T_kf_cam.as_matrix(), expected.as_matrix(), atol=1e-12)
 
 
+def test_a_keyframe_amid_its_frames_stays_where_it_is():
+    """Frames from before the start of a map come before the first keyframe, and are tracked against it."""
+    log = log_of([0, 0, 0, 0, 0])
+    log.put(2, FramePose(12, 2000, 0, Sim3.identity()))
+    before, D = log.T_kf_cam, Sim3.exp(np.array([0.2, 0.1, -0.1, 0.05, 0.1, 0.0, 0.1]))
+    before = Sim3(before.rotation.copy(), before.translation.copy(), before.scale.copy())
+    log.place(np.array([0, 4]), D @ before[[0, 4]])
+    for n, share in enumerate((1.0, 0.5, 0.0, 0.5, 1.0)):
+        expected = Sim3.exp(share * D.log()) @ before[n]
+        np.testing.assert_allclose(log[n].T_kf_cam.as_matrix(), expected.as_matrix(), atol=1e-12)
+
+
 def test_columns_make_the_same_log():
     log = log_of([0, 0, 1])
     other = FrameLog.of(log.frame_ids, log.stamps_ns, log.keyframe_ids, log.T_kf_cam)

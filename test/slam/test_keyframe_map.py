@@ -76,6 +76,19 @@ def test_a_correction_is_spread_also_where_time_has_gone_back():
     np.testing.assert_allclose(moved_by, [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0], atol=1e-9)
 
 
+def test_a_correction_is_spread_from_the_keyframe_on_where_frames_from_before_it_have_it_too():
+    walk = KeyframeMap()
+    for number, stamp in ((0, 200), (1, 400)):
+        item = keyframe(number, Sim3.identity())
+        item.stamp_ns = stamp
+        walk.add_keyframe(item)
+    for number, stamp in enumerate((0, 100, 200, 300, 400)):
+        walk.frames.append(FramePose(number, stamp, int(number == 4), Sim3.identity()))
+    walk.move({1: SE3(np.eye(3), np.array([3.0, 0.0, 0.0])).sim3(1.0)})
+    moved_by = [frame.T_kf_cam.translation[0] for frame in walk.frames]
+    np.testing.assert_allclose(moved_by, [0.0, 0.0, 0.0, 1.5, 0.0], atol=1e-9)
+
+
 def test_the_keyframe_trajectory_holds_the_keyframes(small_map):
     trajectory = small_map.keyframe_trajectory()
     assert trajectory.stamps_ns.tolist() == [0, 1000]

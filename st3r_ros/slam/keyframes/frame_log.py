@@ -98,7 +98,7 @@ class FrameLog:
         """Gives frames, by their places (m,) in ascending order, new poses (m,).
 
         Other frames of their keyframe before, between and after them follow: by how far their places lie between the two, or
-        between the keyframe's own and the first.
+        between one and that of the keyframe itself, which stays.
         """
         changes = (T_kf_cam @ self.T_kf_cam[places].inverse()).log()
         starts = np.flatnonzero(np.diff(self.keyframe_ids, prepend=-1))
@@ -106,8 +106,10 @@ class FrameLog:
         for number in np.unique(run).tolist():
             start, end = int(starts[number]), int(starts[number + 1]) if number + 1 < len(starts) else self._count
             knots, change = places[run == number], changes[run == number]
-            if not self._poses[start, 9:12].any():  # the keyframe itself
-                knots, change = np.append(start, knots), np.concatenate([np.zeros((1, 7)), change])
+            own = start + np.flatnonzero(~self._poses[start:end, 9:12].any(axis=1))  # the keyframe itself
+            knots, change = np.append(own, knots), np.concatenate([np.zeros((len(own), 7)), change])
+            order = np.argsort(knots, kind="stable")
+            knots, change = knots[order], change[order]
             D = np.stack([np.interp(np.arange(start, end), knots, column) for column in change.T], axis=1)
             rows = self._poses[start:end]
             self._poses[start:end] = _columns(Sim3.exp(D) @ Sim3(rows[:, :9].reshape(-1, 3, 3), rows[:, 9:12], rows[:, 12]))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,6 +138,10 @@ class KeyframeMap:
         found = (self.edge(keyframe_id, other) for other in sorted(self._neighbours[keyframe_id]))
         return [edge for edge in found if edge is not None]
 
+    def edges_at(self, keyframe_ids: Iterable[int]) -> list[Edge]:
+        """The edges of several keyframes, each once."""
+        return list({(e.i, e.j): e for k in keyframe_ids for e in self.edges_of(k)}.values())
+
     def remove_edge(self, i: int, j: int) -> None:
         """Disconnects two keyframes."""
         if self._edges.pop((i, j), None) is None and self._edges.pop((j, i), None) is None:
@@ -182,7 +186,8 @@ class KeyframeMap:
     def _runs_to_keyframes(self, moved: Collection[int]) -> list[tuple[int, int]]:
         """Where frames were tracked against one keyframe until the next frame, at `end`, became one: (start, end) of the runs.
 
-        A new run starts where time went back: at a looping recording or a changed clock.
+        They start with the keyframe itself, where frames from before it were tracked against it as well. A new run starts where
+        time went back: at a looping recording or a changed clock.
         """
         ids, stamps = self.frames.keyframe_ids, self.frames.stamps_ns
         starts = np.flatnonzero((np.diff(ids, prepend=-1) != 0) | (np.diff(stamps, prepend=stamps[:1]) < 0))
@@ -190,11 +195,17 @@ class KeyframeMap:
         kept = np.flatnonzero(touched[:-1] | touched[1:])
         runs = zip(starts[kept].tolist(), starts[kept + 1].tolist(), strict=True)
         return [
-            (s, n)
+            (self._own_frame(s, n), n)
             for s, n in runs
             if n - s > 1 and ids[s] != ids[n] and stamps[n] > stamps[n - 1]
             if self.keyframes[int(ids[n])].stamp_ns == stamps[n]
         ]
+
+    def _own_frame(self, start: int, end: int) -> int:
+        """Which of the frames of one keyframe is the keyframe itself; `start` where none is."""
+        own = self.keyframes[int(self.frames.keyframe_ids[start])].stamp_ns
+        found = np.flatnonzero(self.frames.stamps_ns[start:end] == own)
+        return start + int(found[0]) if len(found) else start
 
     def _seen_from_before(self, n: int) -> Sim3:
         """Frame n in the keyframe of the frame before it."""

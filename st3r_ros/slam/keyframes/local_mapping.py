@@ -36,7 +36,7 @@ class LocallyMapped:
 class LocalMapping:
     """Surveys new keyframes, one after the other, and optimizes the newest ones.
 
-    executor: runs it; None does it within `begin`, for repeatable runs.
+    executor: runs it; None does it at once, for repeatable runs.
     """
 
     def __init__(self, builder: MapBuilder, executor: Executor | None = None) -> None:

@@ -16,6 +16,7 @@ from st3r_ros.slam.keyframes.keyframe_map import KeyframeMap
 from st3r_ros.slam.keyframes.memory import retire, revive
 from st3r_ros.slam.keyframes.projection import pixel_index, rays, sample
 from st3r_ros.slam.keyframes.survey import CARRIED_SHARE, Survey, Surveyor
+from st3r_ros.slam.optimization.following import MAX_CONF
 from st3r_ros.slam.optimization.local_bundle import LocalBundle
 from st3r_ros.slam.optimization.local_window import LocalWindow
 from st3r_ros.slam.optimization.scale import NETWORK_SIGMA
@@ -24,7 +25,6 @@ from st3r_ros.slam.tracking.tracker import TYPICAL_DEPTH, CarriedPoints, Tracked
 from st3r_ros.slam.workspace import Workspace
 from st3r_ros.types import Edge, Features, Frame, Keyframe, MapScale, Matches, PairPrediction
 
-MAX_CONF = 100.0
 FIT_INFORMATION = 1.0
 
 

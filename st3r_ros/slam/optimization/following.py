@@ -20,6 +20,7 @@ from st3r_ros.solver.structure import StructureEstimate, lens_intrinsics
 from st3r_ros.types import Keyframe
 
 MAX_CONF = 100.0
+"""Of a depth that was found from several views."""
 PIXEL_SIGMA = 0.6
 """Of the matches, for what is believed of the depths."""
 

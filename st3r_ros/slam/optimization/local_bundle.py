@@ -43,7 +43,7 @@ class LocalBundle:
     def of(keyframe_map: KeyframeMap, newest: Sequence[int]) -> LocalBundle:
         """The last of the keyframes with the ids `newest`, in their order, and fixed those that see the same."""
         newest = newest[-KEYFRAMES:]
-        edges = list({(e.i, e.j): e for k in newest for e in keyframe_map.edges_of(k)}.values())
+        edges = keyframe_map.edges_at(newest)
         held = {other for e in edges for other in (e.i, e.j)} - set(newest)
         others = newest[:-NEWEST]
         each = min(MOST_FRAMES // max(len(others), 1), FRAMES)

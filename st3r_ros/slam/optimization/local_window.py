@@ -28,7 +28,7 @@ class LocalWindow:
     @staticmethod
     def of(keyframe_map: KeyframeMap, newest: Sequence[int]) -> LocalWindow:
         """The keyframes with the ids `newest`, and fixed those that see the same; without such, the oldest one is fixed."""
-        edges = list({(e.i, e.j): e for k in newest for e in keyframe_map.edges_of(k)}.values())
+        edges = keyframe_map.edges_at(newest)
         seen_again = {other for e in edges for other in (e.i, e.j)} - set(newest)
         keyframes = [replace(keyframe_map.keyframes[k]) for k in sorted(seen_again | set(newest))]
         return LocalWindow(keyframes, edges, seen_again or {newest[0]})
